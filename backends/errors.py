@@ -1,0 +1,76 @@
+"""What can go wrong at a model server.
+
+BackendError                  anything below; `retryable` tells whether asking again may help
+├── BackendUnavailable        no connection, or it broke before the end (retryable)
+├── BackendTimeout            connect, first byte, between tokens or total (retryable)
+├── BackendOverloaded         429 or 503: ask later (retryable)
+├── BackendModelNotFound      the server does not know the model
+├── BackendRejected           the server refused the request (4xx); asking again gives the same
+├── BackendUnsupported        this kind of server cannot do what was asked; found before asking it
+├── BackendFailed             the server said that it failed (5xx, or an error in the stream)
+└── BackendProtocolError      what came is not what the protocol allows: malformed, or cut off early
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class TimeoutPhase(StrEnum):
+    """Which of the time-outs ran out."""
+
+    CONNECT = "connect"
+    FIRST_BYTE = "first byte"
+    BETWEEN_TOKENS = "between tokens"
+    TOTAL = "total"
+
+
+class BackendError(Exception):
+    """The root of the tree. The message is fit for a user: it holds no URL, no key and no prompt."""
+
+    retryable: ClassVar[bool] = False
+
+
+class BackendUnavailable(BackendError):
+    """The server cannot be reached, or the connection broke."""
+
+    retryable = True
+
+
+class BackendTimeout(BackendError):
+    """The server took too long."""
+
+    retryable = True
+
+    def __init__(self, phase: TimeoutPhase, seconds: float) -> None:
+        self.phase = phase
+        super().__init__(f"The model server took longer than {seconds:g} s ({phase}).")
+
+
+class BackendOverloaded(BackendError):
+    """The server has no room now."""
+
+    retryable = True
+
+
+class BackendModelNotFound(BackendError):
+    """The server does not have the model."""
+
+
+class BackendRejected(BackendError):
+    """The server refused the request as it is."""
+
+
+class BackendUnsupported(BackendError):
+    """This kind of server cannot do what was asked."""
+
+
+class BackendFailed(BackendError):
+    """The server failed at its work."""
+
+    retryable = True
+
+
+class BackendProtocolError(BackendError):
+    """The server broke its own protocol."""
+
+    retryable = True

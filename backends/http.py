@@ -1,0 +1,206 @@
+"""The one place that speaks HTTP to a model server, so that another client could be put in httpx's place.
+
+Two rules stand here. Nothing is taken from the environment: no proxy and no .netrc applies to the way between
+the gateway and its model servers (`HTTP_PROXY` on a host is meant for the outside world, and would silently
+carry prompts there). And no read ever times out here: time-outs are the business of `backends.timeouts`, all
+but the one for connecting, which only the client can tell apart from the others.
+"""
+
+import re
+import ssl
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import cast
+
+import anyio
+import httpx
+import orjson
+
+from backends.errors import (
+    BackendError,
+    BackendFailed,
+    BackendModelNotFound,
+    BackendOverloaded,
+    BackendProtocolError,
+    BackendRejected,
+    BackendTimeout,
+    BackendUnavailable,
+    TimeoutPhase,
+)
+from backends.protocol import Json
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""Longest answer read as a whole: a list of models, or the description of one."""
+
+MAX_MESSAGE_LENGTH = 300
+"""Longest piece of a server's own error message that is handed on, in characters."""
+
+_MAX_ERROR_BYTES = 64 * 1024
+_DRAIN_SECONDS = 0.25
+
+
+def make_client(
+    base_url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    connect_timeout: float = 5.0,
+    max_connections: int = 1000,
+) -> httpx.AsyncClient:
+    """Make the client for one model server; its maker closes it.
+
+    `base_url` may have a path, which stands before every path asked for. `connect_timeout` is in seconds, and
+    also bounds the wait for one of the `max_connections`. HTTPS is verified against the machine's own store of
+    certificates (or the file named by SSL_CERT_FILE, as OpenSSL reads it), so that a company's own authority
+    counts. Raises ValueError when the address is not an http or https URL.
+    """
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL:
+        raise ValueError("The address of a model server must be a URL, such as http://127.0.0.1:11434.") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError("The address of a model server must begin with http:// or https:// and name a host.")
+    return httpx.AsyncClient(
+        base_url=url,
+        headers={"accept-encoding": "identity", **(headers or {})},
+        timeout=httpx.Timeout(None, connect=connect_timeout, pool=connect_timeout),
+        limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=64, keepalive_expiry=30.0),
+        verify=ssl.create_default_context(),
+        trust_env=False,
+        follow_redirects=False,
+    )
+
+
+async def fetch_json(client: httpx.AsyncClient, method: str, path: str, body: Json = None) -> dict[str, Json]:
+    """Ask for one JSON object and read it whole. Raises BackendError."""
+    async with _open(client, method, path, body) as response:
+        data = await _read(client, response, MAX_BODY_BYTES + 1)
+    if len(data) > MAX_BODY_BYTES:
+        raise BackendProtocolError(f"The model server sent more than {MAX_BODY_BYTES} bytes.")
+    value = _json_or_none(data)
+    if not isinstance(value, dict):
+        raise BackendProtocolError("The model server did not answer with a JSON object. Is this its address?")
+    return cast("dict[str, Json]", value)
+
+
+@asynccontextmanager
+async def stream_reads(client: httpx.AsyncClient, path: str, body: Json) -> AsyncGenerator[AsyncGenerator[bytes]]:
+    """Send a POST and give what comes back, piece by piece. Raises BackendError.
+
+    Leaving before the end closes the connection, and that is what stops the server's work.
+    """
+    async with _open(client, "POST", path, body) as response, aclosing(_reads(client, response)) as reads:
+        yield reads
+
+
+async def drain(reads: AsyncGenerator[bytes]) -> None:
+    """Read what little follows the end of an answer (the end mark of the chunked encoding).
+
+    Only a connection whose response was read to the end can be used again. A server that goes on sending, or
+    keeps silent, costs a quarter of a second and the connection.
+    """
+    with anyio.move_on_after(_DRAIN_SECONDS):
+        try:
+            async for _ in reads:
+                pass
+        except BackendError:
+            return
+
+
+def error_for_status(status: int, body: bytes) -> BackendError:
+    """Turn an HTTP status other than 200, and what the server said with it, into the error that it means."""
+    said = server_message(_json_or_none(body))
+    if status in {401, 403}:
+        return BackendRejected(
+            f"The model server refused the gateway's own credentials ({status}). Check the API key of this backend."
+        )
+    if status == 404 and said is not None:
+        return BackendModelNotFound(said)
+    if status == 404 or 300 <= status < 400:
+        return BackendRejected(f"The model server has nothing here ({status}). Check the address of this backend.")
+    said = said or f"The model server answered with status {status}."
+    return _STATUS_ERRORS.get(status, BackendFailed if status >= 500 else BackendRejected)(said)
+
+
+def server_message(value: Json) -> str | None:
+    """Find the server's own words in a decoded error, shortened and without addresses and keys.
+
+    Ollama says `{"error": "..."}`, OpenAI and llama.cpp `{"error": {"message": "..."}}`.
+    """
+    if isinstance(value, dict):
+        found = cast("dict[str, Json]", value).get("error")
+        if isinstance(found, dict):
+            found = cast("dict[str, Json]", found).get("message")
+        if isinstance(found, str) and found.strip():
+            text = _PRIVATE.sub("[...]", " ".join(found.split()))
+            return text if len(text) <= MAX_MESSAGE_LENGTH else text[: MAX_MESSAGE_LENGTH - 1] + "…"
+    return None
+
+
+_PRIVATE = re.compile(r"https?://[^\s\"']+|Bearer \S+|\bsk-[\w*.-]+")
+
+_STATUS_ERRORS: dict[int, type[BackendError]] = {
+    408: BackendUnavailable,
+    429: BackendOverloaded,
+    502: BackendUnavailable,
+    503: BackendOverloaded,
+    504: BackendUnavailable,
+}
+
+
+@asynccontextmanager
+async def _open(client: httpx.AsyncClient, method: str, path: str, body: Json) -> AsyncGenerator[httpx.Response]:
+    if client.is_closed:
+        raise BackendUnavailable("The connection to the model server is closed.")
+    content = None if body is None else orjson.dumps(body)
+    headers = {} if body is None else {"content-type": "application/json"}
+    try:
+        response = await client.send(client.build_request(method, path, content=content, headers=headers), stream=True)
+    except httpx.HTTPError as error:
+        raise _translate(client, error) from error
+    try:
+        if response.status_code != 200:
+            raise error_for_status(response.status_code, await _read(client, response, _MAX_ERROR_BYTES))
+        yield response
+    finally:
+        await response.aclose()
+
+
+async def _reads(client: httpx.AsyncClient, response: httpx.Response) -> AsyncGenerator[bytes]:
+    # aiter_raw costs less; the rest is for a server that compresses although it was asked not to.
+    pieces = response.aiter_bytes() if "content-encoding" in response.headers else response.aiter_raw()
+    try:
+        async for piece in pieces:
+            yield piece
+    except httpx.HTTPError as error:
+        raise _translate(client, error) from error
+
+
+async def _read(client: httpx.AsyncClient, response: httpx.Response, limit: int) -> bytes:
+    data = bytearray()
+    async with aclosing(_reads(client, response)) as reads:
+        async for piece in reads:
+            data += piece
+            if len(data) >= limit:
+                break
+    return bytes(data[:limit])
+
+
+def _json_or_none(data: bytes) -> Json:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _translate(client: httpx.AsyncClient, error: httpx.HTTPError) -> BackendError:
+    match error:
+        case httpx.ConnectTimeout():
+            return BackendTimeout(TimeoutPhase.CONNECT, client.timeout.connect or 0.0)
+        case httpx.PoolTimeout():
+            return BackendOverloaded("Every connection to the model server is in use.")
+        case httpx.ConnectError():
+            return BackendUnavailable("The model server cannot be reached.")
+        case httpx.DecodingError():
+            return BackendProtocolError("The model server's answer cannot be decompressed.")
+        case _:
+            return BackendUnavailable("The connection to the model server broke.")

@@ -1,0 +1,170 @@
+"""Speaks the OpenAI chat API to any server that offers it: vLLM, llama.cpp, LM Studio, OpenAI itself."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+
+import orjson
+
+from backends.errors import BackendUnsupported
+from backends.http import fetch_json, make_client
+from backends.openai_stream import OpenAIDecoder
+from backends.protocol import ChatRequest, Chunk, Json, Message, ModelInfo, Options, Tool, ToolCall
+from backends.streaming import stream_chunks
+from backends.wire import as_count, as_list, as_object, as_text
+
+_OPTION_NAMES: dict[str, tuple[str, ...]] = {
+    "temperature": ("temperature",),
+    "top_p": ("top_p",),
+    "max_tokens": ("max_tokens",),
+    "seed": ("seed",),
+    "presence_penalty": ("presence_penalty",),
+    "frequency_penalty": ("frequency_penalty",),
+    # The rest is not OpenAI's. vLLM and llama.cpp take them as they stand here, and each ignores the name that
+    # is the other's; OpenAI itself refuses them with a 400, which is the honest answer there.
+    "top_k": ("top_k",),
+    "min_p": ("min_p",),
+    "repeat_penalty": ("repeat_penalty", "repetition_penalty"),
+}
+
+_IMAGE_TYPES = {"/9j/": "image/jpeg", "R0lGOD": "image/gif", "UklGR": "image/webp"}
+"""How the base64 of each kind of image begins; a PNG is assumed for everything else."""
+
+
+class OpenAIBackend:
+    """One OpenAI-compatible server.
+
+    `base_url` may end with `/v1` or not, `connect_timeout` is in seconds. `extra_body` is merged into every chat
+    request, for what one kind of server can do more than the others. Who makes one closes it (`aclose`).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        api_key: str | None = None,
+        *,
+        connect_timeout: float = 5.0,
+        extra_body: Mapping[str, Json] | None = None,
+    ) -> None:
+        self._name = name
+        self._extra_body = dict(extra_body or {})
+        self._client = make_client(
+            base_url.rstrip("/").removesuffix("/v1"),
+            headers={"authorization": f"Bearer {api_key}"} if api_key else None,
+            connect_timeout=connect_timeout,
+        )
+
+    @property
+    def name(self) -> str:
+        """The backend's name, as the operator gave it."""
+        return self._name
+
+    async def aclose(self) -> None:
+        """Close the connections. Answers still under way end with BackendUnavailable."""
+        await self._client.aclose()
+
+    async def models(self) -> list[ModelInfo]:
+        """List the models served. Raises BackendError. No server of this kind tells capabilities here."""
+        listing = await fetch_json(self._client, "GET", "/v1/models")
+        return [_model_info(as_object(entry)) for entry in as_list(listing.get("data"))]
+
+    async def ping(self) -> None:
+        """Ask for the list of models, the one question every such server answers. Raises BackendError."""
+        await fetch_json(self._client, "GET", "/v1/models")
+
+    async def properties(self) -> dict[str, Json]:
+        """Ask a llama.cpp server what it runs (`/props`). Raises BackendError, on every other server too."""
+        return await fetch_json(self._client, "GET", "/props")
+
+    def generate(self, request: ChatRequest) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Chunk]]]:
+        """Ask `/v1/chat/completions`. Raises BackendError; BackendUnsupported when a context length is asked for."""
+        body = chat_body(request) | self._extra_body
+        return stream_chunks(self._client, "/v1/chat/completions", body, OpenAIDecoder())
+
+
+def chat_body(request: ChatRequest) -> dict[str, Json]:
+    """Build the body of `/v1/chat/completions`. Raises BackendUnsupported for what the API cannot say."""
+    body: dict[str, Json] = {
+        "model": request.model,
+        "messages": [_message(message) for message in request.messages],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **_options(request.options),
+    }
+    if request.format == "json":
+        body["response_format"] = {"type": "json_object"}
+    elif request.format is not None:
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": request.format}}
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+    if request.think is not None:
+        # vLLM and llama.cpp hand this to the model's chat template; a template that does not know it ignores it.
+        body["chat_template_kwargs"] = {"enable_thinking": request.think}
+    return body
+
+
+def _options(options: Options) -> dict[str, Json]:
+    if options.context_length is not None:
+        raise BackendUnsupported(
+            "An OpenAI-compatible server fixes the context length when it starts: leave the context length out."
+        )
+    wire: dict[str, Json] = {}
+    for ours, theirs in _OPTION_NAMES.items():
+        if (value := getattr(options, ours)) is not None:
+            wire |= dict.fromkeys(theirs, value)
+    if options.stop:
+        wire["stop"] = list(options.stop)
+    return wire
+
+
+def _message(message: Message) -> dict[str, Json]:
+    # `thinking` stays out: the chat API has no place for it in a request, and templates drop it anyway.
+    wire: dict[str, Json] = {"role": message.role, "content": message.content}
+    if message.images:
+        wire["content"] = [
+            *([{"type": "text", "text": message.content}] if message.content else []),
+            *({"type": "image_url", "image_url": {"url": _data_url(image)}} for image in message.images),
+        ]
+    if message.tool_calls:
+        wire["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+    if message.tool_call_id is not None:
+        wire["tool_call_id"] = message.tool_call_id
+    return wire
+
+
+def _data_url(image: str) -> str:
+    media_type = next((kind for start, kind in _IMAGE_TYPES.items() if image.startswith(start)), "image/png")
+    return f"data:{media_type};base64,{image}"
+
+
+def _tool(tool: Tool) -> dict[str, Json]:
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
+    }
+
+
+def _tool_call(call: ToolCall) -> dict[str, Json]:
+    function = {"name": call.name, "arguments": orjson.dumps(call.arguments).decode()}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _model_info(entry: dict[str, Json]) -> ModelInfo:
+    meta = as_object(entry.get("meta"))
+    # vLLM tells max_model_len; llama.cpp the context it runs with, and older ones only what it was trained for.
+    lengths = (entry.get("max_model_len"), meta.get("n_ctx"), meta.get("n_ctx_train"))
+    return ModelInfo(
+        name=as_text(entry.get("id")),
+        context_length=next((length for length in map(as_count, lengths) if length), None),
+        size_bytes=as_count(meta.get("size")),
+        parameter_size=_parameter_size(as_count(meta.get("n_params"))),
+        quantization=as_text(meta.get("ftype")) or None,
+    )
+
+
+def _parameter_size(count: int | None) -> str | None:
+    """Write a number of parameters as Ollama does: 134.52M, 3.2B."""
+    if not count:
+        return None
+    unit, letter = (1e9, "B") if count >= 1e9 else (1e6, "M")
+    return f"{round(count / unit, 2):g}{letter}"

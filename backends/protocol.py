@@ -1,0 +1,186 @@
+"""The seam between the gateway and every kind of model server.
+
+A backend is anything with a name, a list of models and a stream of chunks for a chat request. What an
+adapter gives and takes is defined here as plain values, so that the gateway never sees a wire format.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+Json = Any
+"""A JSON value, as the standard decoder gives it."""
+
+
+class Capability(StrEnum):
+    """What a model can do, in Ollama's words (types/model/capability.go)."""
+
+    COMPLETION = "completion"
+    TOOLS = "tools"
+    VISION = "vision"
+    THINKING = "thinking"
+    EMBEDDING = "embedding"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """One model a backend serves now. `capabilities` is None where the backend does not tell them."""
+
+    name: str
+    capabilities: frozenset[Capability] | None = None
+    context_length: int | None = None
+    size_bytes: int | None = None
+    family: str | None = None
+    parameter_size: str | None = None
+    quantization: str | None = None
+    digest: str | None = None
+    modified_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call the model asks for. `arguments` is the decoded JSON object."""
+
+    id: str
+    name: str
+    arguments: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation. `images` are base64 without a data-URL prefix."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+    images: Sequence[str] = ()
+    tool_calls: Sequence[ToolCall] = ()
+    tool_call_id: str | None = None
+    tool_name: str | None = None
+    thinking: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function the model may call. `parameters` is a JSON Schema object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Sampling options, already validated. None leaves the backend's own default."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    stop: Sequence[str] = ()
+    context_length: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repeat_penalty: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """Everything a backend needs for one answer. `format` is "json", a JSON Schema object, or None."""
+
+    model: str
+    messages: Sequence[Message]
+    options: Options = Options()
+    format: Literal["json"] | dict[str, Json] | None = None
+    tools: Sequence[Tool] = ()
+    think: bool | None = None
+
+
+class FinishReason(StrEnum):
+    """Why the model stopped, in the words of the OpenAI API."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts as the backend tells them; None is "not told". `cached_tokens` are part of `prompt_tokens`."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextChunk:
+    """A piece of the answer. `tokens` is how many tokens it stands for: 1 unless the backend says otherwise."""
+
+    text: str
+    tokens: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingChunk:
+    """A piece of the model's reasoning, kept apart from the answer."""
+
+    text: str
+    tokens: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallChunk:
+    """One complete tool call."""
+
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class UsageChunk:
+    """Counts so far, told mid-stream: what makes the usage of a cancelled answer exact."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class FinishChunk:
+    """The last chunk of every answer that ended well. Exactly one per stream."""
+
+    reason: FinishReason
+    usage: Usage = Usage()
+    load_ms: int | None = None
+
+
+Chunk = TextChunk | ThinkingChunk | ToolCallChunk | UsageChunk | FinishChunk
+
+
+class Backend(Protocol):
+    """One model server.
+
+    `generate` is entered for each answer: the iterator gives a non-empty list of all chunks that came in one
+    read from the network, ends after a FinishChunk, and raises a `BackendError` for every other end. Leaving
+    the context early closes the connection, which stops the model's work.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short, stable and unique among the backends: "ollama", "openai", "embedded"."""
+        ...
+
+    async def models(self) -> list[ModelInfo]:
+        """What can be asked now. Raises BackendError."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when the server answers; raises BackendError otherwise."""
+        ...
+
+    def generate(self, request: ChatRequest) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Chunk]]]:
+        """Ask for one answer. Raises BackendError."""
+        ...

@@ -1,0 +1,60 @@
+"""What every streaming adapter does alike: read, decode, hand on batches, and know a good end from a bad one."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Protocol
+
+import httpx
+
+from backends.errors import BackendError
+from backends.http import drain, stream_reads
+from backends.protocol import Chunk, Json
+
+
+class ChunkDecoder(Protocol):
+    """Turns the bytes of one answer into chunks. Pure: it never reads or waits."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the FinishChunk has been given; nothing is fed after it."""
+        ...
+
+    def feed(self, data: bytes, into: list[Chunk]) -> None:
+        """Append what `data` completes. What was appended before a BackendError is raised stays good."""
+        ...
+
+    def end(self, into: list[Chunk]) -> None:
+        """Append what the end of the stream completes. Raises BackendProtocolError when it came too early."""
+        ...
+
+
+@asynccontextmanager
+async def stream_chunks(
+    client: httpx.AsyncClient, path: str, body: Json, decoder: ChunkDecoder
+) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
+    """Ask for one answer and give its chunks in batches, as `Backend.generate` promises."""
+    async with stream_reads(client, path, body) as reads:
+        async with aclosing(_batches(reads, decoder)) as batches:
+            yield batches
+        if decoder.finished:
+            await drain(reads)
+
+
+async def _batches(reads: AsyncIterator[bytes], decoder: ChunkDecoder) -> AsyncGenerator[list[Chunk]]:
+    batch: list[Chunk] = []
+    try:
+        async for data in reads:
+            decoder.feed(data, batch)
+            if batch:
+                yield batch
+                batch = []
+            if decoder.finished:
+                return
+        decoder.end(batch)
+    except BackendError:
+        # The tokens that came before the failure were paid for: they are handed on first.
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch

@@ -1,0 +1,121 @@
+"""Puts a bound on how long a model server may take: a wrapper round any backend, and a backend itself."""
+
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio
+
+from backends.errors import BackendTimeout, TimeoutPhase
+from backends.protocol import Backend, ChatRequest, Chunk, ModelInfo
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds, each; None is no bound.
+
+    connect         until a connection stands; kept by the backend's HTTP client, which is made with it
+    first_byte      until the first batch of an answer (loading a model and reading a long prompt fall in it),
+                    and for the whole of a list of models or a ping
+    between_tokens  from one batch to the next
+    total           for the whole answer
+    """
+
+    connect: float = 5.0
+    first_byte: float | None = 120.0
+    between_tokens: float | None = 60.0
+    total: float | None = 600.0
+
+
+class TimedBackend:
+    """A backend that raises BackendTimeout when the one inside it is too slow.
+
+    Only the time spent waiting for the backend is bounded: a reader that is slow between two batches never
+    makes the backend look slow. (`total` does count it, but is looked at only when the reader asks again, so
+    that the reader's own work is never cancelled.) The backend inside must hold no cancel scope or task group
+    open while its iterator is at rest.
+    """
+
+    def __init__(self, inner: Backend, timeouts: Timeouts) -> None:
+        self._inner = inner
+        self._timeouts = timeouts
+
+    @property
+    def name(self) -> str:
+        """The name of the backend inside."""
+        return self._inner.name
+
+    async def models(self) -> list[ModelInfo]:
+        """List the models of the backend inside. Raises BackendError."""
+        return await _Clock(self._timeouts).first(self._inner.models)
+
+    async def ping(self) -> None:
+        """Ping the backend inside. Raises BackendError."""
+        await _Clock(self._timeouts).first(self._inner.ping)
+
+    @asynccontextmanager
+    async def generate(self, request: ChatRequest) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
+        """Ask the backend inside. Raises BackendError."""
+        clock = _Clock(self._timeouts)
+        async with AsyncExitStack() as stack:
+            answer = self._inner.generate(request)
+            batches = await clock.first(lambda: stack.enter_async_context(answer))
+            yield await stack.enter_async_context(aclosing(_timed(batches, clock)))
+
+
+async def _timed(batches: AsyncIterator[Sequence[Chunk]], clock: "_Clock") -> AsyncGenerator[Sequence[Chunk]]:
+    wait = clock.first
+    while True:
+        try:
+            batch = await wait(batches.__anext__)
+        except StopAsyncIteration:
+            return
+        yield batch
+        wait = clock.next
+
+
+class _Clock:
+    """The time one answer has used, and has left."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._between = timeouts.between_tokens
+        self._first = timeouts.first_byte
+        self._waited = 0.0
+        self._total = (anyio.current_time() + _bound(timeouts.total), TimeoutPhase.TOTAL, timeouts.total)
+
+    async def first(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Wait for something that comes before the first batch, or for that itself. Raises BackendTimeout."""
+        begun = anyio.current_time()
+        try:
+            due = begun + _bound(self._first) - self._waited
+            return await self._wait(call, (due, TimeoutPhase.FIRST_BYTE, self._first))
+        finally:
+            self._waited += anyio.current_time() - begun
+
+    async def next(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Wait for one more batch. Raises BackendTimeout."""
+        due = anyio.current_time() + _bound(self._between)
+        return await self._wait(call, (due, TimeoutPhase.BETWEEN_TOKENS, self._between))
+
+    async def _wait(self, call: Callable[[], Awaitable[T]], bound: "_Bound") -> T:
+        due, phase, seconds = min(bound, self._total, key=_due)
+        # Looked at first, since a scope whose time has come lets through whatever never has to wait.
+        if anyio.current_time() < due:
+            with anyio.CancelScope(deadline=due):
+                return await call()
+        raise BackendTimeout(phase, seconds or 0.0)
+
+
+_Bound = tuple[float, TimeoutPhase, float | None]
+
+
+def _due(bound: _Bound) -> float:
+    return bound[0]
+
+
+def _bound(seconds: float | None) -> float:
+    return math.inf if seconds is None else seconds

@@ -1,0 +1,213 @@
+"""The way to the database: one `Database` for the whole process, one short transaction for each piece of work.
+
+There is no session for a request. Sibling GraphQL fields run concurrently, and a session can do only one thing at
+a time; and a subscription lives for minutes, in which a session would keep a connection from everybody else. So
+whoever needs the database opens a block, does its work, and leaves it before awaiting anything else:
+
+    async with database.transaction() as tx:     # commits at the end; rolls back when an exception leaves the block
+        ...
+    async with database.reading() as session:    # one snapshot, read only
+        ...
+
+SQLite lets one connection write at a time. Its writers have an engine with a single connection, so they queue here,
+first come first served, and not in SQLite's busy handler, which polls. They begin with BEGIN IMMEDIATE: that waits
+for writers of other processes, where a deferred transaction would fail on its first write.
+"""
+
+import time
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from anyio import Semaphore, fail_after, move_on_after
+from sqlalchemy import QueuePool, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+
+from db.sqlite import MIGRATING, MIGRATION_BUSY_SECONDS, READING, WRITING, check_foreign_keys, create_sqlite_engine
+from db.urls import parse_database_url
+
+CONNECT_SECONDS = 15.0
+"""How long it may take to get a connection ready, the waiting for another process that writes included."""
+
+FINISH_SECONDS = 30.0
+"""How long a commit or a rollback may take: it is shielded from cancellation, so it has to end by itself."""
+
+_MIGRATION_LOCK = 0x6F6C6C6167726170  # "ollagrap": what our processes lock in PostgreSQL while they migrate
+
+
+class DatabaseUnavailable(Exception):
+    """The database cannot be reached, or has no free connection. The message holds no address and no password."""
+
+
+class ReadSession(AsyncSession):
+    """A session that sees one snapshot and cannot write: the database itself refuses it."""
+
+
+class WriteSession(ReadSession):
+    """A session whose changes are committed at the end of its block. It can do all that a ReadSession can."""
+
+
+_Session = TypeVar("_Session", bound=ReadSession)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    """An engine, and as many turns as it has connections.
+
+    The waiting is done here and not in SQLAlchemy's pool: that does not wake those who wait when somebody's attempt
+    to connect fails or is cancelled, so they would wait until their time is up.
+    """
+
+    engine: AsyncEngine
+    turns: Semaphore
+    connect_seconds: float = CONNECT_SECONDS
+
+
+class Database:
+    """The connections to one database, SQLite or PostgreSQL.
+
+    `url` as in `sqlite:///data/ollagraph.db` or `postgresql://user:password@host/name`; raises DatabaseUrlError for
+    any other. `pool_size` is the most connections held at once (SQLite: of readers; the writer is one more).
+    `wait_seconds` is how long a block waits for one. Nothing connects before the first block.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 5, wait_seconds: float = 30.0) -> None:
+        self._url = parse_database_url(url)
+        self._wait_seconds = wait_seconds
+        if self.dialect == "sqlite":
+            writer = create_sqlite_engine(self._url, WRITING)
+            reader = create_sqlite_engine(self._url, READING, pool_size=pool_size)
+            self._writing = _Lane(writer, Semaphore(1, fast_acquire=True))
+            self._reading = _Lane(reader, Semaphore(pool_size, fast_acquire=True))
+            self._engines = (reader, writer)
+            return
+        engine = create_async_engine(
+            self._url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_pre_ping=True,
+            connect_args={"timeout": CONNECT_SECONDS, "server_settings": {"application_name": "ollagraph"}},
+        )
+        turns = Semaphore(pool_size, fast_acquire=True)
+        snapshot = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._writing = _Lane(engine, turns)
+        self._reading = _Lane(snapshot, turns)
+        self._engines = (engine,)
+
+    def __repr__(self) -> str:
+        return f"Database({self._url.render_as_string(hide_password=True)!r})"
+
+    @property
+    def dialect(self) -> str:
+        """Which database it is: "sqlite" or "postgresql"."""
+        return self._url.get_backend_name()
+
+    @property
+    def checked_out(self) -> int:
+        """How many connections are in use now: 0 while no block is open, however many callers wait for tokens."""
+        return sum(cast("QueuePool", engine.pool).checkedout() for engine in self._engines)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[WriteSession]:
+        """Open a block whose changes are kept when its end is reached, and undone when an exception leaves it.
+
+        A cancellation counts as an exception, unless it comes during the commit: that is carried to its end first.
+        Never open one inside another. Raises DatabaseUnavailable.
+        """
+        async with self._session(self._writing, WriteSession) as session:
+            yield session
+            await _commit(session)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[ReadSession]:
+        """Open a block that sees one snapshot and changes nothing. Raises DatabaseUnavailable."""
+        async with self._session(self._reading, ReadSession) as session:
+            yield session
+
+    @asynccontextmanager
+    async def migrating(self) -> AsyncGenerator[AsyncConnection]:
+        """Open the one transaction in which migrations run; those of other processes wait until it is over.
+
+        Raises DatabaseUnavailable.
+        """
+        lane = self._writing
+        if self.dialect == "sqlite":
+            lane = _Lane(
+                create_sqlite_engine(self._url, MIGRATING), lane.turns, MIGRATION_BUSY_SECONDS + CONNECT_SECONDS
+            )
+        try:
+            async with self._session(lane, WriteSession) as tx:
+                if self.dialect == "postgresql":
+                    await tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+                connection = await tx.connection()
+                yield connection
+                if self.dialect == "sqlite":
+                    await check_foreign_keys(connection)
+                await _commit(tx)
+        finally:
+            if lane is not self._writing:
+                await _dispose(lane.engine)
+
+    async def ping(self) -> float:
+        """Ask the database for a sign of life; gives the seconds it took. Raises DatabaseUnavailable."""
+        started = time.perf_counter()
+        async with self.reading() as session:
+            with _reporting_failure():
+                await session.execute(text("SELECT 1"))
+        return time.perf_counter() - started
+
+    async def close(self) -> None:
+        """Close all connections. Call it when no block is open any more."""
+        for engine in self._engines:
+            await _dispose(engine)
+
+    @asynccontextmanager
+    async def _session(self, lane: _Lane, kind: type[_Session]) -> AsyncGenerator[_Session]:
+        """Give a session with an open transaction; roll back, and give its connection back, at every end."""
+        async with self._turn(lane):
+            session = kind(lane.engine, expire_on_commit=False)
+            try:
+                # Shielded, for a connection cancelled while it is being set up is not closed but left to the
+                # garbage collector.
+                with _reporting_failure(), fail_after(lane.connect_seconds, shield=True):
+                    await session.connection()
+                yield session
+            finally:
+                with move_on_after(FINISH_SECONDS, shield=True):
+                    await session.close()
+
+    @asynccontextmanager
+    async def _turn(self, lane: _Lane) -> AsyncGenerator[None]:
+        """Wait until one of the lane's connections is free, and keep it for the block."""
+        try:
+            with fail_after(self._wait_seconds):
+                await lane.turns.acquire()
+        except TimeoutError:
+            raise DatabaseUnavailable(f"No database connection became free within {self._wait_seconds:g} s.") from None
+        try:
+            yield
+        finally:
+            lane.turns.release()
+
+
+async def _commit(session: WriteSession) -> None:
+    """Commit, come what may: half-way there is no telling whether the changes were kept."""
+    with fail_after(FINISH_SECONDS, shield=True):
+        await session.commit()
+
+
+async def _dispose(engine: AsyncEngine) -> None:
+    """Close an engine's connections, also when cancelled."""
+    with move_on_after(FINISH_SECONDS, shield=True):
+        await engine.dispose()
+
+
+@contextmanager
+def _reporting_failure() -> Generator[None]:
+    """Turn the many errors of connecting into one. A refused connection is an OSError, and so is TimeoutError."""
+    try:
+        yield
+    except (OSError, SQLAlchemyError) as error:
+        raise DatabaseUnavailable("The database cannot be reached.") from error

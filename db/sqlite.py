@@ -1,0 +1,91 @@
+"""SQLite set up for a server: WAL, foreign keys, and transactions that begin where SQLAlchemy says so."""
+
+import sqlite3
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import aiosqlite
+from anyio import sleep
+from sqlalchemy import AdaptedConnection, Connection, event, text
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+_BUSY_SECONDS = 5.0
+_WAL_RETRY_SECONDS = 0.02
+
+MIGRATION_BUSY_SECONDS = 60.0
+"""How long a migration waits for another process's."""
+
+WRITING = {
+    "journal_mode": "WAL",  # readers never wait for the writer, nor it for them
+    "synchronous": "NORMAL",  # in WAL mode a power cut may undo the last commits, but damages nothing
+    "foreign_keys": "ON",  # off by default, and set for each connection anew
+    "busy_timeout": f"{_BUSY_SECONDS * 1000:.0f}",  # how long to wait for another process that writes
+}
+"""Settings of a connection that writes."""
+
+READING = WRITING | {"query_only": "ON"}
+"""Settings of a connection that cannot write."""
+
+MIGRATING = WRITING | {"foreign_keys": "OFF", "busy_timeout": f"{MIGRATION_BUSY_SECONDS * 1000:.0f}"}
+"""Settings for migrations.
+
+SQLite cannot alter most of a table: Alembic makes a new one and drops the old. With foreign keys on, that would
+delete the rows that refer to it (https://www.sqlite.org/lang_altertable.html#otheralter). `check_foreign_keys`
+makes up for it at the end.
+"""
+
+
+def create_sqlite_engine(url: URL, settings: Mapping[str, str], *, pool_size: int = 1) -> AsyncEngine:
+    """Make an engine whose connections have these settings.
+
+    Python's sqlite3 begins transactions at moments of its own choosing; `isolation_level=None` stops that, and the
+    "begin" event does it (see "Transactions with SQLite and the sqlite3 driver" in SQLAlchemy's documentation).
+    """
+    engine = create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        connect_args={"isolation_level": None, "timeout": _BUSY_SECONDS},
+    )
+    event.listen(engine.sync_engine, "connect", _apply(settings))
+    event.listen(engine.sync_engine, "begin", _begin if "query_only" in settings else _begin_immediate)
+    return engine
+
+
+async def check_foreign_keys(connection: AsyncConnection) -> None:
+    """Refuse a migration that left references to nothing."""
+    broken = (await connection.execute(text("PRAGMA foreign_key_check"))).first()
+    if broken is not None:
+        raise RuntimeError(f"the migration left rows in {broken[0]!r} that refer to missing rows in {broken[2]!r}")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _apply(settings: Mapping[str, str]) -> Callable[[AdaptedConnection, object], None]:
+    """Give a listener that makes these settings on each new connection, in one go: each one is a trip to its thread."""
+    script = "; ".join(f"PRAGMA {name} = {value}" for name, value in settings.items())
+
+    async def run(connection: aiosqlite.Connection) -> None:
+        attempts = int(_BUSY_SECONDS / _WAL_RETRY_SECONDS)
+        for attempt in range(attempts):
+            try:
+                await connection.executescript(script)
+                return
+            except sqlite3.OperationalError as error:
+                # Who turns WAL on first needs the file for a moment, and SQLite does not make the others wait.
+                if "locked" not in str(error) or attempt == attempts - 1:
+                    raise
+                await sleep(_WAL_RETRY_SECONDS)
+
+    def listener(connection: AdaptedConnection, _record: object) -> None:
+        run_async: Callable[[Callable[[Any], Coroutine[Any, Any, None]]], None] = connection.run_async
+        run_async(run)
+
+    return listener

@@ -1,0 +1,18 @@
+"""What Ollagraph does, without a word of HTTP or GraphQL: the use cases, each in a module of its own."""
+
+from dataclasses import dataclass
+
+from gateway.catalog import Catalog
+from gateway.generation import Generations
+from gateway.identity import Identity
+from gateway.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """All use cases, as the resolvers get them."""
+
+    identity: Identity
+    catalog: Catalog
+    generations: Generations
+    usage: Usage

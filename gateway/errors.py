@@ -1,0 +1,164 @@
+"""What the gateway refuses, and the stable codes by which clients tell the reasons apart.
+
+GatewayError                 anything below; has a `code` and a message fit for its user
+├── Forbidden                the credentials lack a scope
+├── InvalidCredentials       wrong username or password (never tells which)
+├── AccountLocked            too many wrong passwords; `until` says when to come back
+├── InvalidInput             a value out of range; `field` is its path in the input
+├── NotFound                 no such thing, or it is not the caller's
+├── ModelNotFound            no backend serves the model
+├── Unsupported              the model or its backend cannot do what was asked
+├── Overloaded               the queue is full (retryable)
+├── ShuttingDown             the gateway takes no new work (retryable)
+├── StreamExpired            the stream's text is no longer kept
+└── BackendFailure           a `backends.errors.BackendError`, told in the gateway's codes
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from backends import errors as backend_errors
+from backends.errors import BackendError
+
+
+class ErrorCode(StrEnum):
+    """The reason of a refusal or failure. Values never change their meaning; new ones may come."""
+
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    FORBIDDEN = "FORBIDDEN"
+    INVALID_CREDENTIALS = "INVALID_CREDENTIALS"
+    ACCOUNT_LOCKED = "ACCOUNT_LOCKED"
+    INVALID_INPUT = "INVALID_INPUT"
+    NOT_FOUND = "NOT_FOUND"
+    MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
+    UNSUPPORTED = "UNSUPPORTED"
+    OVERLOADED = "OVERLOADED"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    STREAM_EXPIRED = "STREAM_EXPIRED"
+    INTERRUPTED = "INTERRUPTED"
+    BACKEND_UNAVAILABLE = "BACKEND_UNAVAILABLE"
+    BACKEND_TIMEOUT = "BACKEND_TIMEOUT"
+    BACKEND_OVERLOADED = "BACKEND_OVERLOADED"
+    BACKEND_REJECTED = "BACKEND_REJECTED"
+    BACKEND_FAILED = "BACKEND_FAILED"
+    BACKEND_PROTOCOL_ERROR = "BACKEND_PROTOCOL_ERROR"
+    BAD_REQUEST = "BAD_REQUEST"
+    GRAPHQL_PARSE_FAILED = "GRAPHQL_PARSE_FAILED"
+    GRAPHQL_VALIDATION_FAILED = "GRAPHQL_VALIDATION_FAILED"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+
+
+class GatewayError(Exception):
+    """The root of the tree."""
+
+    code: ErrorCode = ErrorCode.INTERNAL_ERROR
+    retryable = False
+
+    @property
+    def message(self) -> str:
+        """What a user is told."""
+        return str(self)
+
+
+class Forbidden(GatewayError):
+    """The caller is known and may not do this."""
+
+    code = ErrorCode.FORBIDDEN
+
+
+class InvalidCredentials(GatewayError):
+    """A sign-in that failed; the same words whether or not the user exists."""
+
+    code = ErrorCode.INVALID_CREDENTIALS
+
+    def __init__(self) -> None:
+        super().__init__("The username or the password is wrong.")
+
+
+class AccountLocked(GatewayError):
+    """Sign-in under this name is closed for a while."""
+
+    code = ErrorCode.ACCOUNT_LOCKED
+
+    def __init__(self, until: datetime) -> None:
+        self.until = until
+        super().__init__(f"Too many failed sign-ins. Try again after {until:%Y-%m-%d %H:%M:%S} UTC.")
+
+
+class InvalidInput(GatewayError):
+    """A value that the gateway does not take. `field` is its path in the input, in GraphQL's names."""
+
+    code = ErrorCode.INVALID_INPUT
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field = field
+        super().__init__(f"{field}: {reason}")
+
+
+class NotFound(GatewayError):
+    """No such thing for this caller."""
+
+    code = ErrorCode.NOT_FOUND
+
+
+class ModelNotFound(GatewayError):
+    """No backend serves a model of this name."""
+
+    code = ErrorCode.MODEL_NOT_FOUND
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"There is no model {name!r}. The query `models` lists those that you may use.")
+
+
+class Unsupported(GatewayError):
+    """The model, or the kind of server behind it, cannot do this."""
+
+    code = ErrorCode.UNSUPPORTED
+
+
+class Overloaded(GatewayError):
+    """There is no place left in the queue."""
+
+    code = ErrorCode.OVERLOADED
+    retryable = True
+
+
+class ShuttingDown(GatewayError):
+    """The gateway is stopping."""
+
+    code = ErrorCode.SHUTTING_DOWN
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("The gateway is shutting down. Ask again in a moment.")
+
+
+class StreamExpired(GatewayError):
+    """The generation is known, its text is no longer kept."""
+
+    code = ErrorCode.STREAM_EXPIRED
+
+    def __init__(self) -> None:
+        super().__init__("The text of this generation is no longer kept; its usage and timings still are.")
+
+
+_BACKEND_CODES: dict[type[BackendError], ErrorCode] = {
+    backend_errors.BackendUnavailable: ErrorCode.BACKEND_UNAVAILABLE,
+    backend_errors.BackendTimeout: ErrorCode.BACKEND_TIMEOUT,
+    backend_errors.BackendOverloaded: ErrorCode.BACKEND_OVERLOADED,
+    backend_errors.BackendModelNotFound: ErrorCode.MODEL_NOT_FOUND,
+    backend_errors.BackendRejected: ErrorCode.BACKEND_REJECTED,
+    backend_errors.BackendUnsupported: ErrorCode.UNSUPPORTED,
+    backend_errors.BackendFailed: ErrorCode.BACKEND_FAILED,
+    backend_errors.BackendProtocolError: ErrorCode.BACKEND_PROTOCOL_ERROR,
+}
+
+
+class BackendFailure(GatewayError):
+    """A backend's failure in the gateway's words."""
+
+    def __init__(self, error: BackendError) -> None:
+        self.code = _BACKEND_CODES.get(type(error), ErrorCode.BACKEND_FAILED)
+        self.retryable = error.retryable
+        super().__init__(str(error))

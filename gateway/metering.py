@@ -1,0 +1,109 @@
+"""Counts the tokens of one generation exactly, however it ends."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from backends.protocol import (
+    ChatRequest,
+    Chunk,
+    FinishChunk,
+    TextChunk,
+    ThinkingChunk,
+    ToolCallChunk,
+    Usage,
+    UsageChunk,
+)
+
+CHARACTERS_PER_TOKEN = 4
+"""The usual rule of thumb for English text and today's vocabularies."""
+
+TOKENS_PER_IMAGE = 256
+"""What common vision encoders make of one image."""
+
+
+class UsageSource(StrEnum):
+    """Where the numbers come from: the weakest source that was needed.
+
+    BACKEND: the model server told them. COUNTED: the prompt was told, the completion was counted as it streamed.
+    ESTIMATED: at least one of them had to be guessed from the text.
+    """
+
+    BACKEND = "BACKEND"
+    COUNTED = "COUNTED"
+    ESTIMATED = "ESTIMATED"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """What one generation used. `cached_tokens` are part of `prompt_tokens`; None where the backend does not tell."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int | None = None
+    source: UsageSource = UsageSource.COUNTED
+
+
+def estimated_prompt_tokens(request: ChatRequest) -> int:
+    """A guess at the prompt's tokens, for when a backend was cut off before it told them."""
+    characters = sum(len(message.content) + len(message.thinking or "") for message in request.messages)
+    images = sum(len(message.images) for message in request.messages)
+    return -(-characters // CHARACTERS_PER_TOKEN) + images * TOKENS_PER_IMAGE
+
+
+class Meter:
+    """Adds up the chunks of one answer.
+
+    The backend's own numbers win, also those told mid-stream. Without them the completion is counted as it
+    streams: the servers we speak to send one token a chunk; a whole tool call can only be estimated.
+    """
+
+    def __init__(self, request: ChatRequest) -> None:
+        self._request = request
+        self._asked = False
+        self._finished = False
+        self._told = Usage()
+        self._counted = 0
+        self._estimated = 0
+
+    def asked(self) -> None:
+        """The request has gone out: from here on its prompt counts."""
+        self._asked = True
+
+    def add(self, chunks: Sequence[Chunk]) -> None:
+        """Take the chunks of one read."""
+        for chunk in chunks:
+            match chunk:
+                case TextChunk() | ThinkingChunk():
+                    self._counted += chunk.tokens
+                case ToolCallChunk(call):
+                    self._estimated += -(-len(call.name + str(call.arguments)) // CHARACTERS_PER_TOKEN)
+                case UsageChunk(usage):
+                    self._told = _newer(self._told, usage)
+                case FinishChunk(usage=usage):
+                    self._told = _newer(self._told, usage)
+                    self._finished = True
+
+    def usage(self) -> TokenUsage:
+        """The numbers now; final once the answer has ended."""
+        if not self._asked:
+            return TokenUsage()
+        prompt, completion = self._told.prompt_tokens, self._told.completion_tokens
+        if prompt is not None and completion is not None and (self._finished or completion >= self._counted):
+            return TokenUsage(prompt, completion, self._told.cached_tokens, UsageSource.BACKEND)
+        guessed = prompt is None or self._estimated > 0
+        return TokenUsage(
+            prompt_tokens=estimated_prompt_tokens(self._request) if prompt is None else prompt,
+            completion_tokens=max(self._counted + self._estimated, completion or 0),
+            cached_tokens=self._told.cached_tokens,
+            source=UsageSource.ESTIMATED if guessed else UsageSource.COUNTED,
+        )
+
+
+def _newer(old: Usage, new: Usage) -> Usage:
+    """What is known after `new` was told: a None in it takes nothing back."""
+    return Usage(
+        old.prompt_tokens if new.prompt_tokens is None else new.prompt_tokens,
+        old.completion_tokens if new.completion_tokens is None else new.completion_tokens,
+        old.cached_tokens if new.cached_tokens is None else new.cached_tokens,
+    )

@@ -1,0 +1,40 @@
+"""How long each part of a generation took."""
+
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds from the request's acceptance; None where it never came to that."""
+
+    queued_ms: int | None
+    load_ms: int | None
+    time_to_first_token_ms: int | None
+    total_ms: int
+
+
+class Stopwatch:
+    """Runs from its making; each mark is set once."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._turn_ms: int | None = None
+        self._first_token_ms: int | None = None
+
+    def turn_came(self) -> int:
+        """The waiting line is behind us. Returns the milliseconds spent in it."""
+        self._turn_ms = self._elapsed_ms()
+        return self._turn_ms
+
+    def token_came(self) -> None:
+        """Something was generated; only the first call counts."""
+        if self._first_token_ms is None:
+            self._first_token_ms = self._elapsed_ms()
+
+    def timings(self, load_ms: int | None) -> Timings:
+        """All marks, the total being now. `load_ms` is what the backend says that loading the model took."""
+        return Timings(self._turn_ms, load_ms, self._first_token_ms, self._elapsed_ms())
+
+    def _elapsed_ms(self) -> int:
+        return round((time.perf_counter() - self._started) * 1000)

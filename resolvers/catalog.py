@@ -1,0 +1,25 @@
+"""The root fields of models."""
+
+import strawberry
+
+from auth.scopes import Scope
+from gateway.errors import ModelNotFound
+from resolvers.access import requires
+from schema.catalog import Model
+from schema.context import Info
+
+
+@strawberry.type
+class CatalogQuery:
+    @strawberry.field(description="The models that the caller may use.")
+    @requires(Scope.MODELS_READ)
+    async def models(self, info: Info) -> list[Model]:
+        return [Model.of(model) for model in await info.context.gateway.catalog.models()]
+
+    @strawberry.field(description="One model; null when there is none of this name.")
+    @requires(Scope.MODELS_READ)
+    async def model(self, info: Info, name: str) -> Model | None:
+        try:
+            return Model.of(await info.context.gateway.catalog.find(name))
+        except ModelNotFound:
+            return None

@@ -1,0 +1,56 @@
+"""The root fields of users, sign-in and API keys."""
+
+import strawberry
+
+from auth.scopes import Scope
+from resolvers.access import PUBLIC, requires
+from schema.context import Info
+from schema.identity import (
+    ApiKey,
+    CreateApiKeyInput,
+    CreateApiKeyResult,
+    CreateApiKeySuccess,
+    LoginInput,
+    LoginResult,
+    LoginSuccess,
+    RevokeApiKeyInput,
+    RevokeApiKeyResult,
+    RevokeApiKeySuccess,
+    User,
+)
+from schema.node import parse_uuid
+
+
+@strawberry.type
+class IdentityQuery:
+    @strawberry.field(description="Who is asking; null when nobody is signed in.")
+    @requires(PUBLIC)
+    async def me(self, info: Info) -> User | None:
+        if info.context.principal is None and info.context.refused is None:
+            return None
+        caller = info.context.require(Scope.PROFILE_READ)
+        row = await info.context.loaders.users.load(caller.user_id)
+        return None if row is None else User.of(row)
+
+
+@strawberry.type
+class IdentityMutation:
+    @strawberry.mutation(description="Sign in with a password and get an access token.")
+    @requires(PUBLIC)
+    async def login(self, info: Info, input: LoginInput) -> LoginResult:
+        signed_in = await info.context.gateway.identity.login(input.username, input.password)
+        return LoginSuccess.of(signed_in)
+
+    @strawberry.mutation(description="Make an API key. Its secret is shown in this answer and never again.")
+    @requires(Scope.KEYS_WRITE)
+    async def create_api_key(self, info: Info, input: CreateApiKeyInput) -> CreateApiKeyResult:
+        new = await info.context.gateway.identity.create_api_key(
+            info.context.caller, input.name, input.expires_at, input.scopes
+        )
+        return CreateApiKeySuccess.of(new)
+
+    @strawberry.mutation(description="End an API key at once. One that has ended stays as it is.")
+    @requires(Scope.KEYS_WRITE)
+    async def revoke_api_key(self, info: Info, input: RevokeApiKeyInput) -> RevokeApiKeyResult:
+        row = await info.context.gateway.identity.revoke_api_key(info.context.caller, parse_uuid(input.id, "ApiKey"))
+        return RevokeApiKeySuccess(api_key=ApiKey.of(row))

@@ -1,0 +1,20 @@
+"""The root field of usage."""
+
+import strawberry
+
+from auth.scopes import Scope
+from resolvers.access import requires
+from schema.context import Info
+from schema.node import parse_uuid
+from schema.usage import UsageInput, UsageReport
+
+
+@strawberry.type
+class UsageQuery:
+    @strawberry.field(description="What the caller used; an administrator may ask for anyone's.")
+    @requires(Scope.USAGE_READ)
+    async def usage(self, info: Info, input: UsageInput | None = None) -> UsageReport:
+        wanted = input or UsageInput()
+        user_id = None if wanted.user_id is None else parse_uuid(wanted.user_id, "User", "input.userId")
+        report = await info.context.gateway.usage.report(info.context.caller, user_id, wanted.from_, wanted.to)
+        return UsageReport.of(report)

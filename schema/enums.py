@@ -1,0 +1,119 @@
+"""The enums of the API: the gateway's own, with a description for every value."""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import TypeVar, cast
+
+import strawberry
+from strawberry.types.enum import StrawberryEnumDefinition
+
+from auth.scopes import Scope
+from gateway.catalog import Capability
+from gateway.errors import ErrorCode
+from gateway.events import FinishReason
+from gateway.metering import UsageSource
+from gateway.requests import OnDisconnect
+from gateway.run import State
+
+_Enum = TypeVar("_Enum", bound=type[Enum])
+
+
+def _describe(enum: _Enum, name: str, description: str, values: Mapping[str, str]) -> _Enum:
+    """Make an enum part of the API. Raises KeyError for a value without a description."""
+    strawberry.enum(enum, name=name, description=description)
+    definition = cast("StrawberryEnumDefinition", vars(enum)["__strawberry_definition__"])
+    for value in definition.values:
+        value.description = values[value.name]
+    return enum
+
+
+_describe(
+    ErrorCode,
+    "ErrorCode",
+    "Why something was refused or failed. Stable: values keep their meaning, and new ones may come.",
+    {
+        "UNAUTHENTICATED": "No credentials, or credentials that do not hold.",
+        "FORBIDDEN": "The credentials hold but lack the scope for this.",
+        "INVALID_CREDENTIALS": "The username or the password is wrong.",
+        "ACCOUNT_LOCKED": "Too many failed sign-ins under this name.",
+        "INVALID_INPUT": "A value is out of range; the message names the field.",
+        "NOT_FOUND": "There is no such thing, or it is not yours.",
+        "MODEL_NOT_FOUND": "No backend serves a model of this name.",
+        "UNSUPPORTED": "The model or its backend cannot do this.",
+        "OVERLOADED": "The queue is full. Ask again later.",
+        "SHUTTING_DOWN": "The gateway is stopping. Ask again in a moment.",
+        "STREAM_EXPIRED": "The text of the stream is no longer kept.",
+        "INTERRUPTED": "The gateway stopped while the generation was under way.",
+        "BACKEND_UNAVAILABLE": "The model server cannot be reached, or the connection broke.",
+        "BACKEND_TIMEOUT": "The model server took too long.",
+        "BACKEND_OVERLOADED": "The model server has no room now.",
+        "BACKEND_REJECTED": "The model server refused the request.",
+        "BACKEND_FAILED": "The model server failed at its work.",
+        "BACKEND_PROTOCOL_ERROR": "The model server sent something malformed, or stopped before the end.",
+        "BAD_REQUEST": "The request is not valid GraphQL over HTTP or WebSocket.",
+        "GRAPHQL_PARSE_FAILED": "The document has a syntax error.",
+        "GRAPHQL_VALIDATION_FAILED": "The document does not fit the schema.",
+        "INTERNAL_ERROR": "A fault of the gateway's. Its log has the details under the request's id.",
+    },
+)
+_describe(
+    Scope,
+    "Scope",
+    "One permission of a session or an API key.",
+    {scope.name: scope.description for scope in Scope},
+)
+_describe(
+    Capability,
+    "Capability",
+    "Something that a model can do.",
+    {
+        "COMPLETION": "Answer a prompt or a conversation.",
+        "TOOLS": "Ask for tools to be called.",
+        "VISION": "Read images.",
+        "THINKING": "Think before it answers.",
+        "EMBEDDING": "Turn text into vectors.",
+    },
+)
+_describe(
+    State,
+    "GenerationState",
+    "Where a generation stands.",
+    {
+        "QUEUED": "It waits for a place at its backend.",
+        "RUNNING": "The backend is at work.",
+        "COMPLETED": "It ended as it should.",
+        "CANCELLED": "It was cancelled, or its last viewer left.",
+        "FAILED": "It ended with an error.",
+    },
+)
+_describe(
+    FinishReason,
+    "FinishReason",
+    "Why a generation ended without an error.",
+    {
+        "STOP": "The model was done, or said a stop sequence.",
+        "LENGTH": "It reached maxTokens or the end of the context.",
+        "TOOL_CALLS": "The model wants tools called.",
+        "CONTENT_FILTER": "The backend withheld the rest.",
+        "CANCELLED": "It was cancelled, or its last viewer left.",
+    },
+)
+_describe(
+    UsageSource,
+    "UsageSource",
+    "Where token counts come from: the weakest source that was needed.",
+    {
+        "BACKEND": "The model server told them.",
+        "COUNTED": "The prompt was told by the model server, the completion counted as it streamed.",
+        "ESTIMATED": "At least one of them had to be guessed from the text.",
+    },
+)
+_describe(
+    OnDisconnect,
+    "OnDisconnect",
+    "What becomes of a generation when its last viewer leaves.",
+    {
+        "CONTINUE": "It goes on to its end and can be watched again.",
+        "CANCEL": "It is cancelled, and the model server stops working on it.",
+    },
+)

@@ -1,0 +1,148 @@
+"""What a generation's subscription sends."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import strawberry
+
+from gateway import events
+from gateway.errors import ErrorCode
+from gateway.events import Event, FinishReason
+from schema.catalog import Model
+from schema.context import Info
+from schema.generation import Generation, TokenUsage, ToolCall
+
+
+@strawberry.interface(description="Something that happened in a generation.")
+class GenerationEvent:
+    generation_id: strawberry.ID = strawberry.field(description="The generation's id.")
+    sequence: int = strawberry.field(
+        description="The place in the stream, rising. Give the last one seen as `after` to go on behind it."
+    )
+
+
+@strawberry.type(description="It waits for a place at its backend.")
+class GenerationQueued(GenerationEvent):
+    position: int = strawberry.field(description="The place in line; 1 is next.")
+
+
+@strawberry.type(description="The backend is at work.")
+class GenerationStarted(GenerationEvent):
+    generation_key: strawberry.Private[UUID]
+    queued_ms: int = strawberry.field(description="Milliseconds spent in line.")
+
+    @strawberry.field(description="The model; null when no backend serves it any more.")
+    async def model(self, info: Info) -> Model | None:
+        """From the catalog as it is now."""
+        row = await info.context.loaders.generations.load(self.generation_key)
+        model = None if row is None else await info.context.loaders.models.load(row.model)
+        return None if model is None else Model.of(model)
+
+
+@strawberry.type(description="A piece of the answer.")
+class TextDelta(GenerationEvent):
+    text: str = strawberry.field(description="The piece.")
+    offset: int = strawberry.field(
+        description="Where it begins in the whole text, in UTF-16 units: applying a delta twice does no harm."
+    )
+    tokens: int = strawberry.field(description="How many tokens it stands for.")
+
+
+@strawberry.type(description="A piece of the model's thinking, kept apart from the answer.")
+class ThinkingDelta(GenerationEvent):
+    text: str = strawberry.field(description="The piece.")
+    offset: int = strawberry.field(description="Where it begins in the whole thinking, in UTF-16 units.")
+    tokens: int = strawberry.field(description="How many tokens it stands for.")
+
+
+@strawberry.type(description="The model wants a tool called.")
+class ToolCallRequested(GenerationEvent):
+    call: ToolCall = strawberry.field(description="The call.")
+
+
+@strawberry.type(description="It ended without an error. The last event.")
+class GenerationCompleted(GenerationEvent):
+    generation_key: strawberry.Private[UUID]
+    finish_reason: FinishReason = strawberry.field(description="Why it ended.")
+    usage: TokenUsage = strawberry.field(description="What it used.")
+
+    @strawberry.field(description="The generation as it ended.")
+    async def generation(self, info: Info) -> Generation:
+        """Read anew: the loader may have seen it while it ran."""
+        return await _generation(info, self.generation_key)
+
+
+@strawberry.type(description="It ended with an error; what was said before stands and is counted. The last event.")
+class GenerationFailed(GenerationEvent):
+    generation_key: strawberry.Private[UUID]
+    code: ErrorCode = strawberry.field(description="The reason, for a program to read.")
+    message: str = strawberry.field(description="The reason, for a person to read.")
+    retryable: bool = strawberry.field(description="Whether asking again may work.")
+    usage: TokenUsage = strawberry.field(description="What it used.")
+
+    @strawberry.field(description="The generation as it ended.")
+    async def generation(self, info: Info) -> Generation:
+        """Read anew: the loader may have seen it while it ran."""
+        return await _generation(info, self.generation_key)
+
+
+async def _generation(info: Info, key: UUID) -> Generation:
+    loader = info.context.loaders.generations
+    loader.clear(key)
+    row = await loader.load(key)
+    if row is None:
+        raise LookupError(f"generation {key} is gone")
+    return Generation.of(row)
+
+
+EVENT_TYPES = (
+    GenerationQueued,
+    GenerationStarted,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallRequested,
+    GenerationCompleted,
+    GenerationFailed,
+)
+
+_Convert = Callable[[strawberry.ID, UUID, Any], GenerationEvent]
+
+_CONVERSIONS: dict[type[Event], _Convert] = {
+    events.Queued: lambda id, key, event: GenerationQueued(
+        generation_id=id, sequence=event.sequence, position=event.position
+    ),
+    events.Started: lambda id, key, event: GenerationStarted(
+        generation_id=id, sequence=event.sequence, generation_key=key, queued_ms=event.queued_ms
+    ),
+    events.TextDelta: lambda id, key, event: TextDelta(
+        generation_id=id, sequence=event.sequence, text=event.text, offset=event.offset, tokens=event.tokens
+    ),
+    events.ThinkingDelta: lambda id, key, event: ThinkingDelta(
+        generation_id=id, sequence=event.sequence, text=event.text, offset=event.offset, tokens=event.tokens
+    ),
+    events.ToolCallRequested: lambda id, key, event: ToolCallRequested(
+        generation_id=id, sequence=event.sequence, call=ToolCall.of(event.call)
+    ),
+    events.Completed: lambda id, key, event: GenerationCompleted(
+        generation_id=id,
+        sequence=event.sequence,
+        generation_key=key,
+        finish_reason=event.finish_reason,
+        usage=TokenUsage.of(event.usage),
+    ),
+    events.Failed: lambda id, key, event: GenerationFailed(
+        generation_id=id,
+        sequence=event.sequence,
+        generation_key=key,
+        code=event.code,
+        message=event.message,
+        retryable=event.retryable,
+        usage=TokenUsage.of(event.usage),
+    ),
+}
+
+
+def to_generation_event(generation_id: strawberry.ID, key: UUID, event: Event) -> GenerationEvent:
+    """The event of the log as the API shows it."""
+    return _CONVERSIONS[type(event)](generation_id, key, event)

@@ -1,0 +1,287 @@
+"""Generations as the API shows them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Self
+
+import strawberry
+from strawberry import relay
+from strawberry.scalars import JSON
+
+from db import tables
+from gateway.errors import ErrorCode
+from gateway.events import FinishReason
+from gateway.events import ToolCall as GatewayToolCall
+from gateway.generation import Answer, GenerationFilter, Output
+from gateway.metering import TokenUsage as GatewayTokenUsage
+from gateway.metering import UsageSource
+from gateway.run import State
+from schema.catalog import Model
+from schema.context import Info
+from schema.errors import Error, InvalidInput, ModelNotFound, NotFound, Overloaded, Unsupported
+from schema.identity import ApiKey, User
+from schema.node import Node, global_id
+
+
+@strawberry.type(description="Token counts.")
+class TokenUsage:
+    prompt_tokens: int = strawberry.field(description="Tokens that the model read, the cached ones included.")
+    completion_tokens: int = strawberry.field(description="Tokens that the model wrote.")
+    cached_tokens: int | None = strawberry.field(
+        description="Prompt tokens that the model had in its cache; null where the backend does not tell."
+    )
+    source: UsageSource = strawberry.field(description="Where the counts come from.")
+
+    @classmethod
+    def of(cls, usage: GatewayTokenUsage) -> Self:
+        """The counts of a meter."""
+        return cls(
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
+            source=usage.source,
+        )
+
+
+@strawberry.type(description="How long each part took, in milliseconds; null where it never came to that.")
+class Timings:
+    queued_ms: int | None = strawberry.field(description="In the waiting line.")
+    load_ms: int | None = strawberry.field(description="Loading the model, where the backend tells it.")
+    time_to_first_token_ms: int | None = strawberry.field(description="From the request to the first token.")
+    total_ms: int | None = strawberry.field(description="From the request to the end.")
+    tokens_per_second: float | None = strawberry.field(description="Completion tokens a second, after the first one.")
+
+    @classmethod
+    def of(cls, row: tables.Generation) -> Self:
+        """The timings of a row."""
+        return cls(
+            queued_ms=row.queued_ms,
+            load_ms=row.load_ms,
+            time_to_first_token_ms=row.time_to_first_token_ms,
+            total_ms=row.total_ms,
+            tokens_per_second=_tokens_per_second(row),
+        )
+
+
+def _tokens_per_second(row: tables.Generation) -> float | None:
+    """Tokens after the first by the time after the first; null where that cannot be told."""
+    if row.total_ms is None or row.time_to_first_token_ms is None or row.completion_tokens is None:
+        return None
+    milliseconds = row.total_ms - row.time_to_first_token_ms
+    if milliseconds <= 0 or row.completion_tokens < 2:
+        return None
+    return round((row.completion_tokens - 1) * 1000 / milliseconds, 2)
+
+
+@strawberry.type(description="A call that the model asks for. Answer it with a TOOL message.")
+class ToolCall:
+    id: str = strawberry.field(description="The call's id, to be given as `toolCallId` of the answer.")
+    name: str = strawberry.field(description="The tool to call.")
+    arguments: JSON = strawberry.field(description="The arguments, an object.")
+
+    @classmethod
+    def of(cls, call: GatewayToolCall) -> Self:
+        """The call of a backend."""
+        return cls(id=call.id, name=call.name, arguments=JSON(call.arguments))
+
+
+@strawberry.type(description="Why a generation failed.")
+class GenerationError:
+    code: ErrorCode = strawberry.field(description="The reason, for a program to read.")
+    message: str = strawberry.field(description="The reason, for a person to read.")
+
+
+@strawberry.type(description="One answer of a model, under way or ended.")
+class Generation(Node):
+    row: strawberry.Private[tables.Generation]
+    model_name: str = strawberry.field(description="The name of the model that was asked.")
+    backend: str = strawberry.field(description="The model server that it ran on.")
+    state: State = strawberry.field(description="Where it stands.")
+    created_at: datetime = strawberry.field(description="When it was asked for.")
+    started_at: datetime | None = strawberry.field(description="When its backend began.")
+    finished_at: datetime | None = strawberry.field(description="When it ended.")
+    finish_reason: FinishReason | None = strawberry.field(
+        description="Why it ended; null until then, and if it failed."
+    )
+    error: GenerationError | None = strawberry.field(description="Why it failed; null if it did not.")
+    usage: TokenUsage | None = strawberry.field(description="What it used; null until it ends.")
+    timings: Timings = strawberry.field(description="How long it took.")
+
+    @strawberry.field(description="What it has said so far; null when its text is no longer kept.")
+    async def text(self, info: Info) -> str | None:
+        """Read from the stream log."""
+        output = await info.context.gateway.generations.output(self.row.id)
+        return None if output is None else output.text
+
+    @strawberry.field(description="The model; null when no backend serves it any more.")
+    async def model(self, info: Info) -> Model | None:
+        """From the catalog as it is now."""
+        model = await info.context.loaders.models.load(self.row.model)
+        return None if model is None else Model.of(model)
+
+    @strawberry.field(description="Who asked.")
+    async def user(self, info: Info) -> User:
+        """A generation without its user cannot be: deleting the user deletes it."""
+        row = await info.context.loaders.users.load(self.row.user_id)
+        if row is None:
+            raise LookupError(f"the user of generation {self.row.id} is gone")
+        return User.of(row)
+
+    @strawberry.field(description="The API key it was asked with; null for a signed-in session.")
+    async def api_key(self, info: Info) -> ApiKey | None:
+        """All keys of a page are fetched in one statement."""
+        if self.row.api_key_id is None:
+            return None
+        row = await info.context.loaders.api_keys.load(self.row.api_key_id)
+        return None if row is None else ApiKey.of(row)
+
+    @classmethod
+    def of(cls, row: tables.Generation) -> Self:
+        """The generation of a row."""
+        return cls(
+            id=global_id("Generation", row.id),
+            row=row,
+            model_name=row.model,
+            backend=row.backend,
+            state=State(row.state),
+            created_at=row.created_at,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+            finish_reason=None if row.finish_reason is None else FinishReason(row.finish_reason),
+            error=_error(row),
+            usage=_usage(row),
+            timings=Timings.of(row),
+        )
+
+
+def _error(row: tables.Generation) -> GenerationError | None:
+    if row.error_code is None:
+        return None
+    return GenerationError(code=ErrorCode(row.error_code), message=row.error_message or "")
+
+
+def _usage(row: tables.Generation) -> TokenUsage | None:
+    if row.usage_source is None or row.prompt_tokens is None or row.completion_tokens is None:
+        return None
+    return TokenUsage(
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
+        cached_tokens=row.cached_tokens,
+        source=UsageSource(row.usage_source),
+    )
+
+
+@strawberry.input(description="Which generations are wanted.", name="GenerationFilter")
+class GenerationFilterInput:
+    states: list[State] | None = strawberry.field(default=None, description="In one of these states.")
+    model: str | None = strawberry.field(default=None, description="Of the model of this name.")
+
+    def to_filter(self) -> GenerationFilter:
+        """In the gateway's form."""
+        return GenerationFilter(states=self.states, model=self.model)
+
+
+@strawberry.type(description="A generation in a page.")
+class GenerationEdge:
+    cursor: str = strawberry.field(description="Give it as `after` to go on behind this one.")
+    node: Generation = strawberry.field(description="The generation.")
+
+
+@strawberry.type(description="A page of generations, newest first.")
+class GenerationConnection:
+    edges: list[GenerationEdge] = strawberry.field(description="The generations of this page with their cursors.")
+    page_info: relay.PageInfo = strawberry.field(description="How to go on.")
+
+    @strawberry.field(description="The generations of this page.")
+    def nodes(self) -> list[Generation]:
+        """For those who need no cursors."""
+        return [edge.node for edge in self.edges]
+
+    @classmethod
+    def of(cls, rows: Sequence[tables.Generation], *, has_more: bool, after: str | None) -> Self:
+        """A page of rows. A cursor is the generation's id: UUIDv7 sort by time."""
+        edges = [GenerationEdge(cursor=global_id("Generation", row.id), node=Generation.of(row)) for row in rows]
+        return cls(
+            edges=edges,
+            page_info=relay.PageInfo(
+                has_next_page=has_more,
+                has_previous_page=after is not None,
+                start_cursor=edges[0].cursor if edges else None,
+                end_cursor=edges[-1].cursor if edges else None,
+            ),
+        )
+
+
+@strawberry.type(description="The whole answer.")
+class GenerateSuccess:
+    output: strawberry.Private[Output]
+    generation: Generation = strawberry.field(description="The generation, ended.")
+
+    @strawberry.field(description="What the model said.")
+    def text(self) -> str:
+        """The deltas together."""
+        return self.output.text
+
+    @strawberry.field(description="What the model thought before, where it was asked to.")
+    def thinking(self) -> str | None:
+        """Null and not empty where there is none."""
+        return self.output.thinking or None
+
+    @strawberry.field(description="The tool calls that the model asks for.")
+    def tool_calls(self) -> list[ToolCall]:
+        """In the model's order."""
+        return [ToolCall.of(call) for call in self.output.tool_calls]
+
+
+@strawberry.type(description="The generation began and failed. What was said before is in `text`, and is counted.")
+class GenerateFailure(Error):
+    retryable: bool = strawberry.field(description="Whether asking again may work.")
+    text: str = strawberry.field(description="What the model said before it failed.")
+    generation: Generation = strawberry.field(description="The generation, failed.")
+
+
+def generate_result(answer: Answer, row: tables.Generation) -> GenerateSuccess | GenerateFailure:
+    """The member of GenerateResult for an answer."""
+    generation, failure = Generation.of(row), answer.output.failure
+    if failure is None:
+        return GenerateSuccess(output=answer.output, generation=generation)
+    return GenerateFailure(
+        message=failure.message,
+        code=failure.code,
+        retryable=failure.retryable,
+        text=answer.output.text,
+        generation=generation,
+    )
+
+
+GenerateResult = Annotated[
+    GenerateSuccess | GenerateFailure | InvalidInput | ModelNotFound | Unsupported | Overloaded,
+    strawberry.union("GenerateResult", description="What `generate` gives."),
+]
+
+
+@strawberry.type(description="The generation has begun. Watch it with the subscription `generation`.")
+class StartGenerationSuccess:
+    generation: Generation = strawberry.field(description="The generation, queued or running.")
+
+
+StartGenerationResult = Annotated[
+    StartGenerationSuccess | InvalidInput | ModelNotFound | Unsupported | Overloaded,
+    strawberry.union("StartGenerationResult", description="What `startGeneration` gives."),
+]
+
+
+@strawberry.input(description="A generation to end.")
+class CancelGenerationInput:
+    id: strawberry.ID = strawberry.field(description="The generation's id.")
+
+
+@strawberry.type(description="The generation has ended: now, or before, as its state tells.")
+class CancelGenerationSuccess:
+    generation: Generation = strawberry.field(description="The generation as it ended.")
+
+
+CancelGenerationResult = Annotated[
+    CancelGenerationSuccess | NotFound | InvalidInput,
+    strawberry.union("CancelGenerationResult", description="What `cancelGeneration` gives."),
+]

@@ -1,0 +1,143 @@
+"""Users, their API keys and signing in."""
+
+from datetime import datetime
+from typing import Annotated, Self
+from uuid import UUID
+
+import strawberry
+
+from auth.scopes import Scope
+from db import tables
+from gateway.identity import NewApiKey, SignedIn
+from schema.context import Info
+from schema.errors import AccountLocked, InvalidCredentials, InvalidInput, NotFound
+from schema.node import Node, global_id
+
+
+@strawberry.type(description="Someone, or some program, that signs in.")
+class User(Node):
+    key: strawberry.Private[UUID]
+    username: str = strawberry.field(description="The name to sign in with, in lower case.")
+    is_admin: bool = strawberry.field(description="Whether this user manages the gateway.")
+    created_at: datetime = strawberry.field(description="When the user was made.")
+
+    @strawberry.field(description="The user's API keys, newest first; those that have ended stay listed.")
+    async def api_keys(self, info: Info) -> list["ApiKey"]:
+        """A list and not a connection: a user has few keys, and they are wanted whole."""
+        return [ApiKey.of(row) for row in await info.context.loaders.api_keys_of_user.load(self.key)]
+
+    @classmethod
+    def of(cls, row: tables.User) -> Self:
+        """The user of a row."""
+        return cls(
+            id=global_id("User", row.id),
+            key=row.id,
+            username=row.username,
+            is_admin=row.is_admin,
+            created_at=row.created_at,
+        )
+
+
+@strawberry.type(description="A key that signs in a program. Its secret is shown once, when it is made.")
+class ApiKey(Node):
+    user_key: strawberry.Private[UUID]
+    name: str = strawberry.field(description="What its user calls it.")
+    prefix: str = strawberry.field(description="How the secret begins, to recognise it by.")
+    scopes: list[Scope] = strawberry.field(description="What it may do, as far as its user may.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+    expires_at: datetime | None = strawberry.field(description="When it ends by itself; null for never.")
+    last_used_at: datetime | None = strawberry.field(description="When it was last used, to the minute.")
+    revoked_at: datetime | None = strawberry.field(description="When it was revoked; null while it holds.")
+
+    @strawberry.field(description="Whose key it is.")
+    async def user(self, info: Info) -> User:
+        """A key without its user cannot be: deleting the user deletes it."""
+        row = await info.context.loaders.users.load(self.user_key)
+        if row is None:
+            raise LookupError(f"the user of API key {self.id} is gone")
+        return User.of(row)
+
+    @classmethod
+    def of(cls, row: tables.ApiKey) -> Self:
+        """The key of a row. Words in `scopes` that this version does not know are left out: they grant nothing."""
+        return cls(
+            id=global_id("ApiKey", row.id),
+            user_key=row.user_id,
+            name=row.name,
+            prefix=row.prefix,
+            scopes=[scope for scope in Scope if scope.value in row.scopes],
+            created_at=row.created_at,
+            expires_at=row.expires_at,
+            last_used_at=row.last_used_at,
+            revoked_at=row.revoked_at,
+        )
+
+
+@strawberry.input(description="A name and a password.")
+class LoginInput:
+    username: str = strawberry.field(description="The user's name; case does not matter.")
+    password: str = strawberry.field(description="The password.")
+
+
+@strawberry.type(description="A sign-in that worked.")
+class LoginSuccess:
+    access_token: str = strawberry.field(description="A JWT to send as `Authorization: Bearer …`.")
+    expires_at: datetime = strawberry.field(description="When the token ends.")
+    user: User = strawberry.field(description="Who is signed in.")
+
+    @classmethod
+    def of(cls, signed_in: SignedIn) -> Self:
+        """The token and its user."""
+        return cls(
+            access_token=signed_in.token.token,
+            expires_at=signed_in.token.expires_at,
+            user=User.of(signed_in.user),
+        )
+
+
+LoginResult = Annotated[
+    LoginSuccess | InvalidCredentials | AccountLocked,
+    strawberry.union("LoginResult", description="What `login` gives."),
+]
+
+
+@strawberry.input(description="A key to make.")
+class CreateApiKeyInput:
+    name: str = strawberry.field(description="What to call it, 1 to 100 characters.")
+    expires_at: datetime | None = strawberry.field(default=None, description="When it ends by itself; null for never.")
+    scopes: list[Scope] | None = strawberry.field(
+        default=None, description="What it may do; null for all that an app needs, without making keys."
+    )
+
+
+@strawberry.type(description="A key was made.")
+class CreateApiKeySuccess:
+    api_key: ApiKey = strawberry.field(description="The key.")
+    secret: str = strawberry.field(description="The secret. It is shown here and never again: only a hash is kept.")
+
+    @classmethod
+    def of(cls, new: NewApiKey) -> Self:
+        """The key and its secret."""
+        return cls(api_key=ApiKey.of(new.key), secret=new.secret)
+
+
+CreateApiKeyResult = Annotated[
+    CreateApiKeySuccess | InvalidInput,
+    strawberry.union("CreateApiKeyResult", description="What `createApiKey` gives."),
+]
+
+
+@strawberry.input(description="A key to end.")
+class RevokeApiKeyInput:
+    id: strawberry.ID = strawberry.field(description="The key's id.")
+
+
+@strawberry.type(description="The key no longer works.")
+class RevokeApiKeySuccess:
+    api_key: ApiKey = strawberry.field(description="The key, with `revokedAt`.")
+
+
+RevokeApiKeyResult = Annotated[
+    RevokeApiKeySuccess | NotFound | InvalidInput,
+    strawberry.union("RevokeApiKeyResult", description="What `revokeApiKey` gives."),
+]

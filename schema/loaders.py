@@ -1,0 +1,36 @@
+"""Dataloaders: what the fields of one operation ask for one by one is fetched in one statement."""
+
+from uuid import UUID
+
+from aiodataloader import DataLoader
+
+from db import tables
+from gateway import Gateway
+from gateway.catalog import Model
+
+MAX_BATCH = 500
+"""Keys in one statement; SQLite takes 32,766 variables, and short statements let others in."""
+
+
+class Loaders:
+    """The loaders of one operation. Never shared between two: they cache what they have seen."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self.users: DataLoader[UUID, tables.User | None] = DataLoader(
+            gateway.identity.users_by_id, max_batch_size=MAX_BATCH
+        )
+        self.api_keys: DataLoader[UUID, tables.ApiKey | None] = DataLoader(
+            gateway.identity.api_keys_by_id, max_batch_size=MAX_BATCH
+        )
+        self.api_keys_of_user: DataLoader[UUID, list[tables.ApiKey]] = DataLoader(
+            gateway.identity.api_keys_of_users, max_batch_size=MAX_BATCH
+        )
+        self.generations: DataLoader[UUID, tables.Generation | None] = DataLoader(
+            gateway.generations.by_id, max_batch_size=MAX_BATCH
+        )
+        self.models: DataLoader[str, Model | None] = DataLoader(self._models, max_batch_size=MAX_BATCH)
+
+    async def _models(self, names: list[str]) -> list[Model | None]:
+        known = {model.name: model for model in await self._gateway.catalog.models()}
+        return [known.get(name) for name in names]

@@ -1,0 +1,38 @@
+"""Global ids and pages, as the Relay specifications define them (Global Object Identification, Cursor Connections)."""
+
+import binascii
+from uuid import UUID
+
+import strawberry
+from strawberry.relay.utils import from_base64, to_base64
+
+from gateway.errors import InvalidInput
+
+
+@strawberry.interface(description="Anything that can be fetched again by its id.")
+class Node:
+    id: strawberry.ID = strawberry.field(description="The globally unique id, opaque to clients.")
+
+
+def global_id(kind: str, key: UUID | str) -> strawberry.ID:
+    """The id under which the API knows a thing: base64 of "Type:key"."""
+    return strawberry.ID(to_base64(kind, key))
+
+
+def parse_global_id(value: str, field: str = "id") -> tuple[str, str]:
+    """The type and the key in an id. Raises InvalidInput naming `field`."""
+    try:
+        return from_base64(value)
+    except (ValueError, binascii.Error) as error:
+        raise InvalidInput(field, f"{value!r} is not an id of this API.") from error
+
+
+def parse_uuid(value: str, kind: str, field: str = "id") -> UUID:
+    """The key of a thing of this type. Raises InvalidInput for an id of another type, or none at all."""
+    found, key = parse_global_id(value, field)
+    if found != kind:
+        raise InvalidInput(field, f"this is the id of a {found}, not of a {kind}.")
+    try:
+        return UUID(key)
+    except ValueError as error:
+        raise InvalidInput(field, f"{value!r} is not an id of this API.") from error

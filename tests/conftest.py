@@ -1,0 +1,67 @@
+"""What all tests share: the event loop, and databases. Each test gets databases of its own, migrated and empty."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from db.engine import Database
+from tests.databases import PostgresqlDatabases, SqliteDatabases, postgresql_server
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The loop that the product runs on."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> SqliteDatabases:
+    """The template for SQLite."""
+    return SqliteDatabases(tmp_path_factory.mktemp("sqlite"))
+
+
+@pytest.fixture(scope="session")
+def postgresql_databases() -> Iterator[PostgresqlDatabases]:
+    """A private PostgreSQL server with a template, started when the first test needs it."""
+    with postgresql_server() as url:
+        yield PostgresqlDatabases(url)
+
+
+@pytest.fixture
+def sqlite_url(sqlite_databases: SqliteDatabases, tmp_path: Path) -> Iterator[str]:
+    """A SQLite database, for tests in which the kind of database does not matter."""
+    with sqlite_databases.fresh(tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def postgresql_url(postgresql_databases: PostgresqlDatabases) -> Iterator[str]:
+    """A PostgreSQL database."""
+    with postgresql_databases.fresh() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A database of each kind in turn."""
+    return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A database of each kind in turn, opened."""
+    database = Database(database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def unmigrated_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of each kind in turn, without a single table."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'unmigrated.db'}"
+        return
+    databases: PostgresqlDatabases = request.getfixturevalue("postgresql_databases")
+    with databases.fresh(migrated=False) as url:
+        yield url

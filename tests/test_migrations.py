@@ -1,0 +1,202 @@
+"""Migrations give exactly the tables of db/tables.py, on both databases, from anywhere, and however often."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.util import CommandError
+from sqlalchemy import Connection, inspect, text
+
+import alembic
+from db import migrations
+from db.engine import Database
+from db.tables import Table, User
+
+PROJECT = Path(__file__).parent.parent
+
+
+def differences(connection: Connection) -> list[Any]:
+    context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+    return compare_metadata(context, Table.metadata)
+
+
+async def inspected(database: Database, what: Any) -> Any:
+    async with database.reading() as session:
+        return await (await session.connection()).run_sync(what)
+
+
+async def tables(database: Database) -> set[str]:
+    return set(await inspected(database, lambda connection: inspect(connection).get_table_names()))
+
+
+async def test_the_migrations_give_exactly_the_tables_of_the_models(database: Database) -> None:
+    assert await inspected(database, differences) == []
+
+
+async def test_a_difference_between_migrations_and_models_is_found(database: Database) -> None:
+    async with database.transaction() as tx:
+        await tx.execute(text("DROP INDEX ix_usage_user_id_at"))
+    assert [found[0] for found in await inspected(database, differences)] == ["add_index"]
+
+
+async def test_a_reference_has_the_same_name_and_the_same_end_as_in_the_models(database: Database) -> None:
+    """Alembic compares neither on SQLite."""
+
+    def references(connection: Connection) -> set[tuple[str | None, str]]:
+        inspector = inspect(connection)
+        return {
+            (key["name"], key["options"]["ondelete"])
+            for table in Table.metadata.tables
+            for key in inspector.get_foreign_keys(table)
+        }
+
+    assert await inspected(database, references) == {
+        (key.name, key.ondelete) for table in Table.metadata.tables.values() for key in table.foreign_key_constraints
+    }
+
+
+async def test_a_migrated_database_is_at_the_head(database: Database) -> None:
+    assert await migrations.current_revision(database) == migrations.head_revision()
+
+
+async def test_a_database_that_was_never_migrated_has_no_revision(unmigrated_url: str) -> None:
+    database = Database(unmigrated_url)
+    assert await migrations.current_revision(database) is None
+    await database.close()
+
+
+async def test_upgrading_again_changes_nothing(database: Database) -> None:
+    async with database.transaction() as tx:
+        tx.add(User(username="ada", password_hash="!"))
+    await migrations.upgrade(database)
+    async with database.reading() as session:
+        assert await session.scalar(text("SELECT count(*) FROM users")) == 1
+
+
+async def test_all_migrations_can_be_undone_and_done_again(database: Database) -> None:
+    await migrations.downgrade(database, "base")
+    assert await tables(database) == {"alembic_version"}
+    await migrations.upgrade(database)
+    assert await inspected(database, differences) == []
+
+
+async def test_several_processes_may_upgrade_a_new_database_at_once(unmigrated_url: str) -> None:
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(migrations.upgrade, unmigrated_url)
+    database = Database(unmigrated_url)
+    assert await migrations.current_revision(database) == migrations.head_revision()
+    await database.close()
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(unmigrated_url: str) -> None:
+    database = Database(unmigrated_url)
+
+    async def fail() -> None:
+        async with database.migrating() as connection:
+            await connection.execute(text("CREATE TABLE half (id INTEGER PRIMARY KEY)"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert await tables(database) == set()
+    await database.close()
+
+
+async def test_a_migration_may_replace_a_table_that_others_refer_to(sqlite_url: str) -> None:
+    """As Alembic does on SQLite; with foreign keys on it would delete the keys of all users."""
+    database = Database(sqlite_url)
+    async with database.transaction() as tx:
+        await tx.execute(text("INSERT INTO users VALUES ('u', 'ada', '!', 0, '2026-02-03', NULL)"))
+        await tx.execute(
+            text("INSERT INTO api_keys VALUES ('k', 'u', 'laptop', 'olg_', '0', '[]', '2026-02-03', NULL, NULL, NULL)")
+        )
+    async with database.migrating() as connection:
+        await connection.execute(text("CREATE TABLE new_users AS SELECT * FROM users"))
+        await connection.execute(text("DROP TABLE users"))
+        await connection.execute(text("ALTER TABLE new_users RENAME TO users"))
+        await connection.execute(text("CREATE UNIQUE INDEX users_id ON users (id)"))
+    async with database.reading() as session:
+        assert await session.scalar(text("SELECT count(*) FROM api_keys")) == 1
+    await database.close()
+
+
+async def test_a_migration_that_leaves_a_reference_to_nothing_is_undone(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    async with database.transaction() as tx:
+        await tx.execute(text("INSERT INTO users VALUES ('u', 'ada', '!', 0, '2026-02-03', NULL)"))
+        await tx.execute(
+            text("INSERT INTO api_keys VALUES ('k', 'u', 'laptop', 'olg_', '0', '[]', '2026-02-03', NULL, NULL, NULL)")
+        )
+    with pytest.raises(RuntimeError, match="left rows in 'api_keys' that refer to missing rows in 'users'"):
+        async with database.migrating() as connection:
+            await connection.execute(text("DELETE FROM users"))
+    async with database.reading() as session:
+        assert await session.scalar(text("SELECT count(*) FROM users")) == 1
+    await database.close()
+
+
+async def test_a_revision_that_nobody_knows_is_refused(database: Database) -> None:
+    with pytest.raises(CommandError, match="9999"):
+        await migrations.upgrade(database, "9999")
+
+
+async def test_migrations_are_found_from_another_working_directory(
+    unmigrated_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    await migrations.upgrade(unmigrated_url)
+
+
+async def test_missing_migrations_are_told_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an installed copy the folder called alembic beside db is the library."""
+    monkeypatch.setattr(migrations, "_SCRIPTS", Path(alembic.__file__).parent)
+    with pytest.raises(migrations.MigrationsMissing, match="copy the folder 'alembic'"):
+        migrations.head_revision()
+
+
+def test_the_folder_alembic_does_not_hide_the_library() -> None:
+    assert Path(alembic.__file__).parent != PROJECT / "alembic"
+    found = subprocess.run(
+        [sys.executable, "-c", "import alembic; print(alembic.__version__)"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == alembic.__version__
+
+
+def test_the_migrations_run_from_the_command_line_too(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'cli.db'}"
+    for command in (["upgrade", "head"], ["check"]):
+        subprocess.run(
+            [sys.executable, "-m", "alembic", "-x", f"url={url}", *command],
+            cwd=PROJECT,
+            check=True,
+            capture_output=True,
+        )
+
+
+@pytest.mark.parametrize("url", ["sqlite:///never-made.db", "postgresql://user@localhost/never-asked"])
+def test_the_migrations_can_be_written_out_as_sql(url: str) -> None:
+    written = subprocess.run(
+        [sys.executable, "-m", "alembic", "-x", f"url={url}", "upgrade", "head", "--sql"],
+        cwd=PROJECT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "CREATE TABLE users" in written.stdout
+
+
+def test_the_command_line_asks_for_the_url() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "alembic", "upgrade", "head"], cwd=PROJECT, check=False, capture_output=True, text=True
+    )
+    assert "Give the database: alembic -x url=" in told.stderr + told.stdout

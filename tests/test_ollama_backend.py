@@ -1,0 +1,230 @@
+"""What is Ollama's own: the body of `/api/chat`, its way of ending, and its list of models."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from backends.errors import BackendFailed, BackendProtocolError
+from backends.ollama import OllamaBackend, OllamaDecoder, chat_body
+from backends.protocol import Capability, ChatRequest, Chunk, FinishReason, Message, Options, Usage
+from tests.fake_model_server import FakeModelServer, running_fake_model_server
+from tests.wire_requests import CONVERSATION, EVERYTHING, OPTIONS, PHOTO, PIXEL, SCHEMA, WEATHER
+
+HELLO = ChatRequest("fake:echo", [Message("user", "hello")])
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeModelServer]:
+    async with running_fake_model_server() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def backend(fake: FakeModelServer) -> AsyncIterator[OllamaBackend]:
+    async with aclosing(OllamaBackend("ollama", fake.url)) as backend:
+        yield backend
+
+
+def decode(*lines: bytes) -> list[Chunk]:
+    decoder = OllamaDecoder()
+    chunks: list[Chunk] = []
+    for line in lines:
+        decoder.feed(line, chunks)
+    decoder.end(chunks)
+    return chunks
+
+
+async def test_what_is_built_is_what_reaches_the_wire(backend: OllamaBackend, fake: FakeModelServer):
+    async with backend.generate(EVERYTHING) as batches:
+        assert [batch async for batch in batches]
+    assert fake.requests[0].body == chat_body(EVERYTHING)
+
+
+def test_a_request_without_extras_leaves_every_default_to_the_server():
+    assert chat_body(HELLO) == {
+        "model": "fake:echo",
+        "messages": [{"role": "user", "content": "hello"}],
+        "stream": True,
+    }
+
+
+def test_messages_are_written_in_ollamas_words():
+    assert chat_body(ChatRequest("m", CONVERSATION))["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What is this?", "images": [PIXEL, PHOTO]},
+        {
+            "role": "assistant",
+            "content": "",
+            "thinking": "Hmm.",
+            "tool_calls": [{"id": "call_7", "function": {"name": "weather", "arguments": {"city": "Köln"}}}],
+        },
+        {"role": "tool", "content": "sunny", "tool_name": "weather", "tool_call_id": "call_7"},
+    ]
+
+
+def test_options_are_written_in_ollamas_words():
+    assert chat_body(replace(HELLO, options=replace(OPTIONS, context_length=2048)))["options"] == {
+        "temperature": 0.0,
+        "top_p": 0.9,
+        "top_k": 40,
+        "min_p": 0.05,
+        "num_predict": 64,
+        "seed": 0,
+        "num_ctx": 2048,
+        "stop": ["END", "\n"],
+        "presence_penalty": 0.5,
+        "frequency_penalty": -0.5,
+        "repeat_penalty": 1.1,
+    }
+
+
+@pytest.mark.parametrize("given", ["json", SCHEMA])
+def test_the_format_is_handed_on_as_it_is(given: str):
+    assert chat_body(replace(HELLO, format=given))["format"] == given
+
+
+def test_tools_are_written_as_functions():
+    assert chat_body(replace(HELLO, tools=[WEATHER]))["tools"] == [
+        {
+            "type": "function",
+            "function": {"name": "weather", "description": "Tells the weather", "parameters": WEATHER.parameters},
+        }
+    ]
+
+
+@pytest.mark.parametrize("think", [True, False])
+def test_thinking_is_switched_when_asked_for(think: bool):
+    assert chat_body(replace(HELLO, think=think))["think"] is think
+
+
+def test_an_option_of_zero_is_not_taken_for_none():
+    assert chat_body(replace(HELLO, options=Options(temperature=0.0)))["options"] == {"temperature": 0.0}
+
+
+@pytest.mark.parametrize("reason", ['"stop"', '"load"', '"unload"', '""', "null"])
+def test_every_way_to_be_done_but_length_is_a_stop(reason: str):
+    (finish,) = decode(b'{"done":true,"done_reason":%s}\n' % reason.encode())
+    assert finish.reason is FinishReason.STOP
+
+
+def test_a_last_line_without_its_line_end_counts():
+    assert decode(b'{"done":true,"prompt_eval_count":3,"eval_count":0}')[0].usage == Usage(3, 0)
+
+
+def test_the_time_to_load_the_model_is_told_in_milliseconds():
+    assert decode(b'{"done":true,"load_duration":1999999}\n')[0].load_ms == 1
+
+
+def test_nothing_is_read_after_the_end():
+    assert len(decode(b'{"done":true}\n{"message":{"content":"more"}}\n')) == 1
+
+
+def test_an_error_without_words_is_a_failure_all_the_same():
+    with pytest.raises(BackendFailed, match="failed while answering"):
+        decode(b'{"error":""}\n')
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"message":1}',
+        b'{"message":{"content":1}}',
+        b'{"message":{"thinking":[]}}',
+        b'{"message":{"tool_calls":{}}}',
+        b'{"message":{"tool_calls":[{"function":{"name":"f","arguments":"text"}}]}}',
+        b'{"done":true,"eval_count":-1}',
+        b'{"done":true,"eval_count":"1"}',
+        b'{"done":true,"load_duration":true}',
+        b"[]",
+    ],
+)
+def test_a_line_of_another_shape_is_a_protocol_error(line: bytes):
+    with pytest.raises(BackendProtocolError):
+        decode(line + b"\n")
+
+
+def test_two_calls_without_an_id_get_different_ones():
+    call = b'{"function":{"name":"f"}}'
+    first, second, _ = decode(b'{"message":{"tool_calls":[%s,%s]}}\n' % (call, call), b'{"done":true}\n')
+    assert first.call.id
+    assert first.call.id != second.call.id
+
+
+async def test_a_model_is_described_by_what_the_list_tells(backend: OllamaBackend):
+    model = (await backend.models())[0]
+    assert (model.family, model.parameter_size, model.quantization, model.size_bytes, model.context_length) == (
+        "fake",
+        "1.2B",
+        "Q4_K_M",
+        1234,
+        8192,
+    )
+
+
+async def test_the_time_of_a_model_is_read_with_nanoseconds_and_zone(backend: OllamaBackend):
+    model = (await backend.models())[0]
+    assert model.modified_at is not None
+    assert model.modified_at.astimezone(UTC) == datetime(2026, 8, 21, 17, 0, 0, 123456, UTC)
+
+
+async def test_capabilities_that_the_gateway_does_not_know_are_left_out(backend: OllamaBackend):
+    assert (await backend.models())[0].capabilities == {
+        Capability.COMPLETION,
+        Capability.TOOLS,
+        Capability.VISION,
+        Capability.THINKING,
+    }
+
+
+async def test_a_server_that_lists_everything_is_asked_nothing_more(backend: OllamaBackend, fake: FakeModelServer):
+    await backend.models()
+    assert list(fake.asked) == ["GET /api/tags"]
+
+
+async def test_an_old_server_is_asked_about_each_model(backend: OllamaBackend, fake: FakeModelServer):
+    fake.old_ollama = True
+    model = (await backend.models())[0]
+    assert (model.capabilities, model.context_length) == ({Capability.COMPLETION, Capability.TOOLS}, 4096)
+
+
+async def test_an_old_server_is_asked_about_a_model_once(backend: OllamaBackend, fake: FakeModelServer):
+    fake.old_ollama = True
+    assert await backend.models() == await backend.models()
+    assert fake.asked.count("POST /api/show") == len(fake.models)
+
+
+async def test_a_model_that_was_pulled_anew_is_asked_about_again(backend: OllamaBackend, fake: FakeModelServer):
+    fake.old_ollama = True
+    fake.models = ["a"]
+    await backend.models()
+    fake.models = ["b"]
+    await backend.models()
+    assert fake.asked.count("POST /api/show") == 2
+
+
+@pytest.mark.parametrize("status", [404, 500])
+async def test_a_server_that_describes_no_model_still_lists_them(
+    backend: OllamaBackend, fake: FakeModelServer, status: int
+):
+    fake.old_ollama = True
+    fake.replies["/api/show"] = (status, b'{"error": "no"}')
+    models = await backend.models()
+    assert [(model.name, model.capabilities) for model in models] == [(name, None) for name in fake.models]
+
+
+async def test_a_failed_description_is_asked_for_again(backend: OllamaBackend, fake: FakeModelServer):
+    fake.old_ollama = True
+    fake.replies["/api/show"] = (503, b'{"error": "busy"}')
+    await backend.models()
+    fake.replies.clear()
+    assert (await backend.models())[0].context_length == 4096
+
+
+async def test_an_address_may_have_a_path(fake: FakeModelServer):
+    async with aclosing(OllamaBackend("ollama", f"{fake.url}/behind/a/proxy")) as backend:
+        with pytest.raises(Exception, match="nothing here"):
+            await backend.ping()
+    assert list(fake.asked) == ["GET /behind/a/proxy/api/version"]

@@ -1,0 +1,333 @@
+"""What is OpenAI's own: the body of a chat request, its stream, and what the servers that speak it add."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from backends.errors import BackendFailed, BackendProtocolError, BackendRejected, BackendUnsupported
+from backends.openai import OpenAIBackend, chat_body
+from backends.openai_stream import OpenAIDecoder
+from backends.protocol import (
+    ChatRequest,
+    Chunk,
+    FinishReason,
+    Json,
+    Message,
+    Options,
+    TextChunk,
+    ThinkingChunk,
+    ToolCall,
+    ToolCallChunk,
+    Usage,
+    UsageChunk,
+)
+from tests.fake_model_server import FakeModelServer, running_fake_model_server
+from tests.wire_requests import CONVERSATION, EVERYTHING, OPTIONS, PHOTO, PIXEL, SCHEMA, WEATHER
+
+HELLO = ChatRequest("fake:echo", [Message("user", "hello")])
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeModelServer]:
+    async with running_fake_model_server() as fake:
+        yield fake
+
+
+def event(**fields: Json) -> bytes:
+    return b"data: " + orjson.dumps(fields) + b"\n\n"
+
+
+def delta(reason: str | None = None, timings: Json = None, **fields: Json) -> bytes:
+    more = {"timings": timings} if timings else {}
+    return event(choices=[{"index": 0, "delta": fields, "finish_reason": reason}], **more)
+
+
+def decode(*reads: bytes) -> list[Chunk]:
+    decoder = OpenAIDecoder()
+    chunks: list[Chunk] = []
+    for data in reads:
+        decoder.feed(data, chunks)
+    if not decoder.finished:
+        decoder.end(chunks)
+    return chunks
+
+
+async def test_what_is_built_is_what_reaches_the_wire(fake: FakeModelServer):
+    async with aclosing(OpenAIBackend("openai", fake.url)) as backend, backend.generate(EVERYTHING) as batches:
+        assert [batch async for batch in batches]
+    assert fake.requests[0].body == chat_body(EVERYTHING)
+
+
+async def test_what_one_kind_of_server_takes_besides_is_added_to_every_request(fake: FakeModelServer):
+    backend = OpenAIBackend("openai", fake.url, extra_body={"timings_per_token": True})
+    async with aclosing(backend), backend.generate(HELLO) as batches:
+        assert [batch async for batch in batches]
+    assert fake.requests[0].body == chat_body(HELLO) | {"timings_per_token": True}
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/"])
+async def test_an_address_may_end_with_the_version_or_not(fake: FakeModelServer, ending: str):
+    async with aclosing(OpenAIBackend("openai", fake.url + ending)) as backend:
+        await backend.ping()
+    assert list(fake.asked) == ["GET /v1/models"]
+
+
+async def test_the_key_is_sent_as_a_bearer_token(fake: FakeModelServer):
+    fake.api_key = "sk-right"
+    async with aclosing(OpenAIBackend("openai", fake.url, "sk-right")) as backend:
+        await backend.ping()
+    assert fake.asked
+
+
+@pytest.mark.parametrize("key", ["sk-wrong", None])
+async def test_a_wrong_key_is_refused_without_being_repeated(fake: FakeModelServer, key: str | None):
+    fake.api_key = "sk-right"
+    async with aclosing(OpenAIBackend("openai", fake.url, key)) as backend:
+        with pytest.raises(BackendRejected) as refusal:
+            await backend.ping()
+    assert str(refusal.value) == (
+        "The model server refused the gateway's own credentials (401). Check the API key of this backend."
+    )
+
+
+def test_a_request_without_extras_leaves_every_default_to_the_server():
+    assert chat_body(HELLO) == {
+        "model": "fake:echo",
+        "messages": [{"role": "user", "content": "hello"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def test_messages_are_written_in_openais_words():
+    assert chat_body(ChatRequest("m", CONVERSATION))["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "What is this?"},
+                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
+                {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{PHOTO}"}},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [
+                {"id": "call_7", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Köln"}'}}
+            ],
+        },
+        {"role": "tool", "content": "sunny", "tool_call_id": "call_7"},
+    ]
+
+
+def test_an_image_without_words_has_no_empty_part_beside_it():
+    body = chat_body(ChatRequest("m", [Message("user", images=[PIXEL])]))
+    assert [part["type"] for part in body["messages"][0]["content"]] == ["image_url"]
+
+
+def test_options_are_written_for_every_kind_of_server():
+    plain = chat_body(HELLO)
+    assert {name: value for name, value in chat_body(replace(HELLO, options=OPTIONS)).items() if name not in plain} == {
+        "temperature": 0.0,
+        "top_p": 0.9,
+        "top_k": 40,
+        "min_p": 0.05,
+        "max_tokens": 64,
+        "seed": 0,
+        "stop": ["END", "\n"],
+        "presence_penalty": 0.5,
+        "frequency_penalty": -0.5,
+        "repeat_penalty": 1.1,
+        "repetition_penalty": 1.1,
+    }
+
+
+def test_a_context_length_cannot_be_asked_for():
+    with pytest.raises(BackendUnsupported, match="leave the context length out"):
+        chat_body(replace(HELLO, options=Options(context_length=2048)))
+
+
+def test_json_is_asked_for_as_an_object():
+    assert chat_body(replace(HELLO, format="json"))["response_format"] == {"type": "json_object"}
+
+
+def test_a_schema_is_asked_for_by_name():
+    assert chat_body(replace(HELLO, format=SCHEMA))["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": SCHEMA},
+    }
+
+
+def test_tools_are_written_as_functions():
+    assert chat_body(replace(HELLO, tools=[WEATHER]))["tools"] == [
+        {
+            "type": "function",
+            "function": {"name": "weather", "description": "Tells the weather", "parameters": WEATHER.parameters},
+        }
+    ]
+
+
+@pytest.mark.parametrize("think", [True, False])
+def test_thinking_is_switched_through_the_chat_template(think: bool):
+    assert chat_body(replace(HELLO, think=think))["chat_template_kwargs"] == {"enable_thinking": think}
+
+
+def test_the_done_mark_ends_the_answer():
+    assert len(decode(delta("stop") + DONE + delta(content="more"))) == 1
+
+
+def test_a_server_without_the_done_mark_ends_with_the_stream():
+    assert decode(delta("stop"), event(choices=[], usage={"prompt_tokens": 2, "completion_tokens": 1}))[-1].usage == (
+        Usage(2, 1)
+    )
+
+
+def test_the_done_mark_without_a_finish_reason_is_a_protocol_error():
+    with pytest.raises(BackendProtocolError, match="reason to finish"):
+        decode(delta(content="a") + DONE)
+
+
+@pytest.mark.parametrize("reason", ["stop", "eos", "abort"])
+def test_a_reason_of_the_servers_own_is_a_stop(reason: str):
+    assert decode(delta(reason))[-1].reason is FinishReason.STOP
+
+
+@pytest.mark.parametrize("reason", ["length", "tool_calls", "content_filter"])
+def test_openais_reasons_are_taken_over(reason: str):
+    assert decode(delta(reason))[-1].reason == reason
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_both_names_for_reasoning_are_understood(name: str):
+    assert decode(delta(**{name: "hm"}) + delta("stop"))[0] == ThinkingChunk("hm")
+
+
+def test_cached_tokens_are_told():
+    usage = {"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 8}}
+    assert decode(delta("stop"), event(choices=[], usage=usage) + DONE)[-1].usage == Usage(9, 1, 8)
+
+
+@pytest.mark.parametrize("error", [{"message": "out of memory"}, "out of memory"])
+def test_an_error_in_the_stream_is_a_failure(error: Json):
+    with pytest.raises(BackendFailed, match="out of memory"):
+        decode(event(error=error))
+
+
+def test_comments_that_keep_the_connection_alive_are_nothing():
+    assert len(decode(b": ping\n\n", delta("stop") + DONE)) == 1
+
+
+def call(index: int | None, id: str | None = None, name: str | None = None, arguments: str | None = None) -> bytes:
+    piece: Json = {"function": {"name": name, "arguments": arguments}}
+    return delta(tool_calls=[piece | ({} if index is None else {"index": index}) | ({"id": id} if id else {})])
+
+
+def calls_of(*reads: bytes) -> list[ToolCall]:
+    return [chunk.call for chunk in decode(*reads, delta("tool_calls") + DONE) if isinstance(chunk, ToolCallChunk)]
+
+
+def test_interleaved_pieces_of_two_calls_are_put_together_by_index():
+    assert calls_of(
+        call(0, "a", "f", '{"x":'), call(1, "b", "g", '{"y"'), call(0, arguments="1}"), call(1, arguments=":2}")
+    ) == [ToolCall("a", "f", {"x": 1}), ToolCall("b", "g", {"y": 2})]
+
+
+def test_calls_without_an_index_are_told_apart_by_their_ids():
+    assert calls_of(call(None, "a", "f", "{}"), call(None, "b", "g", '{"y"'), call(None, arguments=":2}")) == [
+        ToolCall("a", "f", {}),
+        ToolCall("b", "g", {"y": 2}),
+    ]
+
+
+@pytest.mark.parametrize("arguments", ["", None, " ", "{}"])
+def test_a_call_without_arguments_has_an_empty_object(arguments: str | None):
+    assert calls_of(call(0, "a", "f", arguments)) == [ToolCall("a", "f", {})]
+
+
+@pytest.mark.parametrize("arguments", ["{", "[]", "1", '{"a":1}}'])
+def test_arguments_that_are_no_object_are_a_protocol_error(arguments: str):
+    with pytest.raises(BackendProtocolError):
+        calls_of(call(0, "a", "f", arguments))
+
+
+def test_arguments_are_bounded():
+    with pytest.raises(BackendProtocolError, match="arguments of a tool call"):
+        calls_of(*(call(0, "a", "f", "x" * 600_000) for _ in range(2)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        event(choices=1),
+        event(choices=[1]),
+        delta(content=1),
+        delta(tool_calls=[1]),
+        delta(tool_calls=[{"index": -1}]),
+        event(choices=[], usage={"prompt_tokens": "1"}),
+        b"data: {\n\n",
+        b"data: []\n\n",
+    ],
+)
+def test_an_event_of_another_shape_is_a_protocol_error(data: bytes):
+    with pytest.raises(BackendProtocolError):
+        decode(data)
+
+
+def timings(cached: int, prompt: int, predicted: int) -> Json:
+    return {"cache_n": cached, "prompt_n": prompt, "predicted_n": predicted}
+
+
+def test_llama_cpps_timings_tell_the_usage_so_far():
+    assert decode(delta(content="a", timings=timings(5, 2, 1)), delta("stop"))[:2] == [
+        TextChunk("a"),
+        UsageChunk(Usage(prompt_tokens=7, completion_tokens=1, cached_tokens=5)),
+    ]
+
+
+def test_several_timings_of_one_read_are_told_once():
+    read = b"".join(delta(content="a", timings=timings(0, 2, number)) for number in (1, 2, 3))
+    assert [chunk for chunk in decode(read, delta("stop")) if isinstance(chunk, UsageChunk)] == [
+        UsageChunk(Usage(2, 3, 0))
+    ]
+
+
+def test_a_piece_that_stands_for_several_tokens_says_so():
+    reads = [delta(content=text, timings=timings(0, 2, count)) for text, count in (("a", 1), ("🌍", 4), ("b", 5))]
+    assert [chunk.tokens for chunk in decode(*reads, delta("stop")) if isinstance(chunk, TextChunk)] == [1, 3, 1]
+
+
+def test_usage_before_a_failure_in_the_same_read_is_told():
+    decoder, chunks = OpenAIDecoder(), list[Chunk]()
+    with pytest.raises(BackendFailed):
+        decoder.feed(delta(content="a", timings=timings(0, 2, 1)) + event(error="no"), chunks)
+    assert chunks == [TextChunk("a"), UsageChunk(Usage(2, 1, 0))]
+
+
+async def listed(fake: FakeModelServer, entry: Json) -> Json:
+    fake.replies["/v1/models"] = (200, orjson.dumps({"data": [entry]}))
+    async with aclosing(OpenAIBackend("openai", fake.url)) as backend:
+        return (await backend.models())[0]
+
+
+async def test_no_capability_is_guessed(fake: FakeModelServer):
+    assert (await listed(fake, {"id": "gpt"})).capabilities is None
+
+
+async def test_what_llama_cpp_tells_of_its_model_is_taken_over(fake: FakeModelServer):
+    meta = {"n_ctx": 4096, "n_ctx_train": 8192, "n_params": 134515008, "size": 96576768, "ftype": "Q4_1"}
+    model = await listed(fake, {"id": "smollm2", "meta": meta})
+    assert (model.context_length, model.parameter_size, model.size_bytes, model.quantization) == (
+        4096,
+        "134.52M",
+        96576768,
+        "Q4_1",
+    )
+
+
+async def test_billions_of_parameters_are_written_short(fake: FakeModelServer):
+    assert (await listed(fake, {"id": "m", "meta": {"n_params": 3_212_749_888}})).parameter_size == "3.21B"

@@ -1,0 +1,151 @@
+/** The one place that speaks to the gateway: HTTP for queries and mutations, one WebSocket for subscriptions. */
+
+import { createClient, type Client } from "graphql-ws";
+import { operation } from "./operations";
+import type { GenerationEvent } from "./run";
+
+const httpUrl = new URL("graphql", location.href).href;
+const wsUrl = httpUrl.replace(/^http/, "ws");
+
+export type User = { id: string; username: string };
+export type GenerateInput = { model: string; prompt: string };
+
+/** `code` is the gateway's own (extensions.code, or the code of a result that implements Error), where it gave one. */
+export class GatewayError extends Error {
+  constructor(
+    message: string,
+    readonly code?: string,
+  ) {
+    super(message);
+  }
+}
+
+type ErrorLike = { message: string; extensions?: { code?: string } | null };
+type Answer = { data?: unknown; errors?: ErrorLike[] };
+
+const NO_ANSWER = "The gateway does not answer. Check that it is running and that you are online, then try again.";
+const UNAUTHENTICATED = "UNAUTHENTICATED";
+/** graphql-transport-ws: the token was refused (4401, 4403) when the socket opened, or ran out while it was open. */
+const REFUSED = new Set([4401, 4403]);
+
+const bearer = (token: string): string => `Bearer ${token}`;
+
+function saysUnauthenticated(answer: Answer | null): boolean {
+  return answer?.errors?.some((error) => error.extensions?.code === UNAUTHENTICATED) ?? false;
+}
+
+/** Null where the body is no JSON: a proxy's error page, say. */
+async function readAnswer(response: Response): Promise<Answer | null> {
+  try {
+    return (await response.json()) as Answer;
+  } catch {
+    return null;
+  }
+}
+
+/** Sends one query or mutation and gives its `data`. Throws a GatewayError whose message is fit to be shown. */
+export async function send<Data>(source: string, variables: object, token?: string): Promise<Data> {
+  const headers: Record<string, string> = {
+    "content-type": "application/json",
+    accept: "application/graphql-response+json, application/json;q=0.9",
+  };
+  if (token) headers.authorization = bearer(token);
+  const body = JSON.stringify({ query: source, variables });
+  const response = await fetch(httpUrl, { method: "POST", headers, body, cache: "no-store" }).catch(() => {
+    throw new GatewayError(NO_ANSWER);
+  });
+  const answer = await readAnswer(response);
+  const error = answer?.errors?.[0];
+  if (error) throw new GatewayError(error.message, error.extensions?.code);
+  if (response.status === 401) throw new GatewayError("The gateway refused the token.", UNAUTHENTICATED);
+  if (!answer?.data) throw new GatewayError(`The gateway gave no usable answer (HTTP ${response.status}).`);
+  return answer.data as Data;
+}
+
+type Result = { __typename: string; message?: string; code?: string };
+
+/** A mutation's result union as a value or an exception: a member with a `message` implements the schema's Error. */
+export function unwrap<Success extends Result>(result: Success): Success {
+  if (result.message !== undefined) throw new GatewayError(result.message, result.code);
+  return result;
+}
+
+export const isUnauthenticated = (error: unknown): boolean =>
+  error instanceof GatewayError && error.code === UNAUTHENTICATED;
+
+/** What a person reads when `error` happened: a socket's end, GraphQL errors, or anything thrown. */
+export function describe(error: unknown): string {
+  if (error instanceof CloseEvent) {
+    return error.reason || (error.code === 1006 ? NO_ANSWER : `The connection was closed (code ${error.code}).`);
+  }
+  if (Array.isArray(error)) return error.map((one: ErrorLike) => one.message).join(" ");
+  if (error instanceof Error) return error.message;
+  return NO_ANSWER;
+}
+
+export type StreamHandlers = {
+  next: (event: GenerationEvent) => void;
+  failed: (message: string) => void;
+  ended: () => void;
+};
+
+export type Gateway = {
+  request: <Data>(source: string, variables?: object) => Promise<Data>;
+  /** Starts and watches one generation; calling what it returns stops watching. */
+  stream: (input: GenerateInput, handlers: StreamHandlers) => () => void;
+  /** For GraphiQL, which makes its own requests: `fetch` adds the token unless its user wrote a header of their own. */
+  fetch: typeof fetch;
+  sockets: Client;
+};
+
+export const endpoint = httpUrl;
+
+/** A gateway seen by one signed-in person. `onRefused` is called when the token is no longer accepted. */
+export function connect(token: string, onRefused: () => void): Gateway {
+  const sockets = createClient({
+    url: wsUrl,
+    connectionParams: () => ({ authorization: bearer(token) }),
+    // Coming back by itself would send `generate` again, and it would be counted again.
+    retryAttempts: 0,
+    on: { closed: (event) => event instanceof CloseEvent && REFUSED.has(event.code) && onRefused() },
+  });
+
+  async function request<Data>(source: string, variables: object = {}): Promise<Data> {
+    try {
+      return await send<Data>(source, variables, token);
+    } catch (error) {
+      if (isUnauthenticated(error)) onRefused();
+      throw error;
+    }
+  }
+
+  async function fetchAs(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
+    const headers = new Headers(init?.headers);
+    const ours = !headers.has("authorization");
+    if (ours) headers.set("authorization", bearer(token));
+    const response = await fetch(input, { ...init, headers, cache: "no-store" });
+    const refused = response.status === 401 || saysUnauthenticated(await readAnswer(response.clone()));
+    if (ours && refused) onRefused();
+    return response;
+  }
+
+  function stream(input: GenerateInput, { next, failed, ended }: StreamHandlers): () => void {
+    return sockets.subscribe<{ generate: GenerationEvent }>(
+      { query: operation("Stream"), variables: { input } },
+      {
+        next: (result) => {
+          if (saysUnauthenticated(result as Answer)) onRefused();
+          if (result.errors) failed(describe(result.errors));
+          else if (result.data) next(result.data.generate);
+        },
+        error: (error) => {
+          if (Array.isArray(error) && saysUnauthenticated({ errors: error as ErrorLike[] })) onRefused();
+          failed(describe(error));
+        },
+        complete: ended,
+      },
+    );
+  }
+
+  return { request, stream, fetch: fetchAs, sockets };
+}

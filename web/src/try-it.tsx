@@ -1,0 +1,193 @@
+/** A prompt and its answer, token by token: what GraphiQL, which shows one event at a time, cannot. */
+
+import { useEffect, useRef, useState, type FormEvent, type KeyboardEvent } from "react";
+import { describe, type Gateway } from "./gateway";
+import { operation } from "./operations";
+import { apply, begin, fail, stop, tokensPerSecond, type Run } from "./run";
+import { keepDraft, readDraft } from "./session";
+
+type Model = { name: string };
+
+const FIRST_PROMPT = "Why is the sky blue? Answer in three sentences.";
+
+/** The models that the signed-in person may use; undefined until they are known. */
+function useModels(gateway: Gateway) {
+  const [models, setModels] = useState<Model[]>();
+  const [problem, setProblem] = useState("");
+  useEffect(() => {
+    gateway.request<{ models: Model[] }>(operation("Models")).then(
+      (data) => setModels(data.models),
+      (error: unknown) => setProblem(describe(error)),
+    );
+  }, [gateway]);
+  return { models, problem };
+}
+
+/** One generation at a time. The answer is painted once a frame, however fast the tokens come. */
+function useRun(gateway: Gateway) {
+  const [shown, setShown] = useState<Run>();
+  const latest = useRef<Run>(undefined);
+  const frame = useRef(0);
+  const unsubscribe = useRef<() => void>(undefined);
+
+  function paint() {
+    cancelAnimationFrame(frame.current);
+    frame.current = 0;
+    setShown(latest.current);
+  }
+
+  function update(change: (run: Run, now: number) => Run) {
+    if (!latest.current) return;
+    latest.current = change(latest.current, performance.now());
+    if (latest.current.state !== "running") paint();
+    else if (!frame.current) frame.current = requestAnimationFrame(paint);
+  }
+
+  function start(model: string, prompt: string) {
+    latest.current = begin(performance.now());
+    paint();
+    unsubscribe.current = gateway.stream(
+      { model, prompt },
+      {
+        next: (event) => update((run, now) => apply(run, event, now)),
+        failed: (message) => update((run, now) => fail(run, message, now)),
+        ended: () => update((run, now) => fail(run, "The stream ended before the answer did.", now)),
+      },
+    );
+  }
+
+  /** Asks the gateway to stop, and goes on listening: the last event tells what was used. */
+  async function cancel() {
+    const id = latest.current?.generationId;
+    try {
+      if (!id) throw new Error("nothing has started yet");
+      await gateway.request(operation("CancelGeneration"), { id });
+    } catch {
+      update(stop);
+      unsubscribe.current?.();
+    }
+  }
+
+  useEffect(
+    () => () => {
+      cancelAnimationFrame(frame.current);
+      unsubscribe.current?.();
+    },
+    [],
+  );
+  return { run: shown, start, cancel };
+}
+
+export function TryIt({ gateway }: { gateway: Gateway }) {
+  const { models, problem } = useModels(gateway);
+  const { run, start, cancel } = useRun(gateway);
+  const [model, setModel] = useState("");
+  const [prompt, setPrompt] = useState(() => readDraft() ?? FIRST_PROMPT);
+  const running = run?.state === "running";
+  const chosen = model || models?.[0]?.name || "";
+
+  function submit(event: FormEvent) {
+    event.preventDefault();
+    if (!running && chosen && prompt.trim()) start(chosen, prompt);
+  }
+
+  function submitOnEnter(event: KeyboardEvent<HTMLTextAreaElement>) {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) event.currentTarget.form?.requestSubmit();
+  }
+
+  function write(text: string) {
+    setPrompt(text);
+    keepDraft(text);
+  }
+
+  return (
+    <>
+      <form onSubmit={submit} aria-label="Try it">
+        <label>
+          Model
+          <select value={chosen} onChange={(event) => setModel(event.target.value)} disabled={!models?.length}>
+            {models?.map(({ name }) => <option key={name}>{name}</option>)}
+          </select>
+        </label>
+        <label>
+          Prompt
+          <textarea
+            rows={4}
+            value={prompt}
+            onChange={(event) => write(event.target.value)}
+            onKeyDown={submitOnEnter}
+            required
+          />
+        </label>
+        <div className="actions">
+          <button className="primary" disabled={running || !chosen}>
+            Run
+          </button>
+          <button type="button" disabled={!running} onClick={() => void cancel()}>
+            Stop
+          </button>
+          <span className="hint">Ctrl + Enter runs</span>
+        </div>
+      </form>
+      {problem && (
+        <p className="notice error" role="alert">
+          {problem}
+        </p>
+      )}
+      {models?.length === 0 && (
+        <p className="notice" role="status">
+          There is no model that you may use. Ask your administrator for one.
+        </p>
+      )}
+      {run && <Answer run={run} />}
+    </>
+  );
+}
+
+function Answer({ run }: { run: Run }) {
+  return (
+    <section className="answer" aria-label="Answer">
+      {run.thinking && (
+        <details open={!run.text}>
+          <summary>Thinking</summary>
+          <p className="text">{run.thinking}</p>
+        </details>
+      )}
+      {/* aria-busy: a screen reader reads the whole answer once, not each token. */}
+      <output className="text" aria-live="polite" aria-busy={run.state === "running"} data-testid="answer">
+        {run.text}
+        {run.state === "running" && <span className="caret" aria-hidden="true" />}
+      </output>
+      {run.error && (
+        <p className="notice error" role="alert">
+          {run.error}
+        </p>
+      )}
+      <p className="facts" role="status" data-testid="facts">
+        {facts(run).join(" · ")}
+      </p>
+    </section>
+  );
+}
+
+const count = (n: number, what: string): string => `${n.toLocaleString()} ${what}${n === 1 ? "" : "s"}`;
+
+/** The line below the answer: where the run stands, and at the end what it used. */
+function facts(run: Run): string[] {
+  if (run.state === "running") {
+    if (run.position) return [`Waiting: number ${run.position} in the queue`];
+    return [run.firstTokenAt === undefined ? "Waiting for the first token" : "Running"];
+  }
+  const line: string[] = [];
+  if (run.finishReason) line.push(`Finished: ${run.finishReason.toLowerCase().replaceAll("_", " ")}`);
+  else line.push(run.state === "stopped" ? "Stopped" : "Failed");
+  if (run.usage) {
+    line.push(count(run.usage.promptTokens, "prompt token"), count(run.usage.completionTokens, "completion token"));
+  }
+  const speed = tokensPerSecond(run);
+  if (speed !== undefined) line.push(`${speed.toFixed(1)} tokens/s`);
+  if (run.firstTokenAt !== undefined) {
+    line.push(`first token after ${((run.firstTokenAt - run.startedAt) / 1000).toFixed(2)} s`);
+  }
+  return line;
+}
