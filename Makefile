@@ -13,7 +13,8 @@ SHELL := /bin/sh
 ARGS ?=
 
 VENV_PYTHON := .venv/bin/python
-INSTALL := $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check --no-input --no-deps
+# A newer pip hands on what setuptools warns about editable installations in general, which helps nobody here.
+INSTALL := PYTHONWARNINGS=ignore $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check --no-input --no-deps
 
 # --- The commands -----------------------------------------------------------------------------------------------
 

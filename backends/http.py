@@ -10,7 +10,7 @@ import re
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 import anyio
 import httpx
@@ -149,20 +149,39 @@ _STATUS_ERRORS: dict[int, type[BackendError]] = {
 
 @asynccontextmanager
 async def _open(client: httpx.AsyncClient, method: str, path: str, body: Json) -> AsyncGenerator[httpx.Response]:
-    if client.is_closed:
-        raise BackendUnavailable("The connection to the model server is closed.")
-    content = None if body is None else orjson.dumps(body)
-    headers = {} if body is None else {"content-type": "application/json"}
-    try:
-        response = await client.send(client.build_request(method, path, content=content, headers=headers), stream=True)
-    except httpx.HTTPError as error:
-        raise _translate(client, error) from error
+    response = await _send(client, method, path, body)
     try:
         if response.status_code != 200:
             raise error_for_status(response.status_code, await _read(client, response, _MAX_ERROR_BYTES))
         yield response
     finally:
         await response.aclose()
+
+
+async def _send(client: httpx.AsyncClient, method: str, path: str, body: Json) -> httpx.Response:
+    """Send, and send again when a connection that had been kept turns out to be closed.
+
+    llama.cpp, for one, promises to keep a connection after a stream and then often closes it. Only a connection
+    of this very request may fail it (RFC 9112, section 9.3.1, and what every browser does).
+    """
+    content = None if body is None else orjson.dumps(body)
+    headers = {} if body is None else {"content-type": "application/json"}
+    while not client.is_closed:
+        opened: list[str] = []
+
+        async def trace(event: str, _: dict[str, Any], opened: list[str] = opened) -> None:
+            if event == "connection.connect_tcp.started":
+                opened.append(event)
+
+        request = client.build_request(method, path, content=content, headers=headers, extensions={"trace": trace})
+        try:
+            return await client.send(request, stream=True)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+            if opened:
+                raise _translate(client, error) from error
+        except httpx.HTTPError as error:
+            raise _translate(client, error) from error
+    raise BackendUnavailable("The connection to the model server is closed.")
 
 
 async def _reads(client: httpx.AsyncClient, response: httpx.Response) -> AsyncGenerator[bytes]:

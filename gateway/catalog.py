@@ -14,6 +14,11 @@ from gateway.errors import ModelNotFound
 
 logger = logging.getLogger(__name__)
 
+ANSWER_SECONDS = 10
+"""How long a backend may take to list its models or to answer a ping; an answer of a model has its own time-outs."""
+
+_NO_ANSWER = f"no answer within {ANSWER_SECONDS} s"
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -79,7 +84,10 @@ class Catalog:
         async def ping(backend: Backend) -> None:
             started = time.perf_counter()
             try:
-                await backend.ping()
+                with anyio.fail_after(ANSWER_SECONDS):
+                    await backend.ping()
+            except TimeoutError:
+                results[backend.name] = BackendHealth(backend.name, None, _NO_ANSWER)
             except BackendError as error:
                 results[backend.name] = BackendHealth(backend.name, None, str(error))
             else:
@@ -113,8 +121,9 @@ class Catalog:
             if not self._is_stale(backend, max_age):
                 return
             try:
-                listing.models = await backend.models()
-            except BackendError as error:
-                logger.warning("backend %s lists no models: %s", backend.name, error)
+                with anyio.fail_after(ANSWER_SECONDS):
+                    listing.models = await backend.models()
+            except (BackendError, TimeoutError) as error:
+                logger.warning("backend %s lists no models: %s", backend.name, str(error) or _NO_ANSWER)
                 listing.models = []
             listing.asked_at = time.monotonic()

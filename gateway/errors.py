@@ -10,6 +10,7 @@ GatewayError                 anything below; has a `code` and a message fit for 
 ├── Unsupported              the model or its backend cannot do what was asked
 ├── Overloaded               the queue is full (retryable)
 ├── ShuttingDown             the gateway takes no new work (retryable)
+├── DatabaseDown             the database cannot be reached (retryable)
 ├── StreamExpired            the stream's text is no longer kept
 └── BackendFailure           a `backends.errors.BackendError`, told in the gateway's codes
 """
@@ -34,6 +35,7 @@ class ErrorCode(StrEnum):
     UNSUPPORTED = "UNSUPPORTED"
     OVERLOADED = "OVERLOADED"
     SHUTTING_DOWN = "SHUTTING_DOWN"
+    DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
     STREAM_EXPIRED = "STREAM_EXPIRED"
     INTERRUPTED = "INTERRUPTED"
     BACKEND_UNAVAILABLE = "BACKEND_UNAVAILABLE"
@@ -132,6 +134,16 @@ class ShuttingDown(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("The gateway is shutting down. Ask again in a moment.")
+
+
+class DatabaseDown(GatewayError):
+    """The gateway cannot reach its database."""
+
+    code = ErrorCode.DATABASE_UNAVAILABLE
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("The gateway cannot reach its database. Ask again in a moment.")
 
 
 class StreamExpired(GatewayError):

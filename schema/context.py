@@ -9,7 +9,7 @@ from auth.errors import AuthenticationError, MissingCredentials
 from auth.principal import Principal
 from auth.scopes import Scope
 from gateway import Gateway
-from gateway.errors import Forbidden
+from gateway.errors import Forbidden, GatewayError
 from schema.loaders import Loaders
 
 
@@ -17,13 +17,13 @@ from schema.loaders import Loaders
 class Context:
     """One operation: who asks, and what it has loaded. It holds no database session: sibling fields run at once.
 
-    `refused` is why the credentials did not hold, when some were given and were wrong.
+    `refused` is why the credentials that were given did not hold, or could not be checked.
     """
 
     gateway: Gateway
     request_id: str
     principal: Principal | None = None
-    refused: AuthenticationError | None = None
+    refused: AuthenticationError | GatewayError | None = None
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:
@@ -31,7 +31,7 @@ class Context:
 
     @property
     def caller(self) -> Principal:
-        """Who asks. Raises AuthenticationError when nobody is signed in."""
+        """Who asks. Raises AuthenticationError when nobody is signed in, or why that is not known."""
         if self.principal is None:
             raise self.refused or MissingCredentials()
         return self.principal

@@ -42,6 +42,7 @@ _describe(
         "UNSUPPORTED": "The model or its backend cannot do this.",
         "OVERLOADED": "The queue is full. Ask again later.",
         "SHUTTING_DOWN": "The gateway is stopping. Ask again in a moment.",
+        "DATABASE_UNAVAILABLE": "The gateway cannot reach its database. Ask again in a moment.",
         "STREAM_EXPIRED": "The text of the stream is no longer kept.",
         "INTERRUPTED": "The gateway stopped while the generation was under way.",
         "BACKEND_UNAVAILABLE": "The model server cannot be reached, or the connection broke.",

@@ -31,59 +31,80 @@ class Settings(BaseSettings):
     )
 
     environment: Literal["development", "production"] = Field(
-        "development", description="In production, insecure settings refuse to start."
+        default="development", description="In production, insecure settings refuse to start."
     )
-    host: str = Field("127.0.0.1", description="The address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
+    host: str = Field(default="127.0.0.1", description="The address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("ollagraph", appauthor=False),
         description="The folder for everything the gateway writes. Default: the user's data folder of the system.",
     )
     database_url: SecretStr | None = Field(
-        None, description="`sqlite:///path` or `postgresql://user:password@host/name`. Default: SQLite in the data folder."
+        default=None,
+        description="`sqlite:///path` or `postgresql://user:password@host/name`. Default: SQLite in the data folder.",
     )
-    database_pool_size: int = Field(5, ge=1, le=500, description="The most connections to the database at once.")
+    database_pool_size: int = Field(
+        default=5, ge=1, le=500, description="The most connections to the database at once."
+    )
     secret_key: SecretStr | None = Field(
-        None, description="Signs access tokens; 32 bytes or more. Default: made once and kept in the data folder."
+        default=None,
+        description="Signs access tokens; 32 bytes or more. Default: made once and kept in the data folder.",
     )
-    access_token_lifetime: int = Field(28_800, ge=60, description="How long a sign-in holds.")
-    login_max_failures: int = Field(10, ge=1, description="Wrong passwords after which a name is locked.")
-    login_lock_time: int = Field(900, ge=1, description="How long it is locked, and in what time failures add up.")
-    admin_username: str = Field("admin", description="The first administrator's name, used when there is no user yet.")
+    access_token_lifetime: int = Field(default=28_800, ge=60, description="How long a sign-in holds.")
+    login_max_failures: int = Field(default=10, ge=1, description="Wrong passwords after which a name is locked.")
+    login_lock_time: int = Field(
+        default=900, ge=1, description="How long it is locked, and in what time failures add up."
+    )
+    admin_username: str = Field(
+        default="admin", description="The first administrator's name, used when there is no user yet."
+    )
     admin_password: SecretStr | None = Field(
-        None, description="The first administrator's password. Default: made at the first start and shown once."
+        default=None, description="The first administrator's password. Default: made at the first start and shown once."
     )
-    embedded: bool = Field(True, description="Run a small model inside, in a process of its own.")
-    embedded_model: Path | None = Field(None, description="A GGUF file to run instead of the packaged SmolLM2.")
-    embedded_parallel: int = Field(4, ge=1, le=64, description="Answers that the embedded model gives at once.")
-    ollama_url: str | None = Field(None, description="An Ollama server, such as `http://localhost:11434`.")
-    openai_url: str | None = Field(None, description="An OpenAI-compatible server: vLLM, llama.cpp, LM Studio.")
-    openai_api_key: SecretStr | None = Field(None, description="The key for it, where it wants one.")
-    connect_timeout: float = Field(5, gt=0, description="To connect to a model server.")
-    first_byte_timeout: float = Field(120, gt=0, description="From the request to a model's first token.")
-    between_tokens_timeout: float = Field(60, gt=0, description="From one token to the next.")
-    generation_timeout: float = Field(900, gt=0, description="For a whole answer.")
-    max_running: int = Field(64, ge=1, description="Generations at work on one model server; the others wait in line.")
-    max_queued: int = Field(1000, ge=0, description="Generations waiting for one model server; more are refused.")
-    models_max_age: float = Field(5, ge=0, description="How old a model server's list of models may be.")
-    stream_retention: float = Field(3600, ge=0, description="How long the text of an ended generation is kept.")
+    embedded: bool = Field(default=True, description="Run a small model inside, in a process of its own.")
+    embedded_model: Path | None = Field(default=None, description="A GGUF file to run instead of the packaged SmolLM2.")
+    embedded_parallel: int = Field(default=4, ge=1, le=64, description="Answers that the embedded model gives at once.")
+    ollama_url: str | None = Field(default=None, description="An Ollama server, such as `http://localhost:11434`.")
+    openai_url: str | None = Field(default=None, description="An OpenAI-compatible server: vLLM, llama.cpp, LM Studio.")
+    openai_api_key: SecretStr | None = Field(default=None, description="The key for it, where it wants one.")
+    connect_timeout: float = Field(default=5, gt=0, description="To connect to a model server.")
+    first_byte_timeout: float = Field(default=120, gt=0, description="From the request to a model's first token.")
+    between_tokens_timeout: float = Field(default=60, gt=0, description="From one token to the next.")
+    generation_timeout: float = Field(default=900, gt=0, description="For a whole answer.")
+    max_running: int = Field(
+        default=64, ge=1, description="Generations at work on one model server; the others wait in line."
+    )
+    max_queued: int = Field(
+        default=1000, ge=0, description="Generations waiting for one model server; more are refused."
+    )
+    models_max_age: float = Field(default=5, ge=0, description="How old a model server's list of models may be.")
+    stream_retention: float = Field(default=3600, ge=0, description="How long the text of an ended generation is kept.")
     stream_memory: int = Field(
-        64_000_000, ge=0, description="Characters of ended generations that are kept in memory; the oldest go first."
+        default=64_000_000,
+        ge=0,
+        description="Characters of ended generations that are kept in memory; the oldest go first.",
     )
-    drain_time: float = Field(10, ge=0, description="How long running generations may go on when the gateway stops.")
+    drain_time: float = Field(
+        default=10, ge=0, description="How long running generations may go on when the gateway stops."
+    )
     max_body_size: int = Field(
-        262_144, ge=1024, description="The largest HTTP body or WebSocket message. Prompts with images need more."
+        default=262_144,
+        ge=1024,
+        description="The largest HTTP body or WebSocket message. Prompts with images need more.",
     )
-    send_timeout: float = Field(15, gt=0, description="How long a client may leave one message unread.")
-    recheck_interval: float = Field(2, gt=0, description="How often open sockets look for expiry and revocation.")
+    send_timeout: float = Field(default=15, gt=0, description="How long a client may leave one message unread.")
+    recheck_interval: float = Field(
+        default=2, gt=0, description="How often open sockets look for expiry and revocation."
+    )
     cors_origins: list[str] = Field(
-        default_factory=list[str], description='Origins of other sites that may call the API, as JSON: `["https://a.b"]`.'
+        default_factory=list[str],
+        description='Origins of other sites that may call the API, as JSON: `["https://a.b"]`.',
     )
-    cors_credentials: bool = Field(False, description="Whether those sites may send cookies and credentials.")
-    page: bool = Field(True, description="Serve the web page at `/`.")
-    introspection: bool | None = Field(None, description="Answer introspection. Default: not in production.")
-    debug: bool = Field(False, description="Tell internal errors to clients. Never in production.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What goes to the log.")
+    cors_credentials: bool = Field(default=False, description="Whether those sites may send cookies and credentials.")
+    page: bool = Field(default=True, description="Serve the web page at `/`.")
+    introspection: bool | None = Field(default=None, description="Answer introspection. Default: not in production.")
+    debug: bool = Field(default=False, description="Tell internal errors to clients. Never in production.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What goes to the log.")
 
     @property
     def database(self) -> str:

@@ -1,6 +1,5 @@
 """What every backend promises (`backends.protocol.Backend`), held by each kind, bare and with time-outs round it."""
 
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from itertools import chain
@@ -71,14 +70,6 @@ async def bare(kind: str, fake: FakeModelServer) -> AsyncIterator[OllamaBackend 
 def backend(request: pytest.FixtureRequest, bare: OllamaBackend | OpenAIBackend) -> Backend:
     """The same, bare and with generous time-outs round it."""
     return bare if request.param == "bare" else TimedBackend(bare, Timeouts())
-
-
-@pytest.fixture
-def unused_url() -> str:
-    """An address where nothing listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{sock.getsockname()[1]}"
 
 
 def ask(model: str, text: str = "one two three", **more: Any) -> ChatRequest:
@@ -286,23 +277,10 @@ async def test_a_server_that_answers_can_be_pinged(backend: Backend):
     await backend.ping()
 
 
-async def test_where_nothing_listens_the_server_is_unavailable(kind: str, unused_url: str):
-    async with aclosing(KINDS[kind](unused_url)) as backend:
-        for call in (backend.ping, backend.models, lambda: chunks_of(backend, ask("echo"))):
-            with pytest.raises(BackendUnavailable, match="cannot be reached"):
-                await call()
-
-
 async def test_a_closed_backend_is_unavailable(bare: OllamaBackend | OpenAIBackend):
     await bare.aclose()
     with pytest.raises(BackendUnavailable):
         await bare.ping()
-
-
-@pytest.mark.parametrize("url", ["", "localhost:11434", "ftp://host", "http://", "http://[::1"])
-def test_an_address_that_is_none_is_refused_at_once(kind: str, url: str):
-    with pytest.raises(ValueError, match="address of a model server"):
-        KINDS[kind](url)
 
 
 async def test_leaving_early_stops_the_servers_work(backend: Backend, fake: FakeModelServer):

@@ -13,6 +13,7 @@ from backends.ollama import OllamaBackend
 from backends.protocol import ChatRequest, Chunk, Message
 from backends.timeouts import TimedBackend, Timeouts
 from tests.fake_model_server import FakeModelServer, running_fake_model_server
+from tests.fake_scripts import Script
 
 SOON = 0.05
 """Seconds. Long enough that a time-out is not there at once, short enough to wait for."""
@@ -111,6 +112,24 @@ async def test_the_first_byte_has_its_own_bound_and_not_the_one_between_tokens(
         await anyio.sleep(SOON * 2)  # a slow start is what this is about
         request.release()
     assert not request.left
+
+
+async def test_waiting_for_the_answer_to_begin_and_for_its_first_token_have_one_bound_together(
+    timed: Callable[..., TimedBackend], fake: FakeModelServer
+):
+    # With a bound for each, the second would end after the total, and that would be the phase.
+    fake.scripts["fake:both"] = Script(hold=True, stall=True)
+    async with anyio.create_task_group() as tasks:
+
+        async def release() -> None:
+            request = await fake.request()
+            await anyio.sleep(SOON * 3)
+            request.release()
+            request.released = anyio.Event()
+
+        tasks.start_soon(release)
+        assert await phase_of(timed(first_byte=SOON * 4, total=SOON * 6), "both") is TimeoutPhase.FIRST_BYTE
+        tasks.cancel_scope.cancel()
 
 
 async def test_a_slow_reader_does_not_make_the_server_look_slow(timed: Callable[..., TimedBackend]):

@@ -1,9 +1,10 @@
 /** The page: the sign-in form until somebody is signed in, then two views with one header above them. */
 
 import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
+import { Brand } from "./brand";
 import { connect, describe, isUnauthenticated, type Gateway, type User } from "./gateway";
 import { operation } from "./operations";
-import { dropSession, forgetEverything, keepSession, readSession, type Session } from "./session";
+import { dropToken, forgetEverything, keepToken, readToken } from "./session";
 import { SignIn } from "./sign-in";
 import { TryIt } from "./try-it";
 
@@ -21,26 +22,26 @@ function ExplorerMissing() {
 }
 
 export function App() {
-  const [session, setSession] = useState(readSession);
+  const [token, setToken] = useState(readToken);
   const [notice, setNotice] = useState("");
 
-  const signIn = useCallback((next: Session) => {
-    keepSession(next);
+  const signIn = useCallback((next: string) => {
+    keepToken(next);
     setNotice("");
-    setSession(next);
+    setToken(next);
   }, []);
   const refused = useCallback(() => {
-    dropSession();
+    dropToken();
     setNotice(SESSION_ENDED);
-    setSession(null);
+    setToken(null);
   }, []);
 
-  if (!session) return <SignIn notice={notice} onSignedIn={signIn} />;
-  return <SignedIn key={session.token} session={session} onRefused={refused} />;
+  if (!token) return <SignIn notice={notice} onSignedIn={signIn} />;
+  return <SignedIn key={token} token={token} onRefused={refused} />;
 }
 
-function SignedIn({ session, onRefused }: { session: Session; onRefused: () => void }) {
-  const gateway = useMemo(() => connect(session.token, onRefused), [session, onRefused]);
+function SignedIn({ token, onRefused }: { token: string; onRefused: () => void }) {
+  const gateway = useMemo(() => connect(token, onRefused), [token, onRefused]);
   const [user, setUser] = useState<User>();
   const [problem, setProblem] = useState("");
 
@@ -73,14 +74,13 @@ function SignedIn({ session, onRefused }: { session: Session; onRefused: () => v
     );
   }
   if (!user) return <Loading />;
-  return <Views gateway={gateway} user={user} onSignOut={() => signOut(session, gateway)} />;
+  return <Views gateway={gateway} user={user} onSignOut={signOut} />;
 }
 
-/** A fresh page is the surest way to leave nothing in memory; the request outlives this one. */
-function signOut(session: Session, gateway: Gateway): void {
+/** A fresh page is the surest way to leave nothing in memory. */
+function signOut(): void {
   forgetEverything();
-  const ended = session.kind === "password" ? gateway.request(operation("Logout")) : Promise.resolve();
-  void ended.catch(() => undefined).finally(() => location.reload());
+  location.reload();
 }
 
 const VIEWS = { "#try-it": "Try it", "#graphiql": "GraphiQL" } as const;
@@ -129,15 +129,6 @@ function Views({ gateway, user, onSignOut }: { gateway: Gateway; user: User; onS
         </main>
       )}
     </>
-  );
-}
-
-export function Brand() {
-  return (
-    <span className="brand">
-      <img src="./favicon.svg" alt="" width="28" height="28" />
-      Ollagraph
-    </span>
   );
 }
 

@@ -1,32 +1,17 @@
 /** What the page remembers, in sessionStorage: it ends with the browser tab and no other tab can read it. */
 
-export type Session = { token: string; kind: "password" | "key" };
-
-const SESSION = "ollagraph:session";
+const TOKEN = "ollagraph:token";
 const DRAFT = "ollagraph:draft";
 
-export function readSession(): Session | null {
-  try {
-    const value = JSON.parse(sessionStorage.getItem(SESSION) ?? "null") as Session | null;
-    return typeof value?.token === "string" ? value : null;
-  } catch {
-    return null;
-  }
-}
+/** An access token or an API key: the gateway takes both in the same place. */
+export const readToken = (): string | null => sessionStorage.getItem(TOKEN);
+export const keepToken = (token: string): void => sessionStorage.setItem(TOKEN, token);
 
-export function keepSession(session: Session): void {
-  sessionStorage.setItem(SESSION, JSON.stringify(session));
-}
-
-/** The token alone goes: the prompt and the tabs wait for the same person to sign in again. */
-export function dropSession(): void {
-  sessionStorage.removeItem(SESSION);
-}
+/** The token alone goes: the prompt and GraphiQL's tabs wait for the same person to sign in again. */
+export const dropToken = (): void => sessionStorage.removeItem(TOKEN);
 
 /** Signing out leaves nothing behind for whoever sits here next. */
-export function forgetEverything(): void {
-  sessionStorage.clear();
-}
+export const forgetEverything = (): void => sessionStorage.clear();
 
 export const readDraft = (): string | null => sessionStorage.getItem(DRAFT);
 export const keepDraft = (text: string): void => sessionStorage.setItem(DRAFT, text);

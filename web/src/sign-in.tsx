@@ -1,12 +1,11 @@
-/** A user name and a password, or an API key, become a session whose token the gateway has been seen to accept. */
+/** A user name and a password, or an API key, become a token that the gateway has been seen to accept. */
 
 import { useState, type FormEvent } from "react";
-import { Brand } from "./app";
+import { Brand } from "./brand";
 import { describe, GatewayError, isUnauthenticated, send, unwrap, type User } from "./gateway";
 import { operation } from "./operations";
-import type { Session } from "./session";
 
-type Kind = Session["kind"];
+type Kind = "password" | "key";
 type LoginResult = { __typename: string; accessToken: string };
 
 const KEY_REFUSED = "The gateway does not accept this key. It may be mistyped, expired or revoked.";
@@ -30,7 +29,7 @@ async function checkKey(key: string): Promise<string> {
   throw new GatewayError(KEY_REFUSED);
 }
 
-export function SignIn({ notice, onSignedIn }: { notice: string; onSignedIn: (session: Session) => void }) {
+export function SignIn({ notice, onSignedIn }: { notice: string; onSignedIn: (token: string) => void }) {
   const [kind, setKind] = useState<Kind>("password");
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState("");
@@ -46,7 +45,7 @@ export function SignIn({ notice, onSignedIn }: { notice: string; onSignedIn: (se
         kind === "password"
           ? await login(field("username").trim(), field("password"))
           : await checkKey(field("key").trim());
-      onSignedIn({ token, kind });
+      onSignedIn(token);
     } catch (error) {
       setProblem(describe(error));
       setBusy(false);

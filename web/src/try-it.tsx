@@ -6,17 +6,20 @@ import { operation } from "./operations";
 import { apply, begin, fail, stop, tokensPerSecond, type Run } from "./run";
 import { keepDraft, readDraft } from "./session";
 
-type Model = { name: string };
+type Model = { name: string; capabilities: string[] | null };
 
 const FIRST_PROMPT = "Why is the sky blue? Answer in three sentences.";
 
-/** The models that the signed-in person may use; undefined until they are known. */
+/** A backend that does not tell what a model can do leaves it to be tried. */
+const answers = ({ capabilities }: Model): boolean => capabilities?.includes("COMPLETION") ?? true;
+
+/** The models that can be asked; undefined until they are known. */
 function useModels(gateway: Gateway) {
   const [models, setModels] = useState<Model[]>();
   const [problem, setProblem] = useState("");
   useEffect(() => {
     gateway.request<{ models: Model[] }>(operation("Models")).then(
-      (data) => setModels(data.models),
+      (data) => setModels(data.models.filter(answers)),
       (error: unknown) => setProblem(describe(error)),
     );
   }, [gateway]);
@@ -136,7 +139,7 @@ export function TryIt({ gateway }: { gateway: Gateway }) {
       )}
       {models?.length === 0 && (
         <p className="notice" role="status">
-          There is no model that you may use. Ask your administrator for one.
+          There is no model yet. Add one to a model server of this gateway, then reload the page.
         </p>
       )}
       {run && <Answer run={run} />}
@@ -172,6 +175,13 @@ function Answer({ run }: { run: Run }) {
 
 const count = (n: number, what: string): string => `${n.toLocaleString()} ${what}${n === 1 ? "" : "s"}`;
 
+const ENDINGS: Record<string, string> = {
+  LENGTH: "Cut off at the length limit",
+  TOOL_CALLS: "Finished, asking for tools",
+  CONTENT_FILTER: "Withheld by the model server",
+  CANCELLED: "Stopped",
+};
+
 /** The line below the answer: where the run stands, and at the end what it used. */
 function facts(run: Run): string[] {
   if (run.state === "running") {
@@ -179,7 +189,7 @@ function facts(run: Run): string[] {
     return [run.firstTokenAt === undefined ? "Waiting for the first token" : "Running"];
   }
   const line: string[] = [];
-  if (run.finishReason) line.push(`Finished: ${run.finishReason.toLowerCase().replaceAll("_", " ")}`);
+  if (run.state === "completed") line.push(ENDINGS[run.finishReason ?? ""] ?? "Finished");
   else line.push(run.state === "stopped" ? "Stopped" : "Failed");
   if (run.usage) {
     line.push(count(run.usage.promptTokens, "prompt token"), count(run.usage.completionTokens, "completion token"));
@@ -187,7 +197,7 @@ function facts(run: Run): string[] {
   const speed = tokensPerSecond(run);
   if (speed !== undefined) line.push(`${speed.toFixed(1)} tokens/s`);
   if (run.firstTokenAt !== undefined) {
-    line.push(`first token after ${((run.firstTokenAt - run.startedAt) / 1000).toFixed(2)} s`);
+    line.push(`first token in ${((run.firstTokenAt - run.startedAt) / 1000).toFixed(2)} s`);
   }
   return line;
 }

@@ -1,0 +1,108 @@
+"""The composition root: everything is made here, once, and handed to whoever needs it."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import anyio
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Mount, Route, WebSocketRoute
+
+from auth.passwords import PasswordHasher
+from auth.tokens import TokenSigner
+from db.engine import Database
+from db.migrations import upgrade
+from gateway import Gateway
+from gateway.catalog import Catalog
+from gateway.generation import Generations
+from gateway.identity import Identity, LoginPolicy
+from gateway.queue import Line
+from gateway.streams import MemoryStreamLog
+from gateway.usage import Usage
+from resolvers.root import build_schema
+from server.backends import running_backends
+from server.callers import Callers
+from server.execution import Executor
+from server.health import Readiness, healthz
+from server.http import GraphQLOverHttp
+from server.middleware import RequestContext
+from server.page import page
+from server.settings import Settings
+from server.setup import ensure_admin, prepare_data_dir, signing_secret
+from server.websocket import GraphQLOverWebSocket, SocketLimits
+
+ISSUER = "ollagraph"
+AUDIENCE = "ollagraph"
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The ASGI application. Nothing is opened before its lifespan begins; `app.state` tells how it began."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        prepare_data_dir(settings)
+        async with running_gateway(settings) as (gateway, database):
+            app.state.new_password = await ensure_admin(settings, gateway.identity)
+            app.state.database = database
+            app.router.routes += _routes(settings, gateway, database)
+            yield
+
+    app = FastAPI(title="Ollagraph", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_credentials=settings.cors_credentials,
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
+            expose_headers=["x-request-id"],
+        )
+    app.add_middleware(RequestContext)
+    return app
+
+
+@asynccontextmanager
+async def running_gateway(settings: Settings) -> AsyncGenerator[tuple[Gateway, Database]]:
+    """The gateway at work: tables up to date, backends up. At the end everything is finished and closed."""
+    database = Database(settings.database, pool_size=settings.database_pool_size)
+    try:
+        await upgrade(database)
+        async with running_backends(settings) as backends, anyio.create_task_group() as tasks:
+            catalog = Catalog(backends, settings.models_max_age)
+            generations = Generations(
+                database,
+                catalog,
+                MemoryStreamLog(settings.stream_retention, settings.stream_memory),
+                {backend.name: Line(settings.max_running, settings.max_queued) for backend in backends},
+                tasks,
+            )
+            await generations.recover()
+            yield Gateway(make_identity(settings, database), catalog, generations, Usage(database)), database
+            await generations.stop(settings.drain_time)
+            tasks.cancel_scope.cancel()
+    finally:
+        await database.close()
+
+
+def make_identity(settings: Settings, database: Database) -> Identity:
+    """The identity use cases, which the command line needs too."""
+    lifetime = timedelta(seconds=settings.access_token_lifetime)
+    tokens = TokenSigner(signing_secret(settings), issuer=ISSUER, audience=AUDIENCE, lifetime=lifetime)
+    policy = LoginPolicy(settings.login_max_failures, timedelta(seconds=settings.login_lock_time))
+    return Identity(database, PasswordHasher(), tokens, policy)
+
+
+def _routes(settings: Settings, gateway: Gateway, database: Database) -> list[Route | WebSocketRoute | Mount]:
+    executor = Executor(build_schema(), introspection=settings.allows_introspection, debug=settings.debug)
+    callers = Callers(gateway)
+    limits = SocketLimits(send_timeout=settings.send_timeout, recheck_interval=settings.recheck_interval)
+    routes: list[Route | WebSocketRoute | Mount] = [
+        Route("/healthz", healthz),
+        Route("/readyz", Readiness(database, gateway.catalog).check),
+        Route("/graphql", GraphQLOverHttp(executor, callers, settings.max_body_size)),
+        WebSocketRoute("/graphql", GraphQLOverWebSocket(executor, callers, limits)),
+    ]
+    if settings.page:
+        routes.append(Mount("/", page()))
+    return routes

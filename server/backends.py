@@ -1,0 +1,70 @@
+"""The backends that the settings ask for, each under the time-outs."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+
+from backends.embedded import EmbeddedBackend, find_packaged_model
+from backends.errors import BackendError
+from backends.ollama import OllamaBackend
+from backends.openai import OpenAIBackend
+from backends.protocol import Backend
+from backends.timeouts import TimedBackend, Timeouts
+from server.settings import Settings, SettingsError
+
+
+@asynccontextmanager
+async def running_backends(settings: Settings) -> AsyncGenerator[list[Backend]]:
+    """Make them, run what needs running, and close them at the end. Raises SettingsError.
+
+    The order decides who keeps the plain name when two have a model of the same name.
+    """
+    timeouts = Timeouts(
+        connect=settings.connect_timeout,
+        first_byte=settings.first_byte_timeout,
+        between_tokens=settings.between_tokens_timeout,
+        total=settings.generation_timeout,
+    )
+    async with AsyncExitStack() as stack:
+        backends: list[Backend] = []
+        for remote in _remote(settings):
+            stack.push_async_callback(remote.aclose)
+            backends.append(TimedBackend(remote, timeouts))
+        async with anyio.create_task_group() as tasks:
+            if settings.embedded:
+                embedded = _embedded(settings)
+                await tasks.start(embedded.run)
+                backends.append(TimedBackend(embedded, timeouts))
+            yield backends
+            tasks.cancel_scope.cancel()
+
+
+def _remote(settings: Settings) -> list[OllamaBackend | OpenAIBackend]:
+    remote: list[OllamaBackend | OpenAIBackend] = []
+    connect = settings.connect_timeout
+    key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
+    if settings.ollama_url is not None:
+        try:
+            remote.append(OllamaBackend("ollama", settings.ollama_url, connect_timeout=connect))
+        except ValueError as error:
+            raise SettingsError(f"OLLAGRAPH_OLLAMA_URL: {error}") from error
+    if settings.openai_url is not None:
+        try:
+            remote.append(OpenAIBackend("openai", settings.openai_url, key, connect_timeout=connect))
+        except ValueError as error:
+            raise SettingsError(f"OLLAGRAPH_OPENAI_URL: {error}") from error
+    return remote
+
+
+def _embedded(settings: Settings) -> EmbeddedBackend:
+    path = settings.embedded_model or find_packaged_model()
+    if path is None:
+        raise SettingsError(
+            "The packaged model is not installed. Start with `make run`, name a GGUF file in OLLAGRAPH_EMBEDDED_MODEL, "
+            "or set OLLAGRAPH_EMBEDDED=false."
+        )
+    try:
+        return EmbeddedBackend(path, parallel=settings.embedded_parallel)
+    except BackendError as error:
+        raise SettingsError(f"{error} To run without the embedded model, set OLLAGRAPH_EMBEDDED=false.") from error

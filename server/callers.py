@@ -1,0 +1,31 @@
+"""From a connection to the context of an operation: the one place where transports meet authentication."""
+
+from dataclasses import dataclass
+
+from auth.credentials import Credentials
+from auth.errors import AuthenticationError
+from db.engine import DatabaseUnavailable
+from gateway import Gateway
+from gateway.errors import DatabaseDown
+from schema.context import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """Makes contexts for callers."""
+
+    gateway: Gateway
+
+    async def context(self, credentials: Credentials | AuthenticationError | None, request_id: str) -> Context:
+        """A fresh context. Credentials that do not hold are kept as the reason, for the fields that need them."""
+        if credentials is None:
+            return Context(self.gateway, request_id)
+        if isinstance(credentials, AuthenticationError):
+            return Context(self.gateway, request_id, refused=credentials)
+        try:
+            principal = await self.gateway.identity.authenticate(credentials)
+        except AuthenticationError as error:
+            return Context(self.gateway, request_id, refused=error)
+        except DatabaseUnavailable:
+            return Context(self.gateway, request_id, refused=DatabaseDown())
+        return Context(self.gateway, request_id, principal=principal)

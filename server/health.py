@@ -1,0 +1,60 @@
+"""Whether the process lives, and whether it can work."""
+
+from http import HTTPStatus
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from db.engine import Database, DatabaseUnavailable
+from gateway.catalog import Catalog
+
+CHECK_SECONDS = 5
+
+
+async def healthz(_: Request) -> JSONResponse:
+    """The process answers. Says nothing of what stands behind it: a restart would not mend that."""
+    return JSONResponse({"status": "ok"})
+
+
+class Readiness:
+    """`/readyz`: the database and each backend, with state and latency; 503 when the gateway cannot do its work.
+
+    Without the database nothing works. Of the backends one is enough: a gateway that lost one still serves the
+    others' models.
+    """
+
+    def __init__(self, database: Database, catalog: Catalog) -> None:
+        self._database = database
+        self._catalog = catalog
+
+    async def check(self, _: Request) -> JSONResponse:
+        """Look at everything now."""
+        database = await self._check_database()
+        backends = [
+            _entry(health.latency_ms, health.error) | {"name": health.name} for health in await self._catalog.health()
+        ]
+        reasons: list[str] = []
+        if not database["ready"]:
+            reasons.append(f"database: {database['error']}")
+        if not any(backend["ready"] for backend in backends):
+            reasons += [f"backend {backend['name']}: {backend['error']}" for backend in backends] or ["no backend"]
+        body = {"status": "not ready" if reasons else "ready", "database": database, "backends": backends}
+        if reasons:
+            body["reason"] = "; ".join(reasons)
+        return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK)
+
+    async def _check_database(self) -> dict[str, Any]:
+        try:
+            return _entry(await self._database.ping() * 1000, None)
+        except DatabaseUnavailable as error:
+            return _entry(None, str(error))
+
+
+def _entry(latency_ms: float | None, error: str | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {"ready": error is None}
+    if latency_ms is not None:
+        entry["latencyMs"] = round(latency_ms, 2)
+    if error is not None:
+        entry["error"] = error
+    return entry

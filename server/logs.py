@@ -1,0 +1,17 @@
+"""Where the log goes and what it looks like."""
+
+import logging.config
+
+
+def configure(level: str) -> None:
+    """One line an entry on standard error. Our own access log replaces uvicorn's, and httpx stays silent."""
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+            "root": {"level": level.upper(), "handlers": ["stderr"]},
+            "loggers": {name: {"level": "WARNING"} for name in ("httpx", "httpcore", "uvicorn", "alembic", "asyncio")},
+        }
+    )

@@ -1,0 +1,249 @@
+"""GraphQL over WebSocket by the protocol graphql-transport-ws: one connection, many operations at once."""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from enum import IntEnum
+from uuid import uuid4
+
+import anyio
+from anyio.abc import TaskGroup
+from graphql import OperationType
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from auth.credentials import Credentials, read_connection_params, read_credentials
+from auth.errors import AuthenticationError
+from db.engine import DatabaseUnavailable
+from server.callers import Callers
+from server.execution import Executor, Operation, RequestError, Response
+from server.websocket_messages import (
+    SUBPROTOCOL,
+    Complete,
+    ConnectionInit,
+    InvalidMessage,
+    Ping,
+    Pong,
+    Subscribe,
+    parse_message,
+    server_message,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_REASON_BYTES = 123
+"""The longest close reason (RFC 6455, section 5.5)."""
+
+
+class CloseCode(IntEnum):
+    """Why a connection ends. Clients decide by the code whether they come back."""
+
+    GOING_AWAY = 1001
+    RESTART = 1012
+    TRY_LATER = 1013
+    BAD_REQUEST = 4400
+    UNAUTHORIZED = 4401
+    FORBIDDEN = 4403
+    SUBPROTOCOL_NOT_ACCEPTABLE = 4406
+    INIT_TIMEOUT = 4408
+    SUBSCRIBER_EXISTS = 4409
+    TOO_MANY_INIT = 4429
+
+
+class _Closing(Exception):
+    """The connection must end with this code."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        self.code = code
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class SocketLimits:
+    """Seconds: for `connection_init` to come, for a message to be taken, and between looks at the credentials."""
+
+    init_timeout: float = 5
+    send_timeout: float = 15
+    recheck_interval: float = 2
+
+
+@dataclass(frozen=True, slots=True)
+class GraphQLOverWebSocket:
+    """The endpoint, as an ASGI application."""
+
+    executor: Executor
+    callers: Callers
+    limits: SocketLimits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection until either side ends it."""
+        websocket = WebSocket(scope, receive, send)
+        if SUBPROTOCOL not in scope.get("subprotocols", ()):
+            await websocket.accept()
+            await websocket.close(CloseCode.SUBPROTOCOL_NOT_ACCEPTABLE, f"Speak the subprotocol {SUBPROTOCOL}")
+            return
+        await websocket.accept(subprotocol=SUBPROTOCOL)
+        await _Connection(websocket, self.executor, self.callers, self.limits).serve()
+
+
+class _Connection:
+    """One connection. All its operations live in one task group and end with it."""
+
+    def __init__(self, websocket: WebSocket, executor: Executor, callers: Callers, limits: SocketLimits) -> None:
+        self._websocket = websocket
+        self._executor = executor
+        self._callers = callers
+        self._limits = limits
+        self._sending = anyio.Lock()
+        self._operations: dict[str, anyio.CancelScope] = {}
+        self._credentials: Credentials | None = None
+        self._acknowledged = anyio.Event()
+        self._initialised = False
+
+    async def serve(self) -> None:
+        """Run the connection to its end and close it with the code that tells why."""
+        closing: _Closing | None = None
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._expect_init)
+                await self._receive(tasks)
+                tasks.cancel_scope.cancel()
+        except* _Closing as group:
+            closing = _first(group)
+        except* WebSocketDisconnect:
+            pass
+        if closing is not None:
+            await self._close(closing)
+
+    async def _receive(self, tasks: TaskGroup) -> None:
+        while True:
+            frame = await self._websocket.receive()
+            if frame["type"] == "websocket.disconnect":
+                return
+            try:
+                message = parse_message(frame.get("text") or frame.get("bytes") or b"")
+            except InvalidMessage as error:
+                raise _Closing(CloseCode.BAD_REQUEST, str(error)) from error
+            match message:
+                case ConnectionInit(payload):
+                    await self._init(payload, tasks)
+                case Ping(payload):
+                    await self._send(server_message("pong", payload=payload))
+                case Pong():
+                    pass
+                case Subscribe():
+                    self._subscribe(message, tasks)
+                case Complete(id):
+                    if id in self._operations:
+                        self._operations.pop(id).cancel()
+
+    async def _init(self, payload: dict[str, object] | None, tasks: TaskGroup) -> None:
+        if self._initialised:
+            raise _Closing(CloseCode.TOO_MANY_INIT, "Too many initialisation requests")
+        self._initialised = True
+        try:
+            self._credentials = read_connection_params(payload) or read_credentials(self._websocket.headers)
+            if self._credentials is not None:
+                await self._callers.gateway.identity.authenticate(self._credentials)
+                tasks.start_soon(self._recheck, self._credentials)
+        except AuthenticationError as error:
+            raise _Closing(CloseCode.FORBIDDEN, str(error)) from error
+        except DatabaseUnavailable as error:
+            raise _Closing(CloseCode.TRY_LATER, "The gateway cannot reach its database") from error
+        self._acknowledged.set()
+        await self._send(server_message("connection_ack"))
+
+    async def _expect_init(self) -> None:
+        with anyio.move_on_after(self._limits.init_timeout) as timeout:
+            await self._acknowledged.wait()
+        if timeout.cancelled_caught:
+            raise _Closing(CloseCode.INIT_TIMEOUT, "Connection initialisation timeout")
+
+    async def _recheck(self, credentials: Credentials) -> None:
+        """End the connection when its credentials expire or are revoked."""
+        while True:
+            await anyio.sleep(self._limits.recheck_interval)
+            if not self._operations:
+                continue  # each new operation is checked by itself
+            try:
+                await self._callers.gateway.identity.authenticate(credentials)
+            except AuthenticationError as error:
+                raise _Closing(CloseCode.FORBIDDEN, str(error)) from error
+            except DatabaseUnavailable:
+                logger.warning("an open socket's credentials could not be checked: the database does not answer")
+
+    def _subscribe(self, message: Subscribe, tasks: TaskGroup) -> None:
+        if not self._acknowledged.is_set():
+            raise _Closing(CloseCode.UNAUTHORIZED, "Unauthorized")
+        if message.id in self._operations:
+            raise _Closing(CloseCode.SUBSCRIBER_EXISTS, f"Subscriber for {message.id[:64]} already exists")
+        scope = self._operations[message.id] = anyio.CancelScope()
+        tasks.start_soon(self._operate, message, scope)
+
+    async def _operate(self, message: Subscribe, scope: anyio.CancelScope) -> None:
+        """Run one operation to its end. Its failure is its own: the others on the socket go on."""
+        request_id = uuid4().hex
+        with scope:
+            try:
+                operation = self._executor.prepare(message.request)
+            except RequestError as error:
+                self._done(message.id, scope)
+                errors = self._executor.formatted(error.errors, request_id)
+                await self._send(server_message("error", message.id, errors))
+                return
+            await self._run(message.id, operation, request_id, scope)
+        self._done(message.id, scope)
+
+    async def _run(self, id: str, operation: Operation, request_id: str, scope: anyio.CancelScope) -> None:
+        context = await self._callers.context(self._credentials, request_id)
+        if isinstance(context.refused, AuthenticationError):
+            raise _Closing(CloseCode.FORBIDDEN, str(context.refused))
+        if operation.type is OperationType.SUBSCRIPTION:
+            result = await self._executor.subscribe(operation, context)
+        else:
+            result = await self._executor.execute(operation, context)
+        if isinstance(result, AsyncGenerator):
+            await self._stream(id, result)
+        elif "data" not in result:
+            self._done(id, scope)
+            await self._send(server_message("error", id, result["errors"]))
+            return
+        else:
+            await self._send(server_message("next", id, result))
+        # the id is free again before the client can know it
+        self._done(id, scope)
+        await self._send(server_message("complete", id))
+
+    async def _stream(self, id: str, responses: AsyncGenerator[Response, None]) -> None:
+        async with aclosing(responses):
+            async for response in responses:
+                await self._send(server_message("next", id, response))
+
+    def _done(self, id: str, scope: anyio.CancelScope) -> None:
+        if self._operations.get(id) is scope:
+            del self._operations[id]
+
+    async def _send(self, text: str) -> None:
+        """Send one frame. A client that does not take it in time loses the connection, not the gateway its memory."""
+        with anyio.move_on_after(self._limits.send_timeout) as timeout:
+            async with self._sending:
+                await self._websocket.send({"type": "websocket.send", "text": text})
+        if timeout.cancelled_caught:
+            raise _Closing(CloseCode.TRY_LATER, "The client does not read")
+
+    async def _close(self, closing: _Closing) -> None:
+        reason = str(closing).encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+        with anyio.move_on_after(1, shield=True):
+            try:
+                await self._websocket.close(closing.code, reason)
+            except (WebSocketDisconnect, RuntimeError):
+                logger.debug("the client had left before the connection was closed with %d", closing.code)
+
+
+def _first(group: BaseExceptionGroup[_Closing]) -> _Closing:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, _Closing)  # noqa: S101 - `except*` lets nothing else in
+    return error

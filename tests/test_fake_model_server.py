@@ -1,0 +1,89 @@
+"""The fake model server does what its table says: other tests and the benchmarks build on it."""
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import orjson
+import pytest
+from anyio.abc import ByteReceiveStream
+
+from tests import fake_model_server
+from tests.fake_model_server import FakeModelServer, running_fake_model_server
+from tests.fake_scripts import Prompt, script_for
+
+PROMPT = Prompt(last="hi", words=1, tools=[], max_tokens=None)
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeModelServer]:
+    async with running_fake_model_server() as fake:
+        yield fake
+
+
+def body(model: str, **more: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": "one two"}]} | more
+
+
+async def lines(fake: FakeModelServer, request: dict[str, Any]) -> list[dict[str, Any]]:
+    async with httpx.AsyncClient() as client:
+        response = await client.post(f"{fake.url}/api/chat", json=request)
+    return [orjson.loads(line) for line in response.content.splitlines()]
+
+
+def test_every_model_of_the_table_exists():
+    rows = [row.split("`")[1] for row in (fake_model_server.__doc__ or "").splitlines() if row.startswith("| `fake:")]
+    assert len(rows) == 15
+    assert all(script_for(row.replace("-N", "-3").replace("-M", "-1"), PROMPT) for row in rows)
+
+
+@pytest.mark.parametrize("name", ["llama3", "fake:", "fake:nothing", "fake:count-x", "fake:-3"])
+def test_other_names_are_no_model(name: str):
+    assert script_for(name, PROMPT) is None
+
+
+async def test_the_most_tokens_asked_for_cut_the_answer_short(fake: FakeModelServer):
+    *tokens, end = await lines(fake, body("fake:count-10", options={"num_predict": 2}))
+    assert [token["message"]["content"] for token in tokens] == ["0 ", "1 "]
+    assert (end["done_reason"], end["eval_count"]) == ("length", 2)
+
+
+async def test_a_request_is_recorded_with_the_tokens_sent(fake: FakeModelServer):
+    await lines(fake, body("fake:count-10"))
+    request = await fake.request()
+    assert (request.path, request.model, request.sent, request.left) == ("/api/chat", "fake:count-10", 10, False)
+
+
+async def read_all(stream: ByteReceiveStream) -> bytes:
+    return b"".join([data async for data in stream])
+
+
+async def test_a_cut_connection_is_a_real_reset(fake: FakeModelServer):
+    content = orjson.dumps(body("fake:cut"))
+    head = f"POST /api/chat HTTP/1.1\r\nhost: fake\r\ncontent-length: {len(content)}\r\n\r\n"
+    async with await anyio.connect_tcp("127.0.0.1", httpx.URL(fake.url).port or 0) as stream:
+        await stream.send(head.encode() + content)
+        with pytest.raises(anyio.BrokenResourceError) as broken:
+            await read_all(stream)
+        assert isinstance(broken.value.__cause__, ConnectionResetError)
+
+
+def test_it_runs_as_a_process_of_its_own():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.fake_model_server"],
+        cwd=Path(__file__).parent.parent,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        try:
+            httpx.post(f"{url}/v1/chat/completions", json=body("fake:echo", stream=True)).raise_for_status()
+            assert [request["sent"] for request in httpx.get(f"{url}/fake/requests").json()] == [2]
+        finally:
+            process.kill()
