@@ -7,6 +7,8 @@ import pytest
 
 from db.engine import Database
 from tests.databases import PostgresqlDatabases, SqliteDatabases, postgresql_server
+from tests.fake_model_server import FakeModelServer, running_fake_model_server
+from tests.gateways import EVERY_MODEL, RunningGateway, gateway_settings, running_gateway
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +67,27 @@ def unmigrated_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[s
     databases: PostgresqlDatabases = request.getfixturevalue("postgresql_databases")
     with databases.fresh(migrated=False) as url:
         yield url
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeModelServer]:
+    """A fake model server; every model that a test asks for is listed."""
+    async with running_fake_model_server() as fake:
+        fake.models += EVERY_MODEL
+        yield fake
+
+
+@pytest.fixture
+async def gateway(sqlite_url: str, tmp_path: Path, fake: FakeModelServer) -> AsyncIterator[RunningGateway]:
+    """A gateway over SQLite before the fake model server, with its administrator signed in."""
+    async with running_gateway(gateway_settings(tmp_path, sqlite_url, fake.url), fake) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def gateway_on_each_database(
+    database_url: str, tmp_path: Path, fake: FakeModelServer
+) -> AsyncIterator[RunningGateway]:
+    """The same over a database of each kind in turn."""
+    async with running_gateway(gateway_settings(tmp_path, database_url, fake.url), fake) as gateway:
+        yield gateway

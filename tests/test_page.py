@@ -219,7 +219,7 @@ async def test_graphiql_runs_a_query_as_the_one_who_signed_in(signed_in: Page, g
 async def test_graphiql_runs_a_subscription_to_its_end(signed_in: Page):
     await open_graphiql(signed_in)
     await signed_in.get_by_role("tab", name="Stream").click()
-    variables = signed_in.get_by_role("region", name="Variables").locator(".monaco-editor")
+    variables = signed_in.get_by_role("region", name="Variables").locator(".view-lines:visible")
     await variables.click()
     await signed_in.keyboard.press("ControlOrMeta+A")
     await signed_in.keyboard.insert_text(json.dumps({"input": {"model": PACED, "prompt": "Hello"}}))

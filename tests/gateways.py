@@ -1,0 +1,203 @@
+"""A whole gateway for tests: the real application under a real uvicorn, before a fake model server."""
+
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+import httpx
+import orjson
+import uvicorn
+from fastapi import FastAPI
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as websocket
+from websockets.typing import Subprotocol
+
+from db.engine import Database
+from server.app import create_app
+from server.serve import server_config
+from server.settings import Settings
+from tests.fake_model_server import FakeModelServer
+
+ADMIN = "admin"
+PASSWORD = "correct horse battery"
+
+_KINDS = ("count", "together", "no-usage", "hold", "stall", "error", "malformed", "truncated", "cut")
+
+EVERY_MODEL = [
+    *(
+        f"fake:{kind}-{tokens}"
+        for kind in ("count", "together", "no-usage", "hold", "stall", "error", "malformed", "truncated", "cut")
+        for tokens in (3, 5, 300)
+    ),
+    *(f"fake:status-{status}" for status in (404, 429, 500, 503)),
+    "fake:length-3",
+    "fake:tools-2",
+]
+"""Models of the fake server beside those that it offers by itself; see its table."""
+
+Json = dict[str, Any]
+
+
+class GraphQLErrors(Exception):
+    """The response had errors; `errors` holds them as they came."""
+
+    def __init__(self, errors: list[Json]) -> None:
+        self.errors = errors
+        super().__init__(str(errors))
+
+    @property
+    def code(self) -> str:
+        """The code of the first error."""
+        return self.errors[0]["extensions"]["code"]
+
+
+@dataclass
+class RunningGateway:
+    """A gateway that listens. `token` is sent with every call; set it to a key, a token or None."""
+
+    url: str
+    app: FastAPI
+    settings: Settings
+    fake: FakeModelServer
+    client: httpx.AsyncClient
+    token: str | None = None
+    admin_username: str = ADMIN
+    admin_password: str = PASSWORD
+
+    @property
+    def database(self) -> Database:
+        """The database that the gateway itself uses."""
+        return self.app.state.database
+
+    def headers(self) -> dict[str, str]:
+        """The headers that sign a call."""
+        return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+
+    async def post(self, query: str, variables: Json | None = None, **headers: str) -> httpx.Response:
+        """Send a request by POST and give the raw response."""
+        body = {"query": query, "variables": variables or {}}
+        return await self.client.post("/graphql", json=body, headers={**self.headers(), **headers})
+
+    async def run(self, query: str, variables: Json | None = None) -> Json:
+        """Send a query or mutation and give its data. Raises GraphQLErrors."""
+        response = (await self.post(query, variables)).json()
+        if "errors" in response:
+            raise GraphQLErrors(response["errors"])
+        return response["data"]
+
+    async def sign_in(self, username: str = ADMIN, password: str = PASSWORD) -> str:
+        """Sign in, send the token from now on, and give it."""
+        data = await self.run(
+            "mutation($input: LoginInput!) { login(input: $input) { ... on LoginSuccess { accessToken } } }",
+            {"input": {"username": username, "password": password}},
+        )
+        self.token = data["login"]["accessToken"]
+        return cast("str", self.token)
+
+    @asynccontextmanager
+    async def connect(self, *, init: Json | None = None) -> AsyncGenerator["Socket"]:
+        """A WebSocket that has been acknowledged; `init` is the payload, by default the token."""
+        payload = init if init is not None else self.headers()
+        url = self.url.replace("http://", "ws://") + "/graphql"
+        async with websocket(url, subprotocols=[Subprotocol("graphql-transport-ws")]) as connection:
+            socket = Socket(connection)
+            await socket.send({"type": "connection_init", "payload": payload})
+            assert (await socket.receive())["type"] == "connection_ack"
+            yield socket
+
+    async def events(self, query: str, variables: Json | None = None) -> list[Json]:
+        """Subscribe, read to the end, and give the events (the value of the one root field of each)."""
+        async with self.connect() as socket:
+            await socket.subscribe(query, variables)
+            return [event async for event in socket.events()]
+
+
+@dataclass
+class Socket:
+    """One connection that speaks graphql-transport-ws."""
+
+    connection: ClientConnection
+
+    async def send(self, message: Json) -> None:
+        """Send a message."""
+        await self.connection.send(orjson.dumps(message).decode())
+
+    async def receive(self) -> Json:
+        """The next message. Raises websockets' ConnectionClosed with the code."""
+        return orjson.loads(await self.connection.recv())
+
+    async def subscribe(self, query: str, variables: Json | None = None, id: str = "1") -> None:
+        """Begin an operation."""
+        payload = {"query": query, "variables": variables or {}}
+        await self.send({"type": "subscribe", "id": id, "payload": payload})
+
+    async def complete(self, id: str = "1") -> None:
+        """End an operation."""
+        await self.send({"type": "complete", "id": id})
+
+    async def events(self, id: str = "1") -> AsyncIterator[Json]:
+        """The events of an operation to its end. Raises GraphQLErrors."""
+        while True:
+            message = await self.receive()
+            if message.get("id") != id:
+                continue
+            if message["type"] == "error":
+                raise GraphQLErrors(message["payload"])
+            if message["type"] == "complete":
+                return
+            if "errors" in message["payload"]:
+                raise GraphQLErrors(message["payload"]["errors"])
+            yield next(iter(message["payload"]["data"].values()))
+
+
+def gateway_settings(data_dir: Path, database_url: str, fake_url: str | None, **others: Any) -> Settings:
+    """Settings for tests: nothing from the environment, no embedded model, the fake server as Ollama."""
+    values: Json = {
+        "data_dir": data_dir,
+        "database_url": database_url,
+        "admin_password": PASSWORD,
+        "embedded": False,
+        "ollama_url": fake_url,
+        "models_max_age": 0,
+        "drain_time": 0,
+        "recheck_interval": 0.05,
+        **others,
+    }
+    return Settings(_env_file=None, **values)  # pyright: ignore[reportCallIssue]
+
+
+class _Server(uvicorn.Server):
+    """Tells when it listens, and leaves the process's signals alone."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = anyio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+@asynccontextmanager
+async def running_gateway(settings: Settings, fake: FakeModelServer) -> AsyncGenerator[RunningGateway]:
+    """Start a gateway on a free port, sign in as the administrator, and stop it gracefully after the block."""
+    app = create_app(settings)
+    server = _Server(server_config(app, settings))
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server.serve, [listening])
+        await server.ready.wait()
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            gateway = RunningGateway(url, app, settings, fake, client)
+            await gateway.sign_in()
+            yield gateway
+        server.should_exit = True
