@@ -28,11 +28,7 @@ PASSWORD = "correct horse battery"
 _KINDS = ("count", "together", "no-usage", "hold", "stall", "error", "malformed", "truncated", "cut")
 
 EVERY_MODEL = [
-    *(
-        f"fake:{kind}-{tokens}"
-        for kind in ("count", "together", "no-usage", "hold", "stall", "error", "malformed", "truncated", "cut")
-        for tokens in (3, 5, 300)
-    ),
+    *(f"fake:{kind}-{tokens}" for kind in _KINDS for tokens in (3, 5, 300)),
     *(f"fake:status-{status}" for status in (404, 429, 500, 503)),
     "fake:length-3",
     "fake:tools-2",
