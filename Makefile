@@ -77,7 +77,7 @@ setup: .make/runtime ## Set up what the gateway needs, without starting it
 page: .make/page ## Build the page, if it has changed
 	@:
 
-clean: ## Remove all that make has built (never data/ or .env)
+clean: ## Remove all that make has built (never your data or .env)
 	@rm -rf .make .venv web/dist web/node_modules ollagraph.egg-info build .ruff_cache .pytest_cache .hypothesis
 
 # --- Python -----------------------------------------------------------------------------------------------------

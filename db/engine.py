@@ -18,14 +18,24 @@ import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from threading import Thread
 from typing import TypeVar, cast
+from weakref import WeakSet
 
 from anyio import Semaphore, fail_after, move_on_after
 from sqlalchemy import QueuePool, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
-from db.sqlite import MIGRATING, MIGRATION_BUSY_SECONDS, READING, WRITING, check_foreign_keys, create_sqlite_engine
+from db.sqlite import (
+    MIGRATING,
+    MIGRATION_BUSY_SECONDS,
+    READING,
+    WRITING,
+    check_foreign_keys,
+    create_sqlite_engine,
+    join_workers,
+)
 from db.urls import parse_database_url
 
 CONNECT_SECONDS = 15.0
@@ -76,9 +86,10 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 5, wait_seconds: float = 30.0) -> None:
         self._url = parse_database_url(url)
         self._wait_seconds = wait_seconds
+        self._workers = WeakSet[Thread]()
         if self.dialect == "sqlite":
-            writer = create_sqlite_engine(self._url, WRITING)
-            reader = create_sqlite_engine(self._url, READING, pool_size=pool_size)
+            writer = create_sqlite_engine(self._url, WRITING, workers=self._workers)
+            reader = create_sqlite_engine(self._url, READING, workers=self._workers, pool_size=pool_size)
             self._writing = _Lane(writer, Semaphore(1, fast_acquire=True))
             self._reading = _Lane(reader, Semaphore(pool_size, fast_acquire=True))
             self._engines = (reader, writer)
@@ -134,9 +145,8 @@ class Database:
         """
         lane = self._writing
         if self.dialect == "sqlite":
-            lane = _Lane(
-                create_sqlite_engine(self._url, MIGRATING), lane.turns, MIGRATION_BUSY_SECONDS + CONNECT_SECONDS
-            )
+            engine = create_sqlite_engine(self._url, MIGRATING, workers=self._workers)
+            lane = _Lane(engine, lane.turns, MIGRATION_BUSY_SECONDS + CONNECT_SECONDS)
         try:
             async with self._session(lane, WriteSession) as tx:
                 if self.dialect == "postgresql":
@@ -162,6 +172,8 @@ class Database:
         """Close all connections. Call it when no block is open any more."""
         for engine in self._engines:
             await _dispose(engine)
+        with move_on_after(FINISH_SECONDS, shield=True):
+            await join_workers(self._workers)
 
     @asynccontextmanager
     async def _session(self, lane: _Lane, kind: type[_Session]) -> AsyncGenerator[_Session]:
@@ -169,9 +181,7 @@ class Database:
         async with self._turn(lane):
             session = kind(lane.engine, expire_on_commit=False)
             try:
-                # Shielded, for a connection cancelled while it is being set up is not closed but left to the
-                # garbage collector.
-                with _reporting_failure(), fail_after(lane.connect_seconds, shield=True):
+                with _reporting_failure(), fail_after(lane.connect_seconds):
                     await session.connection()
                 yield session
             finally:

@@ -22,7 +22,8 @@ class MigrationsMissing(Exception):
 async def upgrade(database: Database | str, revision: str = "head") -> None:
     """Bring a database, or the one at a URL, up to a revision. All or nothing; does nothing where nothing is to do.
 
-    Several processes may do so at once: one works, the others wait for it. Raises MigrationsMissing,
+    Several processes may do so at once: one works, the others wait for it. One process may do so to one database at
+    a time, for Alembic keeps the connection in a global. Raises MigrationsMissing,
     DatabaseUnavailable, DatabaseUrlError and Alembic's CommandError (a revision that this version does not know).
     """
     await _migrate(database, lambda config: alembic.command.upgrade(config, revision))

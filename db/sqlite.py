@@ -1,12 +1,12 @@
 """SQLite set up for a server: WAL, foreign keys, and transactions that begin where SQLAlchemy says so."""
 
 import sqlite3
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, MutableSet
+from threading import Thread
 
 import aiosqlite
-from anyio import sleep
-from sqlalchemy import AdaptedConnection, Connection, event, text
+from anyio import sleep, to_thread
+from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -36,21 +36,44 @@ makes up for it at the end.
 """
 
 
-def create_sqlite_engine(url: URL, settings: Mapping[str, str], *, pool_size: int = 1) -> AsyncEngine:
-    """Make an engine whose connections have these settings.
+def create_sqlite_engine(
+    url: URL, settings: Mapping[str, str], *, workers: MutableSet[Thread], pool_size: int = 1
+) -> AsyncEngine:
+    """Make an engine whose connections have these settings; their threads are added to `workers`.
 
     Python's sqlite3 begins transactions at moments of its own choosing; `isolation_level=None` stops that, and the
     "begin" event does it (see "Transactions with SQLite and the sqlite3 driver" in SQLAlchemy's documentation).
     """
-    engine = create_async_engine(
-        url,
-        pool_size=pool_size,
-        max_overflow=0,
-        connect_args={"isolation_level": None, "timeout": _BUSY_SECONDS},
-    )
-    event.listen(engine.sync_engine, "connect", _apply(settings))
+    script = "; ".join(f"PRAGMA {name} = {value}" for name, value in settings.items())
+
+    async def connect() -> aiosqlite.Connection:
+        connection = aiosqlite.connect(
+            url.database or "", isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False
+        )
+        worker = connection._thread  # pyright: ignore[reportPrivateUsage] - SQLAlchemy does the same, for `daemon`
+        worker.daemon = True
+        workers.add(worker)
+        await connection
+        try:
+            await _set(connection, script)
+        except BaseException:
+            connection.stop()  # pyright: ignore[reportUnknownMemberType] - its future has no type; it is not awaited
+            raise
+        return connection
+
+    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, async_creator=connect)
     event.listen(engine.sync_engine, "begin", _begin if "query_only" in settings else _begin_immediate)
     return engine
+
+
+async def join_workers(workers: Iterable[Thread]) -> None:
+    """Wait until the threads of closed connections have ended.
+
+    A connection whose statement was cancelled is closed without waiting for its thread, which would then report to
+    an event loop that is gone.
+    """
+    for worker in list(workers):
+        await to_thread.run_sync(worker.join, _BUSY_SECONDS)
 
 
 async def check_foreign_keys(connection: AsyncConnection) -> None:
@@ -68,24 +91,15 @@ def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _apply(settings: Mapping[str, str]) -> Callable[[AdaptedConnection, object], None]:
-    """Give a listener that makes these settings on each new connection, in one go: each one is a trip to its thread."""
-    script = "; ".join(f"PRAGMA {name} = {value}" for name, value in settings.items())
-
-    async def run(connection: aiosqlite.Connection) -> None:
-        attempts = int(_BUSY_SECONDS / _WAL_RETRY_SECONDS)
-        for attempt in range(attempts):
-            try:
-                await connection.executescript(script)
-                return
-            except sqlite3.OperationalError as error:
-                # Who turns WAL on first needs the file for a moment, and SQLite does not make the others wait.
-                if "locked" not in str(error) or attempt == attempts - 1:
-                    raise
-                await sleep(_WAL_RETRY_SECONDS)
-
-    def listener(connection: AdaptedConnection, _record: object) -> None:
-        run_async: Callable[[Callable[[Any], Coroutine[Any, Any, None]]], None] = connection.run_async
-        run_async(run)
-
-    return listener
+async def _set(connection: aiosqlite.Connection, script: str) -> None:
+    """Make all settings in one go, for each statement is a trip to the connection's thread."""
+    attempts = int(_BUSY_SECONDS / _WAL_RETRY_SECONDS)
+    for attempt in range(attempts):
+        try:
+            await connection.executescript(script)
+            return
+        except sqlite3.OperationalError as error:
+            # Who turns WAL on first needs the file for a moment, and SQLite does not make the others wait.
+            if "locked" not in str(error) or attempt == attempts - 1:
+                raise
+            await sleep(_WAL_RETRY_SECONDS)

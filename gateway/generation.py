@@ -26,6 +26,8 @@ from gateway.viewer import Viewer
 
 logger = logging.getLogger(__name__)
 
+_DATABASE_ERRORS = (SQLAlchemyError, DatabaseUnavailable, OSError)
+
 
 @dataclass(frozen=True, slots=True)
 class GenerationFilter:
@@ -76,10 +78,13 @@ class Generations:
         if self._stopping:
             raise ShuttingDown
         model = await self._catalog.find(request.model)
+        if self._stopping:
+            raise ShuttingDown
         chat = chat_request(request, model)
         ticket = self._lines[model.backend.name].enter()
         generation = _new_row(principal, request, ticket, model.backend.name)
         run = Run(generation.id, model, chat, request.on_disconnect, ticket, self._log)
+        self._runs[generation.id] = run  # from here on `stop` waits for it
         # a caller who leaves meanwhile leaves either nothing or a generation that runs
         with anyio.CancelScope(shield=True):
             try:
@@ -87,9 +92,8 @@ class Generations:
                     tx.add(generation)
                 await self._log.open(generation.id)
             except BaseException:
-                ticket.release()
+                self._forget(run)
                 raise
-            self._runs[generation.id] = run
             self._tasks.start_soon(self._run, run, generation, name=f"generation {generation.id}")
         return generation
 
@@ -194,16 +198,26 @@ class Generations:
         try:
             await run.execute(self._turn_came)
         finally:
+            outcome = run.outcome()
             run.ticket.release()
             with anyio.CancelScope(shield=True):
-                outcome = run.outcome()
                 await self._record(generation, outcome)
                 await run.write_end(outcome)
-                del self._runs[generation.id]
+            del self._runs[generation.id]
+
+    def _forget(self, run: Run) -> None:
+        """It was never begun: nobody knows of it."""
+        del self._runs[run.generation_id]
+        run.ticket.release()
+        run.ended.set()
 
     async def _turn_came(self, generation_id: UUID, queued_ms: int) -> None:
-        async with self._database.transaction() as tx:
-            await queries_generation.mark_running(tx, generation_id, now(), queued_ms)
+        """Tell the database. Where that fails, the answer comes all the same, and the row is right at the end."""
+        try:
+            async with self._database.transaction() as tx:
+                await queries_generation.mark_running(tx, generation_id, now(), queued_ms)
+        except _DATABASE_ERRORS:
+            logger.exception("the database does not know that generation %s has begun", generation_id)
 
     async def _record(self, generation: Generation, outcome: Outcome) -> None:
         """Write the end and the ledger in one transaction. A failure is logged with all numbers, not passed on."""
@@ -225,7 +239,7 @@ class Generations:
                         day=ended_at.date(),
                     )
                 )
-        except (SQLAlchemyError, DatabaseUnavailable, OSError):
+        except Exception:  # in the task group of the whole application it would end everything
             logger.exception("the end of generation %s is not in the database: %s", generation.id, outcome)
 
 

@@ -18,7 +18,7 @@ from auth.tokens import IssuedToken, TokenSigner
 from db import queries_identity
 from db.engine import Database
 from db.tables import ApiKey, User, new_id, now
-from gateway.errors import AccountLocked, Forbidden, InvalidCredentials, InvalidInput, NotFound
+from gateway.errors import AccountLocked, InvalidCredentials, InvalidInput, NotFound
 
 USERNAME = re.compile(r"[a-z0-9](?:[a-z0-9._@+-]{0,62}[a-z0-9])?")
 LAST_USED_RESOLUTION = timedelta(minutes=1)
@@ -96,7 +96,7 @@ class Identity:
         expires_at: datetime | None = None,
         scopes: Sequence[Scope] | None = None,
     ) -> NewApiKey:
-        """Make a key for the caller. Raises InvalidInput, or Forbidden for a scope the caller lacks."""
+        """Make a key for the caller. Raises InvalidInput, also for a scope that the caller lacks."""
         name = name.strip()
         if not 1 <= len(name) <= MAX_KEY_NAME:
             raise InvalidInput("name", f"must have 1 to {MAX_KEY_NAME} characters.")
@@ -107,7 +107,7 @@ class Identity:
             raise InvalidInput("scopes", "must name at least one scope.")
         if not granted <= principal.scopes:
             missing = ", ".join(sorted(granted - principal.scopes))
-            raise Forbidden(f"A key cannot do more than its maker: you lack {missing}.")
+            raise InvalidInput("scopes", f"a key cannot do more than its maker, who lacks {missing}.")
         generated = api_keys.generate_api_key()
         key = ApiKey(
             id=new_id(),

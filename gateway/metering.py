@@ -70,6 +70,10 @@ class Meter:
         """The request has gone out: from here on its prompt counts."""
         self._asked = True
 
+    def refused(self) -> None:
+        """The backend did not take the request: it costs nothing."""
+        self._asked = False
+
     def add(self, chunks: Sequence[Chunk]) -> None:
         """Take the chunks of one read."""
         for chunk in chunks:

@@ -14,8 +14,9 @@ from itertools import groupby
 from uuid import UUID
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
-from backends.errors import BackendError, BackendProtocolError
+from backends.errors import BackendError, BackendProtocolError, BackendTimeout, TimeoutPhase
 from backends.protocol import ChatRequest, Chunk, FinishChunk, TextChunk, ThinkingChunk, ToolCallChunk, UsageChunk
 from gateway.catalog import Model
 from gateway.errors import BackendFailure, GatewayError, ShuttingDown
@@ -71,7 +72,7 @@ class Run:
     """A generation that has not ended.
 
     `execute` takes it to its end and never raises, but when it is cancelled from outside; then `outcome` tells
-    how it ended, and `write_end` tells the viewers.
+    how it ended, and `write_end`, which never raises either, tells the viewers.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Run:
         self._scope = anyio.CancelScope()
         self._error: GatewayError | None = None
         self._finish: FinishChunk | None = None
+        self._answered = False
         self._meter = Meter(request)
         self._stopwatch = Stopwatch()
         self._sequence = 0
@@ -126,6 +128,8 @@ class Run:
                 await self._wait_for_turn(turn_came)
                 await self._read_backend()
             except BackendError as error:
+                if not self._answered and _is_refusal(error):
+                    self._meter.refused()
                 self._error = BackendFailure(error)
             except Exception:
                 logger.exception("generation %s failed", self.generation_id)
@@ -147,69 +151,83 @@ class Run:
     async def write_end(self, outcome: Outcome) -> None:
         """Append the one terminal event."""
         error, usage = outcome.error, outcome.usage
-        if error is not None:
-            await self._append(Failed(self._next(), error.code, error.message, error.retryable, usage))
-        elif outcome.finish_reason is not None:
-            await self._append(Completed(self._next(), outcome.finish_reason, usage))
-        self.ended.set()
+        try:
+            if error is not None:
+                await self._append(Failed(self._next, error.code, error.message, error.retryable, usage))
+            elif outcome.finish_reason is not None:
+                await self._append(Completed(self._next, outcome.finish_reason, usage))
+        except Exception:
+            logger.exception("the end of generation %s is not in the stream log", self.generation_id)
+        finally:
+            self.ended.set()
 
     async def _wait_for_turn(self, turn_came: Callable[[UUID, int], Awaitable[None]]) -> None:
         waits = self.ticket.position > 0
         while self.ticket.position:
-            await self._append(Queued(self._next(), self.ticket.position))
+            await self._append(Queued(self._next, self.ticket.position))
             await self.ticket.moved()
         queued_ms = self._stopwatch.turn_came()
         if waits:
             await turn_came(self.generation_id, queued_ms)
-        await self._append(Started(self._next(), queued_ms))
+        await self._append(Started(self._next, queued_ms))
 
     async def _read_backend(self) -> None:
+        await checkpoint_if_cancelled()  # what is cancelled before it is asked costs nothing
         self._meter.asked()
         async with self._model.backend.generate(self._request) as batches:
+            self._answered = True
             async for chunks in batches:
                 self._meter.add(chunks)
                 events = self._events(chunks)
                 if events:
                     self._stopwatch.token_came()
-                    await self._log.append(self.generation_id, events)
+                    await self._append(*events)
         if self._finish is None:
             raise BackendProtocolError("The model server ended the answer without saying why.")
 
     def _events(self, chunks: Sequence[Chunk]) -> list[Event]:
         """The chunks of one read, neighbours of one kind as one event: a burst costs what one token costs."""
         events: list[Event] = []
+        first = self._next
         said = (chunk for chunk in chunks if not isinstance(chunk, UsageChunk))
         for kind, group in groupby(said, key=type):
             if kind is TextChunk:
-                events.append(self._text(group))
+                events.append(self._text(first + len(events), group))
             elif kind is ThinkingChunk:
-                events.append(self._thinking(group))
+                events.append(self._thinking(first + len(events), group))
             else:
                 for chunk in group:
                     if isinstance(chunk, ToolCallChunk):
-                        events.append(ToolCallRequested(self._next(), chunk.call))
+                        events.append(ToolCallRequested(first + len(events), chunk.call))
                     elif isinstance(chunk, FinishChunk):
                         self._finish = chunk
         return events
 
-    def _text(self, chunks: Iterable[Chunk]) -> TextDelta:
+    def _text(self, sequence: int, chunks: Iterable[Chunk]) -> TextDelta:
         text, tokens = _joined(chunks)
-        delta = TextDelta(self._next(), text, self._text_offset, tokens)
+        delta = TextDelta(sequence, text, self._text_offset, tokens)
         self._text_offset += utf16_length(text)
         return delta
 
-    def _thinking(self, chunks: Iterable[Chunk]) -> ThinkingDelta:
+    def _thinking(self, sequence: int, chunks: Iterable[Chunk]) -> ThinkingDelta:
         text, tokens = _joined(chunks)
-        delta = ThinkingDelta(self._next(), text, self._thinking_offset, tokens)
+        delta = ThinkingDelta(sequence, text, self._thinking_offset, tokens)
         self._thinking_offset += utf16_length(text)
         return delta
 
-    async def _append(self, event: Event) -> None:
-        await self._log.append(self.generation_id, [event])
+    async def _append(self, *events: Event) -> None:
+        """A number is used up only when the log has taken its event, so the end fits after a failure of the log."""
+        await self._log.append(self.generation_id, events)
+        self._sequence += len(events)
 
+    @property
     def _next(self) -> int:
-        self._sequence += 1
-        return self._sequence
+        return self._sequence + 1
+
+
+def _is_refusal(error: BackendError) -> bool:
+    """Whether an error that came instead of an answer means that no work was done. One that is late did some."""
+    return not isinstance(error, BackendTimeout) or error.phase is TimeoutPhase.CONNECT
 
 
 def _joined(chunks: Iterable[Chunk]) -> tuple[str, int]:

@@ -24,7 +24,10 @@ class StreamLog(Protocol):
         ...
 
     async def append(self, stream_id: UUID, events: Sequence[Event]) -> None:
-        """Add events that continue the sequence. After a terminal event nothing more may come."""
+        """Add events that continue the sequence. A cancellation does not cut it short.
+
+        Raises ValueError for a gap, and for anything after a terminal event.
+        """
         ...
 
     async def read(self, stream_id: UUID) -> Sequence[Event]:

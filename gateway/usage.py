@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
 
@@ -17,6 +17,8 @@ from gateway.errors import Forbidden, InvalidInput
 
 DEFAULT_RANGE = timedelta(days=30)
 MAX_RANGE = timedelta(days=366)
+
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 _Key = TypeVar("_Key", date, str, tuple[bool, str])
 
@@ -97,7 +99,7 @@ class Usage:
         if wanted != principal.user_id and not principal.has(Scope.ADMIN):
             raise Forbidden("Only an administrator may see the usage of others.")
         end = end or now() + timedelta(seconds=1)
-        start = start or end - DEFAULT_RANGE
+        start = start or max(end, _EARLIEST) - DEFAULT_RANGE
         if start >= end:
             raise InvalidInput("from", "must be before to.")
         if end - start > MAX_RANGE:

@@ -1,5 +1,7 @@
 """The root fields of models."""
 
+from typing import Annotated
+
 import strawberry
 
 from auth.scopes import Scope
@@ -18,7 +20,9 @@ class CatalogQuery:
 
     @strawberry.field(description="One model; null when there is none of this name.")
     @requires(Scope.MODELS_READ)
-    async def model(self, info: Info, name: str) -> Model | None:
+    async def model(
+        self, info: Info, name: Annotated[str, strawberry.argument(description="The name, as `models` lists it.")]
+    ) -> Model | None:
         try:
             return Model.of(await info.context.gateway.catalog.find(name))
         except ModelNotFound:

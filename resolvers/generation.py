@@ -1,7 +1,7 @@
 """The root fields of generations."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import strawberry
 
@@ -28,12 +28,15 @@ from schema.node import global_id, parse_uuid
 
 MAX_PAGE = 100
 
+Request: TypeAlias = Annotated[GenerateInput, strawberry.argument(description="What to ask, and of which model.")]
+GenerationId: TypeAlias = Annotated[strawberry.ID, strawberry.argument(description="The generation's id.")]
+
 
 @strawberry.type
 class GenerationQuery:
     @strawberry.field(description="One generation of the caller's; null when there is none of this id.")
     @requires(Scope.GENERATIONS_READ)
-    async def generation(self, info: Info, id: strawberry.ID) -> Generation | None:
+    async def generation(self, info: Info, id: GenerationId) -> Generation | None:
         try:
             row = await info.context.gateway.generations.get(info.context.caller, parse_uuid(id, "Generation"))
         except NotFound:
@@ -61,20 +64,24 @@ class GenerationQuery:
 class GenerationMutation:
     @strawberry.mutation(description="Ask a model and wait for the whole answer.")
     @requires(Scope.GENERATIONS_WRITE)
-    async def generate(self, info: Info, input: GenerateInput) -> GenerateResult:
+    async def generate(self, info: Info, input: Request) -> GenerateResult:
         answer = await info.context.gateway.generations.complete(info.context.caller, input.to_request())
         row = await info.context.gateway.generations.get(info.context.caller, answer.generation_id)
         return generate_result(answer, row)
 
     @strawberry.mutation(description="Ask a model and go on at once. Watch it with the subscription `generation`.")
     @requires(Scope.GENERATIONS_WRITE)
-    async def start_generation(self, info: Info, input: GenerateInput) -> StartGenerationResult:
+    async def start_generation(self, info: Info, input: Request) -> StartGenerationResult:
         row = await info.context.gateway.generations.start(info.context.caller, input.to_request())
         return StartGenerationSuccess(generation=Generation.of(row))
 
     @strawberry.mutation(description="End a generation and stop the model's work on it. One that has ended stays so.")
     @requires(Scope.GENERATIONS_WRITE)
-    async def cancel_generation(self, info: Info, input: CancelGenerationInput) -> CancelGenerationResult:
+    async def cancel_generation(
+        self,
+        info: Info,
+        input: Annotated[CancelGenerationInput, strawberry.argument(description="Which generation to end.")],
+    ) -> CancelGenerationResult:
         generation_id = parse_uuid(input.id, "Generation")
         row = await info.context.gateway.generations.cancel(info.context.caller, generation_id)
         return CancelGenerationSuccess(generation=Generation.of(row))
@@ -84,7 +91,7 @@ class GenerationMutation:
 class GenerationSubscription:
     @strawberry.subscription(description="Ask a model and watch the answer come.")
     @requires(Scope.GENERATIONS_WRITE)
-    async def generate(self, info: Info, input: GenerateInput) -> AsyncIterator[GenerationEvent]:
+    async def generate(self, info: Info, input: Request) -> AsyncIterator[GenerationEvent]:
         viewer = await info.context.gateway.generations.start_and_watch(info.context.caller, input.to_request())
         return _Events(viewer)
 
@@ -93,7 +100,7 @@ class GenerationSubscription:
     async def generation(
         self,
         info: Info,
-        id: strawberry.ID,
+        id: GenerationId,
         after: Annotated[int, strawberry.argument(description="The last sequence number seen; 0 for none.")] = 0,
     ) -> AsyncIterator[GenerationEvent]:
         if after < 0:

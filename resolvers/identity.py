@@ -1,5 +1,7 @@
 """The root fields of users, sign-in and API keys."""
 
+from typing import Annotated
+
 import strawberry
 
 from auth.scopes import Scope
@@ -37,13 +39,17 @@ class IdentityQuery:
 class IdentityMutation:
     @strawberry.mutation(description="Sign in with a password and get an access token.")
     @requires(PUBLIC)
-    async def login(self, info: Info, input: LoginInput) -> LoginResult:
+    async def login(
+        self, info: Info, input: Annotated[LoginInput, strawberry.argument(description="Who, and the password.")]
+    ) -> LoginResult:
         signed_in = await info.context.gateway.identity.login(input.username, input.password)
         return LoginSuccess.of(signed_in)
 
     @strawberry.mutation(description="Make an API key. Its secret is shown in this answer and never again.")
     @requires(Scope.KEYS_WRITE)
-    async def create_api_key(self, info: Info, input: CreateApiKeyInput) -> CreateApiKeyResult:
+    async def create_api_key(
+        self, info: Info, input: Annotated[CreateApiKeyInput, strawberry.argument(description="What key to make.")]
+    ) -> CreateApiKeyResult:
         new = await info.context.gateway.identity.create_api_key(
             info.context.caller, input.name, input.expires_at, input.scopes
         )
@@ -51,6 +57,8 @@ class IdentityMutation:
 
     @strawberry.mutation(description="End an API key at once. One that has ended stays as it is.")
     @requires(Scope.KEYS_WRITE)
-    async def revoke_api_key(self, info: Info, input: RevokeApiKeyInput) -> RevokeApiKeyResult:
+    async def revoke_api_key(
+        self, info: Info, input: Annotated[RevokeApiKeyInput, strawberry.argument(description="Which key to end.")]
+    ) -> RevokeApiKeyResult:
         row = await info.context.gateway.identity.revoke_api_key(info.context.caller, parse_uuid(input.id, "ApiKey"))
         return RevokeApiKeySuccess(api_key=ApiKey.of(row))

@@ -1,6 +1,7 @@
 """The root field that fetches anything again by its id (Relay's Global Object Identification)."""
 
 from collections.abc import Awaitable, Callable
+from typing import Annotated
 from uuid import UUID
 
 import strawberry
@@ -54,7 +55,9 @@ _BY_UUID: dict[str, Callable[[Context, UUID], Awaitable[Node | None]]] = {
 class NodeQuery:
     @strawberry.field(description="Anything by its id; null when it is gone or not the caller's.")
     @requires(Scope.PROFILE_READ)
-    async def node(self, info: Info, id: strawberry.ID) -> Node | None:
+    async def node(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The id that it came with.")]
+    ) -> Node | None:
         kind, key = parse_global_id(id)
         if kind == "Model":
             return await _model(info.context, key)

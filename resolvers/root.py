@@ -1,6 +1,14 @@
 """The root types put together, and the executable schema made of them."""
 
 import strawberry
+from graphql import (
+    GraphQLArgument,
+    GraphQLInputField,
+    GraphQLInputObjectType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    Undefined,
+)
 from strawberry.schema.config import StrawberryConfig
 
 from resolvers.catalog import CatalogQuery
@@ -30,7 +38,7 @@ class Subscription(GenerationSubscription):
 
 def build_schema() -> strawberry.Schema:
     """The schema, ready to execute."""
-    return strawberry.Schema(
+    schema = strawberry.Schema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
@@ -38,3 +46,18 @@ def build_schema() -> strawberry.Schema:
         exception_handlers=EXPECTED_ERRORS,
         config=StrawberryConfig(scalar_map=SCALARS),
     )
+    _leave_out_null_defaults(schema._schema)  # pyright: ignore[reportPrivateUsage] - Strawberry has no other way to it
+    return schema
+
+
+def _leave_out_null_defaults(schema: GraphQLSchema) -> None:
+    """Say nothing instead of `= null`, which Strawberry makes of every Python default None: it means the same."""
+    optional: list[GraphQLArgument | GraphQLInputField] = []
+    for kind in schema.type_map.values():
+        if isinstance(kind, GraphQLInputObjectType):
+            optional += kind.fields.values()
+        elif isinstance(kind, GraphQLObjectType):
+            optional += [argument for field in kind.fields.values() for argument in field.args.values()]
+    for value in optional:
+        if value.default_value is None:
+            value.default_value = Undefined

@@ -1,5 +1,7 @@
 """The root field of usage."""
 
+from typing import Annotated
+
 import strawberry
 
 from auth.scopes import Scope
@@ -13,7 +15,13 @@ from schema.usage import UsageInput, UsageReport
 class UsageQuery:
     @strawberry.field(description="What the caller used; an administrator may ask for anyone's.")
     @requires(Scope.USAGE_READ)
-    async def usage(self, info: Info, input: UsageInput | None = None) -> UsageReport:
+    async def usage(
+        self,
+        info: Info,
+        input: Annotated[
+            UsageInput | None, strawberry.argument(description="Which; null for the caller's last 30 days.")
+        ] = None,
+    ) -> UsageReport:
         wanted = input or UsageInput()
         user_id = None if wanted.user_id is None else parse_uuid(wanted.user_id, "User", "input.userId")
         report = await info.context.gateway.usage.report(info.context.caller, user_id, wanted.from_, wanted.to)

@@ -10,6 +10,8 @@ from tests.databases import PostgresqlDatabases, SqliteDatabases, postgresql_ser
 from tests.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.gateways import EVERY_MODEL, RunningGateway, gateway_settings, running_gateway
 
+pytest_plugins = ["tests.no_skips"]
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:

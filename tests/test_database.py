@@ -1,6 +1,7 @@
 """Transactions on both databases: what is kept, what is undone, and that no connection is lost."""
 
 import random
+import threading
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -159,11 +160,8 @@ async def test_no_connection_is_lost_wherever_a_cancellation_strikes(database_ur
         await database.close()
 
 
-async def test_a_failed_connection_does_not_keep_those_who_wait(tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    database = Database(f"sqlite:///{folder / 'test.db'}", wait_seconds=60)
-    folder.rmdir()
+async def test_a_failed_connection_does_not_keep_those_who_wait() -> None:
+    database = Database("postgresql://ollagraph@127.0.0.1:1/ollagraph", pool_size=1)
     refused: list[int] = []
 
     async def write(number: int) -> None:
@@ -172,11 +170,35 @@ async def test_a_failed_connection_does_not_keep_those_who_wait(tmp_path: Path) 
                 raise AssertionError("connected to nothing")
         refused.append(number)
 
-    async with anyio.create_task_group() as tasks:
-        for number in range(3):
-            tasks.start_soon(write, number)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            for number in range(3):
+                tasks.start_soon(write, number)
     assert sorted(refused) == [0, 1, 2]
     await database.close()
+
+
+async def test_a_file_that_cannot_be_opened_is_a_database_that_cannot_be_reached(tmp_path: Path) -> None:
+    (tmp_path / "folder.db").mkdir()
+    database = Database(f"sqlite:///{tmp_path / 'folder.db'}")
+    with pytest.raises(DatabaseUnavailable, match="cannot be reached"):
+        await database.ping()
+    await database.close()
+
+
+async def test_closing_waits_for_the_threads_of_cancelled_statements(sqlite_url: str) -> None:
+    """Else they would report to an event loop that is gone."""
+    before = set(threading.enumerate())
+    database = Database(sqlite_url)
+    slow = text(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000) SELECT max(i) FROM n"
+    )
+    with anyio.move_on_after(0.01):
+        async with database.reading() as session:
+            await session.execute(slow)
+    await database.close()
+    workers = {thread for thread in set(threading.enumerate()) - before if "_connection_worker" in thread.name}
+    assert workers == set()
 
 
 async def test_waiting_for_a_connection_has_an_end(database_url: str) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,10 @@ async def test_all_migrations_can_be_undone_and_done_again(database: Database) -
 
 
 async def test_several_processes_may_upgrade_a_new_database_at_once(unmigrated_url: str) -> None:
+    command = [sys.executable, "-m", "alembic", "-x", f"url={unmigrated_url}", "upgrade", "head"]
     async with anyio.create_task_group() as tasks:
         for _ in range(4):
-            tasks.start_soon(migrations.upgrade, unmigrated_url)
+            tasks.start_soon(partial(anyio.run_process, command, cwd=PROJECT))
     database = Database(unmigrated_url)
     assert await migrations.current_revision(database) == migrations.head_revision()
     await database.close()

@@ -1,23 +1,20 @@
-"""The built page in a real Chromium, against a real gateway.
-
-Wants the fixture `gateway`: a running gateway that serves `web/dist` at `/` and has one backend, the fake model
-server, with the fields `url` (no slash at the end), `admin_username` and `admin_password`.
-"""
+"""The built page in a real Chromium, against a whole gateway. `make page` builds it."""
 
 import json
 import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from graphql import GraphQLSchema, OperationDefinitionNode, build_schema, parse, validate
 from graphql.execution import get_variable_values
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
+from tests.fake_scripts import Script, count
+from tests.gateways import RunningGateway
 from tests.no_skips import under_ci
 
 ROOT = Path(__file__).parent.parent
@@ -44,17 +41,6 @@ GROWS = """() => {
   const answer = document.querySelector("[data-testid=answer]");
   return window.lengths.add(answer?.textContent.length ?? 0).size > 3;
 }"""
-STOPS_AT_FIRST_TEXT = """() => {
-  if (!document.querySelector("[data-testid=answer]")?.textContent) return false;
-  [...document.querySelectorAll("button")].find((button) => button.textContent === "Stop").click();
-  return true;
-}"""
-
-
-class Gateway(Protocol):
-    url: str
-    admin_username: str
-    admin_password: str
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +62,8 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
 
 
 @pytest.fixture
-async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+async def context(browser: Browser, gateway: RunningGateway) -> AsyncIterator[BrowserContext]:
+    """A browser profile of its own. It wants the gateway so that it is closed before it."""
     context = await browser.new_context()
     context.set_default_timeout(20_000)
     yield context
@@ -84,7 +71,7 @@ async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
 
 
 @pytest.fixture
-async def page(context: BrowserContext, gateway: Gateway) -> Page:
+async def page(context: BrowserContext, gateway: RunningGateway) -> Page:
     """The page as it is when nobody has signed in."""
     page = await context.new_page()
     await page.goto(gateway.url)
@@ -92,15 +79,25 @@ async def page(context: BrowserContext, gateway: Gateway) -> Page:
 
 
 @pytest.fixture
-async def signed_in(page: Page, gateway: Gateway) -> Page:
+async def signed_in(page: Page, gateway: RunningGateway) -> Page:
     await sign_in(page, gateway.admin_username, gateway.admin_password)
     await page.get_by_text("Signed in as").wait_for()
     return page
 
 
+def source(operation: str) -> str:
+    return (OPERATIONS / f"{operation}.graphql").read_text()
+
+
 async def sign_in(page: Page, username: str, password: str) -> None:
     await page.get_by_label("User name").fill(username)
     await page.get_by_label("Password").fill(password)
+    await page.get_by_role("button", name="Sign in", exact=True).click()
+
+
+async def sign_in_with_key(page: Page, key: str) -> None:
+    await page.get_by_role("button", name="Use an API key instead").click()
+    await page.get_by_label("API key").fill(key)
     await page.get_by_role("button", name="Sign in", exact=True).click()
 
 
@@ -123,7 +120,7 @@ async def ask_graphiql(page: Page) -> str:
     return await page.locator(".graphiql-response").inner_text()
 
 
-async def use_everything(context: BrowserContext, gateway: Gateway) -> dict[str, str]:
+async def use_everything(context: BrowserContext, gateway: RunningGateway) -> dict[str, str]:
     """Open the page, sign in and use both views. Gives the headers that the page came with."""
     page = await context.new_page()
     response = await page.goto(gateway.url)
@@ -135,20 +132,10 @@ async def use_everything(context: BrowserContext, gateway: Gateway) -> dict[str,
     return response.headers
 
 
-async def new_api_key(gateway: Gateway) -> str:
-    """Make a key the way an app's owner does, over HTTP."""
-
-    async def send(name: str, variables: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
-        body = {"query": (OPERATIONS / f"{name}.graphql").read_text(), "variables": variables}
-        response = await client.post(f"{gateway.url}/graphql", json=body, headers=headers)
-        return response.json()["data"]
-
-    async with httpx.AsyncClient() as client:
-        credentials = {"username": gateway.admin_username, "password": gateway.admin_password}
-        login = await send("Login", {"input": credentials}, {})
-        headers = {"authorization": f"Bearer {login['login']['accessToken']}"}
-        created = await send("CreateApiKey", {"input": {"name": "page"}}, headers)
-        return created["createApiKey"]["secret"]
+async def new_api_key(gateway: RunningGateway) -> dict[str, Any]:
+    """Make a key the way an app's owner does: `secret`, and `apiKey` with its `id`."""
+    data = await gateway.run(source("CreateApiKey"), {"input": {"name": "page"}})
+    return data["createApiKey"]
 
 
 def origins(context: BrowserContext) -> set[str]:
@@ -165,39 +152,44 @@ def origins(context: BrowserContext) -> set[str]:
     return seen
 
 
-async def test_the_form_signs_in_and_the_page_shows_who_it_is(page: Page, gateway: Gateway):
+async def test_the_form_signs_in_and_the_page_shows_who_it_is(page: Page, gateway: RunningGateway):
     await sign_in(page, gateway.admin_username, gateway.admin_password)
     assert await page.get_by_text("Signed in as").inner_text() == f"Signed in as {gateway.admin_username}"
 
 
-async def test_a_wrong_password_is_told_and_nobody_is_signed_in(page: Page, gateway: Gateway):
+async def test_a_wrong_password_is_told_and_nobody_is_signed_in(page: Page, gateway: RunningGateway):
     await sign_in(page, gateway.admin_username, "not the password")
     assert "password" in await page.get_by_role("alert").inner_text()
     assert await page.get_by_text("Signed in as").count() == 0
 
 
-async def test_an_api_key_signs_in(page: Page, gateway: Gateway):
-    await page.get_by_role("button", name="Use an API key instead").click()
-    await page.get_by_label("API key").fill(await new_api_key(gateway))
-    await page.get_by_role("button", name="Sign in", exact=True).click()
+async def test_an_api_key_signs_in(page: Page, gateway: RunningGateway):
+    await sign_in_with_key(page, (await new_api_key(gateway))["secret"])
     assert await page.get_by_text("Signed in as").inner_text() == f"Signed in as {gateway.admin_username}"
 
 
 async def test_a_made_up_api_key_is_refused_with_the_reason(page: Page):
-    await page.get_by_role("button", name="Use an API key instead").click()
-    await page.get_by_label("API key").fill("made-up")
-    await page.get_by_role("button", name="Sign in", exact=True).click()
+    await sign_in_with_key(page, "made-up")
     assert "does not accept this key" in await page.get_by_role("alert").inner_text()
 
 
 async def test_a_token_that_no_longer_holds_brings_the_form_back_with_the_reason(
-    context: BrowserContext, gateway: Gateway
+    context: BrowserContext, gateway: RunningGateway
 ):
     await context.add_init_script("sessionStorage.setItem('ollagraph:token', 'expired')")
     page = await context.new_page()
     await page.goto(gateway.url)
     await page.get_by_text("Your session has ended").wait_for()
     assert await page.get_by_label("Password").is_visible()
+
+
+async def test_a_key_that_is_revoked_while_an_answer_streams_brings_the_form_back(page: Page, gateway: RunningGateway):
+    key = await new_api_key(gateway)
+    await sign_in_with_key(page, key["secret"])
+    await run_prompt(page, "fake:stall-3")
+    await page.get_by_test_id("answer").get_by_text("0 1 2").wait_for()
+    await gateway.run(source("RevokeApiKey"), {"id": key["apiKey"]["id"]})
+    await page.get_by_text("Your session has ended").wait_for()
 
 
 async def test_signing_out_leaves_nothing_in_the_browser(signed_in: Page):
@@ -212,17 +204,17 @@ async def test_a_reload_keeps_the_session(signed_in: Page):
     await signed_in.get_by_text("Signed in as").wait_for()
 
 
-async def test_graphiql_runs_a_query_as_the_one_who_signed_in(signed_in: Page, gateway: Gateway):
+async def test_graphiql_runs_a_query_as_the_one_who_signed_in(signed_in: Page, gateway: RunningGateway):
     assert gateway.admin_username in await ask_graphiql(signed_in)
 
 
-async def test_graphiql_runs_a_subscription_to_its_end(signed_in: Page):
+async def test_graphiql_runs_a_starter_subscription_to_its_end(signed_in: Page, gateway: RunningGateway):
+    gateway.fake.models.append("smollm2:135m")
+    gateway.fake.scripts["smollm2:135m"] = Script(count(3))
     await open_graphiql(signed_in)
     await signed_in.get_by_role("tab", name="Stream").click()
-    variables = signed_in.get_by_role("region", name="Variables").locator(".view-lines:visible")
-    await variables.click()
-    await signed_in.keyboard.press("ControlOrMeta+A")
-    await signed_in.keyboard.insert_text(json.dumps({"input": {"model": PACED, "prompt": "Hello"}}))
+    # GraphiQL reads the operation of a tab a moment after showing it, and tells by storing it.
+    await signed_in.wait_for_function("sessionStorage.getItem('graphiql:query')?.includes('subscription Stream')")
     await signed_in.get_by_role("button", name="Execute query").click()
     await signed_in.locator(".graphiql-response").get_by_text('"GenerationCompleted"').wait_for()
 
@@ -241,22 +233,28 @@ async def test_the_end_of_an_answer_tells_what_it_used(signed_in: Page):
     assert "64 completion tokens" in await facts.inner_text()
 
 
-async def test_stop_ends_the_answer_early_and_tells_what_it_used(signed_in: Page):
-    await run_prompt(signed_in)
-    # Pressed inside the browser: the answer would not wait for a test that is slow to press.
-    await signed_in.wait_for_function(STOPS_AT_FIRST_TEXT)
+async def test_stop_ends_the_answer_and_tells_what_it_used(signed_in: Page):
+    await run_prompt(signed_in, "fake:stall-3")
+    await signed_in.get_by_test_id("answer").get_by_text("0 1 2").wait_for()
+    await signed_in.get_by_role("button", name="Stop").click()
     facts = signed_in.get_by_test_id("facts")
     await facts.get_by_text("Stopped").wait_for()
-    assert "completion token" in await facts.inner_text()
+    assert "3 completion tokens" in await facts.inner_text()
 
 
-async def test_no_request_leaves_the_gateway(context: BrowserContext, gateway: Gateway):
+async def test_an_answer_that_fails_keeps_its_text_and_tells_the_reason(signed_in: Page):
+    await run_prompt(signed_in, "fake:error-3")
+    assert "failed on purpose" in await signed_in.get_by_role("alert").inner_text()
+    assert await signed_in.get_by_test_id("answer").text_content() == "0 1 2 "
+
+
+async def test_no_request_leaves_the_gateway(context: BrowserContext, gateway: RunningGateway):
     seen = origins(context)
     await use_everything(context, gateway)
     assert seen == {gateway.url, gateway.url.replace("http", "ws", 1)}
 
 
-async def test_the_content_security_policy_lets_the_whole_page_work(context: BrowserContext, gateway: Gateway):
+async def test_the_content_security_policy_lets_the_whole_page_work(context: BrowserContext, gateway: RunningGateway):
     logged: list[tuple[str, str]] = []
     context.on("console", lambda message: logged.append((message.type, message.text)))
     headers = await use_everything(context, gateway)
@@ -276,7 +274,7 @@ def test_an_operation_of_the_page_fits_the_schema(path: Path, sdl: GraphQLSchema
 
 @pytest.mark.parametrize("starter", STARTERS, ids=lambda starter: starter["operation"])
 def test_the_variables_of_a_starter_fit_the_schema(starter: dict[str, Any], sdl: GraphQLSchema):
-    document = parse((OPERATIONS / f"{starter['operation']}.graphql").read_text())
+    document = parse(source(starter["operation"]))
     (operation,) = (node for node in document.definitions if isinstance(node, OperationDefinitionNode))
     definitions = operation.variable_definitions or ()
     variables = starter.get("variables", {})
