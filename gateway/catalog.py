@@ -41,9 +41,10 @@ class BackendHealth:
 
 @dataclass(slots=True)
 class _Listing:
-    """What one backend said last. Only one task asks it at a time; the others wait for the answer."""
+    """What one backend said last, and whether it still says anything. Only one task asks it at a time."""
 
     models: list[ModelInfo] = field(default_factory=list[ModelInfo])
+    answers: bool = True
     asked_at: float = float("-inf")
     lock: anyio.Lock = field(default_factory=anyio.Lock)
 
@@ -66,7 +67,10 @@ class Catalog:
         return list(self._known().values())
 
     async def find(self, name: str) -> Model:
-        """The model of this name. Raises ModelNotFound, after asking the backends anew."""
+        """The model of this name. Raises ModelNotFound, after asking the backends anew.
+
+        A model that a backend had when it last answered is still found: asking for it tells what is wrong there.
+        """
         known = self._known().get(name)
         if known is not None and not self._is_stale(known.backend, self._max_age):
             return known  # so that a backend which hangs holds up nobody else's models
@@ -75,7 +79,11 @@ class Catalog:
             found = self._known().get(name)
             if found is not None:
                 return found
-        raise ModelNotFound(name)
+        silent = [name for name, listing in self._listings.items() if not listing.answers]
+        found = self._known(silent_too=True).get(name)
+        if found is None:
+            raise ModelNotFound(name, silent)
+        return found
 
     async def health(self) -> list[BackendHealth]:
         """Ask every backend whether it is there."""
@@ -98,10 +106,11 @@ class Catalog:
                 tasks.start_soon(ping, backend)
         return [results[backend.name] for backend in self._backends]
 
-    def _known(self) -> dict[str, Model]:
+    def _known(self, *, silent_too: bool = False) -> dict[str, Model]:
         models: dict[str, Model] = {}
         for backend in self._backends:
-            for info in self._listings[backend.name].models:
+            listing = self._listings[backend.name]
+            for info in listing.models if listing.answers or silent_too else ():
                 name = info.name if info.name not in models else f"{backend.name}/{info.name}"
                 models[name] = Model(name, info.name, backend, info)
         return models
@@ -123,7 +132,8 @@ class Catalog:
             try:
                 with anyio.fail_after(ANSWER_SECONDS):
                     listing.models = await backend.models()
+                listing.answers = True
             except (BackendError, TimeoutError) as error:
                 logger.warning("backend %s lists no models: %s", backend.name, str(error) or _NO_ANSWER)
-                listing.models = []
+                listing.answers = False
             listing.asked_at = time.monotonic()

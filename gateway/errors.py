@@ -15,6 +15,7 @@ GatewayError                 anything below; has a `code` and a message fit for 
 └── BackendFailure           a `backends.errors.BackendError`, told in the gateway's codes
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -104,13 +105,16 @@ class NotFound(GatewayError):
 
 
 class ModelNotFound(GatewayError):
-    """No backend serves a model of this name."""
+    """No backend serves a model of this name; `silent` are the backends that could not be asked."""
 
     code = ErrorCode.MODEL_NOT_FOUND
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, silent: Sequence[str] = ()) -> None:
         self.name = name
-        super().__init__(f"There is no model {name!r}. The query `models` lists those that you may use.")
+        message = f"There is no model {name!r}. The query `models` lists those that you may use."
+        if silent:
+            message += f" Without an answer now: {', '.join(silent)}."
+        super().__init__(message)
 
 
 class Unsupported(GatewayError):

@@ -260,12 +260,12 @@ def _new_row(principal: Principal, request: GenerationRequest, ticket: Ticket, b
 
 
 def _ending(outcome: Outcome) -> dict[str, object]:
-    """The columns that tell how a generation ended."""
+    """The columns that tell how a generation ended. PostgreSQL takes no NUL, which a backend's words may hold."""
     return {
         "state": outcome.state,
         "finish_reason": outcome.finish_reason,
         "error_code": outcome.error.code if outcome.error else None,
-        "error_message": outcome.error.message[:500] if outcome.error else None,
+        "error_message": outcome.error.message[:500].replace("\0", "") if outcome.error else None,
         "prompt_tokens": outcome.usage.prompt_tokens,
         "completion_tokens": outcome.usage.completion_tokens,
         "cached_tokens": outcome.usage.cached_tokens,

@@ -71,7 +71,7 @@ class Identity:
 
         Both are the same, and take the same time, whether or not there is such a user.
         """
-        username = username.strip().lower()[:64]
+        username = _typed_name(username)
         async with self._database.reading() as session:
             attempts = await queries_identity.login_attempts(session, username)
             user = await queries_identity.user_by_name(session, username)
@@ -98,8 +98,8 @@ class Identity:
     ) -> NewApiKey:
         """Make a key for the caller. Raises InvalidInput, also for a scope that the caller lacks."""
         name = name.strip()
-        if not 1 <= len(name) <= MAX_KEY_NAME:
-            raise InvalidInput("name", f"must have 1 to {MAX_KEY_NAME} characters.")
+        if not 1 <= len(name) <= MAX_KEY_NAME or not name.isprintable():
+            raise InvalidInput("name", f"must have 1 to {MAX_KEY_NAME} printable characters.")
         if expires_at is not None and expires_at <= now():
             raise InvalidInput("expiresAt", "must be in the future.")
         granted = DEFAULT_KEY_SCOPES & principal.scopes if scopes is None else frozenset(scopes)
@@ -220,3 +220,8 @@ class Identity:
             failures = await queries_identity.count_failed_login(tx, username, moment, moment - policy.window)
             if failures >= policy.failures:
                 await queries_identity.lock_login(tx, username, moment + policy.window)
+
+
+def _typed_name(username: str) -> str:
+    """The name as it is looked up, and as failures are counted: PostgreSQL keeps no U+0000 in a text."""
+    return username.strip().lower()[:64].replace("\0", "\N{REPLACEMENT CHARACTER}")

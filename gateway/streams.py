@@ -13,7 +13,10 @@ from uuid import UUID
 import anyio
 
 from gateway.errors import StreamExpired
-from gateway.events import TERMINAL, Event, TextDelta, ThinkingDelta
+from gateway.events import TERMINAL, Event, TextDelta, ThinkingDelta, ToolCallRequested
+
+EVENT_BYTES = 160
+"""What an event takes in memory beside its text (CPython 3.11, 64 bits): more than the text of most tokens."""
 
 
 class StreamLog(Protocol):
@@ -67,15 +70,15 @@ class MemoryStreamLog:
     """The log of a gateway that is one process.
 
     Ended streams are forgotten `retention` seconds after their end, and the oldest of them earlier when all
-    ended ones together hold more than `max_characters`. Running streams are never forgotten.
+    ended ones together take more than about `max_bytes`. Running streams are never forgotten.
     """
 
-    def __init__(self, retention: float, max_characters: int) -> None:
+    def __init__(self, retention: float, max_bytes: int) -> None:
         self._retention = retention
-        self._max_characters = max_characters
+        self._max_bytes = max_bytes
         self._streams: dict[UUID, _Stream] = {}
         self._ended: OrderedDict[UUID, _Stream] = OrderedDict()
-        self._ended_characters = 0
+        self._ended_bytes = 0
 
     async def open(self, stream_id: UUID) -> None:
         """Begin an empty stream."""
@@ -88,9 +91,8 @@ class MemoryStreamLog:
             if stream.ended_at is not None or event.sequence != len(stream.events) + 1:
                 raise ValueError(f"event {event.sequence} does not continue a stream of {len(stream.events)}")
             stream.events.append(event)
-            if isinstance(event, TextDelta | ThinkingDelta):
-                stream.size += len(event.text)
-            elif isinstance(event, TERMINAL):
+            stream.size += _size(event)
+            if isinstance(event, TERMINAL):
                 self._end(stream_id, stream)
         stream.wake()
 
@@ -121,7 +123,7 @@ class MemoryStreamLog:
     def _end(self, stream_id: UUID, stream: _Stream) -> None:
         stream.ended_at = time.monotonic()
         self._ended[stream_id] = stream
-        self._ended_characters += stream.size
+        self._ended_bytes += stream.size
         self._forget_old()
 
     def _forget_old(self) -> None:
@@ -129,7 +131,14 @@ class MemoryStreamLog:
         while self._ended:
             stream_id, stream = next(iter(self._ended.items()))
             expired = stream.ended_at is not None and stream.ended_at < horizon
-            if not expired and self._ended_characters <= self._max_characters:
+            if not expired and self._ended_bytes <= self._max_bytes:
                 break
             del self._ended[stream_id], self._streams[stream_id]
-            self._ended_characters -= stream.size
+            self._ended_bytes -= stream.size
+
+
+def _size(event: Event) -> int:
+    """About how many bytes an event takes."""
+    if isinstance(event, TextDelta | ThinkingDelta):
+        return EVENT_BYTES + len(event.text)
+    return EVENT_BYTES + (len(str(event.call.arguments)) if isinstance(event, ToolCallRequested) else 0)

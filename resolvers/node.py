@@ -23,7 +23,7 @@ async def _user(context: Context, key: UUID) -> User | None:
 
 
 async def _api_key(context: Context, key: UUID) -> ApiKey | None:
-    caller = context.require(Scope.PROFILE_READ)
+    caller = context.require(Scope.KEYS_WRITE)
     row = await context.loaders.api_keys.load(key)
     return ApiKey.of(row) if row and (row.user_id == caller.user_id or caller.has(Scope.ADMIN)) else None
 

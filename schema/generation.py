@@ -10,6 +10,7 @@ from strawberry.scalars import JSON
 
 from db import tables
 from gateway.errors import ErrorCode
+from gateway.errors import InvalidInput as GatewayInvalidInput
 from gateway.events import FinishReason
 from gateway.events import ToolCall as GatewayToolCall
 from gateway.generation import Answer, GenerationFilter, Output
@@ -177,7 +178,9 @@ class GenerationFilterInput:
     model: str | None = strawberry.field(default=None, description="Of the model of this name.")
 
     def to_filter(self) -> GenerationFilter:
-        """In the gateway's form."""
+        """In the gateway's form. Raises InvalidInput for what PostgreSQL cannot even compare with."""
+        if self.model is not None and "\0" in self.model:
+            raise GatewayInvalidInput("filter.model", "may not hold the character U+0000.")
         return GenerationFilter(states=self.states, model=self.model)
 
 

@@ -21,9 +21,12 @@ class User(Node):
     is_admin: bool = strawberry.field(description="Whether this user manages the gateway.")
     created_at: datetime = strawberry.field(description="When the user was made.")
 
-    @strawberry.field(description="The user's API keys, newest first; those that have ended stay listed.")
+    @strawberry.field(
+        description="The user's API keys, newest first; those that have ended stay listed. Needs KEYS_WRITE."
+    )
     async def api_keys(self, info: Info) -> list["ApiKey"]:
         """A list and not a connection: a user has few keys, and they are wanted whole."""
+        info.context.require(Scope.KEYS_WRITE)
         return [ApiKey.of(row) for row in await info.context.loaders.api_keys_of_user.load(self.key)]
 
     @classmethod

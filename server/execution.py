@@ -30,6 +30,7 @@ from auth.errors import AuthenticationError
 from db.engine import DatabaseUnavailable
 from gateway.errors import DatabaseDown, ErrorCode, GatewayError
 from schema.context import Context
+from server.compiled_events import CompiledEventExecutor
 from server.requests import GraphQLRequest
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ Response = dict[str, Any]
 """A response in JSON types: `data` and `errors` (GraphQL specification, section 7.1)."""
 
 MAX_VALIDATION_ERRORS = 5
+
+MAX_TOKENS = 10_000
+"""The longest document that is parsed, in lexical tokens: many times what any client sends."""
 
 
 class RequestError(Exception):
@@ -67,17 +71,18 @@ class Executor:
 
     def __init__(self, schema: strawberry.Schema, *, introspection: bool, debug: bool) -> None:
         self._schema = schema._schema  # pyright: ignore[reportPrivateUsage] - Strawberry has no other way to it
-        self._executor_class = cast("Any", schema.execution_context_class)  # pyright: ignore[reportUnknownMemberType]
         self._debug = debug
         self._rules = [*specified_rules] if introspection else [*specified_rules, NoSchemaIntrospectionCustomRule]
 
     def prepare(self, request: GraphQLRequest) -> Operation:
         """Parse, validate and choose the operation. Raises RequestError."""
         try:
-            document = parse(request.query)
+            document = parse(request.query, max_tokens=MAX_TOKENS)
+            errors = validate(self._schema, document, self._rules, max_errors=MAX_VALIDATION_ERRORS)
         except GraphQLSyntaxError as error:
             raise RequestError([error]) from error
-        errors = validate(self._schema, document, self._rules, max_errors=MAX_VALIDATION_ERRORS)
+        except RecursionError as error:
+            raise RequestError([GraphQLError("The document is nested too deeply.")]) from error
         if errors:
             raise RequestError(errors)
         return Operation(request, document, _chosen(document, request.operation_name).operation)
@@ -104,7 +109,7 @@ class Executor:
             "variable_values": operation.request.variables,
             "operation_name": operation.request.operation_name,
             "is_awaitable": optimized_is_awaitable,
-            "executor_class": self._executor_class,
+            "executor_class": CompiledEventExecutor,
             "operation_extensions": operation.request.extensions,
         }
 

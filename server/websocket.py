@@ -122,7 +122,7 @@ class _Connection:
             if frame["type"] == "websocket.disconnect":
                 return
             try:
-                message = parse_message(frame.get("text") or frame.get("bytes") or b"")
+                message = parse_message(frame.get("text"))
             except InvalidMessage as error:
                 raise _Closing(CloseCode.BAD_REQUEST, str(error)) from error
             match message:

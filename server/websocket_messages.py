@@ -47,8 +47,10 @@ class Complete:
 ClientMessage = ConnectionInit | Ping | Pong | Subscribe | Complete
 
 
-def parse_message(text: str | bytes) -> ClientMessage:
-    """Read one message of the client's. Raises InvalidMessage."""
+def parse_message(text: str | None) -> ClientMessage:
+    """Read one message of the client's; None stands for a binary frame. Raises InvalidMessage."""
+    if text is None:
+        raise InvalidMessage("The message must be a text frame")
     try:
         decoded = orjson.loads(text)
     except orjson.JSONDecodeError as error:

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,14 +12,17 @@ import httpx
 import orjson
 import uvicorn
 from fastapi import FastAPI
+from starlette.routing import WebSocketRoute
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websocket
 from websockets.typing import Subprotocol
 
 from db.engine import Database
-from server.app import create_app
+from db.tables import User
+from server.app import create_app, make_identity
 from server.serve import server_config
 from server.settings import Settings
+from server.websocket import GraphQLOverWebSocket
 from tests.fake_model_server import FakeModelServer
 
 ADMIN = "admin"
@@ -31,9 +34,18 @@ EVERY_MODEL = [
     *(f"fake:{kind}-{tokens}" for kind in _KINDS for tokens in (3, 5, 300)),
     *(f"fake:status-{status}" for status in (404, 429, 500, 503)),
     "fake:length-3",
+    "fake:paced-5-1",
+    "fake:paced-300-10",
     "fake:tools-2",
 ]
 """Models of the fake server beside those that it offers by itself; see its table."""
+
+CREATE_KEY = """
+mutation($input: CreateApiKeyInput!) { createApiKey(input: $input) {
+  ... on CreateApiKeySuccess { secret apiKey { id name prefix scopes createdAt expiresAt lastUsedAt revokedAt } }
+  ... on Error { message code } ... on InvalidInput { field }
+} }
+"""
 
 Json = dict[str, Any]
 
@@ -93,6 +105,22 @@ class RunningGateway:
         )
         self.token = data["login"]["accessToken"]
         return cast("str", self.token)
+
+    async def make_user(self, username: str, *, is_admin: bool = False) -> User:
+        """Another user, with the administrator's password."""
+        identity = make_identity(self.settings, self.database)
+        return await identity.create_user(username, PASSWORD, is_admin=is_admin)
+
+    async def make_key(self, name: str = "key", **input: Any) -> Json:
+        """An API key of the caller's: its `secret` and its `apiKey`."""
+        data = await self.run(CREATE_KEY, {"input": {"name": name, **input}})
+        return data["createApiKey"]
+
+    def limit_sockets(self, **limits: float) -> None:
+        """Change fields of SocketLimits, for the sockets that are opened from now on."""
+        route = next(route for route in self.app.router.routes if isinstance(route, WebSocketRoute))
+        endpoint = cast("GraphQLOverWebSocket", route.app)
+        route.app = replace(endpoint, limits=replace(endpoint.limits, **limits))
 
     @asynccontextmanager
     async def connect(self, *, init: Json | None = None) -> AsyncGenerator["Socket"]:

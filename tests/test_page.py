@@ -36,6 +36,8 @@ CHROMIUM_ARGUMENTS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
 
+# Functions and not expressions: those would be evaluated in the page, which its policy forbids.
+STREAM_IS_READ = "() => sessionStorage.getItem('graphiql:query')?.includes('subscription Stream')"
 GROWS = """() => {
   window.lengths ??= new Set();
   const answer = document.querySelector("[data-testid=answer]");
@@ -214,7 +216,7 @@ async def test_graphiql_runs_a_starter_subscription_to_its_end(signed_in: Page, 
     await open_graphiql(signed_in)
     await signed_in.get_by_role("tab", name="Stream").click()
     # GraphiQL reads the operation of a tab a moment after showing it, and tells by storing it.
-    await signed_in.wait_for_function("sessionStorage.getItem('graphiql:query')?.includes('subscription Stream')")
+    await signed_in.wait_for_function(STREAM_IS_READ)
     await signed_in.get_by_role("button", name="Execute query").click()
     await signed_in.locator(".graphiql-response").get_by_text('"GenerationCompleted"').wait_for()
 

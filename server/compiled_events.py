@@ -1,0 +1,154 @@
+"""A subscription's selection set, compiled once, instead of executed anew for each event.
+
+graphql-core treats every event of a subscription as an operation of its own: it collects the fields, resolves and
+completes them, and keeps nothing from one event to the next. That takes most of the time of a token. Here the
+selection is turned once per operation and event type into pairs of response key and getter. Whatever is not provably a
+plain field (a resolver, an argument, a list, an abstract type, a value that does not fit its type) goes the ordinary
+way, which also reports the errors, so that both ways give the same response (a property test compares them).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, cast
+
+from graphql import (
+    ExecutionResult,
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLScalarType,
+)
+from graphql.execution.collect_fields import FieldDetails, collect_fields
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+from strawberry.schema.schema_converter import GraphQLCoreConverter
+from strawberry.types.field import StrawberryField
+
+Getter = Callable[[Any], Any]
+"""From an object to the completed value of one of its fields. Raises _NotPlain."""
+
+_SAME_IN_JSON: dict[str, type] = {"String": str, "ID": str, "Boolean": bool}
+"""Scalars whose values need no look at all when they have this very type."""
+
+
+class _NotPlain(Exception):
+    """This value must go the ordinary way."""
+
+
+class _Done:
+    """Stands for an executor whose work is done."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self._data = data
+
+    def execute_operation(self, serially: bool | None = None) -> ExecutionResult:
+        """What graphql-core calls for each event."""
+        return ExecutionResult(self._data, None)
+
+
+class CompiledEventExecutor(StrawberryGraphQLCoreExecutionContext):
+    """graphql-core's executor with compiled subscription events."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._getters: dict[type, Getter | None] = {}
+
+    def build_per_event_executor(self, payload: Any) -> Any:
+        """What will answer for this event."""
+        kind: type = payload.__class__
+        if kind not in self._getters:
+            self._getters[kind] = self._compile(kind)
+        getter = self._getters[kind]
+        if getter is not None:
+            try:
+                return _Done(getter(payload))
+            except _NotPlain:
+                pass
+        return cast("Any", super()).build_per_event_executor(payload)
+
+    def _compile(self, kind: type) -> Getter | None:
+        """The whole response of an event of this Python type; None when it is not plain."""
+        root_type = self.schema.subscription_type
+        definition = getattr(kind, "__strawberry_definition__", None)
+        event_type = None if definition is None else self.schema.get_type(definition.name)
+        if root_type is None or not isinstance(event_type, GraphQLObjectType) or self.middleware_manager is not None:
+            return None
+        fields = collect_fields(
+            self.schema, self.fragments, self.variable_values, root_type, self.operation, self.hide_suggestions
+        ).grouped_field_set
+        if len(fields) != 1:
+            return None
+        key, details = next(iter(fields.items()))
+        if details[0].node.name.value.startswith("__"):
+            return None
+        selection = self._selection(event_type, details)
+        return None if selection is None else lambda payload: {key: selection(payload)}
+
+    def _selection(self, object_type: GraphQLObjectType, details: Sequence[FieldDetails]) -> Getter | None:
+        """An object's selected fields, in the order of the selection."""
+        fields = self.collect_subfields(object_type, list(details)).grouped_field_set
+        getters = {key: self._field(object_type, nodes) for key, nodes in fields.items()}
+        if None in getters.values():
+            return None
+        pairs = tuple(cast("Mapping[str, Getter]", getters).items())
+        return lambda source: {key: getter(source) for key, getter in pairs}
+
+    def _field(self, object_type: GraphQLObjectType, details: Sequence[FieldDetails]) -> Getter | None:
+        name = details[0].node.name.value
+        if name == "__typename":
+            type_name = object_type.name
+            return lambda source: type_name
+        field = object_type.fields.get(name)
+        attribute = None if field is None else _plain_attribute(field)
+        if field is None or attribute is None:
+            return None
+        complete = self._completion(field.type, details)
+        if complete is None:
+            return None
+        read = attrgetter(attribute)
+        return lambda source: complete(read(source))
+
+    def _completion(self, output_type: Any, details: Sequence[FieldDetails]) -> Getter | None:
+        """From a field's value to what stands in the response (CompleteValue, GraphQL specification, section 6.4.3)."""
+        nullable = not isinstance(output_type, GraphQLNonNull)
+        named: object = output_type if nullable else cast("Any", output_type).of_type
+        if isinstance(named, GraphQLScalarType | GraphQLEnumType):
+            complete = self._leaf(named)
+        elif isinstance(named, GraphQLObjectType) and named.is_type_of is None:
+            complete = self._selection(named, details)
+        else:
+            return None
+        if complete is None:
+            return None
+
+        def completed(value: Any) -> Any:
+            if value is not None:
+                return complete(value)
+            if nullable:
+                return None
+            raise _NotPlain
+
+        return completed
+
+    def _leaf(self, leaf_type: GraphQLScalarType | GraphQLEnumType) -> Getter:
+        same = _SAME_IN_JSON.get(leaf_type.name)
+        coerce = self.complete_leaf_value
+
+        def leaf(value: Any) -> Any:
+            if type(value) is same:
+                return value
+            try:
+                return coerce(leaf_type, value)
+            except Exception as error:
+                raise _NotPlain from error
+
+        return leaf
+
+
+def _plain_attribute(field: GraphQLField) -> str | None:
+    """The attribute that a field without a resolver reads; None for every other field."""
+    definition = field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
+    plain = isinstance(definition, StrawberryField) and definition.is_basic_field and not field.args
+    if not plain or not getattr(field.resolve, "_is_default", False):
+        return None
+    return cast("StrawberryField", definition).python_name

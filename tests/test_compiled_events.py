@@ -1,0 +1,139 @@
+"""Compiled subscription events answer exactly as graphql-core does without them."""
+
+from typing import Any
+
+import pytest
+from graphql import ExecutionResult, parse, subscribe, validate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+
+from backends.protocol import ToolCall
+from db.tables import new_id
+from gateway import events
+from gateway.errors import ErrorCode
+from gateway.metering import TokenUsage, UsageSource
+from resolvers.root import build_schema
+from schema.events import to_generation_event
+from schema.node import global_id
+from server.compiled_events import CompiledEventExecutor
+
+SCHEMA = build_schema()._schema
+KEY = new_id()
+USAGE = TokenUsage(3, 5, None, UsageSource.COUNTED)
+EVENTS: tuple[events.Event, ...] = (
+    events.Queued(1, 4),
+    events.Started(2, 17),
+    events.TextDelta(3, 'say "hé" \u2028 😀', 0, 2),
+    events.TextDelta(2**31, "a sequence that does not fit in an Int", 7, 1),
+    events.ThinkingDelta(4, "hm", 0, 1),
+    events.ToolCallRequested(5, ToolCall("c1", "add", {"a": [1, {"b": None}]})),
+    events.Completed(6, events.FinishReason.STOP, USAGE),
+    events.Failed(7, ErrorCode.BACKEND_FAILED, "broke", True, USAGE),
+)
+
+USAGE_FIELDS = ("promptTokens", "completionTokens", "cachedTokens", "source", "__typename")
+CALL_FIELDS = ("id", "name", "arguments", "__typename")
+FIELDS = {
+    "GenerationEvent": ("generationId", "sequence", "__typename"),
+    "GenerationQueued": ("position", "sequence"),
+    "GenerationStarted": ("queuedMs", "__typename"),
+    "TextDelta": ("text", "offset", "tokens", "sequence"),
+    "ThinkingDelta": ("text", "offset", "tokens"),
+    "ToolCallRequested": ("call", "generationId"),
+    "GenerationCompleted": ("finishReason", "usage", "sequence"),
+    "GenerationFailed": ("code", "message", "retryable", "usage"),
+}
+NESTED = {"usage": USAGE_FIELDS, "call": CALL_FIELDS}
+DIRECTIVES = ("", "@include(if: $yes)", "@skip(if: $yes)", "@include(if: false)", "@skip(if: $no)")
+
+
+@st.composite
+def field(draw: st.DrawFn, names: tuple[str, ...]) -> str:
+    """A field, perhaps under an alias and a directive. An alias names its field, so that two never conflict."""
+    name = draw(st.sampled_from(names))
+    alias = draw(st.sampled_from(("", f"my_{name}: ")))
+    directive = draw(st.sampled_from(DIRECTIVES))
+    inner = ""
+    if name in NESTED:
+        fields = draw(st.lists(field(NESTED[name]), min_size=1, max_size=3))
+        inner = "{ " + " ".join(fields) + " }"
+    return f"{alias}{name} {directive} {inner}"
+
+
+@st.composite
+def selection(draw: st.DrawFn, depth: int = 2) -> str:
+    """A selection on the event interface: fields, inline fragments, and spreads of the named fragments."""
+    parts = draw(st.lists(field(FIELDS["GenerationEvent"]), min_size=1, max_size=3))
+    for kind in draw(st.lists(st.sampled_from(sorted(FIELDS)), max_size=4)):
+        inner = " ".join(draw(st.lists(field(FIELDS[kind]), min_size=1, max_size=4)))
+        if depth and kind == "GenerationEvent":
+            inner += " " + draw(selection(depth - 1))
+        parts.append(f"... on {kind} {draw(st.sampled_from(DIRECTIVES))} {{ {inner} }}")
+    if draw(st.booleans()):
+        parts.append("...Named")
+    return " ".join(draw(st.permutations(parts)))
+
+
+@st.composite
+def document(draw: st.DrawFn) -> str:
+    """A subscription with a named fragment."""
+    alias = draw(st.sampled_from(("", "stream: ")))
+    named = " ".join(draw(st.lists(field(FIELDS["TextDelta"]), min_size=1, max_size=3)))
+    return (
+        f'subscription($yes: Boolean!, $no: Boolean = false) {{ {alias}generation(id: "x") {{ {draw(selection())} '
+        "...Named ... @include(if: $yes) { sequence } ... @skip(if: $no) { sequence } } } "
+        f"fragment Named on TextDelta {{ {named} }}"
+    )
+
+
+async def responses(text: str, yes: bool, executor_class: type[Any]) -> list[ExecutionResult]:
+    """What a subscriber gets for every kind of event."""
+
+    async def source(*_: Any, **__: Any) -> Any:
+        for event in EVENTS:
+            yield to_generation_event(global_id("Generation", KEY), KEY, event)
+
+    stream: Any = subscribe(
+        SCHEMA,
+        parse(text),
+        variable_values={"yes": yes},
+        subscribe_field_resolver=source,
+        executor_class=executor_class,
+    )
+    if hasattr(stream, "__await__"):
+        stream = await stream
+    return [result async for result in stream]
+
+
+@pytest.fixture(autouse=True)
+def event_source() -> Any:
+    """Subscribe to the events above, in place of the gateway's."""
+    subscription = SCHEMA.subscription_type
+    assert subscription is not None
+    root = subscription.fields["generation"]
+    original, root.subscribe = root.subscribe, None
+    yield
+    root.subscribe = original
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=document(), yes=st.booleans())
+async def test_every_selection_is_answered_as_without_compiling(text: str, yes: bool):
+    assert validate(SCHEMA, parse(text)) == []
+    compiled = await responses(text, yes, CompiledEventExecutor)
+    ordinary = await responses(text, yes, StrawberryGraphQLCoreExecutionContext)
+    assert compiled == ordinary
+    assert [list((result.data or {}).values()) for result in compiled] == [
+        list((result.data or {}).values()) for result in ordinary
+    ]
+
+
+async def test_plain_events_do_not_go_the_ordinary_way():
+    text = """subscription { generation(id: "x") {
+        __typename sequence ... on TextDelta { text } ... on GenerationCompleted { usage { source } }
+    } }"""
+    executor: Any = CompiledEventExecutor.build(SCHEMA, parse(text))
+    for event in (EVENTS[2], EVENTS[6]):
+        payload = to_generation_event(global_id("Generation", KEY), KEY, event)
+        assert not isinstance(executor.build_per_event_executor(payload), CompiledEventExecutor)

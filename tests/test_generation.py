@@ -1,0 +1,262 @@
+"""Generations from end to end: started, watched, queued, cancelled and counted over real HTTP and WebSocket."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from tests.fake_model_server import FakeModelServer
+from tests.gateways import Json, RunningGateway, gateway_settings, running_gateway
+from tests.generations import (
+    COMPLETE,
+    GENERATE,
+    START,
+    WATCH,
+    asking,
+    cancel,
+    ends,
+    look,
+    next_event,
+    start,
+    text_of,
+    total,
+    until,
+)
+
+TOOL = {"name": "look", "description": "Looks.", "parameters": {"type": "object"}}
+
+
+async def watched(gateway: RunningGateway, id: str, after: int = 0) -> list[Json]:
+    return await gateway.events(WATCH, {"id": id, "after": after})
+
+
+async def test_events_rise_and_end_once(gateway: RunningGateway):
+    events = await gateway.events(GENERATE, asking("fake:paced-5-1"))
+    sequences = [event["sequence"] for event in events]
+    assert sequences == sorted(set(sequences))
+    assert ends(events) == [events[-1]]
+
+
+async def test_the_mutation_gives_the_whole_answer(gateway: RunningGateway):
+    answer = (await gateway.run(COMPLETE, asking("fake:count-5")))["generate"]
+    assert answer["text"] == "0 1 2 3 4 "
+    assert (answer["generation"]["state"], answer["generation"]["finishReason"]) == ("COMPLETED", "STOP")
+    assert answer["generation"]["usage"] == {"completionTokens": 5, "source": "BACKEND"}
+
+
+async def test_an_answer_cut_at_its_length_says_so(gateway: RunningGateway):
+    answer = (await gateway.run(COMPLETE, asking("fake:count-5", options={"maxTokens": 2})))["generate"]
+    assert (answer["text"], answer["generation"]["finishReason"]) == ("0 1 ", "LENGTH")
+
+
+async def test_a_backend_that_tells_no_usage_is_counted(gateway: RunningGateway):
+    (end,) = ends(await gateway.events(GENERATE, asking("fake:no-usage-5")))
+    assert end["usage"] == {"promptTokens": 4, "completionTokens": 5, "source": "ESTIMATED"}
+
+
+async def test_what_was_started_can_be_watched_later(gateway: RunningGateway):
+    id = await start(gateway, "fake:hold-5")
+    request = await gateway.fake.request()
+    async with gateway.connect() as socket:
+        await socket.subscribe(WATCH, {"id": id})
+        assert (await next_event(socket))["__typename"] == "GenerationStarted"
+        request.release()
+        events = await until(socket, "GenerationCompleted")
+    assert text_of(events) == "0 1 2 3 4 "
+
+
+async def test_what_has_ended_can_be_watched_again_and_again(gateway: RunningGateway):
+    id = await start(gateway, "fake:count-5")
+    assert [text_of(await watched(gateway, id)) for _ in range(2)] == ["0 1 2 3 4 "] * 2
+
+
+@pytest.mark.parametrize("after", range(8))
+async def test_watching_after_a_sequence_gives_exactly_the_rest(gateway: RunningGateway, after: int):
+    first = await gateway.events(GENERATE, asking("fake:paced-5-1", onDisconnect="CONTINUE"))
+    rest = await watched(gateway, first[0]["generationId"], after)
+    assert text_of(rest) == text_of([event for event in first if event["sequence"] > after])
+    assert len(ends(rest)) == (after < first[-1]["sequence"])
+
+
+async def test_several_viewers_see_the_same(gateway: RunningGateway):
+    id = await start(gateway, "fake:hold-300")
+    request = await gateway.fake.request()
+    texts: list[str] = []
+
+    async def watch() -> None:
+        texts.append(text_of(await watched(gateway, id)))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(watch)
+        await anyio.wait_all_tasks_blocked()
+        request.release()
+    assert texts == ["".join(f"{number} " for number in range(300))] * 5
+
+
+async def test_a_generation_of_nobodys_cannot_be_watched(gateway: RunningGateway):
+    id = await start(gateway, "fake:count-3")
+    query = 'mutation { createUser(input: {username: "other", password: "correct horse battery"}) { __typename } }'
+    await gateway.run(query)
+    await gateway.sign_in("other", "correct horse battery")
+    async with gateway.connect() as socket:
+        await socket.subscribe(WATCH, {"id": id})
+        message = await socket.receive()
+    assert (message["type"], message["payload"][0]["extensions"]["code"]) == ("error", "NOT_FOUND")
+
+
+async def test_cancelling_stops_the_model_and_counts_what_it_said(gateway: RunningGateway):
+    id = await start(gateway, "fake:stall-5")
+    request = await gateway.fake.request()
+    async with gateway.connect() as socket:
+        await socket.subscribe(WATCH, {"id": id})
+        seen = ""
+        while seen != "0 1 2 3 4 ":
+            seen += (await next_event(socket)).get("text", "")
+        ended = await cancel(gateway, id)
+        end = (await until(socket, "GenerationCompleted"))[-1]
+    await request.ended.wait()
+    assert request.left
+    assert ended["state"] == "CANCELLED"
+    assert ended["usage"]["completionTokens"] == request.sent == 5
+    assert end["finishReason"] == "CANCELLED"
+
+
+async def test_cancelling_twice_at_once_ends_it_once(gateway: RunningGateway):
+    id = await start(gateway, "fake:hold-5")
+    await gateway.fake.request()
+    states: list[str] = []
+
+    async def stop() -> None:
+        states.append((await cancel(gateway, id))["state"])
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(stop)
+    assert states == ["CANCELLED"] * 3
+    assert len(ends(await watched(gateway, id))) == 1
+
+
+async def test_cancelling_what_has_ended_changes_nothing(gateway: RunningGateway):
+    id = await start(gateway, "fake:count-5")
+    await watched(gateway, id)
+    assert (await cancel(gateway, id))["state"] == "COMPLETED"
+
+
+async def test_a_generation_that_is_cancelled_at_once_was_never_charged_for_more_than_was_sent(gateway: RunningGateway):
+    for _ in range(20):
+        ended = await cancel(gateway, await start(gateway, "fake:hold-3"))
+        assert (ended["state"], ended["usage"]["completionTokens"]) == ("CANCELLED", 0)
+
+
+async def test_the_ledger_is_what_the_model_sent(gateway: RunningGateway):
+    async def one(number: int) -> None:
+        kind = ("count", "together", "length")[number % 3]
+        model = f"fake:{kind}-{(3, 5, 300)[number % 2] if kind != 'length' else 3}"
+        if number % 2:
+            await gateway.events(GENERATE, asking(model))
+        else:
+            await gateway.run(COMPLETE, asking(model))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(30):
+            tasks.start_soon(one, number)
+    sent = sum(request.sent for request in gateway.fake.requests)
+    assert await total(gateway) == {"generations": 30, "promptTokens": 90, "completionTokens": sent}
+
+
+async def test_the_text_so_far_can_be_read_while_it_runs(gateway: RunningGateway):
+    id = await start(gateway, "fake:stall-3")
+    async with gateway.connect() as socket:
+        await socket.subscribe(WATCH, {"id": id})
+        while (await next_event(socket)).get("text") is None:
+            pass
+    assert "0 1 2 ".startswith((await look(gateway, id))["text"])
+
+
+async def test_waiting_viewers_hold_no_database_connection(gateway: RunningGateway):
+    async with gateway.connect() as socket:
+        for number in range(50):
+            await socket.subscribe(GENERATE, asking("fake:hold-3"), id=str(number))
+        for number in range(50):
+            await gateway.fake.request(number)
+        assert gateway.database.checked_out == 0
+
+
+async def test_thinking_comes_apart_from_the_answer(gateway: RunningGateway):
+    events = await gateway.events(GENERATE, asking("fake:thinking", think=True))
+    assert "".join(event.get("thinking", "") for event in events) == "Let me think."
+    assert text_of(events) == "one two three"
+    assert gateway.fake.requests[0].body["think"] is True
+
+
+async def test_tools_reach_the_model_and_its_calls_come_back(gateway: RunningGateway):
+    events = await gateway.events(GENERATE, asking("fake:tools", tools=[TOOL]))
+    (call,) = [event["call"] for event in events if event["__typename"] == "ToolCallRequested"]
+    assert (call["name"], call["arguments"]) == ("look", {"text": "one two three"})
+    assert events[-1]["finishReason"] == "TOOL_CALLS"
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"), [({"json": True}, "json"), ({"schema": {"type": "object"}}, {"type": "object"})]
+)
+async def test_the_form_of_the_answer_reaches_the_model(gateway: RunningGateway, given: Json, sent: object):
+    await gateway.run(COMPLETE, asking("fake:count-3", format=given))
+    assert gateway.fake.requests[0].body["format"] == sent
+
+
+async def test_a_model_without_an_ability_is_not_even_asked(gateway: RunningGateway):
+    gateway.fake.old_ollama = True  # its models complete and call tools, and no more
+    refusal = (await gateway.run(START, asking("fake:count-3", think=True)))["startGeneration"]
+    assert (refusal["__typename"], refusal["code"]) == ("Unsupported", "UNSUPPORTED")
+    assert not gateway.fake.requests
+
+
+async def test_a_model_that_nobody_has_is_told_as_such(gateway: RunningGateway):
+    refusal = (await gateway.run(START, asking("fake:none")))["startGeneration"]
+    assert (refusal["__typename"], refusal["code"]) == ("ModelNotFound", "MODEL_NOT_FOUND")
+
+
+async def test_those_who_wait_are_told_their_places(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, max_running=1)
+    async with running_gateway(settings, fake) as gateway, gateway.connect() as socket:
+        first = await start(gateway, "fake:hold-3")
+        await fake.request()
+        for id in ("1", "2"):
+            await socket.subscribe(GENERATE, asking("fake:count-3"), id)
+            place = await next_event(socket, id)
+            assert (place["__typename"], place["position"]) == ("GenerationQueued", int(id))
+        await cancel(gateway, first)
+        moved = await next_event(socket, "2")
+        assert (moved["__typename"], moved["position"]) == ("GenerationQueued", 1)
+
+
+async def test_one_that_waited_runs_when_its_turn_comes(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, max_running=1)
+    async with running_gateway(settings, fake) as gateway:
+        await start(gateway, "fake:hold-3")
+        request = await fake.request()
+        waiting = await start(gateway, "fake:count-3")
+        assert (await look(gateway, waiting))["state"] == "QUEUED"
+        request.release()
+        assert text_of(await watched(gateway, waiting)) == "0 1 2 "
+        assert (await look(gateway, waiting))["state"] == "COMPLETED"
+
+
+async def test_one_that_is_cancelled_in_line_costs_nothing(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, max_running=1)
+    async with running_gateway(settings, fake) as gateway:
+        await start(gateway, "fake:hold-3")
+        ended = await cancel(gateway, await start(gateway, "fake:count-3"))
+    assert ended == {
+        "state": "CANCELLED",
+        "usage": {"promptTokens": 0, "completionTokens": 0, "source": "COUNTED"},
+    }
+
+
+async def test_a_full_line_refuses(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, max_running=1, max_queued=0)
+    async with running_gateway(settings, fake) as gateway:
+        await start(gateway, "fake:hold-3")
+        refusal = (await gateway.run(START, asking("fake:count-3")))["startGeneration"]
+    assert (refusal["__typename"], refusal["code"]) == ("Overloaded", "OVERLOADED")

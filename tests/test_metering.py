@@ -1,0 +1,104 @@
+"""Tokens are counted exactly, by the best source there is."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backends.protocol import (
+    ChatRequest,
+    Chunk,
+    FinishChunk,
+    FinishReason,
+    Message,
+    TextChunk,
+    ThinkingChunk,
+    ToolCall,
+    ToolCallChunk,
+    Usage,
+    UsageChunk,
+)
+from gateway.metering import Meter, TokenUsage, UsageSource, estimated_prompt_tokens
+
+REQUEST = ChatRequest("m", [Message("user", "12345678")])
+ESTIMATED_PROMPT = 2
+CALL = ToolCallChunk(ToolCall("call_0", "look", {"at": "it"}))
+
+
+def metered(*chunks: Chunk) -> TokenUsage:
+    meter = Meter(REQUEST)
+    meter.asked()
+    meter.add(chunks)
+    return meter.usage()
+
+
+def finish(prompt: int | None, completion: int | None, cached: int | None = None) -> FinishChunk:
+    return FinishChunk(FinishReason.STOP, Usage(prompt, completion, cached))
+
+
+def test_a_backend_that_was_never_asked_cost_nothing():
+    assert Meter(REQUEST).usage() == TokenUsage(0, 0, None, UsageSource.COUNTED)
+
+
+def test_a_backend_that_refused_cost_nothing():
+    meter = Meter(REQUEST)
+    meter.asked()
+    meter.refused()
+    assert meter.usage() == TokenUsage(0, 0, None, UsageSource.COUNTED)
+
+
+def test_the_backends_last_word_counts():
+    assert metered(TextChunk("a"), finish(7, 9, 3)) == TokenUsage(7, 9, 3, UsageSource.BACKEND)
+
+
+def test_what_was_told_mid_stream_counts_for_an_answer_that_was_cut_off():
+    told = UsageChunk(Usage(7, 2))
+    assert metered(TextChunk("a"), TextChunk("b"), told) == TokenUsage(7, 2, None, UsageSource.BACKEND)
+
+
+def test_tokens_that_came_after_the_last_word_of_the_backend_are_counted():
+    told = UsageChunk(Usage(7, 1))
+    assert metered(TextChunk("a"), told, TextChunk("b")) == TokenUsage(7, 2, None, UsageSource.COUNTED)
+
+
+def test_a_later_word_takes_nothing_back_that_it_leaves_out():
+    assert metered(UsageChunk(Usage(7, 1, 3)), finish(None, 4)) == TokenUsage(7, 4, 3, UsageSource.BACKEND)
+
+
+def test_an_answer_of_a_backend_that_tells_no_completion_is_counted():
+    assert metered(TextChunk("a"), TextChunk("b"), finish(7, None)) == TokenUsage(7, 2, None, UsageSource.COUNTED)
+
+
+def test_a_prompt_that_nobody_told_is_estimated():
+    usage = metered(TextChunk("a"), finish(None, None))
+    assert usage == TokenUsage(ESTIMATED_PROMPT, 1, None, UsageSource.ESTIMATED)
+
+
+def test_thinking_counts_like_text():
+    assert metered(ThinkingChunk("a"), TextChunk("b"), finish(7, None)).completion_tokens == 2
+
+
+def test_a_tool_call_that_nobody_counted_is_estimated():
+    usage = metered(CALL, finish(7, None))
+    assert (usage.completion_tokens > 0, usage.source) == (True, UsageSource.ESTIMATED)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1))
+def test_the_tokens_of_all_pieces_add_up(tokens: Sequence[int]):
+    chunks = [TextChunk("x", count) for count in tokens]
+    assert metered(*chunks, finish(7, None)).completion_tokens == sum(tokens)
+
+
+@pytest.mark.parametrize(
+    ("messages", "tokens"),
+    [
+        ([Message("user", "")], 0),
+        ([Message("user", "1")], 1),
+        ([Message("user", "1234"), Message("user", "5678")], 2),
+        ([Message("assistant", "1234", thinking="5678")], 2),
+        ([Message("user", "1234", images=["aGk="])], 257),
+    ],
+)
+def test_a_prompt_is_estimated_from_all_that_is_in_it(messages: list[Message], tokens: int):
+    assert estimated_prompt_tokens(ChatRequest("m", messages)) == tokens

@@ -1,0 +1,134 @@
+"""What is asked of a model is checked before any backend sees it."""
+
+import math
+from typing import Any
+
+import pytest
+
+from backends.protocol import Capability, Json, Message, ModelInfo, Options, Tool
+from gateway.catalog import Model
+from gateway.errors import InvalidInput, Unsupported
+from gateway.requests import MAX_STOP_SEQUENCES, MAX_TOOLS, OPTION_RANGES, GenerationRequest, chat_request
+
+INTEGERS = {"top_k", "max_tokens", "seed", "context_length"}
+RANGES = [(attribute, *bounds) for attribute, bounds in OPTION_RANGES.items()]
+LOOK = Tool("look", "Looks.", {"type": "object"})
+
+
+class NoBackend:
+    """A model needs a backend; none of these tests may reach it."""
+
+    name = "none"
+
+
+def model(capabilities: frozenset[Capability] | None = None) -> Model:
+    backend: Any = NoBackend()
+    return Model("known as", "called there", backend, ModelInfo("called there", capabilities))
+
+
+def request(**fields: Any) -> GenerationRequest:
+    return GenerationRequest(**{"model": "known as", "prompt": "Hello", **fields})
+
+
+def refused(**fields: Any) -> InvalidInput:
+    with pytest.raises(InvalidInput) as refusal:
+        chat_request(request(**fields), model())
+    return refusal.value
+
+
+@pytest.mark.parametrize(("attribute", "name", "low", "high"), RANGES)
+def test_an_option_may_have_its_smallest_and_its_largest_value(attribute: str, name: str, low: float, high: float):
+    for value in (low, high):
+        options = Options(**{attribute: value})
+        assert chat_request(request(options=options), model()).options == options
+
+
+@pytest.mark.parametrize(("attribute", "name", "low", "high"), RANGES)
+def test_an_option_below_or_above_its_range_is_refused_by_name(attribute: str, name: str, low: float, high: float):
+    step = 1 if attribute in INTEGERS else 0.001
+    for value in (low - step, high + step):
+        assert refused(options=Options(**{attribute: value})).field == f"options.{name}"
+
+
+@pytest.mark.parametrize("attribute", sorted(OPTION_RANGES.keys() - INTEGERS))
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_no_number_is_refused(attribute: str, value: float):
+    assert refused(options=Options(**{attribute: value})).field == f"options.{OPTION_RANGES[attribute][0]}"
+
+
+def test_every_numeric_option_has_a_range():
+    assert OPTION_RANGES.keys() == set(Options.__slots__) - {"stop"}
+
+
+def test_too_many_stop_sequences_are_refused():
+    assert refused(options=Options(stop=["x"] * (MAX_STOP_SEQUENCES + 1))).field == "options.stop"
+
+
+def test_an_empty_stop_sequence_is_refused():
+    assert refused(options=Options(stop=["x", ""])).field == "options.stop"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"prompt": None}, "prompt"),
+        ({"messages": [Message("user", "Hi")]}, "prompt"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": None, "messages": []}, "messages"),
+        ({"prompt": None, "messages": [Message("user", "Hi")], "images": ["aGk="]}, "images"),
+        ({"prompt": None, "messages": [Message("user", "Hi"), Message("tool", "42")]}, "messages[1]"),
+        ({"tools": [Tool("", "", {})]}, "tools[0].name"),
+        ({"tools": [LOOK, LOOK]}, "tools[1].name"),
+        ({"tools": [Tool(str(number), "", {}) for number in range(MAX_TOOLS + 1)]}, "tools"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused_by_field(fields: dict[str, Any], field: str):
+    assert refused(**fields).field == field
+
+
+def test_a_prompt_becomes_one_message_of_the_user_with_its_images():
+    chat = chat_request(request(images=["aGk="]), model())
+    assert list(chat.messages) == [Message("user", "Hello", images=["aGk="])]
+
+
+def test_images_alone_are_a_prompt():
+    assert chat_request(request(prompt="", images=["aGk="]), model()).messages[0].images == ["aGk="]
+
+
+def test_system_instructions_come_first():
+    chat = chat_request(request(prompt=None, messages=[Message("user", "Hi")], system="Be kind."), model())
+    assert list(chat.messages) == [Message("system", "Be kind."), Message("user", "Hi")]
+
+
+def test_a_tools_answer_may_name_the_call_or_the_tool():
+    messages = [Message("tool", "42", tool_call_id="call_0"), Message("tool", "42", tool_name="look")]
+    assert list(chat_request(request(prompt=None, messages=messages), model()).messages) == messages
+
+
+def test_the_backend_is_asked_by_its_own_name_of_the_model():
+    assert chat_request(request(), model()).model == "called there"
+
+
+@pytest.mark.parametrize(
+    ("fields", "capability"),
+    [
+        ({"tools": [LOOK]}, Capability.TOOLS),
+        ({"think": True}, Capability.THINKING),
+        ({"images": ["aGk="]}, Capability.VISION),
+        ({"prompt": None, "messages": [Message("user", "Hi", images=["aGk="])]}, Capability.VISION),
+        ({}, Capability.COMPLETION),
+    ],
+)
+def test_an_ability_that_the_model_lacks_is_refused(fields: dict[str, Json], capability: Capability):
+    others = frozenset(Capability) - {capability}
+    with pytest.raises(Unsupported, match=f"'known as' does not support {capability}"):
+        chat_request(request(**fields), model(others))
+    assert chat_request(request(**fields), model(others | {capability}))
+
+
+def test_a_model_whose_abilities_are_not_told_gets_the_benefit_of_the_doubt():
+    assert chat_request(request(tools=[LOOK], think=True, images=["aGk="]), model(None)).tools == [LOOK]
+
+
+def test_a_model_without_thinking_may_be_told_not_to_think():
+    assert chat_request(request(think=False), model(frozenset({Capability.COMPLETION}))).think is False

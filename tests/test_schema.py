@@ -1,0 +1,164 @@
+"""The published schema: the file is what the gateway serves, nothing in it is unexplained, and no door is unguarded."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+import strawberry
+from click.testing import CliRunner
+from graphql import (
+    GraphQLEnumType,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    GraphQLUnionType,
+)
+from strawberry.types.base import StrawberryObjectDefinition
+
+from auth.scopes import Scope
+from gateway import errors
+from gateway.errors import ErrorCode, GatewayError
+from resolvers.access import PUBLIC
+from resolvers.root import build_schema
+from server.cli import main
+
+ROOT = Path(__file__).parent.parent
+
+WITHOUT_CREDENTIALS = {"me", "login"}
+
+
+@pytest.fixture(scope="module")
+def built() -> strawberry.Schema:
+    return build_schema()
+
+
+@pytest.fixture(scope="module")
+def schema(built: strawberry.Schema) -> GraphQLSchema:
+    return built._schema
+
+
+def own_types(schema: GraphQLSchema) -> list[GraphQLNamedType]:
+    """The types of the API; those of introspection are the specification's."""
+    return [kind for name, kind in schema.type_map.items() if not name.startswith("__")]
+
+
+def descriptions(schema: GraphQLSchema) -> Iterator[tuple[str, str | None]]:
+    """Everything that can have a description, by its coordinate (GraphQL specification, section 3.14)."""
+    for kind in own_types(schema):
+        yield kind.name, kind.description
+        if isinstance(kind, GraphQLEnumType):
+            yield from ((f"{kind.name}.{name}", value.description) for name, value in kind.values.items())
+        if isinstance(kind, GraphQLInputObjectType):
+            yield from ((f"{kind.name}.{name}", field.description) for name, field in kind.fields.items())
+        if isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
+            for name, field in kind.fields.items():
+                yield f"{kind.name}.{name}", field.description
+                for argument, definition in field.args.items():
+                    yield f"{kind.name}.{name}({argument}:)", definition.description
+
+
+def root_fields(schema: strawberry.Schema) -> Iterator[tuple[str, object]]:
+    """The root fields with the functions that resolve them."""
+    for root in (schema.query, schema.mutation, schema.subscription):
+        definition = cast("StrawberryObjectDefinition", root.__strawberry_definition__)  # pyright: ignore
+        for field in definition.fields:
+            assert field.base_resolver is not None, f"{field.python_name} has no resolver"
+            yield field.graphql_name or field.python_name, field.base_resolver.wrapped_func
+
+
+def subclasses(kind: type) -> Iterator[type]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from subclasses(child)
+
+
+def test_the_checked_in_schema_is_what_the_gateway_serves():
+    exported = CliRunner().invoke(main, ["export-schema"], catch_exceptions=False)
+    assert (ROOT / "schema.graphql").read_text() == exported.output, (
+        "run: python -m server export-schema > schema.graphql"
+    )
+
+
+def test_everything_in_the_schema_has_a_description(schema: GraphQLSchema):
+    missing = [name for name, description in descriptions(schema) if not (description or "").strip()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", ["Query.model(name:)", "ErrorCode.FORBIDDEN", "LoginInput.password", "Node.id"])
+def test_the_search_for_descriptions_reaches_every_kind_of_thing(schema: GraphQLSchema, name: str):
+    assert name in dict(descriptions(schema))
+
+
+def test_descriptions_are_sentences(schema: GraphQLSchema):
+    specified = {"Boolean", "Float", "ID", "Int", "String", "Date", "JSON", "PageInfo"}
+    wrong = [
+        name
+        for name, description in descriptions(schema)
+        if name.split(".")[0] not in specified and not (description or "").rstrip().endswith((".", "…`."))
+    ]
+    assert wrong == []
+
+
+def test_every_root_field_declares_the_scope_that_it_needs(built: strawberry.Schema):
+    unmarked = [name for name, resolver in root_fields(built) if not hasattr(resolver, "required_scope")]
+    assert unmarked == []
+
+
+def test_only_sign_in_and_me_are_open_to_anybody(built: strawberry.Schema):
+    public = {name for name, resolver in root_fields(built) if resolver.required_scope is PUBLIC}  # pyright: ignore
+    assert public == WITHOUT_CREDENTIALS
+
+
+def test_every_other_root_field_needs_one_known_scope(built: strawberry.Schema):
+    scopes = {name: resolver.required_scope for name, resolver in root_fields(built)}  # pyright: ignore
+    assert all(isinstance(scope, Scope) for name, scope in scopes.items() if name not in WITHOUT_CREDENTIALS)
+
+
+def test_the_walk_over_the_root_fields_sees_all_that_the_schema_has(built: strawberry.Schema, schema: GraphQLSchema):
+    roots = [schema.query_type, schema.mutation_type, schema.subscription_type]
+    assert len(list(root_fields(built))) == sum(len(root.fields) for root in roots if root)
+
+
+def test_each_member_of_a_result_is_its_success_or_an_error(schema: GraphQLSchema):
+    unions = [kind for kind in own_types(schema) if isinstance(kind, GraphQLUnionType)]
+    assert unions
+    for union in unions:
+        assert union.name.endswith("Result")
+        wanted = union.name.removesuffix("Result") + "Success"
+        errors = [member for member in union.types if member.name != wanted]
+        assert len(errors) == len(union.types) - 1, f"{union.name} has no {wanted}"
+        assert all("Error" in {interface.name for interface in member.interfaces} for member in errors)
+
+
+def test_every_mutation_gives_a_result_union(schema: GraphQLSchema):
+    assert schema.mutation_type is not None
+    for name, field in schema.mutation_type.fields.items():
+        assert str(field.type).lower() == f"{name}Result!".lower()
+
+
+def test_every_error_of_the_gateway_has_a_code_of_its_own():
+    kinds = set(subclasses(GatewayError)) - {errors.BackendFailure}
+    codes = [kind.code for kind in kinds]  # pyright: ignore
+    assert ErrorCode.INTERNAL_ERROR not in codes
+    assert len(set(codes)) == len(codes)
+
+
+def test_every_error_code_in_the_schema_is_used_somewhere():
+    source = [ast.parse(path.read_text()) for folder in ("gateway", "server") for path in (ROOT / folder).glob("*.py")]
+    used = {
+        node.attr
+        for tree in source
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ErrorCode"
+    }
+    assert used == {code.name for code in ErrorCode}
+
+
+def test_the_codes_in_the_schema_are_those_of_the_gateway(schema: GraphQLSchema):
+    published = schema.type_map["ErrorCode"]
+    assert isinstance(published, GraphQLEnumType)
+    assert set(published.values) == {code.value for code in ErrorCode}
