@@ -18,11 +18,10 @@ import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from threading import Thread
 from typing import TypeVar, cast
-from weakref import WeakSet
 
 from anyio import Semaphore, fail_after, move_on_after
+from anyio.lowlevel import checkpoint_if_cancelled
 from sqlalchemy import QueuePool, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
@@ -34,7 +33,6 @@ from db.sqlite import (
     WRITING,
     check_foreign_keys,
     create_sqlite_engine,
-    join_workers,
 )
 from db.urls import parse_database_url
 
@@ -86,10 +84,9 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 5, wait_seconds: float = 30.0) -> None:
         self._url = parse_database_url(url)
         self._wait_seconds = wait_seconds
-        self._workers = WeakSet[Thread]()
         if self.dialect == "sqlite":
-            writer = create_sqlite_engine(self._url, WRITING, workers=self._workers)
-            reader = create_sqlite_engine(self._url, READING, workers=self._workers, pool_size=pool_size)
+            writer = create_sqlite_engine(self._url, WRITING)
+            reader = create_sqlite_engine(self._url, READING, pool_size=pool_size)
             self._writing = _Lane(writer, Semaphore(1, fast_acquire=True))
             self._reading = _Lane(reader, Semaphore(pool_size, fast_acquire=True))
             self._engines = (reader, writer)
@@ -125,6 +122,7 @@ class Database:
         """Open a block whose changes are kept when its end is reached, and undone when an exception leaves it.
 
         A cancellation counts as an exception, unless it comes during the commit: that is carried to its end first.
+        So is every statement on SQLite, where nothing can stop one.
         Never open one inside another. Raises DatabaseUnavailable.
         """
         async with self._session(self._writing, WriteSession) as session:
@@ -145,7 +143,7 @@ class Database:
         """
         lane = self._writing
         if self.dialect == "sqlite":
-            engine = create_sqlite_engine(self._url, MIGRATING, workers=self._workers)
+            engine = create_sqlite_engine(self._url, MIGRATING)
             lane = _Lane(engine, lane.turns, MIGRATION_BUSY_SECONDS + CONNECT_SECONDS)
         try:
             async with self._session(lane, WriteSession) as tx:
@@ -172,8 +170,6 @@ class Database:
         """Close all connections. Call it when no block is open any more."""
         for engine in self._engines:
             await _dispose(engine)
-        with move_on_after(FINISH_SECONDS, shield=True):
-            await join_workers(self._workers)
 
     @asynccontextmanager
     async def _session(self, lane: _Lane, kind: type[_Session]) -> AsyncGenerator[_Session]:
@@ -191,6 +187,7 @@ class Database:
     @asynccontextmanager
     async def _turn(self, lane: _Lane) -> AsyncGenerator[None]:
         """Wait until one of the lane's connections is free, and keep it for the block."""
+        await checkpoint_if_cancelled()
         try:
             with fail_after(self._wait_seconds):
                 await lane.turns.acquire()

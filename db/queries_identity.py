@@ -73,7 +73,10 @@ async def api_key_by_hash(session: ReadSession, secret_hash: str) -> tuple[ApiKe
             select(ApiKey, User).join(User, User.id == ApiKey.user_id).where(ApiKey.secret_hash == secret_hash)
         )
     ).one_or_none()
-    return None if row is None else row.tuple()
+    if row is None:
+        return None
+    key, user = row
+    return key, user
 
 
 async def api_keys_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, ApiKey]:

@@ -1,11 +1,11 @@
 """SQLite set up for a server: WAL, foreign keys, and transactions that begin where SQLAlchemy says so."""
 
 import sqlite3
-from collections.abc import Iterable, Mapping, MutableSet
-from threading import Thread
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import aiosqlite
-from anyio import sleep, to_thread
+from anyio import CancelScope, sleep, to_thread
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -36,44 +36,56 @@ makes up for it at the end.
 """
 
 
-def create_sqlite_engine(
-    url: URL, settings: Mapping[str, str], *, workers: MutableSet[Thread], pool_size: int = 1
-) -> AsyncEngine:
-    """Make an engine whose connections have these settings; their threads are added to `workers`.
+class _Connection(aiosqlite.Connection):
+    """A connection whose statements are awaited to their end, cancelled or not.
+
+    A statement runs in the connection's thread, where nothing stops it. When only the waiting for it is cancelled,
+    SQLAlchemy closes the connection in a task of nobody's, and that may wait for ever for a thread which has ended
+    (aiosqlite 0.22.1, SQLAlchemy 2.1.9), also when the event loop is shut down.
+    """
+
+    def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
+        super().__init__(connector, iter_chunk_size=64)
+        self._thread.daemon = True  # else a connection that was not closed keeps the process alive
+
+    async def open(self, script: str) -> None:
+        """Connect and run a script of settings; leaves nothing behind where that fails."""
+        with CancelScope(shield=True):
+            try:
+                await self
+            except BaseException:
+                await to_thread.run_sync(self._thread.join)  # it still reports to the event loop
+                raise
+            try:
+                await _set(self, script)
+            except BaseException:
+                await self.close()
+                raise
+
+    async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with CancelScope(shield=True):
+            return await super()._execute(fn, *args, **kwargs)  # pyright: ignore[reportUnknownMemberType] - no types
+
+
+def create_sqlite_engine(url: URL, settings: Mapping[str, str], *, pool_size: int = 1) -> AsyncEngine:
+    """Make an engine whose connections have these settings.
 
     Python's sqlite3 begins transactions at moments of its own choosing; `isolation_level=None` stops that, and the
     "begin" event does it (see "Transactions with SQLite and the sqlite3 driver" in SQLAlchemy's documentation).
     """
     script = "; ".join(f"PRAGMA {name} = {value}" for name, value in settings.items())
 
+    def connector() -> sqlite3.Connection:
+        return sqlite3.connect(url.database or "", isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
+
     async def connect() -> aiosqlite.Connection:
-        connection = aiosqlite.connect(
-            url.database or "", isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False
-        )
-        worker = connection._thread  # pyright: ignore[reportPrivateUsage] - SQLAlchemy does the same, for `daemon`
-        worker.daemon = True
-        workers.add(worker)
-        await connection
-        try:
-            await _set(connection, script)
-        except BaseException:
-            connection.stop()  # pyright: ignore[reportUnknownMemberType] - its future has no type; it is not awaited
-            raise
+        connection = _Connection(connector)
+        await connection.open(script)
         return connection
 
     engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, async_creator=connect)
     event.listen(engine.sync_engine, "begin", _begin if "query_only" in settings else _begin_immediate)
     return engine
-
-
-async def join_workers(workers: Iterable[Thread]) -> None:
-    """Wait until the threads of closed connections have ended.
-
-    A connection whose statement was cancelled is closed without waiting for its thread, which would then report to
-    an event loop that is gone.
-    """
-    for worker in list(workers):
-        await to_thread.run_sync(worker.join, _BUSY_SECONDS)
 
 
 async def check_foreign_keys(connection: AsyncConnection) -> None:

@@ -11,6 +11,7 @@ GatewayError                 anything below; has a `code` and a message fit for 
 ├── Overloaded               the queue is full (retryable)
 ├── ShuttingDown             the gateway takes no new work (retryable)
 ├── DatabaseDown             the database cannot be reached (retryable)
+├── InternalError            a fault of the gateway's own, told in the log
 ├── StreamExpired            the stream's text is no longer kept
 └── BackendFailure           a `backends.errors.BackendError`, told in the gateway's codes
 """
@@ -148,6 +149,13 @@ class DatabaseDown(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("The gateway cannot reach its database. Ask again in a moment.")
+
+
+class InternalError(GatewayError):
+    """A fault of the gateway's own, which its log tells more about."""
+
+    def __init__(self) -> None:
+        super().__init__("The gateway failed on this request. Its log has the details.")
 
 
 class StreamExpired(GatewayError):

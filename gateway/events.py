@@ -92,6 +92,9 @@ Delta = TextDelta | ThinkingDelta
 Event = Queued | Started | TextDelta | ThinkingDelta | ToolCallRequested | Completed | Failed
 TERMINAL = (Completed, Failed)
 
+LONGEST_MERGED = 65_536
+"""Characters: many WebSocket clients refuse a message of more than 1 MiB."""
+
 
 def utf16_length(text: str) -> int:
     """The length of a string as JavaScript counts it: characters beyond U+FFFF are two."""
@@ -102,10 +105,11 @@ def merged(events: Iterable[Event]) -> list[Event]:
     """The same stream in fewer events: neighbouring deltas of one kind become one, under the last one's sequence.
 
     It is what a viewer gets that is slower than the model: nothing is lost, and a cursor taken from the merged
-    event is right.
+    event is right. No event grows beyond `LONGEST_MERGED` by it.
     """
     result: list[Event] = []
     run: list[Delta] = []
+    length = 0
 
     def close_run() -> None:
         if len(run) == 1:
@@ -119,11 +123,14 @@ def merged(events: Iterable[Event]) -> list[Event]:
 
     for event in events:
         if isinstance(event, TextDelta | ThinkingDelta):
-            if run and type(run[0]) is not type(event):
+            if run and (type(run[0]) is not type(event) or length + len(event.text) > LONGEST_MERGED):
                 close_run()
+                length = 0
             run.append(event)
+            length += len(event.text)
         else:
             close_run()
+            length = 0
             result.append(event)
     close_run()
     return result

@@ -120,8 +120,8 @@ class Generations:
 
     async def cancel(self, principal: Principal, generation_id: UUID) -> Generation:
         """End a generation and return it as it ended; one that has ended stays as it is. Raises NotFound."""
+        run = self._runs.get(generation_id)  # looked up first: what is not there by now has its end in the database
         generation = await self.get(principal, generation_id)
-        run = self._runs.get(generation_id)
         if run is None:
             return generation
         run.cancel()

@@ -2,21 +2,18 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 import anyio
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount, Route, WebSocketRoute
 
-from auth.passwords import PasswordHasher
-from auth.tokens import TokenSigner
+from auth.passwords import Argon2Cost
 from db.engine import Database
 from db.migrations import upgrade
 from gateway import Gateway
 from gateway.catalog import Catalog
 from gateway.generation import Generations
-from gateway.identity import Identity, LoginPolicy
 from gateway.queue import Line
 from gateway.streams import MemoryStreamLog
 from gateway.usage import Usage
@@ -29,22 +26,23 @@ from server.http import GraphQLOverHttp
 from server.middleware import RequestContext
 from server.page import page
 from server.settings import Settings
-from server.setup import ensure_admin, prepare_data_dir, signing_secret
+from server.setup import ensure_admin, make_identity, prepare_data_dir
 from server.websocket import GraphQLOverWebSocket, SocketLimits
 
-ISSUER = "ollagraph"
-AUDIENCE = "ollagraph"
 
+def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -> FastAPI:
+    """The ASGI application. Nothing is opened before its lifespan begins; `app.state` tells how it began.
 
-def create_app(settings: Settings) -> FastAPI:
-    """The ASGI application. Nothing is opened before its lifespan begins; `app.state` tells how it began."""
+    `password_cost` is what one sign-in costs; tests make it cheap.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         prepare_data_dir(settings)
-        async with running_gateway(settings) as (gateway, database):
+        async with running_gateway(settings, password_cost) as (gateway, database):
             app.state.new_password = await ensure_admin(settings, gateway.identity)
             app.state.database = database
+            app.state.generations = gateway.generations
             app.router.routes += _routes(settings, gateway, database)
             yield
 
@@ -63,7 +61,9 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 @asynccontextmanager
-async def running_gateway(settings: Settings) -> AsyncGenerator[tuple[Gateway, Database]]:
+async def running_gateway(
+    settings: Settings, password_cost: Argon2Cost | None = None
+) -> AsyncGenerator[tuple[Gateway, Database]]:
     """The gateway at work: tables up to date, backends up. At the end everything is finished and closed."""
     database = Database(settings.database, pool_size=settings.database_pool_size)
     try:
@@ -78,19 +78,12 @@ async def running_gateway(settings: Settings) -> AsyncGenerator[tuple[Gateway, D
                 tasks,
             )
             await generations.recover()
-            yield Gateway(make_identity(settings, database), catalog, generations, Usage(database)), database
+            identity = make_identity(settings, database, password_cost)
+            yield Gateway(identity, catalog, generations, Usage(database)), database
             await generations.stop(settings.drain_time)
             tasks.cancel_scope.cancel()
     finally:
         await database.close()
-
-
-def make_identity(settings: Settings, database: Database) -> Identity:
-    """The identity use cases, which the command line needs too."""
-    lifetime = timedelta(seconds=settings.access_token_lifetime)
-    tokens = TokenSigner(signing_secret(settings), issuer=ISSUER, audience=AUDIENCE, lifetime=lifetime)
-    policy = LoginPolicy(settings.login_max_failures, timedelta(seconds=settings.login_lock_time))
-    return Identity(database, PasswordHasher(), tokens, policy)
 
 
 def _routes(settings: Settings, gateway: Gateway, database: Database) -> list[Route | WebSocketRoute | Mount]:

@@ -1,13 +1,18 @@
 """From a connection to the context of an operation: the one place where transports meet authentication."""
 
+import logging
 from dataclasses import dataclass
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from auth.credentials import Credentials
 from auth.errors import AuthenticationError
 from db.engine import DatabaseUnavailable
 from gateway import Gateway
-from gateway.errors import DatabaseDown
+from gateway.errors import DatabaseDown, InternalError
 from schema.context import Context
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,4 +33,7 @@ class Callers:
             return Context(self.gateway, request_id, refused=error)
         except DatabaseUnavailable:
             return Context(self.gateway, request_id, refused=DatabaseDown())
+        except SQLAlchemyError:
+            logger.exception("request %s: the credentials could not be checked", request_id)
+            return Context(self.gateway, request_id, refused=InternalError())
         return Context(self.gateway, request_id, principal=principal)

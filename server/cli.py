@@ -18,10 +18,8 @@ from db.urls import DatabaseUrlError
 from gateway.errors import GatewayError
 from gateway.identity import Identity
 from server import logs
-from server.app import make_identity
-from server.serve import serve as run_server
 from server.settings import Settings, SettingsError, load_settings
-from server.setup import prepare_data_dir
+from server.setup import make_identity, prepare_data_dir
 
 EXPECTED = (SettingsError, GatewayError, AuthenticationError, DatabaseUnavailable, DatabaseUrlError)
 """What is told in one sentence; everything else is a bug and comes with its traceback."""
@@ -48,6 +46,8 @@ def main() -> None:
 @main.command()
 def serve() -> None:
     """Start the gateway: set up the database, make the first administrator if there is none, and listen."""
+    from server.serve import serve as run_server  # what the other commands need not wait for
+
     settings = load_settings()
     logs.configure(settings.log_level)
     run_server(settings)

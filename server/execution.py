@@ -5,6 +5,7 @@ must tell them apart: a request error has no `data` and is answered with 400, a 
 """
 
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -44,6 +45,9 @@ Response = dict[str, Any]
 """A response in JSON types: `data` and `errors` (GraphQL specification, section 7.1)."""
 
 MAX_VALIDATION_ERRORS = 5
+MAX_CACHED_DOCUMENTS = 500
+MAX_CACHED_LENGTH = 15_000
+"""Characters. Together with the number of documents this bounds the memory of the cache."""
 
 MAX_TOKENS = 10_000
 """The longest document that is parsed, in lexical tokens: many times what any client sends."""
@@ -72,12 +76,25 @@ class Executor:
     def __init__(self, schema: strawberry.Schema, *, introspection: bool, debug: bool) -> None:
         self._schema = schema._schema  # pyright: ignore[reportPrivateUsage] - Strawberry has no other way to it
         self._debug = debug
+        self._documents: OrderedDict[str, DocumentNode] = OrderedDict()
         self._rules = [*specified_rules] if introspection else [*specified_rules, NoSchemaIntrospectionCustomRule]
 
     def prepare(self, request: GraphQLRequest) -> Operation:
         """Parse, validate and choose the operation. Raises RequestError."""
+        document = self._document(request.query)
+        return Operation(request, document, _chosen(document, request.operation_name).operation)
+
+    def _document(self, query: str) -> DocumentNode:
+        """The valid document of a query text. Those used last are kept: an application has few, and sends them often.
+
+        Only valid ones are kept, so that every error is found and told anew.
+        """
+        document = self._documents.get(query)
+        if document is not None:
+            self._documents.move_to_end(query)
+            return document
         try:
-            document = parse(request.query, max_tokens=MAX_TOKENS)
+            document = parse(query, max_tokens=MAX_TOKENS)
             errors = validate(self._schema, document, self._rules, max_errors=MAX_VALIDATION_ERRORS)
         except GraphQLSyntaxError as error:
             raise RequestError([error]) from error
@@ -85,7 +102,11 @@ class Executor:
             raise RequestError([GraphQLError("The document is nested too deeply.")]) from error
         if errors:
             raise RequestError(errors)
-        return Operation(request, document, _chosen(document, request.operation_name).operation)
+        if len(query) <= MAX_CACHED_LENGTH:
+            self._documents[query] = document
+            if len(self._documents) > MAX_CACHED_DOCUMENTS:
+                self._documents.popitem(last=False)
+        return document
 
     async def execute(self, operation: Operation, context: Context) -> Response:
         """Run a query or mutation. A response without `data` means that its variables were refused."""

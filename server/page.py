@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,7 +11,7 @@ FILES = Path(__file__).resolve().parent.parent / "web" / "dist"
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
+    "font-src 'self' data:; connect-src 'self'; worker-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """Only what the page itself needs; the editor in it makes style elements as it goes."""
@@ -20,7 +21,7 @@ def page() -> ASGIApp:
     """The page, or a line that says how to build it."""
     if not (FILES / "index.html").is_file():
         return PlainTextResponse("The page has not been built. Run `make page`, or use /graphql.", 404)
-    files = StaticFiles(directory=FILES, html=True)
+    files = GZipMiddleware(StaticFiles(directory=FILES, html=True))
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_policy(message: Message) -> None:

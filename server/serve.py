@@ -1,17 +1,24 @@
 """The server process: uvicorn, and the few lines that tell a newcomer where to go."""
 
+import signal
 import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FrameType
 
+import anyio
 import click
 import uvicorn
+from anyio.lowlevel import checkpoint
 from fastapi import FastAPI
+from uvicorn.server import HANDLED_SIGNALS
 
 from server.app import create_app
 from server.settings import Settings, SettingsError
 
 
 class _Server(uvicorn.Server):
-    """Says where the gateway is, once it listens."""
+    """Says where the gateway is once it listens, and lets what runs finish before it hangs up on anybody."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings, url: str) -> None:
         super().__init__(config)
@@ -21,8 +28,34 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started:
-            click.echo(welcome(self._settings, self._url, self._app.state.new_password))
+        click.echo(welcome(self._settings, self._url, self._app.state.new_password))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._wait_for_force, tasks.cancel_scope)
+            await self._app.state.generations.stop(self._settings.drain_time)
+            tasks.cancel_scope.cancel()
+        await super().shutdown(sockets)
+
+    async def _wait_for_force(self, drain: anyio.CancelScope) -> None:
+        while not self.force_exit:  # noqa: ASYNC110 - uvicorn's flag, which a signal handler sets
+            await anyio.sleep(0.1)
+        drain.cancel()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Obey signals. uvicorn raises them again in the end, and to have done as told would count as a failure."""
+        before = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal begins the end; the second does not wait for it."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
 
 def welcome(settings: Settings, url: str, password: str | None) -> str:
@@ -44,16 +77,25 @@ def welcome(settings: Settings, url: str, password: str | None) -> str:
 
 
 def serve(settings: Settings) -> None:
-    """Listen until told to stop. Raises SettingsError when the address cannot be listened on."""
+    """Listen until told to stop. Raises SettingsError, DatabaseUrlError and DatabaseUnavailable."""
     listening = _listen(settings)
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     app = create_app(settings)
     config = server_config(app, settings)
+    config.lifespan = "off"
     server = _Server(config, app, settings, f"http://{shown}:{port}")
-    server.run(sockets=[listening])
-    if not server.started:
-        raise SettingsError("The gateway could not start; the log above says why.")
+
+    async def run() -> None:
+        # Not left to uvicorn, which would log an expected mistake with its traceback.
+        with anyio.CancelScope() as scope:
+            async with app.router.lifespan_context(app):
+                await server.serve([listening])
+                if server.force_exit:
+                    scope.cancel()
+                    await checkpoint()
+
+    anyio.run(run, backend_options={"loop_factory": config.get_loop_factory()})
 
 
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:

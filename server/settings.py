@@ -6,6 +6,7 @@ from typing import Literal, Self
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as NotJson
 
 PREFIX = "OLLAGRAPH_"
 MIN_SECRET_BYTES = 32
@@ -138,6 +139,8 @@ def load_settings() -> Settings:
     """Read and check the settings. Raises SettingsError with a sentence for each mistake."""
     try:
         return Settings()
+    except NotJson:  # its message names neither the variable nor the form; there is one list among the settings
+        raise SettingsError(f'{PREFIX}CORS_ORIGINS must be a list in JSON, such as ["https://a.example"].') from None
     except ValidationError as error:
         sentences: list[str] = []
         for mistake in error.errors(include_input=False, include_url=False):

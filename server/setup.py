@@ -2,13 +2,20 @@
 
 import os
 import secrets
+from datetime import timedelta
 from pathlib import Path
 
-from auth.passwords import generate_password
-from gateway.identity import Identity
+from auth.passwords import Argon2Cost, PasswordHasher, generate_password
+from auth.tokens import TokenSigner
+from db.engine import Database
+from gateway.identity import Identity, LoginPolicy
 from server.settings import Settings, SettingsError
 
+ISSUER = "ollagraph"
+AUDIENCE = "ollagraph"
+
 SECRET_FILE = "secret.key"  # noqa: S105 - the name of the file, not what is in it
+SECRET_BYTES = 32
 
 
 def prepare_data_dir(settings: Settings) -> None:
@@ -22,24 +29,38 @@ def prepare_data_dir(settings: Settings) -> None:
 
 
 def signing_secret(settings: Settings) -> str:
-    """The setting, or a secret made once and kept in the data folder, readable by its owner only."""
+    """The setting, or a secret made once and kept in the data folder, for its owner only. Raises SettingsError."""
     if settings.secret_key is not None:
         return settings.secret_key.get_secret_value()
     path = settings.data_dir / SECRET_FILE
     try:
+        return _kept_secret(path)
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be made or read ({error.strerror}). Mend that, or set OLLAGRAPH_SECRET_KEY."
+        ) from error
+
+
+def _kept_secret(path: Path) -> str:
+    try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        return _read_secret(path)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32))
-    return _read_secret(path)
-
-
-def _read_secret(path: Path) -> str:
+        pass
+    else:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(SECRET_BYTES))
     secret = path.read_text().strip()
-    if len(secret) < 64:
+    if len(secret) < 2 * SECRET_BYTES:
         raise SettingsError(f"{path} is damaged. Delete it (everyone must sign in again), or set OLLAGRAPH_SECRET_KEY.")
     return secret
+
+
+def make_identity(settings: Settings, database: Database, password_cost: Argon2Cost | None = None) -> Identity:
+    """The identity use cases, for the gateway and for the command line. Raises SettingsError."""
+    lifetime = timedelta(seconds=settings.access_token_lifetime)
+    tokens = TokenSigner(signing_secret(settings), issuer=ISSUER, audience=AUDIENCE, lifetime=lifetime)
+    policy = LoginPolicy(settings.login_max_failures, timedelta(seconds=settings.login_lock_time))
+    return Identity(database, PasswordHasher(password_cost), tokens, policy)
 
 
 async def ensure_admin(settings: Settings, identity: Identity) -> str | None:

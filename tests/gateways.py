@@ -17,16 +17,21 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websocket
 from websockets.typing import Subprotocol
 
+from auth.passwords import Argon2Cost
 from db.engine import Database
 from db.tables import User
-from server.app import create_app, make_identity
+from server.app import create_app
 from server.serve import server_config
 from server.settings import Settings
+from server.setup import make_identity
 from server.websocket import GraphQLOverWebSocket
 from tests.fake_model_server import FakeModelServer
 
 ADMIN = "admin"
 PASSWORD = "correct horse battery"
+
+CHEAP = Argon2Cost(time_cost=1, memory_kib=64, parallelism=1)
+"""What hashing a password costs in tests: next to nothing."""
 
 _KINDS = ("count", "together", "no-usage", "hold", "stall", "error", "malformed", "truncated", "cut")
 
@@ -35,7 +40,6 @@ EVERY_MODEL = [
     *(f"fake:status-{status}" for status in (404, 429, 500, 503)),
     "fake:length-3",
     "fake:paced-5-1",
-    "fake:paced-300-10",
     "fake:tools-2",
 ]
 """Models of the fake server beside those that it offers by itself; see its table."""
@@ -108,7 +112,7 @@ class RunningGateway:
 
     async def make_user(self, username: str, *, is_admin: bool = False) -> User:
         """Another user, with the administrator's password."""
-        identity = make_identity(self.settings, self.database)
+        identity = make_identity(self.settings, self.database, CHEAP)
         return await identity.create_user(username, PASSWORD, is_admin=is_admin)
 
     async def make_key(self, name: str = "key", **input: Any) -> Json:
@@ -213,7 +217,7 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def running_gateway(settings: Settings, fake: FakeModelServer) -> AsyncGenerator[RunningGateway]:
     """Start a gateway on a free port, sign in as the administrator, and stop it gracefully after the block."""
-    app = create_app(settings)
+    app = create_app(settings, password_cost=CHEAP)
     server = _Server(server_config(app, settings))
     listening = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"

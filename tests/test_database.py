@@ -1,5 +1,6 @@
 """Transactions on both databases: what is kept, what is undone, and that no connection is lost."""
 
+import asyncio
 import random
 import threading
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -14,6 +15,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 from db.engine import Database, DatabaseUnavailable, ReadSession
 from db.tables import ApiKey, Generation, LoginAttempts, UsageRecord, User, new_id, now
 from db.urls import DatabaseUrlError, parse_database_url
+
+SLOW = text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT max(i) FROM n")
 
 
 def user(name: str = "ada") -> User:
@@ -186,19 +189,33 @@ async def test_a_file_that_cannot_be_opened_is_a_database_that_cannot_be_reached
     await database.close()
 
 
-async def test_closing_waits_for_the_threads_of_cancelled_statements(sqlite_url: str) -> None:
-    """Else they would report to an event loop that is gone."""
-    before = set(threading.enumerate())
+async def test_a_statement_of_sqlites_that_is_cancelled_leaves_no_task_and_no_thread_behind(sqlite_url: str) -> None:
+    tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
     database = Database(sqlite_url)
-    slow = text(
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000) SELECT max(i) FROM n"
-    )
-    with anyio.move_on_after(0.01):
+    running = anyio.Event()
+
+    async def read() -> None:
         async with database.reading() as session:
-            await session.execute(slow)
+            running.set()
+            await session.execute(SLOW)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        await running.wait()
+        await anyio.lowlevel.checkpoint()  # the statement is on its way now
+        group.cancel_scope.cancel()
+    assert database.checked_out == 0
     await database.close()
-    workers = {thread for thread in set(threading.enumerate()) - before if "_connection_worker" in thread.name}
-    assert workers == set()
+    assert asyncio.all_tasks() == tasks
+    assert {thread for thread in set(threading.enumerate()) - threads if "_connection_worker" in thread.name} == set()
+
+
+async def test_opening_a_block_when_cancelled_reads_and_writes_nothing(database: Database) -> None:
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        async with database.transaction() as tx:
+            tx.add(user())
+    assert await names(database) == []
 
 
 async def test_waiting_for_a_connection_has_an_end(database_url: str) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from backends.protocol import ToolCall
 from gateway.events import (
+    LONGEST_MERGED,
     Completed,
     Delta,
     Event,
@@ -90,8 +91,7 @@ def test_a_cursor_from_a_merged_event_continues_without_loss_or_repetition(event
 def test_no_two_neighbours_of_a_merged_stream_are_of_one_kind_of_delta(events: list[Event]):
     result = merged(events)
     assert not any(
-        type(left) is type(right) and isinstance(left, TextDelta | ThinkingDelta)
-        for left, right in pairwise(result)
+        type(left) is type(right) and isinstance(left, TextDelta | ThinkingDelta) for left, right in pairwise(result)
     )
 
 
@@ -100,6 +100,12 @@ def test_everything_but_deltas_stays_as_it_is(events: list[Event]):
     streams = (events, merged(events))
     others = [[event for event in stream if not isinstance(event, TextDelta | ThinkingDelta)] for stream in streams]
     assert others[0] == others[1]
+
+
+def test_deltas_are_not_merged_beyond_what_a_client_takes():
+    half = "x" * (LONGEST_MERGED // 2)
+    events: list[Event] = [TextDelta(number, half, (number - 1) * len(half), 1) for number in (1, 2, 3)]
+    assert [len(event.text) for event in deltas(merged(events), TextDelta)] == [LONGEST_MERGED, LONGEST_MERGED // 2]
 
 
 def test_a_single_delta_is_not_made_anew():

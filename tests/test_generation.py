@@ -96,9 +96,8 @@ async def test_several_viewers_see_the_same(gateway: RunningGateway):
 
 async def test_a_generation_of_nobodys_cannot_be_watched(gateway: RunningGateway):
     id = await start(gateway, "fake:count-3")
-    query = 'mutation { createUser(input: {username: "other", password: "correct horse battery"}) { __typename } }'
-    await gateway.run(query)
-    await gateway.sign_in("other", "correct horse battery")
+    await gateway.make_user("other")
+    await gateway.sign_in("other")
     async with gateway.connect() as socket:
         await socket.subscribe(WATCH, {"id": id})
         message = await socket.receive()
@@ -180,6 +179,7 @@ async def test_waiting_viewers_hold_no_database_connection(gateway: RunningGatew
             await socket.subscribe(GENERATE, asking("fake:hold-3"), id=str(number))
         for number in range(50):
             await gateway.fake.request(number)
+            assert (await socket.receive())["type"] == "next"
         assert gateway.database.checked_out == 0
 
 

@@ -84,7 +84,7 @@ async def test_a_refused_sign_in_has_cost_one_argon2(
     monkeypatch.setattr(argon2.low_level, "verify_secret", counted)
     await login(gateway, username, "wrong password")
     assert len(verified) == 1
-    assert verified[0].startswith(b"$argon2id$v=19$m=65536,t=3,p=4$")
+    assert verified[0].startswith(b"$argon2id$")
 
 
 @pytest.mark.parametrize("username", ["", "a\0b", "x" * 1000, "' OR 1=1 --", "%"])

@@ -9,7 +9,7 @@ export default defineConfig({
     // Monaco, GraphiQL's editor, is one chunk of this size; it comes only to who opens GraphiQL.
     chunkSizeWarningLimit: 4096,
     rolldownOptions: {
-      checks: { pluginTimings: false, bundlerTimings: false },
+      checks: { bundlerTimings: false },
       onwarn(warning, warn) {
         // "use client" at the top of a dependency's module means nothing in a page without server components.
         if (warning.code !== "MODULE_LEVEL_DIRECTIVE") warn(warning);

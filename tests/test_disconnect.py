@@ -1,0 +1,196 @@
+"""Viewers who leave: what becomes of the generation, and that it is counted exactly all the same."""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+
+from tests.fake_model_server import FakeRequest
+from tests.fake_scripts import Script
+from tests.gateways import Json, RunningGateway, Socket
+from tests.generations import (
+    COMPLETE,
+    GENERATE,
+    WATCH,
+    asking,
+    cancel,
+    ends,
+    look,
+    next_event,
+    start,
+    text_of,
+    total,
+    until,
+)
+
+LAST = "{ generations(first: 1) { nodes { id state usage { completionTokens } } } }"
+UNFINISHED = "{ generations(first: 100, filter: {states: [QUEUED, RUNNING]}) { nodes { id } } }"
+
+
+async def tear(socket: Socket) -> None:
+    """As when the power fails: no closing handshake."""
+    socket.connection.transport.abort()
+
+
+async def complete(socket: Socket) -> None:
+    """As GraphQL clients unsubscribe."""
+    await socket.complete()
+
+
+async def close(socket: Socket) -> None:
+    """As a browser leaves a page."""
+    await socket.connection.close()
+
+
+every_way_to_leave = pytest.mark.parametrize("leave", [tear, complete, close])
+Leave = Callable[[Socket], Awaitable[None]]
+
+
+async def read_until_it_stalls(socket: Socket, tokens: int) -> Json:
+    """Read the events of that many tokens; give the last one."""
+    while True:
+        event = await next_event(socket)
+        tokens -= event.get("tokens", 0)
+        if tokens == 0:
+            return event
+
+
+async def none_runs(gateway: RunningGateway) -> None:
+    """Return when no generation is under way."""
+    with anyio.fail_after(20):
+        while (await gateway.run(UNFINISHED))["generations"]["nodes"]:
+            pass
+
+
+async def left(request: FakeRequest) -> bool:
+    await request.ended.wait()
+    return request.left
+
+
+@every_way_to_leave
+async def test_the_last_viewer_who_leaves_takes_the_generation_along(gateway: RunningGateway, leave: Leave):
+    async with gateway.connect() as socket:
+        await socket.subscribe(GENERATE, asking("fake:stall-5"))
+        id = (await read_until_it_stalls(socket, 5))["generationId"]
+        await leave(socket)
+        request = await gateway.fake.request()
+        assert await left(request)
+    ended = await cancel(gateway, id)  # which only waits now
+    assert ended["state"] == "CANCELLED"
+    assert ended["usage"] == {"promptTokens": 4, "completionTokens": request.sent, "source": "ESTIMATED"}
+    assert await total(gateway) == {"generations": 1, "promptTokens": 4, "completionTokens": 5}
+
+
+@every_way_to_leave
+async def test_one_that_shall_continue_does(gateway: RunningGateway, leave: Leave):
+    async with gateway.connect() as socket:
+        await socket.subscribe(GENERATE, asking("fake:stall-5", onDisconnect="CONTINUE"))
+        id = (await read_until_it_stalls(socket, 5))["generationId"]
+        await leave(socket)
+    gateway.fake.release()
+    events = await gateway.events(WATCH, {"id": id})
+    assert (text_of(events), events[-1]["generation"]["state"]) == ("0 1 2 3 4 ", "COMPLETED")
+    assert events[-1]["usage"] == {"promptTokens": 3, "completionTokens": 5, "source": "BACKEND"}
+
+
+async def test_a_viewer_who_comes_back_gets_exactly_the_rest(gateway: RunningGateway):
+    async with gateway.connect() as socket:
+        await socket.subscribe(GENERATE, asking("fake:paced-64-20", onDisconnect="CONTINUE"))
+        events = await until(socket, "TextDelta")
+        await tear(socket)
+    id, after = events[-1]["generationId"], events[-1]["sequence"]
+    rest = await gateway.events(WATCH, {"id": id, "after": after})
+    assert text_of(events + rest) == "".join(f"{number} " for number in range(64))
+    assert ends(rest) == [rest[-1]]
+
+
+async def test_while_somebody_watches_others_may_leave(gateway: RunningGateway):
+    async with gateway.connect() as staying, gateway.connect() as leaving:
+        await staying.subscribe(GENERATE, asking("fake:stall-5"))
+        id = (await read_until_it_stalls(staying, 5))["generationId"]
+        await leaving.subscribe(WATCH, {"id": id})
+        await read_until_it_stalls(leaving, 5)
+        await leaving.complete()
+        await leaving.send({"type": "ping"})
+        while (await leaving.receive())["type"] != "pong":
+            pass
+        gateway.fake.release()
+        assert (await until(staying, "GenerationCompleted"))[-1]["finishReason"] == "STOP"
+
+
+async def test_the_last_of_two_viewers_takes_the_generation_along(gateway: RunningGateway):
+    async with gateway.connect() as first, gateway.connect() as second:
+        await first.subscribe(GENERATE, asking("fake:stall-5"))
+        id = (await read_until_it_stalls(first, 5))["generationId"]
+        await second.subscribe(WATCH, {"id": id})
+        await read_until_it_stalls(second, 5)
+        await tear(first)
+        await tear(second)
+        assert await left(await gateway.fake.request())
+
+
+async def test_one_that_nobody_ever_watched_goes_on(gateway: RunningGateway):
+    id = await start(gateway, "fake:hold-5", onDisconnect="CANCEL")
+    (await gateway.fake.request()).release()
+    await none_runs(gateway)
+    assert (await look(gateway, id))["state"] == "COMPLETED"
+
+
+async def test_a_client_who_hangs_up_on_the_mutation_cancels_it(gateway: RunningGateway):
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(gateway.post, COMPLETE, asking("fake:stall-5"))
+        request = await gateway.fake.request()
+        tasks.cancel_scope.cancel()
+    assert await left(request)
+    await none_runs(gateway)
+    (node,) = (await gateway.run(LAST))["generations"]["nodes"]
+    assert node["state"] == "CANCELLED"
+    assert node["usage"]["completionTokens"] <= request.sent
+
+
+async def test_a_client_who_hangs_up_on_a_continuing_mutation_lets_it_go_on(gateway: RunningGateway):
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(gateway.post, COMPLETE, asking("fake:hold-5", onDisconnect="CONTINUE"))
+        request = await gateway.fake.request()
+        tasks.cancel_scope.cancel()
+    request.release()
+    await none_runs(gateway)
+    (node,) = (await gateway.run(LAST))["generations"]["nodes"]
+    assert (node["state"], node["usage"]["completionTokens"]) == ("COMPLETED", 5)
+
+
+async def test_viewers_who_leave_before_the_first_event_leave_nothing_running(gateway: RunningGateway):
+    for _ in range(20):
+        async with gateway.connect() as socket:
+            await socket.subscribe(GENERATE, asking("fake:hold-3"))
+            await tear(socket)
+    await none_runs(gateway)
+    assert all([await left(request) for request in gateway.fake.requests])
+
+
+async def test_viewers_who_leave_near_the_end_never_make_two_ends_of_it(gateway: RunningGateway):
+    ids: list[str] = []
+    for _ in range(20):
+        async with gateway.connect() as socket:
+            await socket.subscribe(GENERATE, asking("fake:together-5"))
+            ids.append((await next_event(socket))["generationId"])
+            await tear(socket)
+    await none_runs(gateway)
+    assert [len(ends(await gateway.events(WATCH, {"id": id}))) for id in ids] == [1] * 20
+    assert (await total(gateway))["generations"] == 20
+
+
+async def test_a_slow_reader_holds_nobody_back_and_loses_nothing(gateway: RunningGateway):
+    pieces = [f"{number} " * 4000 for number in range(400)]
+    gateway.fake.models.append("much")
+    gateway.fake.scripts["much"] = Script(text=pieces, hold=True)
+    id = await start(gateway, "much")
+    async with gateway.connect() as slow:
+        await slow.subscribe(WATCH, {"id": id})
+        assert (await next_event(slow))["__typename"] == "GenerationStarted"
+        (await gateway.fake.request()).release()  # and from here on it reads nothing
+        assert text_of(await gateway.events(WATCH, {"id": id})) == "".join(pieces)
+        events = await until(slow, "GenerationCompleted")
+    deltas = [event for event in events if event["__typename"] == "TextDelta"]
+    assert text_of(events) == "".join(pieces)
+    assert len(deltas) < sum(delta["tokens"] for delta in deltas) == 400

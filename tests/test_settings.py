@@ -1,0 +1,184 @@
+"""The settings: documented in two places, read from the environment, and refused where they are wrong or insecure."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from server.settings import PREFIX, Settings, SettingsError, load_settings
+
+ROOT = Path(__file__).parent.parent
+SECRET = "s3cret-" * 6
+DASH = "–"
+
+ROW = re.compile(r"^\| `(\w+)` \| (\S.*?) \| (.+) \|$", re.MULTILINE)
+ENTRY = re.compile(r"^# (.+)\n# (OLLAGRAPH_\w+)=(.*)$", re.MULTILINE)
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Nothing of the machine's: no variable and no file .env."""
+    for name in [f"{PREFIX}{field.upper()}" for field in Settings.model_fields]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def default_of(name: str) -> str:
+    """The default as one writes it in the environment; empty where the description tells it, or there is none."""
+    field = Settings.model_fields[name]
+    value: Any = field.get_default(call_default_factory=name != "data_dir")
+    if value is None or name == "data_dir":
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def documented() -> list[tuple[str, str, str]]:
+    """What the documentation must tell: variable, default, meaning, in the order of the class."""
+    return [
+        (PREFIX + name.upper(), default_of(name), str(field.description))
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
+    """What the gateway says to an environment that it does not take."""
+    for name, value in environment.items():
+        monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    return str(caught.value)
+
+
+def test_the_documentation_lists_every_setting_with_its_default_and_meaning():
+    rows = ROW.findall((ROOT / "docs" / "settings.md").read_text())
+    listed = [(name, "" if default == DASH else default.strip("`"), meaning) for name, default, meaning in rows]
+    assert listed == documented()
+
+
+def test_the_example_file_lists_every_setting_with_its_default_and_meaning():
+    entries = ENTRY.findall((ROOT / ".env.example").read_text())
+    assert [(name, default, meaning) for meaning, name, default in entries] == documented()
+
+
+def test_the_example_file_sets_nothing():
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == []
+
+
+def test_the_example_file_with_every_line_taken_in_is_what_the_defaults_are(tmp_path: Path):
+    example = (ROOT / ".env.example").read_text()
+    (tmp_path / ".env").write_text(example.replace(f"# {PREFIX}", PREFIX))
+    assert load_settings() == Settings(_env_file=None)  # pyright: ignore[reportCallIssue]
+
+
+def test_every_setting_is_used():
+    sources = [path.read_text() for path in (ROOT / "server").glob("*.py")]
+    unused = [
+        name
+        for name in Settings.model_fields
+        if not any(re.search(rf"\b(settings|self)\.{name}\b", source) for source in sources)
+    ]
+    assert unused == []
+
+
+def test_a_file_env_is_read(tmp_path: Path):
+    (tmp_path / ".env").write_text("OLLAGRAPH_PORT=8123\n")
+    assert load_settings().port == 8123
+
+
+def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / ".env").write_text("OLLAGRAPH_PORT=8123\n")
+    monkeypatch.setenv("OLLAGRAPH_PORT", "8124")
+    assert load_settings().port == 8124
+
+
+def test_what_is_set_to_nothing_counts_as_not_set(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OLLAGRAPH_PORT", "")
+    assert load_settings().port == 8000
+
+
+def test_the_origins_are_a_list_in_json(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OLLAGRAPH_CORS_ORIGINS", '["https://a.example", "https://b.example"]')
+    assert load_settings().cors_origins == ["https://a.example", "https://b.example"]
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        load_settings().port = 1  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_secret_is_not_in_what_is_printed_of_the_settings(monkeypatch: pytest.MonkeyPatch):
+    for name in ("SECRET_KEY", "ADMIN_PASSWORD", "OPENAI_API_KEY", "DATABASE_URL"):
+        monkeypatch.setenv(PREFIX + name, SECRET)
+    assert SECRET not in repr(load_settings())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "abc"),
+        ("PORT", "70000"),
+        ("ENVIRONMENT", "staging"),
+        ("EMBEDDED", "perhaps"),
+        ("MAX_RUNNING", "0"),
+        ("CORS_ORIGINS", "https://a.example"),
+        ("CORS_ORIGINS", '{"a": 1}'),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_the_name_of_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str):
+    assert refusal(monkeypatch, **{name: value}).startswith(f"OLLAGRAPH_{name}")
+
+
+def test_every_wrong_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch):
+    sentences = refusal(monkeypatch, PORT="abc", MAX_QUEUED="-1").splitlines()
+    assert [sentence.partition(":")[0] for sentence in sentences] == ["OLLAGRAPH_PORT", "OLLAGRAPH_MAX_QUEUED"]
+
+
+def test_a_refusal_holds_no_value(monkeypatch: pytest.MonkeyPatch):
+    said = refusal(monkeypatch, SECRET_KEY="hunter2", ADMIN_PASSWORD="hunter2", PORT="hunter2", CORS_ORIGINS="[]")
+    assert "hunter2" not in said
+
+
+def test_a_short_secret_is_refused_and_told_how_to_make_one(monkeypatch: pytest.MonkeyPatch):
+    said = refusal(monkeypatch, SECRET_KEY="short")
+    assert said == "OLLAGRAPH_SECRET_KEY must have at least 32 bytes: openssl rand -hex 32"
+
+
+def test_every_origin_together_with_credentials_is_refused(monkeypatch: pytest.MonkeyPatch):
+    said = refusal(monkeypatch, CORS_ORIGINS='["*"]', CORS_CREDENTIALS="true")
+    assert said == "OLLAGRAPH_CORS_ORIGINS may not be * together with OLLAGRAPH_CORS_CREDENTIALS: name the origins"
+
+
+def test_production_wants_a_secret(monkeypatch: pytest.MonkeyPatch):
+    said = refusal(monkeypatch, ENVIRONMENT="production")
+    assert said == "set OLLAGRAPH_SECRET_KEY in production: openssl rand -hex 32"
+
+
+def test_production_refuses_to_tell_internal_errors(monkeypatch: pytest.MonkeyPatch):
+    said = refusal(monkeypatch, ENVIRONMENT="production", SECRET_KEY=SECRET, DEBUG="true")
+    assert said == "unset OLLAGRAPH_DEBUG in production: it tells internal errors to clients"
+
+
+def test_production_starts_with_a_secret(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OLLAGRAPH_ENVIRONMENT", "production")
+    monkeypatch.setenv("OLLAGRAPH_SECRET_KEY", SECRET)
+    assert load_settings().environment == "production"
+
+
+@pytest.mark.parametrize(("environment", "answered"), [("development", True), ("production", False)])
+def test_introspection_is_answered_outside_production_only(
+    monkeypatch: pytest.MonkeyPatch, environment: str, answered: bool
+):
+    monkeypatch.setenv("OLLAGRAPH_ENVIRONMENT", environment)
+    monkeypatch.setenv("OLLAGRAPH_SECRET_KEY", SECRET)
+    assert load_settings().allows_introspection is answered
+
+
+def test_introspection_in_production_can_be_asked_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OLLAGRAPH_ENVIRONMENT", "production")
+    monkeypatch.setenv("OLLAGRAPH_SECRET_KEY", SECRET)
+    monkeypatch.setenv("OLLAGRAPH_INTROSPECTION", "true")
+    assert load_settings().allows_introspection
