@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from anyio import Semaphore, fail_after, move_on_after
-from anyio.lowlevel import checkpoint_if_cancelled
 from sqlalchemy import QueuePool, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
@@ -187,7 +186,6 @@ class Database:
     @asynccontextmanager
     async def _turn(self, lane: _Lane) -> AsyncGenerator[None]:
         """Wait until one of the lane's connections is free, and keep it for the block."""
-        await checkpoint_if_cancelled()
         try:
             with fail_after(self._wait_seconds):
                 await lane.turns.acquire()

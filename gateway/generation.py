@@ -26,6 +26,9 @@ from gateway.viewer import Viewer
 
 logger = logging.getLogger(__name__)
 
+LAST_WORD_SECONDS = 2
+"""How long a gateway that stops waits for its viewers to take the last event."""
+
 _DATABASE_ERRORS = (SQLAlchemyError, DatabaseUnavailable, OSError)
 
 
@@ -174,17 +177,22 @@ class Generations:
             logger.warning("%d generations of an earlier process were ended as failed", len(orphans))
 
     async def stop(self, drain_seconds: float) -> None:
-        """Take no new work, give what runs `drain_seconds` to finish, and end the rest as failed."""
-        self._stopping = True
-        with anyio.move_on_after(drain_seconds):
-            await self._all_ended()
-        for run in list(self._runs.values()):
-            run.shut_down()
-        await self._all_ended()
+        """Take no new work, give what runs `drain_seconds` to finish, and end the rest as failed.
 
-    async def _all_ended(self) -> None:
-        for run in list(self._runs.values()):
+        Returns when the viewers have got the end too, or were too slow to take it.
+        """
+        self._stopping = True
+        runs = list(self._runs.values())
+        with anyio.move_on_after(drain_seconds):
+            for run in runs:
+                await run.ended.wait()
+        for run in runs:
+            run.shut_down()
+        for run in runs:
             await run.ended.wait()
+        with anyio.move_on_after(LAST_WORD_SECONDS):
+            for run in runs:
+                await run.wait_until_unwatched()
 
     def _viewer(self, generation_id: UUID, after: int) -> Viewer:
         run = self._runs.get(generation_id)

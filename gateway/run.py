@@ -92,6 +92,7 @@ class Run:
         self._on_disconnect = on_disconnect
         self._log = log
         self._viewers = 0
+        self._unwatched = anyio.Event()
         self._scope = anyio.CancelScope()
         self._error: GatewayError | None = None
         self._finish: FinishChunk | None = None
@@ -114,12 +115,21 @@ class Run:
     def viewer_came(self) -> None:
         """One viewer more."""
         self._viewers += 1
+        if self._unwatched.is_set():
+            self._unwatched = anyio.Event()
 
     def viewer_left(self) -> None:
         """One viewer less; the last one takes the generation along, unless it shall continue."""
         self._viewers -= 1
-        if self._viewers == 0 and self._on_disconnect is OnDisconnect.CANCEL:
-            self.cancel()
+        if self._viewers == 0:
+            self._unwatched.set()
+            if self._on_disconnect is OnDisconnect.CANCEL:
+                self.cancel()
+
+    async def wait_until_unwatched(self) -> None:
+        """Return when nobody watches."""
+        if self._viewers:
+            await self._unwatched.wait()
 
     async def execute(self, turn_came: Callable[[UUID, int], Awaitable[None]]) -> None:
         """Take the generation to its end. `turn_came` is told the milliseconds in line, if it had to wait there."""

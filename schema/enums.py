@@ -52,6 +52,7 @@ _describe(
         "BACKEND_FAILED": "The model server failed at its work.",
         "BACKEND_PROTOCOL_ERROR": "The model server sent something malformed, or stopped before the end.",
         "BAD_REQUEST": "The request is not valid GraphQL over HTTP or WebSocket.",
+        "LIMIT_EXCEEDED": "The document is too long, too deep or too wide; the message names the limit.",
         "GRAPHQL_PARSE_FAILED": "The document has a syntax error.",
         "GRAPHQL_VALIDATION_FAILED": "The document does not fit the schema.",
         "INTERNAL_ERROR": "A fault of the gateway's. Its log has the details under the request's id.",

@@ -23,6 +23,7 @@ from server.callers import Callers
 from server.execution import Executor
 from server.health import Readiness, healthz
 from server.http import GraphQLOverHttp
+from server.limits import DocumentLimits
 from server.middleware import RequestContext
 from server.page import page
 from server.settings import Settings
@@ -87,14 +88,23 @@ async def running_gateway(
 
 
 def _routes(settings: Settings, gateway: Gateway, database: Database) -> list[Route | WebSocketRoute | Mount]:
-    executor = Executor(build_schema(), introspection=settings.allows_introspection, debug=settings.debug)
+    limits = DocumentLimits(
+        length=settings.max_query_length,
+        tokens=settings.max_query_tokens,
+        depth=settings.max_query_depth,
+        aliases=settings.max_query_aliases,
+        root_fields=settings.max_query_root_fields,
+        directives=settings.max_query_directives,
+        fragments=settings.max_query_fragments,
+    )
+    executor = Executor(build_schema(), limits, introspection=settings.allows_introspection, debug=settings.debug)
     callers = Callers(gateway)
-    limits = SocketLimits(send_timeout=settings.send_timeout, recheck_interval=settings.recheck_interval)
+    socket_limits = SocketLimits(send_timeout=settings.send_timeout, recheck_interval=settings.recheck_interval)
     routes: list[Route | WebSocketRoute | Mount] = [
         Route("/healthz", healthz),
         Route("/readyz", Readiness(database, gateway.catalog).check),
         Route("/graphql", GraphQLOverHttp(executor, callers, settings.max_body_size)),
-        WebSocketRoute("/graphql", GraphQLOverWebSocket(executor, callers, limits)),
+        WebSocketRoute("/graphql", GraphQLOverWebSocket(executor, callers, socket_limits)),
     ]
     if settings.page:
         routes.append(Mount("/", page()))

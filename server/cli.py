@@ -3,16 +3,17 @@
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import click
+from alembic.util import CommandError
 
 from auth.errors import AuthenticationError
 from auth.passwords import generate_password
 from auth.scopes import Scope
 from db.engine import Database, DatabaseUnavailable
-from db.migrations import current_revision, upgrade
+from db.migrations import MigrationsMissing, current_revision, upgrade
 from db.tables import now
 from db.urls import DatabaseUrlError
 from gateway.errors import GatewayError
@@ -21,7 +22,15 @@ from server import logs
 from server.settings import Settings, SettingsError, load_settings
 from server.setup import make_identity, prepare_data_dir
 
-EXPECTED = (SettingsError, GatewayError, AuthenticationError, DatabaseUnavailable, DatabaseUrlError)
+EXPECTED = (
+    SettingsError,
+    GatewayError,
+    AuthenticationError,
+    DatabaseUnavailable,
+    DatabaseUrlError,
+    MigrationsMissing,
+    CommandError,
+)
 """What is told in one sentence; everything else is a bug and comes with its traceback."""
 
 
@@ -31,8 +40,21 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except EXPECTED as error:
-            raise click.ClickException(str(error)) from error
+        except Exception as error:
+            cause = _unwrapped(error)
+            if isinstance(cause, EXPECTED):
+                raise click.ClickException(str(cause)) from error
+            raise
+
+
+def _unwrapped(error: Exception) -> Exception:
+    """The one error in the groups that task groups put around what leaves them."""
+    while isinstance(error, ExceptionGroup):
+        group = cast("ExceptionGroup[Exception]", error)
+        if len(group.exceptions) != 1:
+            return group
+        error = group.exceptions[0]
+    return error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

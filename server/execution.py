@@ -32,6 +32,7 @@ from db.engine import DatabaseUnavailable
 from gateway.errors import DatabaseDown, ErrorCode, GatewayError
 from schema.context import Context
 from server.compiled_events import CompiledEventExecutor
+from server.limits import DocumentLimits, check_limits, limit_exceeded
 from server.requests import GraphQLRequest
 
 logger = logging.getLogger(__name__)
@@ -46,11 +47,6 @@ Response = dict[str, Any]
 
 MAX_VALIDATION_ERRORS = 5
 MAX_CACHED_DOCUMENTS = 500
-MAX_CACHED_LENGTH = 15_000
-"""Characters. Together with the number of documents this bounds the memory of the cache."""
-
-MAX_TOKENS = 10_000
-"""The longest document that is parsed, in lexical tokens: many times what any client sends."""
 
 
 class RequestError(Exception):
@@ -73,9 +69,11 @@ class Operation:
 class Executor:
     """Executes requests against the schema. `debug` tells internal errors to clients."""
 
-    def __init__(self, schema: strawberry.Schema, *, introspection: bool, debug: bool) -> None:
+    def __init__(self, schema: strawberry.Schema, limits: DocumentLimits, *, introspection: bool, debug: bool) -> None:
         self._schema = schema._schema  # pyright: ignore[reportPrivateUsage] - Strawberry has no other way to it
+        self._limits = limits
         self._debug = debug
+        self._hide_suggestions = not introspection
         self._documents: OrderedDict[str, DocumentNode] = OrderedDict()
         self._rules = [*specified_rules] if introspection else [*specified_rules, NoSchemaIntrospectionCustomRule]
 
@@ -93,19 +91,32 @@ class Executor:
         if document is not None:
             self._documents.move_to_end(query)
             return document
+        document = self._checked(query)
+        self._documents[query] = document
+        if len(self._documents) > MAX_CACHED_DOCUMENTS:
+            self._documents.popitem(last=False)
+        return document
+
+    def _checked(self, query: str) -> DocumentNode:
+        """Parse, measure and validate, in the order of what they cost."""
         try:
-            document = parse(query, max_tokens=MAX_TOKENS)
-            errors = validate(self._schema, document, self._rules, max_errors=MAX_VALIDATION_ERRORS)
-        except GraphQLSyntaxError as error:
+            if len(query) > self._limits.length:
+                raise RequestError([limit_exceeded("characters", self._limits.length)])
+            document = _parse(query, self._limits)
+            check_limits(document, self._limits)
+            errors = validate(
+                self._schema,
+                document,
+                self._rules,
+                max_errors=MAX_VALIDATION_ERRORS,
+                hide_suggestions=self._hide_suggestions,
+            )
+        except GraphQLError as error:
             raise RequestError([error]) from error
         except RecursionError as error:
-            raise RequestError([GraphQLError("The document is nested too deeply.")]) from error
+            raise RequestError([limit_exceeded("levels", self._limits.depth)]) from error
         if errors:
             raise RequestError(errors)
-        if len(query) <= MAX_CACHED_LENGTH:
-            self._documents[query] = document
-            if len(self._documents) > MAX_CACHED_DOCUMENTS:
-                self._documents.popitem(last=False)
         return document
 
     async def execute(self, operation: Operation, context: Context) -> Response:
@@ -129,6 +140,7 @@ class Executor:
             "context_value": context,
             "variable_values": operation.request.variables,
             "operation_name": operation.request.operation_name,
+            "hide_suggestions": self._hide_suggestions,
             "is_awaitable": optimized_is_awaitable,
             "executor_class": CompiledEventExecutor,
             "operation_extensions": operation.request.extensions,
@@ -202,3 +214,15 @@ def _chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode
     if not operations:
         raise RequestError([GraphQLError("The document has no operation.")])
     return operations[0]
+
+
+def _parse(query: str, limits: DocumentLimits) -> DocumentNode:
+    """Parse. Raises GraphQLError, with a code of its own where the parser gave up on a document's size."""
+    try:
+        return parse(query, max_lexical_tokens=limits.tokens)
+    except GraphQLSyntaxError as error:
+        if error.message.endswith("nested too deeply. Parsing aborted."):
+            raise limit_exceeded("levels", limits.depth) from error
+        if error.message.endswith("tokens. Parsing aborted."):
+            raise limit_exceeded("tokens", limits.tokens) from error
+        raise

@@ -77,25 +77,28 @@ def welcome(settings: Settings, url: str, password: str | None) -> str:
 
 
 def serve(settings: Settings) -> None:
-    """Listen until told to stop. Raises SettingsError, DatabaseUrlError and DatabaseUnavailable."""
-    listening = _listen(settings)
-    host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    app = create_app(settings)
-    config = server_config(app, settings)
-    config.lifespan = "off"
-    server = _Server(config, app, settings, f"http://{shown}:{port}")
+    """Listen until told to stop. Raises SettingsError, DatabaseUrlError and DatabaseUnavailable, or a group of one."""
+    with _listening(settings) as listening:
+        host, port = listening.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        app = create_app(settings)
+        config = server_config(app, settings)
+        config.lifespan = "off"
+        server = _Server(config, app, settings, f"http://{shown}:{port}")
+        anyio.run(_serve, app, server, listening, backend_options={"loop_factory": config.get_loop_factory()})
 
-    async def run() -> None:
-        # Not left to uvicorn, which would log an expected mistake with its traceback.
-        with anyio.CancelScope() as scope:
-            async with app.router.lifespan_context(app):
-                await server.serve([listening])
-                if server.force_exit:
-                    scope.cancel()
-                    await checkpoint()
 
-    anyio.run(run, backend_options={"loop_factory": config.get_loop_factory()})
+async def _serve(app: FastAPI, server: _Server, listening: socket.socket) -> None:
+    """Run the server within the application's lifespan.
+
+    That is not left to uvicorn, which would log an expected mistake with its traceback.
+    """
+    with anyio.CancelScope() as scope:
+        async with app.router.lifespan_context(app):
+            await server.serve([listening])
+            if server.force_exit:
+                scope.cancel()
+                await checkpoint()
 
 
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
@@ -112,16 +115,17 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _listen(settings: Settings) -> socket.socket:
+@contextmanager
+def _listening(settings: Settings) -> Generator[socket.socket]:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((settings.host, settings.port))
-    except OSError as error:
-        raise SettingsError(
-            f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}). "
-            "Set OLLAGRAPH_HOST or OLLAGRAPH_PORT to another."
-        ) from error
-    listening.listen(2048)
-    return listening
+    with socket.socket(family, socket.SOCK_STREAM) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((settings.host, settings.port))
+        except OSError as error:
+            raise SettingsError(
+                f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}). "
+                "Set OLLAGRAPH_HOST or OLLAGRAPH_PORT to another."
+            ) from error
+        listening.listen(2048)
+        yield listening

@@ -93,6 +93,13 @@ class Settings(BaseSettings):
         ge=1024,
         description="The largest HTTP body or WebSocket message. Prompts with images need more.",
     )
+    max_query_length: int = Field(default=15_000, ge=1, description="Characters that a GraphQL document may have.")
+    max_query_tokens: int = Field(default=1_000, ge=1, description="Lexical tokens that a document may have.")
+    max_query_depth: int = Field(default=10, ge=1, description="Levels of fields. Introspection has its own limit.")
+    max_query_aliases: int = Field(default=15, ge=0, description="Aliases in one operation, fragments written out.")
+    max_query_root_fields: int = Field(default=10, ge=1, description="Root fields of one operation.")
+    max_query_directives: int = Field(default=50, ge=0, description="Directives in one operation.")
+    max_query_fragments: int = Field(default=50, ge=0, description="Fragments that a document may define.")
     send_timeout: float = Field(default=15, gt=0, description="How long a client may leave one message unread.")
     recheck_interval: float = Field(
         default=2, gt=0, description="How often open sockets look for expiry and revocation."

@@ -8,6 +8,7 @@ from pathlib import Path
 from auth.passwords import Argon2Cost, PasswordHasher, generate_password
 from auth.tokens import TokenSigner
 from db.engine import Database
+from gateway.errors import InvalidInput
 from gateway.identity import Identity, LoginPolicy
 from server.settings import Settings, SettingsError
 
@@ -64,12 +65,16 @@ def make_identity(settings: Settings, database: Database, password_cost: Argon2C
 
 
 async def ensure_admin(settings: Settings, identity: Identity) -> str | None:
-    """Make the first administrator where there is no user yet. Returns the password if it had to be made up."""
+    """Make the first administrator where there is no user yet; give the password if it had to be made up.
+
+    Raises SettingsError for a name or a password that may not be used.
+    """
     if await identity.any_user_exists():
         return None
-    if settings.admin_password is not None:
-        await identity.create_user(settings.admin_username, settings.admin_password.get_secret_value(), is_admin=True)
-        return None
-    password = generate_password()
-    await identity.create_user(settings.admin_username, password, is_admin=True)
-    return password
+    given = settings.admin_password
+    password = generate_password() if given is None else given.get_secret_value()
+    try:
+        await identity.create_user(settings.admin_username, password, is_admin=True)
+    except InvalidInput as error:
+        raise SettingsError(f"OLLAGRAPH_ADMIN_{error.field.upper()}: {str(error).partition(': ')[2]}") from error
+    return password if given is None else None

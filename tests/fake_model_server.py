@@ -203,6 +203,9 @@ class _Play:
         if script.stall:
             await self._flush()
             await self._request.released.wait()
+        for piece in script.rest:
+            await self._write(self._wire.text(piece))
+            self._request.sent += 1
         await self._end("length" if cut else script.finish_reason, prompt_tokens)
 
     async def _tokens(self, max_tokens: int | None) -> bool:

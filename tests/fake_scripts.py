@@ -48,6 +48,8 @@ class Script:
     """Send nothing at all, not even a status, until released."""
     stall: bool = False
     """After the text, wait until released."""
+    rest: Sequence[str] = ()
+    """Text after the stall."""
     ending: Ending = Ending.FINISH
     finish_reason: str = "stop"
     usage: bool = True

@@ -1,7 +1,7 @@
 """A whole gateway for tests: the real application under a real uvicorn, before a fake model server."""
 
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,6 +76,8 @@ class RunningGateway:
     settings: Settings
     fake: FakeModelServer
     client: httpx.AsyncClient
+    stop: Callable[[], None]
+    """Begin to stop, while the block goes on."""
     token: str | None = None
     admin_username: str = ADMIN
     admin_password: str = PASSWORD
@@ -199,11 +201,27 @@ def gateway_settings(data_dir: Path, database_url: str, fake_url: str | None, **
 
 
 class _Server(uvicorn.Server):
-    """Tells when it listens, and leaves the process's signals alone."""
+    """Tells when it listens, leaves the process's signals alone, and stops as the product's own server does."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings) -> None:
         super().__init__(config)
         self.ready = anyio.Event()
+        self.gone = anyio.Event()
+        self._app = app
+        self._settings = settings
+
+    async def run_to_its_end(self, listening: socket.socket) -> None:
+        try:
+            await self.serve([listening])
+        finally:
+            self.gone.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._app.state.generations.stop(self._settings.drain_time)
+        await super().shutdown(sockets)
+
+    def stop(self) -> None:
+        self.should_exit = True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -218,14 +236,18 @@ class _Server(uvicorn.Server):
 async def running_gateway(settings: Settings, fake: FakeModelServer) -> AsyncGenerator[RunningGateway]:
     """Start a gateway on a free port, sign in as the administrator, and stop it gracefully after the block."""
     app = create_app(settings, password_cost=CHEAP)
-    server = _Server(server_config(app, settings))
+    server = _Server(server_config(app, settings), app, settings)
     listening = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(server.serve, [listening])
+        tasks.start_soon(server.run_to_its_end, listening)
         await server.ready.wait()
-        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-            gateway = RunningGateway(url, app, settings, fake, client)
-            await gateway.sign_in()
-            yield gateway
-        server.should_exit = True
+        try:
+            async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+                gateway = RunningGateway(url, app, settings, fake, client, server.stop)
+                await gateway.sign_in()
+                yield gateway
+        finally:
+            with anyio.CancelScope(shield=True):  # a test that failed must not leave half a gateway behind
+                server.stop()
+                await server.gone.wait()

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import anyio
+
 from tests.gateways import Json, RunningGateway, Socket
 
 EVENT = """
@@ -46,6 +48,8 @@ query($id: ID!) { generation(id: $id) {
 } }
 """
 TOTAL = "{ usage { total { generations promptTokens completionTokens } } }"
+
+UNFINISHED = "{ generations(first: 100, filter: {states: [QUEUED, RUNNING]}) { nodes { id } } }"
 
 TERMINAL = {"GenerationCompleted", "GenerationFailed"}
 
@@ -96,3 +100,10 @@ async def look(gateway: RunningGateway, id: str) -> Json:
 async def total(gateway: RunningGateway) -> Json:
     """What the ledger says altogether."""
     return (await gateway.run(TOTAL))["usage"]["total"]
+
+
+async def none_runs(gateway: RunningGateway) -> None:
+    """Return when no generation is under way."""
+    with anyio.fail_after(20):
+        while (await gateway.run(UNFINISHED))["generations"]["nodes"]:
+            pass

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sqlite3
 import threading
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -310,6 +311,19 @@ async def test_sqlite_runs_in_wal_mode(sqlite_url: str) -> None:
     database = Database(sqlite_url)
     async with database.reading() as session:
         assert await session.scalar(text("PRAGMA journal_mode")) == "wal"
+    await database.close()
+
+
+async def test_a_new_sqlite_file_that_another_process_writes_to_is_waited_for(tmp_path: Path) -> None:
+    """Without waiting on our side: SQLite refuses at once to turn WAL on while somebody writes."""
+    other = sqlite3.connect(tmp_path / "new.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    database = Database(f"sqlite:///{tmp_path / 'new.db'}")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(database.ping)
+        await anyio.sleep(0.1)  # nothing tells when it was refused; were it not yet, the test would pass all the same
+        other.execute("COMMIT")
+    other.close()
     await database.close()
 
 

@@ -17,6 +17,7 @@ from tests.generations import (
     ends,
     look,
     next_event,
+    none_runs,
     start,
     text_of,
     total,
@@ -24,7 +25,6 @@ from tests.generations import (
 )
 
 LAST = "{ generations(first: 1) { nodes { id state usage { completionTokens } } } }"
-UNFINISHED = "{ generations(first: 100, filter: {states: [QUEUED, RUNNING]}) { nodes { id } } }"
 
 
 async def tear(socket: Socket) -> None:
@@ -53,13 +53,6 @@ async def read_until_it_stalls(socket: Socket, tokens: int) -> Json:
         tokens -= event.get("tokens", 0)
         if tokens == 0:
             return event
-
-
-async def none_runs(gateway: RunningGateway) -> None:
-    """Return when no generation is under way."""
-    with anyio.fail_after(20):
-        while (await gateway.run(UNFINISHED))["generations"]["nodes"]:
-            pass
 
 
 async def left(request: FakeRequest) -> bool:

@@ -11,7 +11,7 @@ from server.settings import PREFIX, Settings, SettingsError, load_settings
 
 ROOT = Path(__file__).parent.parent
 SECRET = "s3cret-" * 6
-DASH = "–"
+DASH = "\N{EN DASH}"
 
 ROW = re.compile(r"^\| `(\w+)` \| (\S.*?) \| (.+) \|$", re.MULTILINE)
 ENTRY = re.compile(r"^# (.+)\n# (OLLAGRAPH_\w+)=(.*)$", re.MULTILINE)

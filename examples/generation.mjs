@@ -1,0 +1,116 @@
+// What every example needs, whatever its client: the documents, signing in, and a stream that survives lost connections.
+import { setTimeout as wait } from "node:timers/promises";
+
+export const url = process.env.OLLAGRAPH_URL ?? "http://127.0.0.1:8000/graphql";
+export const webSocketUrl = url.replace(/^http/, "ws");
+
+const LOGIN = `
+  mutation ($input: LoginInput!) {
+    login(input: $input) {
+      ... on LoginSuccess { accessToken }
+      ... on Error { message }
+    }
+  }`;
+
+// A generation that is started lives by itself, and any number of subscriptions may watch it, one after the other.
+// The subscription `generate` does both at once, so a client that subscribes again would ask the model twice.
+export const START = `
+  mutation ($input: GenerateInput!) {
+    startGeneration(input: $input) {
+      ... on StartGenerationSuccess { generation { id } }
+      ... on Error { message }
+    }
+  }`;
+
+export const WATCH = `
+  subscription ($id: ID!, $after: Int!) {
+    generation(id: $id, after: $after) {
+      __typename
+      sequence
+      ... on TextDelta { text offset }
+      ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } }
+      ... on GenerationFailed { message usage { promptTokens completionTokens source } }
+    }
+  }`;
+
+/** The variables of START. Without CONTINUE, the model stops as soon as a connection is lost. */
+export function request([prompt = "Tell me a story", model = "smollm2:135m"] = process.argv.slice(2)) {
+  return { input: { model, prompt, onDisconnect: "CONTINUE" } };
+}
+
+/** What to send as `Authorization`: an API key, or the token of a sign-in by name and password. */
+export async function authorization(env = process.env) {
+  if (env.OLLAGRAPH_API_KEY) return `Bearer ${env.OLLAGRAPH_API_KEY}`;
+  const input = { username: env.OLLAGRAPH_USERNAME ?? "admin", password: env.OLLAGRAPH_PASSWORD ?? "" };
+  const { login } = await post(LOGIN, { input });
+  if (!login.accessToken) throw new Refused([login]);
+  return `Bearer ${login.accessToken}`;
+}
+
+/** Send a query or mutation over HTTP without any client, and give its data. */
+export async function post(query, variables, headers = {}) {
+  const response = await fetch(url, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", ...headers },
+    body: JSON.stringify({ query, variables }),
+  });
+  const { data, errors } = await response.json();
+  if (errors) throw new Refused(errors);
+  return data;
+}
+
+/** The gateway answered, with errors: asking again is of no use. */
+export class Refused extends Error {
+  constructor(errors) {
+    super(errors.map((error) => error.message).join("\n"));
+  }
+}
+
+/** The id of the generation that START began. */
+export function idOf({ startGeneration: { generation, message } }) {
+  if (!generation) throw new Refused([{ message }]);
+  return generation.id;
+}
+
+/** The text with a piece put in its place: what comes twice changes nothing. */
+export function apply(text, delta) {
+  return text.slice(0, delta.offset) + delta.text + text.slice(delta.offset + delta.text.length);
+}
+
+/**
+ * Print a generation's text as it comes and give its last event. `watch` runs the subscription WATCH with the
+ * variables it is given and yields its events; when it throws, it is called again behind the last event seen.
+ */
+export async function follow(id, watch, attempts = 8) {
+  let text = "";
+  let after = 0;
+  for (let failures = 0; ; ) {
+    try {
+      for await (const event of watch({ id, after })) {
+        failures = 0;
+        after = event.sequence;
+        if (event.__typename === "TextDelta") {
+          const longer = apply(text, event);
+          process.stdout.write(longer.slice(text.length));
+          text = longer;
+        }
+        if (event.usage) return event;
+      }
+      throw new Error("The stream ended before the generation did");
+    } catch (error) {
+      if (isFinal(error) || ++failures > attempts) throw error;
+      await wait(50 * 2 ** failures); // 0.1 seconds, 0.2 ... 12.8
+    }
+  }
+}
+
+/** Whether to give up: by the protocol graphql-transport-ws, close codes from 4400 on say that the client is at fault. */
+function isFinal(error) {
+  return error instanceof Refused || error?.code >= 4400;
+}
+
+/** Tell how the generation ended, apart from its text. */
+export function tell({ finishReason, message, usage }) {
+  console.error(`\n[${finishReason ?? message}: ${usage.promptTokens} + ${usage.completionTokens} tokens]`);
+  if (!finishReason) process.exitCode = 1;
+}

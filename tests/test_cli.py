@@ -1,0 +1,220 @@
+"""The command line, as real processes."""
+
+import re
+import signal
+import socket
+import sqlite3
+from contextlib import chdir, closing
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from auth.api_keys import is_well_formed
+from server.cli import main
+from tests.processes import ROOT, environment, run_command, serving
+
+COMMANDS = sorted(main.commands)
+SECRET_IN_URL = "hemlig-hemlig"
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def run_here(data_dir: Path, *arguments: str, **settings: str) -> Result:
+    """Run a command within this process, which is faster; not for `serve`, which sets up the log."""
+    runner = CliRunner(env=environment(data_dir, **settings))
+    with chdir(data_dir.parent):
+        return runner.invoke(main, arguments)
+
+
+def test_every_command_is_documented():
+    documentation = (ROOT / "docs" / "cli.md").read_text()
+    assert re.findall(r"^## `ollagraph ([a-z-]+)", documentation, re.MULTILINE) == list(main.commands)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_documented(name: str):
+    documentation = (ROOT / "docs" / "cli.md").read_text()
+    section = documentation.partition(f"## `ollagraph {name}")[2].partition("\n## ")[0]
+    options = [opt for param in main.commands[name].params if isinstance(param, click.Option) for opt in param.opts]
+    assert [option for option in options if f"`{option}`" not in section and option not in section] == []
+
+
+@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)])
+def test_help_needs_no_settings(data_dir: Path, arguments: list[str]):
+    result = run_here(data_dir, *arguments, "--help", PORT="abc")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_help_lists_every_command(data_dir: Path):
+    listed = re.findall(r"^  ([a-z-]+)  ", run_command(data_dir, "--help").stdout, re.MULTILINE)
+    assert sorted(listed) == COMMANDS
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+async def test_a_signal_ends_the_gateway_as_a_success(data_dir: Path, number: str):
+    async with serving(data_dir) as served:
+        assert await served.stop(signal.Signals[number]) == 0
+
+
+async def test_a_stop_leaves_nothing_in_the_log_but_information(data_dir: Path):
+    async with serving(data_dir) as served:
+        await served.sign_in(served.password or "")
+        await served.stop()
+        assert [line for line in served.errors.splitlines() if " INFO " not in line] == []
+
+
+async def test_the_printed_address_and_password_are_the_real_ones(data_dir: Path):
+    async with serving(data_dir) as served:
+        assert await served.sign_in(served.password or "") is not None
+
+
+async def test_the_password_is_printed_at_the_first_start_only(data_dir: Path):
+    async with serving(data_dir) as first:
+        await first.stop()
+    async with serving(data_dir) as second:
+        assert (first.password is None, second.password) == (False, None)
+
+
+async def test_the_password_is_not_in_the_log(data_dir: Path):
+    async with serving(data_dir, LOG_LEVEL="debug") as served:
+        await served.sign_in(served.password or "")
+        assert (served.password or "") not in served.errors
+
+
+async def test_a_given_password_is_taken_and_not_printed(data_dir: Path):
+    async with serving(data_dir, ADMIN_PASSWORD="a password of mine", ADMIN_USERNAME="ada") as served:
+        assert await served.sign_in("a password of mine", "ada") is not None
+        assert "a password of mine" not in served.greeting + served.errors
+
+
+async def test_the_gateway_listens_on_ipv6(data_dir: Path):
+    async with serving(data_dir, HOST="::1") as served:
+        assert served.url.startswith("http://[::1]:")
+        assert await served.run("{ __typename }") == {"__typename": "Query"}
+
+
+def test_a_port_in_use_is_told_in_a_sentence(data_dir: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run_command(data_dir, "serve", PORT=str(port))
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"Error: Cannot listen on 127.0.0.1:{port} (Address already in use). "
+        "Set OLLAGRAPH_HOST or OLLAGRAPH_PORT to another.\n"
+    )
+
+
+def test_a_host_that_is_none_is_told_in_a_sentence(data_dir: Path):
+    result = run_command(data_dir, "serve", HOST="no host")
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: Cannot listen on no host:0 (")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate"])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (f"mysql://u:{SECRET_IN_URL}@h/x", "There is no database called 'mysql' here."),
+        (f"postgresql://u:{SECRET_IN_URL}@127.0.0.1:1/x", "The database cannot be reached."),
+    ],
+)
+def test_a_database_that_is_none_is_told_in_a_sentence(data_dir: Path, command: str, url: str, said: str):
+    result = run_command(data_dir, command, DATABASE_URL=url)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"Error: {said}")
+    assert "Traceback" not in result.stderr
+    assert SECRET_IN_URL not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"OLLAMA_URL": "localhost"}, "OLLAGRAPH_OLLAMA_URL: The address of a model server must begin with http"),
+        ({"OPENAI_URL": "localhost"}, "OLLAGRAPH_OPENAI_URL: The address of a model server must begin with http"),
+        ({"EMBEDDED": "true", "EMBEDDED_MODEL": "none.gguf"}, "The model file none.gguf cannot be read"),
+        ({"PORT": "abc"}, "OLLAGRAPH_PORT: Input should be a valid integer"),
+        ({"ADMIN_PASSWORD": "short"}, "OLLAGRAPH_ADMIN_PASSWORD: The password must have at least 8 characters."),
+        ({"ADMIN_USERNAME": "no name"}, "OLLAGRAPH_ADMIN_USERNAME: must have 1 to 64"),
+    ],
+)
+def test_a_setting_with_which_the_gateway_cannot_start_is_told_in_a_sentence(
+    data_dir: Path, settings: dict[str, str], said: str
+):
+    result = run_command(data_dir, "serve", **settings)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"Error: {said}")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_migrate_tells_where_it_came_from_and_where_it_is(data_dir: Path):
+    result = run_command(data_dir, "migrate")
+    assert re.fullmatch(r"Migrating from an empty database \.\.\.\nThe database is at (\w+)\.\n", result.stdout), (
+        result.stdout
+    )
+
+
+def test_migrate_a_second_time_changes_nothing(data_dir: Path):
+    first = run_here(data_dir, "migrate").stdout.splitlines()[-1]
+    assert run_here(data_dir, "migrate").stdout.splitlines()[-1] == first
+
+
+async def test_a_user_made_on_the_command_line_can_sign_in(data_dir: Path):
+    made = run_command(data_dir, "create-user", "Ada").stdout
+    password = made.partition("Password: ")[2].splitlines()[0]
+    async with serving(data_dir) as served:
+        assert served.password is None
+        assert await served.sign_in(password, "ada") is not None
+
+
+def test_a_password_given_in_the_environment_is_not_shown(data_dir: Path):
+    result = run_here(data_dir, "create-user", "ada", "--admin", NEW_PASSWORD="a password of mine")
+    assert (result.exit_code, result.stdout) == (0, "Made the administrator ada.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["ada"], "Error: username: 'ada' is taken.\n"),
+        (["a b"], "Error: username: must have 1 to 64 letters"),
+        (["eve", "--password", "short"], "Error: password: The password must have at least 8 characters.\n"),
+    ],
+)
+def test_a_user_that_cannot_be_made_is_told_in_a_sentence(data_dir: Path, arguments: list[str], said: str):
+    run_here(data_dir, "create-user", "ada")
+    result = run_here(data_dir, "create-user", *arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(said)
+
+
+async def test_a_key_made_on_the_command_line_works_and_is_all_of_standard_output(data_dir: Path):
+    run_command(data_dir, "create-user", "ada")
+    result = run_command(data_dir, "create-key", "ada", "--expires-in-days", "2", "--scope", "profile:read")
+    key = result.stdout.removesuffix("\n")
+    assert is_well_formed(key)
+    async with serving(data_dir) as served:
+        assert await served.run("{ me { username } }", key) == {"me": {"username": "ada"}}
+
+
+def test_a_database_of_a_newer_version_is_told_in_a_sentence(data_dir: Path):
+    run_here(data_dir, "migrate")
+    with closing(sqlite3.connect(data_dir / "ollagraph.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    result = run_here(data_dir, "migrate")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: Can't locate revision identified by '9999'\n"
+
+
+def test_a_key_for_nobody_is_told_in_a_sentence(data_dir: Path):
+    result = run_here(data_dir, "create-key", "nobody")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: There is no user 'nobody'.\n"
+
+
+def test_the_exported_schema_is_the_one_in_the_repository(data_dir: Path):
+    assert run_command(data_dir, "export-schema").stdout == (ROOT / "schema.graphql").read_text()

@@ -1,0 +1,121 @@
+"""Whether the process lives, and whether it can work: what an orchestrator asks."""
+
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.databases import PostgresqlDatabases
+from tests.fake_model_server import FakeModelServer, running_fake_model_server
+from tests.gateways import RunningGateway, gateway_settings, running_gateway
+
+NOBODY = "http://127.0.0.1:1"
+"""An address at which nobody listens."""
+
+
+async def test_the_process_says_that_it_lives(gateway: RunningGateway):
+    response = await gateway.client.get("/healthz")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+async def test_a_gateway_that_can_work_says_so(gateway: RunningGateway):
+    response = await gateway.client.get("/readyz")
+    assert (response.status_code, response.json()["status"]) == (200, "ready")
+
+
+async def test_readiness_tells_state_and_latency_of_every_part(gateway: RunningGateway):
+    body = (await gateway.client.get("/readyz")).json()
+    latencies = [body["database"].pop("latencyMs"), *(backend.pop("latencyMs") for backend in body["backends"])]
+    assert body == {"status": "ready", "database": {"ready": True}, "backends": [{"name": "ollama", "ready": True}]}
+    assert all(latency > 0 for latency in latencies)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_nobody_needs_to_sign_in_to_ask(gateway: RunningGateway, path: str):
+    response = await gateway.client.get(path, headers={})
+    assert response.status_code == 200
+
+
+async def test_without_a_database_the_gateway_is_not_ready(
+    postgresql_databases: PostgresqlDatabases, tmp_path: Path, fake: FakeModelServer
+):
+    with postgresql_databases.fresh() as url:
+        async with running_gateway(gateway_settings(tmp_path, url, fake.url), fake) as gateway:
+            await take_away(url)
+            response = await gateway.client.get("/readyz")
+            assert response.status_code == 503
+            assert response.json()["reason"] == "database: The database cannot be reached."
+            await give_back(url)
+            assert (await gateway.client.get("/readyz")).status_code == 200
+
+
+async def test_without_a_database_the_process_still_lives(
+    postgresql_databases: PostgresqlDatabases, tmp_path: Path, fake: FakeModelServer
+):
+    with postgresql_databases.fresh() as url:
+        async with running_gateway(gateway_settings(tmp_path, url, fake.url), fake) as gateway:
+            await take_away(url)
+            assert (await gateway.client.get("/healthz")).status_code == 200
+
+
+async def test_without_any_backend_the_gateway_is_not_ready(gateway: RunningGateway, sqlite_url: str, tmp_path: Path):
+    settings = gateway_settings(tmp_path, sqlite_url, NOBODY)
+    async with running_gateway(settings, gateway.fake) as lonely:
+        response = await lonely.client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["reason"].startswith("backend ollama: ")
+
+
+async def test_a_gateway_with_no_backend_in_its_settings_is_not_ready(
+    sqlite_url: str, tmp_path: Path, fake: FakeModelServer
+):
+    async with running_gateway(gateway_settings(tmp_path, sqlite_url, None), fake) as gateway:
+        response = await gateway.client.get("/readyz")
+    assert (response.status_code, response.json()["reason"]) == (503, "no backend")
+
+
+async def test_a_gateway_that_lost_one_of_two_backends_is_ready_for_the_other(
+    sqlite_url: str, tmp_path: Path, fake: FakeModelServer
+):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, openai_url=NOBODY)
+    async with running_gateway(settings, fake) as gateway:
+        response = await gateway.client.get("/readyz")
+    assert response.status_code == 200
+    states = {backend["name"]: backend["ready"] for backend in response.json()["backends"]}
+    assert states == {"ollama": True, "openai": False}
+
+
+async def test_a_backend_that_goes_away_is_noticed(sqlite_url: str, tmp_path: Path):
+    async with running_fake_model_server() as fake:
+        settings = gateway_settings(tmp_path, sqlite_url, fake.url)
+        gateway_running = running_gateway(settings, fake)
+        gateway = await gateway_running.__aenter__()
+    try:
+        assert (await gateway.client.get("/readyz")).status_code == 503
+    finally:
+        await gateway_running.__aexit__(None, None, None)
+
+
+async def administer(url: str, *statements: str) -> None:
+    """Run statements on the server of a test's database."""
+    name = url.rpartition("/")[2].partition("?")[0]
+    connection = await asyncpg.connect(url.replace(f"/{name}?", "/postgres?"))
+    try:
+        for statement in statements:
+            await connection.execute(statement.format(name=name))
+    finally:
+        await connection.close()
+
+
+async def take_away(url: str) -> None:
+    """Close a database to everybody, those who are in it included."""
+    await administer(
+        url,
+        "ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",
+    )
+
+
+async def give_back(url: str) -> None:
+    """Open it again."""
+    await administer(url, "ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")

@@ -1,0 +1,184 @@
+"""What breaks inside the gateway while a generation runs: it still ends, once, and takes nobody along."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from math import inf
+from uuid import UUID
+
+import anyio
+import pytest
+from sqlalchemy import delete
+
+from auth.principal import Principal
+from backends.ollama import OllamaBackend
+from db.engine import Database
+from db.tables import User
+from gateway.catalog import Catalog
+from gateway.errors import ErrorCode, ShuttingDown
+from gateway.events import Completed, Event, Failed, Started, TextDelta
+from gateway.generation import GenerationFilter, Generations
+from gateway.queue import Line
+from gateway.requests import GenerationRequest, OnDisconnect
+from gateway.streams import MemoryStreamLog
+from tests.fake_model_server import FakeModelServer
+
+_ALL = GenerationFilter()
+
+
+class BreakingLog(MemoryStreamLog):
+    """A log whose next `failures` appends fail, as those of one in another process may."""
+
+    failures: float = 0
+
+    async def append(self, stream_id: UUID, events: Sequence[Event]) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError("the log is gone")
+        await super().append(stream_id, events)
+
+
+class Scene:
+    """Generations over a real database and a real HTTP backend, with a user to ask for them."""
+
+    def __init__(self, generations: Generations, log: BreakingLog, database: Database, principal: Principal) -> None:
+        self.generations = generations
+        self.log = log
+        self.database = database
+        self.principal = principal
+
+    async def start(self, model: str, on_disconnect: OnDisconnect = OnDisconnect.CONTINUE) -> UUID:
+        request = GenerationRequest(model, prompt="one two three", on_disconnect=on_disconnect)
+        return (await self.generations.start(self.principal, request)).id
+
+    async def events(self, generation_id: UUID) -> list[Event]:
+        return [event async for event in await self.generations.watch(self.principal, generation_id, 0)]
+
+
+@asynccontextmanager
+async def running_scene(database_url: str, fake_url: str) -> AsyncGenerator[Scene]:
+    database, log, backend = Database(database_url), BreakingLog(3600, 1_000_000), OllamaBackend("ollama", fake_url)
+    user = User(username="one", password_hash="")
+    async with database.transaction() as tx:
+        tx.add(user)
+    async with anyio.create_task_group() as tasks:
+        catalog = Catalog([backend], max_age=60)
+        generations = Generations(database, catalog, log, {"ollama": Line(1, 10)}, tasks)
+        yield Scene(generations, log, database, Principal(user.id, "one", frozenset()))
+        await generations.stop(0)
+    await backend.aclose()
+    await database.close()
+
+
+@pytest.fixture
+async def scene(sqlite_url: str, fake: FakeModelServer) -> AsyncIterator[Scene]:
+    async with running_scene(sqlite_url, fake.url) as scene:
+        yield scene
+
+
+async def test_a_log_that_fails_for_a_moment_gets_an_end_that_fits(scene: Scene, fake: FakeModelServer):
+    id = await scene.start("fake:hold-3")
+    request = await fake.request()
+    scene.log.failures = 1
+    request.release()
+    started, failed = await scene.events(id)
+    assert isinstance(started, Started)
+    assert isinstance(failed, Failed)
+    assert (failed.sequence, failed.code) == (2, ErrorCode.INTERNAL_ERROR)
+
+
+async def test_a_log_that_stays_broken_does_not_hang_those_who_wait_for_the_end(scene: Scene, fake: FakeModelServer):
+    id = await scene.start("fake:hold-3")
+    await fake.request()
+    scene.log.failures = inf
+    assert (await scene.generations.cancel(scene.principal, id)).state == "CANCELLED"
+
+
+async def test_a_broken_log_breaks_nothing_but_its_own_generations(scene: Scene, fake: FakeModelServer):
+    id = await scene.start("fake:hold-3")
+    await fake.request()
+    scene.log.failures = inf
+    await scene.generations.cancel(scene.principal, id)
+    scene.log.failures = 0
+    assert isinstance((await scene.events(await scene.start("fake:count-3")))[-1], Completed)
+
+
+async def test_an_end_that_cannot_be_recorded_is_told_all_the_same(scene: Scene, fake: FakeModelServer):
+    id = await scene.start("fake:hold-3")
+    request = await fake.request()
+    viewer = await scene.generations.watch(scene.principal, id, 0)
+    async with scene.database.transaction() as tx:
+        await tx.execute(delete(User))  # with all that is theirs
+    request.release()
+    events = [event async for event in viewer]
+    assert isinstance(events[-1], Completed)
+    assert events[-1].usage.completion_tokens == 3
+
+
+async def test_a_generation_that_is_cancelled_before_it_asked_costs_nothing(scene: Scene, fake: FakeModelServer):
+    # no await stands between the start and the leaving: the task of the generation has not run yet
+    request = GenerationRequest("fake:count-3", prompt="one", on_disconnect=OnDisconnect.CANCEL)
+    viewer = await scene.generations.start_and_watch(scene.principal, request)
+    await viewer.aclose()
+    events = await scene.events(viewer.generation_id)
+    assert [type(event) for event in events] == [Started, Completed]
+    assert (events[-1].finish_reason, events[-1].usage.prompt_tokens) == ("cancelled", 0)
+    assert not fake.requests
+
+
+async def test_a_caller_who_is_cancelled_while_starting_leaves_nothing_that_runs(scene: Scene):
+    request = GenerationRequest("fake:hold-3", prompt="one", on_disconnect=OnDisconnect.CANCEL)
+    await scene.events(await scene.start("fake:count-3"))  # so that the models are known
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await scene.generations.complete(scene.principal, request)
+    rows, _ = await scene.generations.page(scene.principal, _ALL, first=10, before=None)
+    with anyio.fail_after(10):
+        assert all([isinstance((await scene.events(row.id))[-1], Completed) for row in rows])
+
+
+async def test_a_slot_is_free_again_after_every_kind_of_end(scene: Scene, fake: FakeModelServer):
+    for model in ("fake:count-3", "fake:error-3", "fake:status-500", "fake:cut-3"):
+        events = await scene.events(await scene.start(model))
+        assert isinstance(events[0], Started)
+        assert isinstance(events[-1], Completed | Failed)
+    id = await scene.start("fake:hold-3")
+    await fake.request(4)
+    await scene.generations.cancel(scene.principal, id)
+    assert isinstance((await scene.events(await scene.start("fake:count-3")))[0], Started)
+
+
+async def test_nothing_starts_once_the_gateway_stops(scene: Scene):
+    await scene.generations.stop(0)
+    with pytest.raises(ShuttingDown):
+        await scene.start("fake:count-3")
+
+
+async def test_one_that_is_starting_when_the_gateway_stops_has_its_end_too(scene: Scene, fake: FakeModelServer):
+    refused = False
+
+    async def start() -> None:
+        nonlocal refused
+        try:
+            await scene.start("fake:hold-3")
+        except ShuttingDown:
+            refused = True
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(start)
+        while not fake.asked:  # it is in the middle of its start now
+            await anyio.lowlevel.checkpoint()
+        await scene.generations.stop(0)
+    rows, _ = await scene.generations.page(scene.principal, _ALL, first=10, before=None)
+    assert [row.state for row in rows] == ([] if refused else ["FAILED"])
+
+
+async def test_timings_are_told_in_their_order(scene: Scene):
+    id = await scene.start("fake:paced-5-1")
+    events = await scene.events(id)
+    assert any(isinstance(event, TextDelta) for event in events)
+    row = await scene.generations.get(scene.principal, id)
+    assert row.queued_ms is not None
+    assert row.time_to_first_token_ms is not None
+    assert row.total_ms is not None
+    assert 0 <= row.queued_ms <= row.time_to_first_token_ms <= row.total_ms
+    assert row.load_ms == 42

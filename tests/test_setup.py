@@ -1,0 +1,114 @@
+"""What the gateway makes for itself before it serves, and where it leaves it."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from auth.passwords import PasswordHasher
+from db.engine import Database
+from db.migrations import upgrade
+from server.settings import SettingsError
+from server.setup import SECRET_FILE, ensure_admin, make_identity, prepare_data_dir, signing_secret
+from tests.fake_model_server import FakeModelServer
+from tests.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.processes import run_command, serving
+
+
+def settings_in(data_dir: Path, **others: object):
+    return gateway_settings(data_dir, f"sqlite:///{data_dir / 'ollagraph.db'}", None, **others)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_the_data_folder_is_its_owners_only(tmp_path: Path):
+    prepare_data_dir(settings_in(tmp_path / "new" / "data"))
+    assert mode(tmp_path / "new" / "data") == 0o700
+
+
+async def test_a_data_folder_that_cannot_be_made_is_told_in_a_sentence(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        SettingsError, match=r"cannot be made \(Not a directory\)\. Set OLLAGRAPH_DATA_DIR to another\."
+    ):
+        prepare_data_dir(settings_in(tmp_path / "file" / "data"))
+
+
+async def test_the_secret_is_its_owners_only(tmp_path: Path):
+    signing_secret(settings_in(tmp_path))
+    assert mode(tmp_path / SECRET_FILE) == 0o600
+
+
+async def test_the_secret_stays_the_same(tmp_path: Path):
+    settings = settings_in(tmp_path)
+    assert signing_secret(settings) == signing_secret(settings)
+
+
+async def test_every_data_folder_has_a_secret_of_its_own(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert signing_secret(settings_in(tmp_path / "a")) != signing_secret(settings_in(tmp_path / "b"))
+
+
+async def test_a_given_secret_is_taken_and_none_is_kept(tmp_path: Path):
+    assert signing_secret(settings_in(tmp_path, secret_key="k" * 32)) == "k" * 32
+    assert not (tmp_path / SECRET_FILE).exists()
+
+
+async def test_a_damaged_secret_is_refused(tmp_path: Path):
+    (tmp_path / SECRET_FILE).write_text("0123")
+    with pytest.raises(SettingsError, match="is damaged"):
+        signing_secret(settings_in(tmp_path))
+
+
+async def test_a_secret_that_cannot_be_read_is_told_in_a_sentence(tmp_path: Path):
+    (tmp_path / SECRET_FILE).mkdir()
+    with pytest.raises(SettingsError, match=r"cannot be made or read \(Is a directory\)"):
+        signing_secret(settings_in(tmp_path))
+
+
+@pytest.mark.parametrize("given", [None, "a password of mine"])
+async def test_the_first_administrator_is_made_once(tmp_path: Path, given: str | None):
+    settings = settings_in(tmp_path, admin_password=given, admin_username="Ada")
+    database = Database(settings.database)
+    try:
+        await upgrade(database)
+        identity = make_identity(settings, database)
+        made_up = await ensure_admin(settings, identity)
+        assert await ensure_admin(settings, identity) is None
+        assert (made_up is None) == (given is not None)
+        assert (await identity.login("ada", made_up or given or "")).user.is_admin
+    finally:
+        await database.close()
+
+
+async def test_the_administrators_password_is_kept_as_a_hash_only(gateway: RunningGateway):
+    async with gateway.database.reading() as session:
+        connection = await session.connection()
+        (row,) = await connection.exec_driver_sql("SELECT password_hash FROM users")
+    assert (await PasswordHasher().verify(gateway.admin_password, row[0])).ok
+    assert gateway.admin_password not in row[0]
+
+
+async def test_a_token_holds_over_a_restart(tmp_path: Path, fake: FakeModelServer):
+    settings = settings_in(tmp_path, ollama_url=fake.url)
+    async with running_gateway(settings, fake) as gateway:
+        token = gateway.token
+    async with running_gateway(settings, fake) as gateway:
+        gateway.token = token
+        assert await gateway.run("{ me { username } }") == {"me": {"username": "admin"}}
+
+
+async def test_all_that_is_written_is_in_the_data_folder(tmp_path: Path):
+    home = tmp_path / "somewhere"
+    home.mkdir()
+    data_dir = home / "data"
+    run_command(data_dir, "create-user", "ada")
+    async with serving(data_dir) as served:
+        await served.sign_in("wrong password", "ada")
+        await served.stop()
+    (home / "data.log").unlink()  # the test's own
+    assert [path.name for path in home.iterdir()] == ["data"]
+    assert {path.name for path in data_dir.iterdir()} == {"ollagraph.db", SECRET_FILE}

@@ -1,0 +1,320 @@
+"""GraphQL over WebSocket by the protocol graphql-transport-ws."""
+
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from gql import Client, gql
+from gql.transport.websockets import WebsocketsTransport
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as websocket
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from tests.fake_scripts import Script
+from tests.gateways import ADMIN, Json, RunningGateway, Socket
+from tests.test_first_slice import GENERATE
+
+ME = "{ me { username } }"
+DEEP = "{ me { ...F0 } }" + "".join(f" fragment F{i} on User {{ ...F{i + 1} }}" for i in range(1200))
+INIT = {"type": "connection_init"}
+
+
+def url(gateway: RunningGateway) -> str:
+    return gateway.url.replace("http://", "ws://") + "/graphql"
+
+
+@asynccontextmanager
+async def raw(gateway: RunningGateway) -> AsyncIterator[tuple[Socket, ClientConnection]]:
+    """A connection on which nothing has been said yet."""
+    async with websocket(url(gateway), subprotocols=[Subprotocol("graphql-transport-ws")]) as connection:
+        yield Socket(connection), connection
+
+
+async def closed(connection: ClientConnection) -> tuple[int, str]:
+    """Wait for the end of a connection: its code and reason."""
+    with pytest.raises(ConnectionClosed) as caught:  # noqa: PT012 - whatever comes before the end
+        while True:
+            await connection.recv()
+    assert caught.value.rcvd is not None
+    return caught.value.rcvd.code, caught.value.rcvd.reason
+
+
+def subscribe(query: object, id: object = "1", **others: object) -> Json:
+    return {"type": "subscribe", "id": id, "payload": {"query": query, **others}}
+
+
+@pytest.mark.parametrize("offered", [None, "graphql-ws"])
+async def test_a_client_of_another_subprotocol_is_closed_with_4406(gateway: RunningGateway, offered: str | None):
+    subprotocols = None if offered is None else [Subprotocol(offered)]
+    async with websocket(url(gateway), subprotocols=subprotocols) as connection:
+        assert (await closed(connection))[0] == 4406
+
+
+async def test_a_client_that_never_initialises_is_closed_with_4408(gateway: RunningGateway):
+    gateway.limit_sockets(init_timeout=0.01)
+    async with raw(gateway) as (_, connection):
+        assert await closed(connection) == (4408, "Connection initialisation timeout")
+
+
+async def test_a_client_that_has_initialised_may_stay_silent(gateway: RunningGateway):
+    gateway.limit_sockets(init_timeout=0.01)
+    async with gateway.connect() as socket, gateway.connect() as later:
+        await later.subscribe(ME)
+        assert [event async for event in later.events()]
+        await socket.subscribe(ME)
+        assert [event async for event in socket.events()] == [{"username": ADMIN}]
+
+
+async def test_a_second_initialisation_is_closed_with_4429(gateway: RunningGateway):
+    async with raw(gateway) as (socket, connection):
+        await socket.send(INIT)
+        await socket.send(INIT)
+        assert await closed(connection) == (4429, "Too many initialisation requests")
+
+
+async def test_an_operation_before_the_acknowledgement_is_closed_with_4401(gateway: RunningGateway):
+    async with raw(gateway) as (socket, connection):
+        await socket.send(subscribe(ME))
+        assert await closed(connection) == (4401, "Unauthorized")
+
+
+async def test_an_id_in_use_is_closed_with_4409(gateway: RunningGateway):
+    async with gateway.connect() as socket:
+        for _ in range(2):
+            await socket.subscribe(GENERATE, {"input": {"model": "fake:stall-3", "prompt": "x"}})
+        assert await closed(socket.connection) == (4409, "Subscriber for 1 already exists")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "",
+        "{",
+        "null",
+        "5",
+        '"text"',
+        "[]",
+        "[" * 5000,
+        "{}",
+        '{"type": null}',
+        '{"type": "start", "id": "1"}',
+        '{"type": "connection_ack"}',
+        '{"type": "ping", "payload": "text"}',
+        '{"type": "pong", "payload": []}',
+        '{"type": "complete"}',
+        '{"type": "complete", "id": 1}',
+        '{"type": "subscribe", "payload": {"query": "{ me { id } }"}}',
+        '{"type": "subscribe", "id": {}, "payload": {"query": "{ me { id } }"}}',
+        '{"type": "subscribe", "id": 1, "payload": {"query": "{ me { id } }"}}',
+        '{"type": "subscribe", "id": "", "payload": {"query": "{ me { id } }"}}',
+        '{"type": "subscribe", "id": "1"}',
+        '{"type": "subscribe", "id": "1", "payload": null}',
+        '{"type": "subscribe", "id": "1", "payload": "text"}',
+        '{"type": "subscribe", "id": "1", "payload": {}}',
+        '{"type": "subscribe", "id": "1", "payload": {"query": null}}',
+        '{"type": "subscribe", "id": "1", "payload": {"query": "{ me { id } }", "variables": []}}',
+        '{"type": "subscribe", "id": "1", "payload": {"query": "{ me { id } }", "operationName": 1}}',
+        '{"type": "subscribe", "id": "1", "payload": {"query": "{ me { id } }", "extensions": "x"}}',
+        b'{"type": "ping"}',
+    ],
+    ids=lambda frame: repr(frame[:90]),
+)
+async def test_a_message_against_the_protocol_is_closed_with_4400(
+    gateway: RunningGateway, caplog: pytest.LogCaptureFixture, frame: str | bytes
+):
+    async with gateway.connect() as socket:
+        await socket.connection.send(frame)
+        code, reason = await closed(socket.connection)
+    assert code == 4400
+    assert reason
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("payload", ['"text"', "[]", "5"])
+async def test_an_initialisation_with_a_payload_that_is_no_object_is_closed_with_4400(
+    gateway: RunningGateway, payload: str
+):
+    async with raw(gateway) as (_, connection):
+        await connection.send(f'{{"type": "connection_init", "payload": {payload}}}')
+        assert (await closed(connection))[0] == 4400
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        ({"Authorization": "Bearer nonsense"}, "session token is not valid"),
+        ({"apiKey": "olg_nonsense"}, "API key is not valid"),
+        ({"authorization": "Basic eDp5"}, "must be Bearer"),
+        ({"apiKey": {}}, "must be a string"),
+    ],
+)
+async def test_credentials_that_do_not_hold_are_closed_with_4403(gateway: RunningGateway, payload: Json, reason: str):
+    async with raw(gateway) as (socket, connection):
+        await socket.send(INIT | {"payload": payload})
+        code, told = await closed(connection)
+    assert code == 4403
+    assert reason in told
+
+
+@pytest.mark.parametrize("payload", [None, {}, {"Authorization": None}])
+async def test_without_credentials_a_connection_may_do_what_needs_none(gateway: RunningGateway, payload: Json | None):
+    async with raw(gateway) as (socket, _):
+        await socket.send(INIT | {"payload": payload})
+        assert await socket.receive() == {"type": "connection_ack"}
+        await socket.subscribe(ME)
+        assert [event async for event in socket.events()] == [None]
+        await socket.subscribe("{ models { name } }")
+        answer = await socket.receive()
+    assert answer["payload"]["errors"][0]["extensions"]["reason"] == "MISSING_CREDENTIALS"
+
+
+@pytest.mark.parametrize("extra", [{}, {"payload": {}}, {"payload": {"a": [1, None]}}])
+async def test_a_ping_is_answered_with_a_pong_of_its_payload(gateway: RunningGateway, extra: Json):
+    async with raw(gateway) as (socket, _):
+        await socket.send({"type": "ping", **extra})
+        assert await socket.receive() == {"type": "pong", **extra}
+
+
+async def test_an_unasked_pong_is_taken(gateway: RunningGateway):
+    async with gateway.connect() as socket:
+        await socket.send({"type": "pong", "payload": {"any": "thing"}})
+        await socket.send({"type": "ping"})
+        assert await socket.receive() == {"type": "pong"}
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        ({"query": "{"}, "GRAPHQL_PARSE_FAILED"),
+        ({"query": "{ nothing }"}, "GRAPHQL_VALIDATION_FAILED"),
+        ({"query": "query A { me { id } }", "operationName": "B"}, "GRAPHQL_VALIDATION_FAILED"),
+        ({"query": "query A { me { id } } query B { me { id } }"}, "GRAPHQL_VALIDATION_FAILED"),
+        ({"query": "query($name: String!) { model(name: $name) { id } }"}, "GRAPHQL_VALIDATION_FAILED"),
+        ({"query": GENERATE, "variables": {"input": {"model": 5}}}, "GRAPHQL_VALIDATION_FAILED"),
+        ({"query": GENERATE, "variables": {"input": {"model": "no", "prompt": "x"}}}, "MODEL_NOT_FOUND"),
+        ({"query": "{me" * 30_000}, "GRAPHQL_PARSE_FAILED"),
+        ({"query": "{me" * 3000 + "}" * 3000}, "GRAPHQL_PARSE_FAILED"),
+        ({"query": "{me" * 150 + "}" * 150}, "GRAPHQL_VALIDATION_FAILED"),
+        ({"query": DEEP}, "GRAPHQL_VALIDATION_FAILED"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+async def test_an_operation_that_cannot_run_is_an_error_of_its_own(gateway: RunningGateway, payload: Json, code: str):
+    async with gateway.connect() as socket:
+        await socket.subscribe(GENERATE, {"input": {"model": "fake:stall-3", "prompt": "x"}}, id="running")
+        await socket.send({"type": "subscribe", "id": "wrong", "payload": payload})
+        while (message := await socket.receive())["id"] != "wrong":
+            pass
+        assert (message["type"], message["payload"][0]["extensions"]["code"]) == ("error", code)
+        (await gateway.fake.request()).release()
+        assert [event async for event in socket.events("running")][-1]["__typename"] == "GenerationCompleted"
+
+
+async def test_the_id_of_an_operation_that_failed_can_be_used_again(gateway: RunningGateway):
+    async with gateway.connect() as socket:
+        await socket.subscribe("{")
+        assert (await socket.receive())["type"] == "error"
+        await socket.subscribe(ME)
+        assert [event async for event in socket.events()] == [{"username": ADMIN}]
+
+
+async def test_a_query_gives_one_result_and_completes(gateway: RunningGateway):
+    async with gateway.connect() as socket:
+        await socket.subscribe(ME)
+        assert [await socket.receive(), await socket.receive()] == [
+            {"type": "next", "id": "1", "payload": {"data": {"me": {"username": ADMIN}}}},
+            {"type": "complete", "id": "1"},
+        ]
+
+
+async def test_a_mutation_runs_over_a_websocket(gateway: RunningGateway):
+    async with gateway.connect() as socket:
+        await socket.subscribe('mutation { createApiKey(input: {name: "x"}) { __typename } }')
+        assert [event async for event in socket.events()] == [{"__typename": "CreateApiKeySuccess"}]
+
+
+async def test_an_error_of_a_field_stands_beside_the_data(gateway: RunningGateway):
+    async with gateway.connect() as socket:
+        await socket.subscribe('{ me { username } node(id: "nonsense") { id } }')
+        message = await socket.receive()
+    assert message["type"] == "next"
+    assert message["payload"]["data"] == {"me": {"username": ADMIN}, "node": None}
+    assert message["payload"]["errors"][0]["extensions"]["code"] == "INVALID_INPUT"
+
+
+async def test_an_id_is_free_once_its_operation_is_complete(gateway: RunningGateway):
+    async with gateway.connect() as socket:
+        for _ in range(3):
+            await socket.subscribe(ME)
+            assert [event async for event in socket.events()] == [{"username": ADMIN}]
+
+
+async def test_an_id_is_free_once_the_client_has_completed_it(gateway: RunningGateway):
+    async with gateway.connect() as socket:
+        await socket.subscribe(GENERATE, {"input": {"model": "fake:stall-3", "prompt": "x"}})
+        await socket.receive()
+        await socket.complete()
+        await socket.subscribe(ME)
+        seen: list[Any] = []
+        while not seen or seen[-1]["type"] != "complete":
+            seen.append(await socket.receive())
+    assert seen[-2]["payload"] == {"data": {"me": {"username": ADMIN}}}
+
+
+async def test_completing_what_is_not_running_does_no_harm(gateway: RunningGateway):
+    async with gateway.connect() as socket:
+        await socket.complete("never seen")
+        await socket.subscribe(ME)
+        assert [event async for event in socket.events()] == [{"username": ADMIN}]
+
+
+async def test_many_operations_run_at_once_on_one_socket(gateway: RunningGateway):
+    generate = {"input": {"model": "fake:count-5", "prompt": "x"}}
+    async with gateway.connect() as socket:
+        for number in range(20):
+            await socket.subscribe(GENERATE, generate, id=str(number))
+        texts = dict.fromkeys(map(str, range(20)), "")
+        running = set(texts)
+        while running:
+            message = await socket.receive()
+            if message["type"] == "complete":
+                running.remove(message["id"])
+            else:
+                texts[message["id"]] += message["payload"]["data"]["generate"].get("text", "")
+    assert set(texts.values()) == {"0 1 2 3 4 "}
+
+
+async def test_a_client_that_never_reads_loses_the_connection_and_its_generation(gateway: RunningGateway):
+    gateway.limit_sockets(send_timeout=0.2)
+    gateway.fake.scripts["fake:echo"] = Script(["x" * 10_000] * 10_000, delay_ms=0.1, stall=True)
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    narrow.connect((gateway.client.base_url.host, gateway.client.base_url.port))
+    async with websocket(
+        url(gateway), sock=narrow, subprotocols=[Subprotocol("graphql-transport-ws")], compression=None
+    ) as connection:
+        reader = Socket(connection)
+        await reader.send(INIT | {"payload": gateway.headers()})
+        await reader.receive()
+        connection.transport.pause_reading()
+        await reader.subscribe(GENERATE, {"input": {"model": "fake:echo", "prompt": "x"}})
+        request = await gateway.fake.request()
+        with anyio.fail_after(20):
+            await request.ended.wait()
+        assert request.left
+        connection.transport.abort()
+
+
+async def test_a_python_client_signs_in_and_streams_an_answer(gateway: RunningGateway):
+    transport = WebsocketsTransport(url=url(gateway), init_payload={"Authorization": f"Bearer {gateway.token}"})
+    async with Client(transport=transport, fetch_schema_from_transport=True) as session:
+        query = gql(GENERATE)
+        query.variable_values = {"input": {"model": "fake:count-5", "prompt": "one two three"}}
+        events = [result["generate"] async for result in session.subscribe(query)]
+    assert "".join(event.get("text", "") for event in events) == "0 1 2 3 4 "
+    assert events[-1]["finishReason"] == "STOP"
