@@ -55,10 +55,10 @@ async def mark_ended(session: WriteSession, generation_id: UUID, columns: Mappin
 async def fail_unfinished(
     session: WriteSession, at: datetime, error_code: str, error_message: str
 ) -> Sequence[Generation]:
-    """End every generation that is still queued or running in the table, and return them."""
+    """End every generation that has no end in the table, and return them."""
     rows = await session.scalars(
         update(Generation)
-        .where(Generation.state.in_(("QUEUED", "RUNNING")))
+        .where(Generation.finished_at.is_(None))
         .values(state="FAILED", error_code=error_code, error_message=error_message, finished_at=at)
         .returning(Generation)
     )

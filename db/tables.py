@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     TypeDecorator,
     Uuid,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -117,11 +118,19 @@ class ApiKey(Table):
     revoked_at: Mapped[datetime | None]
 
 
+_UNFINISHED = text("finished_at IS NULL")
+
+
 class Generation(Table):
     """One answer of a model: its state and its numbers. The text lives in the stream log, not here."""
 
     __tablename__ = "generations"
-    __table_args__ = (Index(None, "user_id", "id"), Index(None, "user_id", "state", "id"))
+    __table_args__ = (
+        Index(None, "user_id", "id"),
+        Index(None, "user_id", "state", "id"),
+        # for what a killed process left behind: as small as that is, however many generations there are
+        Index("ix_generations_unfinished", "id", sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))

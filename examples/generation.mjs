@@ -41,7 +41,8 @@ export function request([prompt = "Tell me a story", model = "smollm2:135m"] = p
 /** What to send as `Authorization`: an API key, or the token of a sign-in by name and password. */
 export async function authorization(env = process.env) {
   if (env.OLLAGRAPH_API_KEY) return `Bearer ${env.OLLAGRAPH_API_KEY}`;
-  const input = { username: env.OLLAGRAPH_USERNAME ?? "admin", password: env.OLLAGRAPH_PASSWORD ?? "" };
+  if (!env.OLLAGRAPH_PASSWORD) throw new Error("Set OLLAGRAPH_API_KEY, or OLLAGRAPH_USERNAME and OLLAGRAPH_PASSWORD");
+  const input = { username: env.OLLAGRAPH_USERNAME ?? "admin", password: env.OLLAGRAPH_PASSWORD };
   const { login } = await post(LOGIN, { input });
   if (!login.accessToken) throw new Refused([login]);
   return `Bearer ${login.accessToken}`;
@@ -78,35 +79,38 @@ export function apply(text, delta) {
 }
 
 /**
- * Print a generation's text as it comes and give its last event. `watch` runs the subscription WATCH with the
- * variables it is given and yields its events; when it throws, it is called again behind the last event seen.
+ * Print a generation's text as it comes and give its last event. `watch` runs the subscription WATCH to its end with
+ * the variables it is given, and hands on each event; when it throws, it is called again behind the last event seen.
  */
 export async function follow(id, watch, attempts = 8) {
   let text = "";
-  let after = 0;
-  for (let failures = 0; ; ) {
+  let last = { sequence: 0 };
+  let failures = 0;
+
+  function see(event) {
+    failures = 0;
+    last = event;
+    if (event.__typename !== "TextDelta") return;
+    const longer = apply(text, event);
+    process.stdout.write(longer.slice(text.length));
+    text = longer;
+  }
+
+  while (!last.usage) {
     try {
-      for await (const event of watch({ id, after })) {
-        failures = 0;
-        after = event.sequence;
-        if (event.__typename === "TextDelta") {
-          const longer = apply(text, event);
-          process.stdout.write(longer.slice(text.length));
-          text = longer;
-        }
-        if (event.usage) return event;
-      }
-      throw new Error("The stream ended before the generation did");
+      await watch({ id, after: last.sequence }, see);
+      if (!last.usage) throw new Error("The stream ended before the generation did");
     } catch (error) {
       if (isFinal(error) || ++failures > attempts) throw error;
       await wait(50 * 2 ** failures); // 0.1 seconds, 0.2 ... 12.8
     }
   }
+  return last;
 }
 
-/** Whether to give up: by the protocol graphql-transport-ws, close codes from 4400 on say that the client is at fault. */
+/** Whether to give up: by the protocol graphql-transport-ws, close codes 4400 to 4499 say it is the client's fault. */
 function isFinal(error) {
-  return error instanceof Refused || error?.code >= 4400;
+  return error instanceof Refused || (error.code >= 4400 && error.code < 4500);
 }
 
 /** Tell how the generation ended, apart from its text. */

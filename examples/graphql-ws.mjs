@@ -11,11 +11,11 @@ const client = createClient({
   retryAttempts: 0, // `follow` comes back by itself, behind what it has seen
 });
 
-async function* watch(variables) {
+async function watch(variables, see) {
   try {
     for await (const { data, errors } of client.iterate({ query: WATCH, variables })) {
       if (errors) throw new Refused(errors);
-      yield data.generation;
+      see(data.generation);
     }
   } catch (error) {
     throw Array.isArray(error) ? new Refused(error) : error;

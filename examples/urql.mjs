@@ -31,8 +31,8 @@ function dataOf({ data, error }) {
   return data;
 }
 
-async function* watch(variables) {
-  for await (const result of toAsyncIterable(client.subscription(WATCH, variables))) yield dataOf(result).generation;
+async function watch(variables, see) {
+  for await (const result of toAsyncIterable(client.subscription(WATCH, variables))) see(dataOf(result).generation);
 }
 
 const id = idOf(dataOf(await client.mutation(START, request())));

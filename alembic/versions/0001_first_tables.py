@@ -83,6 +83,10 @@ def upgrade() -> None:
     )
     op.create_index("ix_generations_user_id_id", "generations", ["user_id", "id"])
     op.create_index("ix_generations_user_id_state_id", "generations", ["user_id", "state", "id"])
+    unfinished = sa.text("finished_at IS NULL")
+    op.create_index(
+        "ix_generations_unfinished", "generations", ["id"], sqlite_where=unfinished, postgresql_where=unfinished
+    )
     op.create_table(
         "usage",
         sa.Column("generation_id", sa.Uuid, primary_key=True),

@@ -1,0 +1,109 @@
+"""The examples, run as their users run them: what they print is what the model said, also over a failing network."""
+
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import anyio
+import pytest
+from anyio.abc import Process
+from anyio.streams.text import TextReceiveStream
+
+from tests.cut_proxy import CutProxy, cut_proxy
+from tests.fake_scripts import Script
+from tests.gateways import PASSWORD, RunningGateway
+from tests.node import ROOT, node
+
+EXAMPLES = ROOT / "examples"
+SECONDS = 60
+"""Until an example must have printed what it is waited for: far more than it takes."""
+
+BEGIN = ["Once ", "upon ", "a time 😀 ", "there "]
+REST = ["was ", "a 🐉", ".", "\n"]
+
+every_example = pytest.mark.parametrize("name", ["graphql-ws.mjs", "urql.mjs", "apollo.mjs", "python_gql.py"])
+
+
+@dataclass
+class Example:
+    """An example that runs, and what it printed so far."""
+
+    process: Process
+    printed: str = ""
+    errors: str = ""
+
+    async def read(self, stop: str | None = None) -> str:
+        """Read what it prints until there is as much as `stop`, or to its end; give all that was printed so far."""
+        assert self.process.stdout is not None
+        with anyio.fail_after(SECONDS):
+            while stop is None or len(self.printed) < len(stop):
+                try:
+                    self.printed += await self._text.receive()
+                except anyio.EndOfStream:
+                    break
+        return self.printed
+
+    async def end(self) -> tuple[str, str, int]:
+        """What it printed, what it said to standard error, and its exit status."""
+        assert self.process.stderr is not None
+        await self.read()
+        self.errors = "".join([text async for text in TextReceiveStream(self.process.stderr)])
+        return self.printed, self.errors.strip(), await self.process.wait()
+
+    def __post_init__(self) -> None:
+        assert self.process.stdout is not None
+        self._text = TextReceiveStream(self.process.stdout)
+
+
+def command(name: str) -> list[str]:
+    """How to run an example. Skips the test where that cannot be."""
+    if name.endswith(".py"):
+        return [sys.executable, str(EXAMPLES / name)]
+    if not (EXAMPLES / "node_modules").is_dir():
+        pytest.skip("the packages of the examples are not installed: run `make .make/examples`")
+    return [node(), str(EXAMPLES / name)]
+
+
+@asynccontextmanager
+async def running(name: str, proxy: CutProxy, model: str, **environment: str) -> AsyncGenerator[Example]:
+    """Run an example; it is killed after the block if it still runs."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("OLLAGRAPH_")}
+    values = inherited | {"OLLAGRAPH_URL": f"http://127.0.0.1:{proxy.port}/graphql"} | environment
+    async with await anyio.open_process([*command(name), "one two three", model], env=values) as process:
+        try:
+            yield Example(process)
+        finally:
+            if process.returncode is None:
+                process.kill()
+
+
+@pytest.fixture
+async def proxy(gateway: RunningGateway) -> AsyncGenerator[CutProxy]:
+    """A proxy before the gateway."""
+    async with cut_proxy(urlsplit(gateway.url).port or 0) as proxy:
+        yield proxy
+
+
+@every_example
+async def test_an_example_prints_what_the_model_said(name: str, gateway: RunningGateway, proxy: CutProxy):
+    gateway.fake.scripts["story"] = Script(BEGIN + REST)
+    gateway.fake.models.append("story")
+    key = (await gateway.make_key())["secret"]
+    async with running(name, proxy, "story", OLLAGRAPH_API_KEY=key) as example:
+        assert await example.end() == ("".join(BEGIN + REST), "[STOP: 3 + 8 tokens]", 0)
+
+
+@every_example
+async def test_an_example_loses_nothing_when_its_connection_is_cut(name: str, gateway: RunningGateway, proxy: CutProxy):
+    gateway.fake.scripts["story"] = Script(BEGIN, stall=True, rest=REST)
+    gateway.fake.models.append("story")
+    async with running(name, proxy, "story", OLLAGRAPH_PASSWORD=PASSWORD) as example:
+        assert await example.read("".join(BEGIN)) == "".join(BEGIN)
+        proxy.cut()
+        await proxy.connection()
+        gateway.fake.release()
+        assert await example.end() == ("".join(BEGIN + REST), "[STOP: 3 + 8 tokens]", 0)
+    assert len(gateway.fake.requests) == 1
