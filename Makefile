@@ -18,7 +18,7 @@ INSTALL := PYTHONWARNINGS=ignore $(VENV_PYTHON) -m pip install --quiet --disable
 
 # --- The commands -----------------------------------------------------------------------------------------------
 
-.PHONY: help run test check lint types page-types structure audit format lock schema setup page clean FORCE
+.PHONY: help run test check lint types page-types structure audit bench format lock schema setup page clean FORCE
 
 help: ## List the commands
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -26,7 +26,7 @@ help: ## List the commands
 run: setup page ## Start the gateway, after setting up what is missing
 	@exec $(VENV_PYTHON) -m server serve $(ARGS)
 
-test: .make/dev page ## Run the tests (ARGS="-k name" for some of them)
+test: .make/dev page .make/examples ## Run the tests (ARGS="-k name" for some of them)
 	@exec $(VENV_PYTHON) -m pytest $(ARGS)
 
 check: lint types page-types structure audit ## Run every check that is not a test of behaviour
@@ -51,6 +51,9 @@ structure: .make/dev ## Check the import rule, the sizes, the locks and what is 
 audit: .make/dev ## Look the locked versions up in the database of known vulnerabilities
 	@echo "Looking for known vulnerabilities in the locked versions ..."
 	@$(VENV_PYTHON) .ci/audit.py requirements.lock requirements-dev.lock
+
+bench: .make/dev ## Measure the gateway beside its peers (some minutes; ARGS=--no-litellm to leave LiteLLM out)
+	@$(VENV_PYTHON) -m bench $(ARGS)
 
 format: .make/dev ## Format the code and repair what can be repaired by itself
 	@$(VENV_PYTHON) -m ruff format .
@@ -78,7 +81,8 @@ page: .make/page ## Build the page, if it has changed
 	@:
 
 clean: ## Remove all that make has built (never your data or .env)
-	@rm -rf .make .venv web/dist web/node_modules ollagraph.egg-info build .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .make .venv web/dist web/node_modules examples/node_modules ollagraph.egg-info build .ruff_cache \
+	    .pytest_cache .hypothesis
 
 # --- Python -----------------------------------------------------------------------------------------------------
 
@@ -154,6 +158,13 @@ web/node_modules/.package-lock.json:
 .make/node_modules: web/package.json web/package-lock.json web/node_modules/.package-lock.json | .make/venv
 	@$(USE_NODE); echo "Installing the page's packages ..."; \
 	    cd web && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
+	@touch $@
+
+examples/node_modules/.package-lock.json:
+
+.make/examples: examples/package.json examples/package-lock.json examples/node_modules/.package-lock.json | .make/venv
+	@$(USE_NODE); echo "Installing the packages of the examples ..."; \
+	    cd examples && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
 	@touch $@
 
 # Any file or folder of the page that is newer than the last build; asked of find, for names with spaces.

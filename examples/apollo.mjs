@@ -32,7 +32,9 @@ async function watch(variables, see) {
   await results.forEach((result) => see(dataOf(result).generation));
 }
 
-const id = idOf(dataOf(await client.mutate({ mutation: gql(START), variables: request(), errorPolicy: "all" })));
+// Through the cache, `... on Error` would give nothing until `possibleTypes` tells it what implements Error.
+const started = { mutation: gql(START), variables: request(), fetchPolicy: "no-cache" };
+const id = idOf(dataOf(await client.mutate({ ...started, errorPolicy: "all" })));
 tell(await follow(id, watch));
 client.stop();
 await socket.dispose();

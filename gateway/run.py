@@ -94,6 +94,7 @@ class Run:
         self._viewers = 0
         self._unwatched = anyio.Event()
         self._scope = anyio.CancelScope()
+        self._must_wait = ticket.position > 0  # as its row says; the turn may come before the task begins
         self._error: GatewayError | None = None
         self._finish: FinishChunk | None = None
         self._answered = False
@@ -172,12 +173,11 @@ class Run:
             self.ended.set()
 
     async def _wait_for_turn(self, turn_came: Callable[[UUID, int], Awaitable[None]]) -> None:
-        waits = self.ticket.position > 0
         while self.ticket.position:
             await self._append(Queued(self._next, self.ticket.position))
             await self.ticket.moved()
         queued_ms = self._stopwatch.turn_came()
-        if waits:
+        if self._must_wait:
             await turn_came(self.generation_id, queued_ms)
         await self._append(Started(self._next, queued_ms))
 

@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from urllib.parse import quote
 from uuid import uuid4
 
 from starlette.datastructures import MutableHeaders
@@ -50,7 +51,8 @@ class RequestContext:
         finally:
             elapsed = (time.perf_counter() - started) * 1000
             kind = scope.get("method", "WEBSOCKET")
-            logger.info("%s %s %s %.1f ms %s", kind, scope["path"], status or "-", elapsed, request_id)
+            path = quote(scope["path"])  # a line break in it would make two lines
+            logger.info("%s %s %s %.1f ms %s", kind, path, status or "-", elapsed, request_id)
 
 
 def _given_id(scope: Scope) -> str | None:

@@ -1,10 +1,13 @@
 """The examples, run as their users run them: what they print is what the model said, also over a failing network."""
 
+import json
 import os
+import runpy
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import reduce
 from urllib.parse import urlsplit
 
 import anyio
@@ -14,15 +17,14 @@ from anyio.streams.text import TextReceiveStream
 
 from tests.cut_proxy import CutProxy, cut_proxy
 from tests.fake_scripts import Script
-from tests.gateways import PASSWORD, RunningGateway
+from tests.gateways import PASSWORD, Json, RunningGateway
 from tests.node import ROOT, node
 
 EXAMPLES = ROOT / "examples"
 SECONDS = 60
 """Until an example must have printed what it is waited for: far more than it takes."""
 
-BEGIN = ["Once ", "upon ", "a time 😀 ", "there "]
-REST = ["was ", "a 🐉", ".", "\n"]
+TEXT = ["Once ", "upon ", "a time 😀 ", "there ", "was ", "a 🐉", ".", "\n"]
 
 every_example = pytest.mark.parametrize("name", ["graphql-ws.mjs", "urql.mjs", "apollo.mjs", "python_gql.py"])
 
@@ -89,21 +91,60 @@ async def proxy(gateway: RunningGateway) -> AsyncGenerator[CutProxy]:
 
 @every_example
 async def test_an_example_prints_what_the_model_said(name: str, gateway: RunningGateway, proxy: CutProxy):
-    gateway.fake.scripts["story"] = Script(BEGIN + REST)
+    gateway.fake.scripts["story"] = Script(TEXT)
     gateway.fake.models.append("story")
     key = (await gateway.make_key())["secret"]
     async with running(name, proxy, "story", OLLAGRAPH_API_KEY=key) as example:
-        assert await example.end() == ("".join(BEGIN + REST), "[STOP: 3 + 8 tokens]", 0)
+        assert await example.end() == ("".join(TEXT), "[STOP: 3 + 8 tokens]", 0)
 
 
 @every_example
 async def test_an_example_loses_nothing_when_its_connection_is_cut(name: str, gateway: RunningGateway, proxy: CutProxy):
-    gateway.fake.scripts["story"] = Script(BEGIN, stall=True, rest=REST)
+    begin, rest = [f"{number}😀 " for number in range(200)], ["and ", "on\n"]
+    gateway.fake.scripts["story"] = Script(begin, delay_ms=1, stall=True, rest=rest)
     gateway.fake.models.append("story")
     async with running(name, proxy, "story", OLLAGRAPH_PASSWORD=PASSWORD) as example:
-        assert await example.read("".join(BEGIN)) == "".join(BEGIN)
-        proxy.cut()
+        await example.read("0")
+        proxy.cut()  # in the flow
+        assert await example.read("".join(begin)) == "".join(begin)
+        proxy.cut()  # in the silence
         await proxy.connection()
         gateway.fake.release()
-        assert await example.end() == ("".join(BEGIN + REST), "[STOP: 3 + 8 tokens]", 0)
+        assert await example.end() == ("".join(begin + rest), "[STOP: 3 + 202 tokens]", 0)
     assert len(gateway.fake.requests) == 1
+
+
+@every_example
+async def test_an_example_says_why_it_was_refused(name: str, gateway: RunningGateway, proxy: CutProxy):
+    async with running(name, proxy, "no-such-model", OLLAGRAPH_PASSWORD=PASSWORD) as example:
+        printed, errors, status = await example.end()
+    assert "no-such-model" in errors
+    assert (printed, status) == ("", 1)
+
+
+DELTAS = [{"text": "a😀", "offset": 0}, {"text": "b", "offset": 3}, {"text": "c🐉", "offset": 4}]
+AGAIN = [DELTAS[0], DELTAS[1], DELTAS[0], DELTAS[1], {"text": "bc🐉", "offset": 3}, DELTAS[2]]
+
+
+@pytest.mark.parametrize("deltas", [DELTAS, AGAIN])
+async def test_deltas_that_come_twice_change_nothing_in_javascript(deltas: list[Json]):
+    script = f"""
+        import {{ apply }} from {json.dumps((EXAMPLES / "generation.mjs").as_uri())};
+        process.stdout.write({json.dumps(deltas)}.reduce(apply, ""));
+    """
+    done = await anyio.run_process([node(), "--input-type=module", "--eval", script])
+    assert done.stdout.decode() == "a😀bc🐉"
+
+
+@pytest.mark.parametrize("deltas", [DELTAS, AGAIN])
+def test_deltas_that_come_twice_change_nothing_in_python(deltas: list[Json]):
+    example = runpy.run_path(str(EXAMPLES / "python_gql.py"))
+    assert reduce(example["apply"], deltas, "") == "a😀bc🐉"
+
+
+def test_the_packages_of_the_examples_are_exact_and_name_no_host():
+    asked = json.loads((EXAMPLES / "package.json").read_text())["dependencies"]
+    packages = json.loads((EXAMPLES / "package-lock.json").read_text())["packages"]
+    assert packages.pop("")["dependencies"] == asked
+    assert [name for name, version in asked.items() if packages[f"node_modules/{name}"]["version"] != version] == []
+    assert [path for path, it in packages.items() if "integrity" not in it or "://" in it.get("resolved", "")] == []

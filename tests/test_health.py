@@ -1,6 +1,7 @@
 """Whether the process lives, and whether it can work: what an orchestrator asks."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -81,7 +82,7 @@ async def test_a_gateway_that_lost_one_of_two_backends_is_ready_for_the_other(
 
 async def administer(url: str, *statements: str) -> None:
     """Run statements on the server of a test's database."""
-    name = url.rpartition("/")[2].partition("?")[0]
+    name = urlsplit(url).path.removeprefix("/")
     connection = await asyncpg.connect(url.replace(f"/{name}?", "/postgres?"))
     try:
         for statement in statements:

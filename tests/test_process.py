@@ -9,8 +9,11 @@ from pathlib import Path
 
 import anyio
 import pytest
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from tests.fake_model_server import FakeModelServer
+from tests.gateways import Socket
 from tests.no_skips import under_ci
 from tests.processes import START_SECONDS, Served, serving
 
@@ -21,6 +24,7 @@ mutation($model: String!) { startGeneration(input: {model: $model, prompt: "one 
   __typename ... on StartGenerationSuccess { generation { id } } ... on Error { message }
 } }
 """
+WATCH = 'subscription { generate(input: {model: "fake:hold-3", prompt: "one two"}) { __typename } }'
 LOOK = "query($id: ID!) { generation(id: $id) { state error { code } usage { completionTokens } } }"
 
 
@@ -92,6 +96,22 @@ async def test_a_generation_that_runs_may_finish_when_the_gateway_stops(data_dir
     async with before_fake(data_dir, fake) as (served, token):
         found = (await served.run(LOOK, token, id=generation))["generation"]
         assert (found["state"], found["usage"]["completionTokens"]) == ("COMPLETED", 3)
+
+
+async def test_a_viewer_sees_the_end_of_what_runs_when_the_gateway_stops(data_dir: Path, fake: FakeModelServer):
+    async with before_fake(data_dir, fake, DRAIN_TIME="60") as (served, token):
+        url = served.url.replace("http://", "ws://") + "/graphql"
+        async with connect(url, subprotocols=[Subprotocol("graphql-transport-ws")]) as connection:
+            socket = Socket(connection)
+            await socket.send({"type": "connection_init", "payload": {"Authorization": f"Bearer {token}"}})
+            await socket.receive()
+            await socket.subscribe(WATCH)
+            await requested(fake)
+            served.process.send_signal(signal.SIGTERM)
+            await refusal(served, token)
+            fake.requests[0].released.set()
+            kinds = [event["__typename"] async for event in socket.events()]
+        assert kinds[-1] == "GenerationCompleted"
 
 
 async def refusal(served: Served, token: str) -> str:

@@ -136,6 +136,21 @@ async def test_a_caller_who_is_cancelled_while_starting_leaves_nothing_that_runs
         assert all([isinstance((await scene.events(row.id))[-1], Completed) for row in rows])
 
 
+async def test_a_turn_that_comes_while_the_row_is_written_is_told_to_the_database(scene: Scene, fake: FakeModelServer):
+    first = await scene.start("fake:hold-3")
+    request = await fake.request()
+    async with anyio.create_task_group() as tasks, scene.database.transaction():  # keeps the second one's row waiting
+        tasks.start_soon(scene.start, "fake:hold-5")
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(scene.generations.cancel, scene.principal, first)
+        await request.ended.wait()
+        await anyio.wait_all_tasks_blocked()
+    await fake.request(1)
+    (second, _), _ = await scene.generations.page(scene.principal, _ALL, first=10, before=None)
+    assert second.state == "RUNNING"
+    assert second.started_at is not None
+
+
 async def test_a_slot_is_free_again_after_every_kind_of_end(scene: Scene, fake: FakeModelServer):
     for model in ("fake:count-3", "fake:error-3", "fake:status-500", "fake:cut-3"):
         events = await scene.events(await scene.start(model))

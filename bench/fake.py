@@ -1,0 +1,28 @@
+"""The tests' fake model server as a process of the bench, with the models that the bench asks for on its list."""
+
+import sys
+
+import anyio
+
+from tests.fake_model_server import running_fake_model_server
+
+COUNT = "fake:count-256"
+"""256 tokens, each a chunk of its own, as fast as it can."""
+
+PACED = "fake:paced-64-20"
+"""64 tokens, 20 milliseconds before each."""
+
+HOLD = "fake:hold-1"
+"""Nothing at all, until the bench ends."""
+
+
+async def _serve() -> None:
+    async with running_fake_model_server() as fake:
+        fake.models = [COUNT, PACED, HOLD]
+        sys.stdout.write(f"{fake.url}\n")
+        sys.stdout.flush()
+        await anyio.sleep_forever()
+
+
+if __name__ == "__main__":
+    anyio.run(_serve, backend_options={"use_uvloop": True})

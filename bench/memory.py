@@ -1,0 +1,67 @@
+"""Measures what waiting costs: how much the worker grows with each socket, subscription and generation that is open."""
+
+from contextlib import AsyncExitStack
+
+import anyio
+import orjson
+import psutil
+from websockets.asyncio.client import ClientConnection
+
+from bench.fake import HOLD
+from bench.paths import PROMPT, Failed, graphql_socket, subscribe
+from bench.processes import Gateway
+
+START = """
+subscription($input: GenerateInput!) { generate(input: $input) { __typename generationId sequence } }
+"""
+WATCH = """
+subscription($id: ID!) { generation(id: $id) { __typename sequence ... on TextDelta { text tokens } } }
+"""
+LONGEST_SECONDS = 120
+
+
+async def idle_kb(gateway: Gateway, count: int) -> dict[str, float]:
+    """Kilobytes of the worker: for a socket alone, for one more subscription, and for all of an open stream.
+
+    A subscription watches a generation that its model holds. An open stream is all that one client's question
+    takes: a socket, a subscription, a generation and the connection to the model server.
+    """
+    process = psutil.Process(gateway.pid)
+    async with AsyncExitStack() as stack:
+        with anyio.fail_after(LONGEST_SECONDS):
+            sockets = await _sockets(stack, gateway, 10)
+            for socket in sockets:
+                generation = await _start(socket, "first")
+            start = process.memory_info().rss
+            for number in range(count):
+                socket = sockets[number % len(sockets)]
+                await subscribe(socket, f"watch-{number}", WATCH, {"id": generation})
+                await _next(socket)
+            watching = process.memory_info().rss
+            more = await _sockets(stack, gateway, count)
+            connected = process.memory_info().rss
+            for socket in more:
+                await _start(socket, "1")
+            streaming = process.memory_info().rss
+    return {
+        "subscription_kb": round((watching - start) / count / 1000, 1),
+        "socket_kb": round((connected - watching) / count / 1000, 1),
+        "open_stream_kb": round((streaming - watching) / count / 1000, 1),
+        "worker_mb": round(streaming / 1e6, 1),
+    }
+
+
+async def _sockets(stack: AsyncExitStack, gateway: Gateway, count: int) -> list[ClientConnection]:
+    return [await stack.enter_async_context(graphql_socket(gateway.url, gateway.key)) for _ in range(count)]
+
+
+async def _start(socket: ClientConnection, id: str) -> str:
+    await subscribe(socket, id, START, {"input": {"model": HOLD, "prompt": PROMPT}})
+    return (await _next(socket))["generate"]["generationId"]
+
+
+async def _next(socket: ClientConnection) -> dict[str, dict[str, str]]:
+    message = orjson.loads(await socket.recv())
+    if message["type"] != "next" or "errors" in message["payload"]:
+        raise Failed(str(message))
+    return message["payload"]["data"]
