@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     stream_memory: int = Field(
         default=64_000_000,
         ge=0,
-        description="Characters of ended generations that are kept in memory; the oldest go first.",
+        description="About how many bytes of ended generations are kept in memory; the oldest go first.",
     )
     drain_time: float = Field(
         default=10, ge=0, description="How long running generations may go on when the gateway stops."

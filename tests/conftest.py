@@ -93,3 +93,15 @@ async def gateway_on_each_database(
     """The same over a database of each kind in turn."""
     async with running_gateway(gateway_settings(tmp_path, database_url, fake.url), fake) as gateway:
         yield gateway
+
+
+@pytest.fixture(scope="module")
+async def shared_gateway(
+    sqlite_databases: SqliteDatabases, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[RunningGateway]:
+    """One gateway over SQLite for all tests of a module that change nothing in it, not even who is signed in."""
+    folder = tmp_path_factory.mktemp("shared")
+    with sqlite_databases.fresh(folder) as url:
+        async with running_fake_model_server() as fake:
+            async with running_gateway(gateway_settings(folder, url, fake.url), fake) as gateway:
+                yield gateway

@@ -45,8 +45,8 @@ async def test_a_query_by_get(gateway: RunningGateway):
 @pytest.mark.parametrize(
     "params", [{}, {"query": ""}, {"query": ME, "variables": "{"}, {"query": ME, "variables": "5"}]
 )
-async def test_a_get_that_is_no_request_is_400(gateway: RunningGateway, params: dict[str, str]):
-    response = await gateway.client.get("/graphql", params=params)
+async def test_a_get_that_is_no_request_is_400(shared_gateway: RunningGateway, params: dict[str, str]):
+    response = await shared_gateway.client.get("/graphql", params=params)
     assert (response.status_code, code(response)) == (400, "BAD_REQUEST")
 
 
@@ -58,8 +58,8 @@ async def test_a_mutation_by_get_is_405_and_does_nothing(gateway: RunningGateway
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
-async def test_any_other_method_is_405_and_told_which_are_allowed(gateway: RunningGateway, method: str):
-    response = await gateway.client.request(method, "/graphql")
+async def test_any_other_method_is_405_and_told_which_are_allowed(shared_gateway: RunningGateway, method: str):
+    response = await shared_gateway.client.request(method, "/graphql")
     assert (response.status_code, response.headers["Allow"]) == (405, "GET, POST")
 
 
@@ -78,22 +78,22 @@ async def test_any_other_method_is_405_and_told_which_are_allowed(gateway: Runni
     ],
 )
 async def test_the_answer_comes_in_the_media_type_that_is_wanted_most(
-    gateway: RunningGateway, accept: str, answered: str
+    shared_gateway: RunningGateway, accept: str, answered: str
 ):
-    assert (await ask(gateway, {"query": ME}, accept)).headers["Content-Type"] == answered + UTF8
+    assert (await ask(shared_gateway, {"query": ME}, accept)).headers["Content-Type"] == answered + UTF8
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/*", f"{OLD};q=0, {NEW};q=0"])
-async def test_a_client_that_wants_neither_media_type_gets_406(gateway: RunningGateway, accept: str):
-    response = await ask(gateway, {"query": ME}, accept)
+async def test_a_client_that_wants_neither_media_type_gets_406(shared_gateway: RunningGateway, accept: str):
+    response = await ask(shared_gateway, {"query": ME}, accept)
     assert (response.status_code, code(response)) == (406, "BAD_REQUEST")
     assert NEW in response.text
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/graphql", f"{OLD}; charset=utf-16", "multipart/form-data"])
-async def test_a_body_that_is_not_json_in_utf8_is_415(gateway: RunningGateway, kind: str):
+async def test_a_body_that_is_not_json_in_utf8_is_415(shared_gateway: RunningGateway, kind: str):
     content = json.dumps({"query": ME})
-    response = await gateway.client.post("/graphql", content=content, headers={"Content-Type": kind})
+    response = await shared_gateway.client.post("/graphql", content=content, headers={"Content-Type": kind})
     assert (response.status_code, code(response)) == (415, "BAD_REQUEST")
 
 
@@ -103,9 +103,9 @@ async def test_a_body_without_a_type_is_415(gateway: RunningGateway):
 
 
 @pytest.mark.parametrize("kind", [OLD, "Application/JSON", f'{OLD}; charset="UTF-8"'])
-async def test_json_in_utf8_is_read_however_it_is_called(gateway: RunningGateway, kind: str):
+async def test_json_in_utf8_is_read_however_it_is_called(shared_gateway: RunningGateway, kind: str):
     content = json.dumps({"query": ME})
-    response = await gateway.client.post("/graphql", content=content, headers={"Content-Type": kind})
+    response = await shared_gateway.client.post("/graphql", content=content, headers={"Content-Type": kind})
     assert response.json() == {"data": {"me": None}}
 
 
@@ -132,9 +132,9 @@ async def test_json_in_utf8_is_read_however_it_is_called(gateway: RunningGateway
     ids=lambda content: repr(content[:40]),
 )
 @pytest.mark.parametrize("accept", [NEW, OLD])
-async def test_a_body_that_is_no_request_is_400(gateway: RunningGateway, content: bytes, accept: str):
+async def test_a_body_that_is_no_request_is_400(shared_gateway: RunningGateway, content: bytes, accept: str):
     headers = {"Content-Type": OLD, "Accept": accept}
-    response = await gateway.client.post("/graphql", content=content, headers=headers)
+    response = await shared_gateway.client.post("/graphql", content=content, headers=headers)
     assert (response.status_code, code(response)) == (400, "BAD_REQUEST")
     assert "data" not in response.json()
 
@@ -155,9 +155,9 @@ async def test_a_body_that_is_no_request_is_400(gateway: RunningGateway, content
 )
 @pytest.mark.parametrize(("accept", "status"), [(NEW, 400), (OLD, 200)])
 async def test_a_request_error_has_no_data_and_the_status_of_its_media_type(
-    gateway: RunningGateway, body: Json, reason: str, accept: str, status: int
+    shared_gateway: RunningGateway, body: Json, reason: str, accept: str, status: int
 ):
-    response = await ask(gateway, body, accept)
+    response = await ask(shared_gateway, body, accept)
     assert (response.status_code, code(response)) == (status, reason)
     assert "data" not in response.json()
 
@@ -168,8 +168,8 @@ async def test_the_named_one_of_several_operations_runs(gateway: RunningGateway)
 
 
 @pytest.mark.parametrize("accept", [NEW, OLD])
-async def test_an_error_of_a_field_is_200_beside_the_data(gateway: RunningGateway, accept: str):
-    response = await ask(gateway, {"query": '{ me { username } node(id: "x") { id } }'}, accept)
+async def test_an_error_of_a_field_is_200_beside_the_data(shared_gateway: RunningGateway, accept: str):
+    response = await ask(shared_gateway, {"query": '{ me { username } node(id: "x") { id } }'}, accept)
     assert (response.status_code, code(response)) == (200, "INVALID_INPUT")
     assert response.json()["data"] == {"me": {"username": ADMIN}, "node": None}
 
@@ -187,10 +187,10 @@ async def in_pieces(size: int) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_over_the_limit_is_413(gateway: RunningGateway, chunked: bool):
-    size = gateway.settings.max_body_size + 1000
+async def test_a_body_over_the_limit_is_413(shared_gateway: RunningGateway, chunked: bool):
+    size = shared_gateway.settings.max_body_size + 1000
     content = in_pieces(size) if chunked else b"x" * size
-    response = await gateway.client.post("/graphql", content=content, headers={"Content-Type": OLD})
+    response = await shared_gateway.client.post("/graphql", content=content, headers={"Content-Type": OLD})
     assert (response.status_code, code(response)) == (413, "BAD_REQUEST")
 
 
@@ -201,15 +201,15 @@ async def test_a_body_at_the_limit_is_taken(gateway: RunningGateway):
 
 
 @pytest.mark.parametrize("body", [{"query": "{"}, {"query": '{ node(id: "x") { id } }'}, {}])
-async def test_the_request_id_comes_back_in_the_header_and_in_every_error(gateway: RunningGateway, body: Json):
-    response = await ask(gateway, body, **{"X-Request-ID": "trace-42"})
+async def test_the_request_id_comes_back_in_the_header_and_in_every_error(shared_gateway: RunningGateway, body: Json):
+    response = await ask(shared_gateway, body, **{"X-Request-ID": "trace-42"})
     assert response.headers["X-Request-ID"] == "trace-42"
     assert response.json()["errors"][0]["extensions"]["requestId"] == "trace-42"
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 65, "a\tb", "<script>"])
-async def test_a_request_id_that_could_do_harm_is_replaced(gateway: RunningGateway, given: str):
-    response = await ask(gateway, {"query": ME}, **{"X-Request-ID": given})
+async def test_a_request_id_that_could_do_harm_is_replaced(shared_gateway: RunningGateway, given: str):
+    response = await ask(shared_gateway, {"query": ME}, **{"X-Request-ID": given})
     assert len(response.headers["X-Request-ID"]) == 32
 
 
