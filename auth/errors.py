@@ -7,8 +7,7 @@ AuthenticationError           anything below; answered with 401, or by refusing 
 ├── ExpiredToken              a session token that held once
 ├── InvalidApiKey             no such key
 ├── ExpiredApiKey             a key past its end
-├── RevokedApiKey             a key that its user took back
-└── InvalidLogin              a name and a password that do not go together
+└── RevokedApiKey             a key that its user took back
 
 The messages are fit for a user. None tells whether a user exists, and none holds the credentials.
 """
@@ -19,12 +18,10 @@ from typing import ClassVar
 class AuthenticationError(Exception):
     """The root of the tree.
 
-    `code` is stable and for programs; `oauth_error` is the `error` of a `WWW-Authenticate: Bearer` challenge
-    (RFC 6750 §3.1), None where the challenge must carry none.
+    `code` is stable and for programs: clients find it as `extensions.reason`.
     """
 
     code: ClassVar[str] = "UNAUTHENTICATED"
-    oauth_error: ClassVar[str | None] = "invalid_token"
     default_message: ClassVar[str] = "You are not signed in."
 
     def __init__(self, message: str | None = None) -> None:
@@ -35,7 +32,6 @@ class MissingCredentials(AuthenticationError):
     """No credentials were given."""
 
     code = "MISSING_CREDENTIALS"
-    oauth_error = None
     default_message = "Sign in, or send an API key as 'Authorization: Bearer <key>'."
 
 
@@ -43,7 +39,6 @@ class MalformedCredentials(AuthenticationError):
     """The credentials cannot be read."""
 
     code = "MALFORMED_CREDENTIALS"
-    oauth_error = "invalid_request"
     default_message = "The credentials cannot be read. Send 'Authorization: Bearer <token or API key>'."
 
 
@@ -80,11 +75,3 @@ class RevokedApiKey(AuthenticationError):
 
     code = "REVOKED_API_KEY"
     default_message = "The API key was revoked. Create a new one."
-
-
-class InvalidLogin(AuthenticationError):
-    """Unknown name, wrong password, or a disabled user: the caller is told no difference."""
-
-    code = "INVALID_LOGIN"
-    oauth_error = None
-    default_message = "The user name or the password is wrong."
