@@ -23,8 +23,10 @@ from server.callers import Callers
 from server.execution import Executor
 from server.health import Readiness, healthz
 from server.http import GraphQLOverHttp
+from server.http_stream import StreamLimits
 from server.limits import DocumentLimits
 from server.middleware import RequestContext
+from server.origins import PREFLIGHT_HEADERS, OriginCheck, Origins
 from server.page import page
 from server.settings import Settings
 from server.setup import ensure_admin, make_identity, prepare_data_dir
@@ -48,13 +50,15 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
             yield
 
     app = FastAPI(title="Ollagraph", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    if settings.check_origin:
+        app.add_middleware(OriginCheck, origins=Origins(frozenset(settings.cors_origins)))
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_credentials=settings.cors_credentials,
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
+            allow_headers=[*PREFLIGHT_HEADERS, "content-type", "x-request-id"],
             expose_headers=["x-request-id"],
         )
     app.add_middleware(RequestContext)
@@ -99,11 +103,12 @@ def _routes(settings: Settings, gateway: Gateway, database: Database) -> list[Ro
     )
     executor = Executor(build_schema(), limits, introspection=settings.allows_introspection, debug=settings.debug)
     callers = Callers(gateway)
+    stream_limits = StreamLimits(settings.send_timeout, settings.heartbeat_interval)
     socket_limits = SocketLimits(send_timeout=settings.send_timeout, recheck_interval=settings.recheck_interval)
     routes: list[Route | WebSocketRoute | Mount] = [
         Route("/healthz", healthz),
         Route("/readyz", Readiness(database, gateway.catalog).check),
-        Route("/graphql", GraphQLOverHttp(executor, callers, settings.max_body_size)),
+        Route("/graphql", GraphQLOverHttp(executor, callers, settings.max_body_size, stream_limits)),
         WebSocketRoute("/graphql", GraphQLOverWebSocket(executor, callers, socket_limits)),
     ]
     if settings.page:

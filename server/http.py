@@ -1,6 +1,10 @@
-"""GraphQL over HTTP: queries and mutations by POST, queries by GET."""
+"""GraphQL over HTTP: all operations by POST, queries also by GET.
 
-from collections.abc import Mapping
+What the client accepts decides the form: one JSON response, or a stream of responses, for a subscription always.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -11,15 +15,23 @@ from graphql import OperationType
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response as HttpResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from auth.credentials import Credentials, read_credentials
 from auth.errors import AuthenticationError
 from gateway.errors import ErrorCode
 from server.callers import Callers
 from server.execution import Executor, Operation, RequestError, Response
+from server.http_stream import HttpStream, StreamLimits, cancel_when_left
 from server.negotiation import GRAPHQL_RESPONSE, JSON, OFFERS, is_json, negotiate
 from server.requests import BadRequest, GraphQLRequest, parse_request
+from server.stream_framing import EVENT_STREAM, FRAMINGS, MULTIPART
+
+ONE_RESPONSE = (*OFFERS, EVENT_STREAM)
+"""For queries and mutations. First JSON: urql, for one, allows event streams for every operation."""
+
+SUBSCRIPTION = (EVENT_STREAM, MULTIPART)
+ANY = (*OFFERS, EVENT_STREAM, MULTIPART)
 
 
 class _Refusal(Exception):
@@ -38,36 +50,51 @@ class GraphQLOverHttp:
     executor: Executor
     callers: Callers
     max_body_size: int
+    stream_limits: StreamLimits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. A client who leaves ends the work on its answer."""
         request = Request(scope, receive)
-        media_type = negotiate(request.headers.get("accept"))
+        accept = request.headers.get("accept")
         try:
-            if media_type is None:
-                raise _Refusal(HTTPStatus.NOT_ACCEPTABLE, f"Accept must allow one of {', '.join(OFFERS)}.")
-            response = await self._answer(request, media_type)
+            _negotiated(accept, ANY)
+            answer = await self._answer(request, accept)
         except _Refusal as refusal:
-            body = self._error_body(request, ErrorCode.BAD_REQUEST, str(refusal))
-            response = _json(body, media_type or JSON, refusal.status, refusal.headers)
+            body = _error_body(request, ErrorCode.BAD_REQUEST, str(refusal))
+            answer = _json(body, negotiate(accept, OFFERS) or JSON, refusal.status, refusal.headers)
         except ClientDisconnect:
             return
-        if response is not None:
-            await response(scope, receive, send)
+        if answer is not None:
+            await answer(scope, receive, send)
 
-    async def _answer(self, request: Request, media_type: str) -> HttpResponse | None:
+    async def _answer(self, request: Request, accept: str | None) -> ASGIApp | None:
+        """What to answer with; None when the client has left."""
         graphql_request = await self._read(request)
-        request_error = HTTPStatus.BAD_REQUEST if media_type == GRAPHQL_RESPONSE else HTTPStatus.OK
         try:
             operation = self.executor.prepare(graphql_request)
         except RequestError as error:
             errors = self.executor.formatted(error.errors, request.state.request_id)
-            return _json({"errors": errors}, media_type, request_error)
-        _check_method(request.method, operation)
+            return self._request_error({"errors": errors}, _negotiated(accept, ANY))
+        if request.method == "GET" and operation.type is not OperationType.QUERY:
+            kind = operation.type.value.capitalize()
+            raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{kind}s must be sent by POST.", {"Allow": "POST"})
+        subscribes = operation.type is OperationType.SUBSCRIPTION
+        media_type = _negotiated(accept, SUBSCRIPTION if subscribes else ONE_RESPONSE)
+        if media_type in FRAMINGS:
+            return self._stream(self._responses(request, operation), media_type)
         response = await self._execute(request, operation)
         if response is None:
             return None
-        return _json(response, media_type, HTTPStatus.OK if "data" in response else request_error)
+        return _json(response, media_type) if "data" in response else self._request_error(response, media_type)
+
+    def _request_error(self, response: Response, media_type: str) -> ASGIApp:
+        """A response without data, in the form that its client reads errors in."""
+        if media_type in FRAMINGS:
+            return self._stream(_one(response), media_type)
+        return _json(response, media_type, HTTPStatus.BAD_REQUEST if media_type == GRAPHQL_RESPONSE else HTTPStatus.OK)
+
+    def _stream(self, responses: AsyncGenerator[Response, None], media_type: str) -> ASGIApp:
+        return HttpStream(responses, FRAMINGS[media_type], self.stream_limits)
 
     async def _read(self, request: Request) -> GraphQLRequest:
         try:
@@ -102,19 +129,44 @@ class GraphQLOverHttp:
         context = await self.callers.context(_credentials(request.headers), request.state.request_id)
         response: Response | None = None
         async with anyio.create_task_group() as tasks:
-
-            async def watch() -> None:
-                while (await request.receive())["type"] != "http.disconnect":
-                    pass
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(watch)
+            tasks.start_soon(cancel_when_left, request.receive, tasks.cancel_scope)
             response = await self.executor.execute(operation, context)
             tasks.cancel_scope.cancel()
         return response
 
-    def _error_body(self, request: Request, code: ErrorCode, message: str) -> Response:
-        return {"errors": [{"message": message, "extensions": {"code": code, "requestId": request.state.request_id}}]}
+    async def _responses(self, request: Request, operation: Operation) -> AsyncGenerator[Response, None]:
+        """Run the operation as a stream of responses, be it of one."""
+        context = await self.callers.context(_credentials(request.headers), request.state.request_id)
+        if operation.type is not OperationType.SUBSCRIPTION:
+            yield await self.executor.execute(operation, context)
+            return
+        result = await self.executor.subscribe(operation, context)
+        if not isinstance(result, AsyncGenerator):
+            yield result
+            return
+        async with aclosing(result):
+            async for response in result:
+                yield response  # noqa: ASYNC119 - the stream that iterates closes it
+
+
+def _error_body(request: Request, code: ErrorCode, message: str) -> Response:
+    return {"errors": [{"message": message, "extensions": {"code": code, "requestId": request.state.request_id}}]}
+
+
+async def _one(response: Response) -> AsyncGenerator[Response, None]:
+    yield response
+
+
+def _negotiated(accept: str | None, offers: tuple[str, ...]) -> str:
+    """The media type to answer in. Raises _Refusal."""
+    media_type = negotiate(accept, offers)
+    if media_type is None:
+        raise _Refusal(
+            HTTPStatus.NOT_ACCEPTABLE,
+            f"Accept must allow one of {', '.join(offers)}."
+            + (" Subscriptions are served over WebSocket, too." if offers == SUBSCRIPTION else ""),
+        )
+    return media_type
 
 
 def _credentials(headers: Headers) -> Credentials | AuthenticationError | None:
@@ -135,15 +187,8 @@ def _parameters(query: QueryParams) -> dict[str, Any]:
     return parameters
 
 
-def _check_method(method: str, operation: Operation) -> None:
-    if operation.type is OperationType.SUBSCRIPTION:
-        raise _Refusal(HTTPStatus.BAD_REQUEST, "Subscriptions are served over WebSocket (graphql-transport-ws).")
-    if method == "GET" and operation.type is not OperationType.QUERY:
-        raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Mutations must be sent by POST.", {"Allow": "POST"})
-
-
 def _json(
-    body: Response, media_type: str, status: HTTPStatus, headers: Mapping[str, str] | None = None
+    body: Response, media_type: str, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
 ) -> HttpResponse:
     content_type = f"{media_type}; charset=utf-8"
     return HttpResponse(orjson.dumps(body), status, headers, media_type=content_type)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 GRAPHQL_RESPONSE = "application/graphql-response+json"
 JSON = "application/json"
 
+NAMING_PARAMETERS = frozenset({"subscriptionspec"})
+"""Parameters that are part of what is asked for, in lower case; others, as a boundary, are the client's idea of it."""
+
 OFFERS = (JSON, GRAPHQL_RESPONSE)
 """What can be spoken; among equals the first is chosen, since `*/*` mostly comes from clients that know only JSON."""
 
@@ -16,9 +19,14 @@ class _Range:
     quality: float
 
     def match(self, offer: str) -> int:
-        """How exactly this range names the offer: 0 not at all, 1 `*/*`, 2 `type/*`, 3 by its name."""
+        """How exactly this range names the offer: 0 not at all, 1 `*/*`, 2 `type/*`, 3 by its name.
+
+        An offer with a parameter is matched by nothing but itself: who does not name it would not understand it.
+        """
         if self.kind == offer:
             return 3
+        if ";" in offer:
+            return 0
         if self.kind == f"{offer.partition('/')[0]}/*":
             return 2
         return 1 if self.kind == "*/*" else 0
@@ -53,7 +61,7 @@ def is_json(content_type: str | None) -> bool:
 
 def _parse(part: str) -> _Range | None:
     kind, *parameters = part.lower().split(";")
-    quality = 1.0
+    kind, quality = kind.strip(), 1.0
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip() == "q":
@@ -63,4 +71,7 @@ def _parse(part: str) -> _Range | None:
                 return None
         elif name.strip() == "charset" and value.strip(' "') not in {"utf-8", "utf8"}:
             return None
-    return _Range(kind.strip(), quality)
+        elif name.strip() in NAMING_PARAMETERS:
+            named = value.strip(' "')
+            kind += f";{name.strip()}={named}"
+    return _Range(kind, quality)

@@ -101,14 +101,20 @@ class Settings(BaseSettings):
     max_query_directives: int = Field(default=50, ge=0, description="Directives in one operation.")
     max_query_fragments: int = Field(default=50, ge=0, description="Fragments that a document may define.")
     send_timeout: float = Field(default=15, gt=0, description="How long a client may leave one message unread.")
+    heartbeat_interval: float = Field(
+        default=10, gt=0, description="After how long a silence a stream over HTTP sends a sign of life."
+    )
     recheck_interval: float = Field(
         default=2, gt=0, description="How often open sockets look for expiry and revocation."
     )
     cors_origins: list[str] = Field(
         default_factory=list[str],
-        description='Origins of other sites that may call the API, as JSON: `["https://a.b"]`.',
+        description='Other sites whose pages may call the API, over HTTP and WebSocket, as JSON: `["https://a.b"]`.',
     )
     cors_credentials: bool = Field(default=False, description="Whether those sites may send cookies and credentials.")
+    check_origin: bool = Field(
+        default=True, description="Refuse WebSockets, and GETs without a preflight, of pages of all other sites."
+    )
     page: bool = Field(default=True, description="Serve the web page at `/`.")
     introspection: bool | None = Field(default=None, description="Answer introspection. Default: not in production.")
     debug: bool = Field(default=False, description="Tell internal errors to clients. Never in production.")

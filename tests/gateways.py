@@ -12,7 +12,7 @@ import httpx
 import orjson
 import uvicorn
 from fastapi import FastAPI
-from starlette.routing import WebSocketRoute
+from starlette.routing import Route, WebSocketRoute
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websocket
 from websockets.typing import Subprotocol
@@ -21,6 +21,7 @@ from auth.passwords import Argon2Cost
 from db.engine import Database
 from db.tables import User
 from server.app import create_app
+from server.http import GraphQLOverHttp
 from server.serve import server_config
 from server.settings import Settings
 from server.setup import make_identity
@@ -127,6 +128,13 @@ class RunningGateway:
         route = next(route for route in self.app.router.routes if isinstance(route, WebSocketRoute))
         endpoint = cast("GraphQLOverWebSocket", route.app)
         route.app = replace(endpoint, limits=replace(endpoint.limits, **limits))
+
+    def limit_streams(self, **limits: float) -> None:
+        """Change fields of StreamLimits, for the streams over HTTP that are opened from now on."""
+        route = next(route for route in self.app.router.routes if getattr(route, "path", None) == "/graphql")
+        assert isinstance(route, Route)
+        endpoint = cast("GraphQLOverHttp", route.app)
+        route.app = replace(endpoint, stream_limits=replace(endpoint.stream_limits, **limits))
 
     @asynccontextmanager
     async def connect(self, *, init: Json | None = None) -> AsyncGenerator["Socket"]:

@@ -174,10 +174,10 @@ async def test_an_error_of_a_field_is_200_beside_the_data(shared_gateway: Runnin
     assert response.json()["data"] == {"me": {"username": ADMIN}, "node": None}
 
 
-async def test_a_subscription_over_http_is_told_where_to_go(gateway: RunningGateway):
-    response = await ask(gateway, {"query": 'subscription { generation(id: "x") { sequence } }'})
-    assert response.status_code == 400
-    assert "graphql-transport-ws" in response.text
+async def test_a_subscription_in_one_response_is_406_and_told_what_there_is(shared_gateway: RunningGateway):
+    response = await ask(shared_gateway, {"query": 'subscription { generation(id: "x") { sequence } }'})
+    assert response.status_code == 406
+    assert "text/event-stream" in response.text
 
 
 async def in_pieces(size: int) -> AsyncIterator[bytes]:

@@ -1,0 +1,83 @@
+"""Reading streams over HTTP in tests, as it stands in their protocols, byte by byte."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+import orjson
+
+from tests.gateways import Json, RunningGateway
+
+EVENT_STREAM = "text/event-stream"
+MULTIPART = 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0,application/json'
+"""What Apollo Client sends."""
+
+DELIMITER = b"\r\n--graphql"
+
+
+@dataclass
+class HttpStreamReader:
+    """A stream that is open: its response, and its blocks as they come."""
+
+    response: httpx.Response
+    blocks: AsyncIterator[Json]
+
+    async def events(self) -> AsyncIterator[Json]:
+        """The events (the value of the one root field of each) to the end."""
+        async for block in self.blocks:
+            if "payload" in block:
+                yield next(iter(block["payload"]["data"].values()))
+
+
+async def _blocks(response: httpx.Response, end: bytes, read: Callable[[bytes], Json]) -> AsyncGenerator[Json]:
+    buffer = b""
+    async for data in response.aiter_raw():
+        buffer += data
+        *whole, buffer = buffer.split(end)
+        for block in whole:
+            yield read(block)
+    assert buffer == (b"--\r\n" if end == DELIMITER else b"")
+
+
+def sse_block(block: bytes) -> Json:
+    """A heartbeat, an event with a response in it, or the end."""
+    if block == b":":
+        return {"heartbeat": True}
+    event, data = block.split(b"\n")
+    if event == b"event: complete" and data == b"data:":
+        return {"complete": True}
+    assert event == b"event: next"
+    assert data.startswith(b"data: ")
+    return {"payload": orjson.loads(data.removeprefix(b"data: "))}
+
+
+def multipart_block(block: bytes) -> Json:
+    """A heartbeat, a response, or the end. The first delimiter comes behind nothing."""
+    if block == b"":
+        return {"heartbeat": True}
+    head, _, body = block.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+    assert head == b"content-type: application/json"
+    part = orjson.loads(body)
+    if part == {"payload": None}:
+        return {"complete": True}
+    return part or {"heartbeat": True}
+
+
+@asynccontextmanager
+async def http_stream(
+    gateway: RunningGateway, accept: str, query: str, variables: Json | None = None
+) -> AsyncGenerator[HttpStreamReader]:
+    """Open a stream over HTTP; leaving the block closes the connection."""
+    async with (
+        httpx.AsyncClient(base_url=gateway.url, timeout=30) as client,
+        client.stream(
+            "POST",
+            "/graphql",
+            json={"query": query, "variables": variables or {}},
+            headers={"Accept": accept, **gateway.headers()},
+        ) as response,
+    ):
+        multipart = response.headers["content-type"].startswith("multipart/mixed")
+        blocks = _blocks(response, DELIMITER, multipart_block) if multipart else _blocks(response, b"\n\n", sse_block)
+        yield HttpStreamReader(response, blocks)
