@@ -101,7 +101,13 @@ def _routes(settings: Settings, gateway: Gateway, database: Database) -> list[Ro
         directives=settings.max_query_directives,
         fragments=settings.max_query_fragments,
     )
-    executor = Executor(build_schema(), limits, introspection=settings.allows_introspection, debug=settings.debug)
+    executor = Executor(
+        build_schema(),
+        limits,
+        introspection=settings.allows_introspection,
+        suggestions=settings.gives_suggestions,
+        debug=settings.debug,
+    )
     callers = Callers(gateway)
     stream_limits = StreamLimits(settings.send_timeout, settings.heartbeat_interval)
     socket_limits = SocketLimits(send_timeout=settings.send_timeout, recheck_interval=settings.recheck_interval)
@@ -111,6 +117,6 @@ def _routes(settings: Settings, gateway: Gateway, database: Database) -> list[Ro
         Route("/graphql", GraphQLOverHttp(executor, callers, settings.max_body_size, stream_limits)),
         WebSocketRoute("/graphql", GraphQLOverWebSocket(executor, callers, socket_limits)),
     ]
-    if settings.page:
+    if settings.serves_page:
         routes.append(Mount("/", page()))
     return routes

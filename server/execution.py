@@ -69,11 +69,13 @@ class Operation:
 class Executor:
     """Executes requests against the schema. `debug` tells internal errors to clients."""
 
-    def __init__(self, schema: strawberry.Schema, limits: DocumentLimits, *, introspection: bool, debug: bool) -> None:
+    def __init__(
+        self, schema: strawberry.Schema, limits: DocumentLimits, *, introspection: bool, suggestions: bool, debug: bool
+    ) -> None:
         self._schema = schema._schema  # pyright: ignore[reportPrivateUsage] - Strawberry has no other way to it
         self._limits = limits
         self._debug = debug
-        self._hide_suggestions = not introspection
+        self._hide_suggestions = not suggestions
         self._documents: OrderedDict[str, DocumentNode] = OrderedDict()
         self._rules = [*specified_rules] if introspection else [*specified_rules, NoSchemaIntrospectionCustomRule]
 

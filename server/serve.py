@@ -61,7 +61,7 @@ class _Server(uvicorn.Server):
 def welcome(settings: Settings, url: str, password: str | None) -> str:
     """What a person at the terminal wants to know now. The password is in it at the first start only."""
     lines = ["", f"Ollagraph is ready at {url}"]
-    if settings.page:
+    if settings.serves_page:
         lines.append(f"  Page and GraphiQL  {url}/")
     lines.append(f"  GraphQL            {url}/graphql  (HTTP and WebSocket)")
     if password is not None:
@@ -127,5 +127,7 @@ def _listening(settings: Settings) -> Generator[socket.socket]:
                 f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}). "
                 "Set OLLAGRAPH_HOST or OLLAGRAPH_PORT to another."
             ) from error
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: the kernel drops a peer that takes nothing for so long
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.send_timeout * 2000))
         listening.listen(2048)
         yield listening

@@ -115,8 +115,11 @@ class Settings(BaseSettings):
     check_origin: bool = Field(
         default=True, description="Refuse WebSockets, and GETs without a preflight, of pages of all other sites."
     )
-    page: bool = Field(default=True, description="Serve the web page at `/`.")
+    page: bool | None = Field(default=None, description="Serve the web page at `/`. Default: not in production.")
     introspection: bool | None = Field(default=None, description="Answer introspection. Default: not in production.")
+    suggestions: bool | None = Field(
+        default=None, description='Help with "Did you mean …" in errors. Default: not in production.'
+    )
     debug: bool = Field(default=False, description="Tell internal errors to clients. Never in production.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What goes to the log.")
 
@@ -128,9 +131,22 @@ class Settings(BaseSettings):
         return f"sqlite:///{(self.data_dir / 'ollagraph.db').absolute()}"
 
     @property
+    def serves_page(self) -> bool:
+        """The setting, or its default for the environment."""
+        return self._or_in_development(self.page)
+
+    @property
     def allows_introspection(self) -> bool:
         """The setting, or its default for the environment."""
-        return self.environment == "development" if self.introspection is None else self.introspection
+        return self._or_in_development(self.introspection)
+
+    @property
+    def gives_suggestions(self) -> bool:
+        """The setting, or its default for the environment."""
+        return self._or_in_development(self.suggestions)
+
+    def _or_in_development(self, setting: bool | None) -> bool:
+        return self.environment == "development" if setting is None else setting
 
     @model_validator(mode="after")
     def _check(self) -> Self:

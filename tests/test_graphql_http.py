@@ -260,6 +260,16 @@ async def test_introspection_can_be_switched_off(
         assert (await ask(gateway, {"query": "{ __typename }"})).json() == {"data": {"__typename": "Query"}}
 
 
+@pytest.mark.parametrize("suggestions", [True, False])
+async def test_suggestions_can_be_switched_off(
+    sqlite_url: str, tmp_path: Path, fake: FakeModelServer, suggestions: bool
+):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, suggestions=suggestions)
+    async with running_gateway(settings, fake) as gateway:
+        response = await ask(gateway, {"query": "{ modles { name } }"})
+        assert ("Did you mean 'models'" in response.text) is suggestions
+
+
 async def administer(url: str, statement: str) -> None:
     """Run a statement on the server of a PostgreSQL database, beside the gateway."""
     name = urlsplit(url).path.lstrip("/")

@@ -168,17 +168,19 @@ def test_production_starts_with_a_secret(monkeypatch: pytest.MonkeyPatch):
     assert load_settings().environment == "production"
 
 
-@pytest.mark.parametrize(("environment", "answered"), [("development", True), ("production", False)])
-def test_introspection_is_answered_outside_production_only(
-    monkeypatch: pytest.MonkeyPatch, environment: str, answered: bool
-):
-    monkeypatch.setenv("OLLAGRAPH_ENVIRONMENT", environment)
-    monkeypatch.setenv("OLLAGRAPH_SECRET_KEY", SECRET)
-    assert load_settings().allows_introspection is answered
+ONLY_IN_DEVELOPMENT = {
+    "PAGE": "serves_page",
+    "INTROSPECTION": "allows_introspection",
+    "SUGGESTIONS": "gives_suggestions",
+}
 
 
-def test_introspection_in_production_can_be_asked_for(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("name", ONLY_IN_DEVELOPMENT)
+def test_what_helps_a_developer_is_off_in_production_unless_asked_for(monkeypatch: pytest.MonkeyPatch, name: str):
+    found = [getattr(load_settings(), ONLY_IN_DEVELOPMENT[name])]
     monkeypatch.setenv("OLLAGRAPH_ENVIRONMENT", "production")
     monkeypatch.setenv("OLLAGRAPH_SECRET_KEY", SECRET)
-    monkeypatch.setenv("OLLAGRAPH_INTROSPECTION", "true")
-    assert load_settings().allows_introspection
+    found.append(getattr(load_settings(), ONLY_IN_DEVELOPMENT[name]))
+    monkeypatch.setenv(f"OLLAGRAPH_{name}", "true")
+    found.append(getattr(load_settings(), ONLY_IN_DEVELOPMENT[name]))
+    assert found == [True, False, True]
