@@ -100,6 +100,7 @@ def _routes(settings: Settings, gateway: Gateway, database: Database) -> list[Ro
         root_fields=settings.max_query_root_fields,
         directives=settings.max_query_directives,
         fragments=settings.max_query_fragments,
+        cost=settings.max_query_cost,
     )
     executor = Executor(
         build_schema(),

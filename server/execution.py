@@ -16,6 +16,7 @@ import strawberry
 from graphql import (
     DocumentNode,
     ExecutionResult,
+    FragmentDefinitionNode,
     GraphQLError,
     GraphQLSyntaxError,
     NoSchemaIntrospectionCustomRule,
@@ -32,7 +33,8 @@ from db.engine import DatabaseUnavailable
 from gateway.errors import DatabaseDown, ErrorCode, GatewayError
 from schema.context import Context
 from server.compiled_events import CompiledEventExecutor
-from server.limits import DocumentLimits, check_limits, limit_exceeded
+from server.cost import operation_cost
+from server.limits import DocumentLimits, check_limits, limit_exceeded, too_costly
 from server.requests import GraphQLRequest
 
 logger = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ _Stream = ExecutionResult | AsyncGenerator[ExecutionResult, None]
 _subscribe = cast("Callable[..., Awaitable[_Stream] | _Stream]", graphql.subscribe)  # pyright: ignore[reportUnknownMemberType]
 
 Response = dict[str, Any]
-"""A response in JSON types: `data` and `errors` (GraphQL specification, section 7.1)."""
+"""A response in JSON types: `data`, `errors` and `extensions` (GraphQL specification, section 7.1)."""
 
 MAX_VALIDATION_ERRORS = 5
 MAX_CACHED_DOCUMENTS = 500
@@ -59,11 +61,20 @@ class RequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A request that is parsed, valid and knows its operation."""
+    """A request that is parsed, valid and knows its operation. `cost` is the most that it can come to."""
 
     request: GraphQLRequest
     document: DocumentNode
     type: OperationType
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """A valid document, and the costs of those of its operations that have no variables, by their names."""
+
+    document: DocumentNode
+    costs: dict[str | None, int]
 
 
 class Executor:
@@ -76,28 +87,39 @@ class Executor:
         self._limits = limits
         self._debug = debug
         self._hide_suggestions = not suggestions
-        self._documents: OrderedDict[str, DocumentNode] = OrderedDict()
+        self._documents: OrderedDict[str, _Document] = OrderedDict()
         self._rules = [*specified_rules] if introspection else [*specified_rules, NoSchemaIntrospectionCustomRule]
 
     def prepare(self, request: GraphQLRequest) -> Operation:
         """Parse, validate and choose the operation. Raises RequestError."""
-        document = self._document(request.query)
-        return Operation(request, document, _chosen(document, request.operation_name).operation)
+        known = self._document(request.query)
+        chosen = _chosen(known.document, request.operation_name)
+        cost = known.costs.get(request.operation_name)
+        if cost is None:
+            cost = self._cost(known.document, chosen, request)
+            if not chosen.variable_definitions:
+                known.costs[request.operation_name] = cost
+        if cost > self._limits.cost:
+            raise RequestError([too_costly(cost, self._limits.cost)])
+        return Operation(request, known.document, chosen.operation, cost)
 
-    def _document(self, query: str) -> DocumentNode:
+    def _cost(self, document: DocumentNode, operation: OperationDefinitionNode, request: GraphQLRequest) -> int:
+        fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
+        return operation_cost(self._schema, operation, fragments, request.variables)
+
+    def _document(self, query: str) -> _Document:
         """The valid document of a query text. Those used last are kept: an application has few, and sends them often.
 
         Only valid ones are kept, so that every error is found and told anew.
         """
-        document = self._documents.get(query)
-        if document is not None:
+        known = self._documents.get(query)
+        if known is not None:
             self._documents.move_to_end(query)
-            return document
-        document = self._checked(query)
-        self._documents[query] = document
+            return known
+        known = self._documents[query] = _Document(self._checked(query), {})
         if len(self._documents) > MAX_CACHED_DOCUMENTS:
             self._documents.popitem(last=False)
-        return document
+        return known
 
     def _checked(self, query: str) -> DocumentNode:
         """Parse, measure and validate, in the order of what they cost."""
@@ -126,7 +148,8 @@ class Executor:
         result = _execute(self._schema, operation.document, **self._arguments(operation, context))
         if not isinstance(result, ExecutionResult):
             result = await result
-        return self._response(result, context)
+        cost = {"requestedQueryCost": operation.cost, "maximumAvailable": self._limits.cost}
+        return self._response(result, context) | {"extensions": {"cost": cost}}
 
     async def subscribe(self, operation: Operation, context: Context) -> AsyncGenerator[Response, None] | Response:
         """Begin a subscription: its responses, or the one response that tells why it did not begin."""

@@ -30,7 +30,10 @@ ONCE = frozenset({"login"})
 
 @dataclass(frozen=True, slots=True)
 class DocumentLimits:
-    """The most of each thing in one operation, fragments unfolded; `fragments` counts their definitions."""
+    """The most of each thing in one operation, fragments unfolded; `fragments` counts their definitions.
+
+    `cost` is in the measure of `server.cost`, and checked there.
+    """
 
     length: int = 15_000
     tokens: int = 1_000
@@ -39,6 +42,7 @@ class DocumentLimits:
     root_fields: int = 10
     directives: int = 50
     fragments: int = 50
+    cost: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,14 @@ def limit_exceeded(what: str, most: int) -> GraphQLError:
     return GraphQLError(
         f"The document has too many {what}: at most {most:,} are allowed, with fragments written out.",
         extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": most},
+    )
+
+
+def too_costly(cost: int, most: int) -> GraphQLError:
+    """The refusal of an operation."""
+    return GraphQLError(
+        f"The operation may cost {cost:,}, and {most:,} is the most allowed. Ask for fewer fields or shorter pages.",
+        extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": most, "cost": cost},
     )
 
 

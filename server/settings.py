@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     max_query_root_fields: int = Field(default=10, ge=1, description="Root fields of one operation.")
     max_query_directives: int = Field(default=50, ge=0, description="Directives in one operation.")
     max_query_fragments: int = Field(default=50, ge=0, description="Fragments that a document may define.")
+    max_query_cost: int = Field(
+        default=1_000, ge=1, description="What an operation may cost: objects at most, 100 for each `generate`."
+    )
     send_timeout: float = Field(default=15, gt=0, description="How long a client may leave one message unread.")
     heartbeat_interval: float = Field(
         default=10, gt=0, description="After how long a silence a stream over HTTP sends a sign of life."

@@ -32,14 +32,14 @@ def code(response: httpx.Response) -> str:
 
 async def test_a_query_by_post(gateway: RunningGateway):
     response = await ask(gateway, {"query": ME})
-    assert (response.status_code, response.json()) == (200, {"data": {"me": {"username": ADMIN}}})
+    assert (response.status_code, response.json()["data"]) == (200, {"me": {"username": ADMIN}})
 
 
 async def test_a_query_by_get(gateway: RunningGateway):
     query = "query A($id: ID!) { node(id: $id) { id } } query B { me { username } }"
     params = {"query": query, "operationName": "B", "variables": json.dumps({"id": "x"}), "extensions": "{}"}
     response = await gateway.client.get("/graphql", params=params, headers=gateway.headers())
-    assert response.json() == {"data": {"me": {"username": ADMIN}}}
+    assert response.json()["data"] == {"me": {"username": ADMIN}}
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ async def test_a_body_without_a_type_is_415(gateway: RunningGateway):
 async def test_json_in_utf8_is_read_however_it_is_called(shared_gateway: RunningGateway, kind: str):
     content = json.dumps({"query": ME})
     response = await shared_gateway.client.post("/graphql", content=content, headers={"Content-Type": kind})
-    assert response.json() == {"data": {"me": None}}
+    assert response.json()["data"] == {"me": None}
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ async def test_a_request_error_has_no_data_and_the_status_of_its_media_type(
 
 async def test_the_named_one_of_several_operations_runs(gateway: RunningGateway):
     response = await ask(gateway, {"query": TWO, "operationName": "A"})
-    assert response.json() == {"data": {"me": {"username": ADMIN}}}
+    assert response.json()["data"] == {"me": {"username": ADMIN}}
 
 
 @pytest.mark.parametrize("accept", [NEW, OLD])
@@ -197,7 +197,7 @@ async def test_a_body_over_the_limit_is_413(shared_gateway: RunningGateway, chun
 async def test_a_body_at_the_limit_is_taken(gateway: RunningGateway):
     body = json.dumps({"query": ME}).encode().ljust(gateway.settings.max_body_size)
     response = await gateway.client.post("/graphql", content=body, headers={"Content-Type": OLD})
-    assert response.json() == {"data": {"me": None}}
+    assert response.json()["data"] == {"me": None}
 
 
 @pytest.mark.parametrize("body", [{"query": "{"}, {"query": '{ node(id: "x") { id } }'}, {}])
@@ -257,7 +257,7 @@ async def test_introspection_can_be_switched_off(
         response = await ask(gateway, {"query": "{ __schema { queryType { name } } }"})
         assert response.status_code == (200 if answers else 400)
         assert ("data" in response.json()) is answers
-        assert (await ask(gateway, {"query": "{ __typename }"})).json() == {"data": {"__typename": "Query"}}
+        assert (await ask(gateway, {"query": "{ __typename }"})).json()["data"] == {"__typename": "Query"}
 
 
 @pytest.mark.parametrize("suggestions", [True, False])

@@ -116,8 +116,8 @@ async def test_without_credentials_a_stream_says_so(gateway: RunningGateway, acc
 
 
 async def test_a_query_is_streamed_to_a_client_that_reads_nothing_else(shared_gateway: RunningGateway):
-    blocks = await read(shared_gateway, EVENT_STREAM, ME)
-    assert blocks == [{"payload": {"data": {"me": {"username": "admin"}}}}, {"complete": True}]
+    answer, end = await read(shared_gateway, EVENT_STREAM, ME)
+    assert (answer["payload"]["data"], end) == ({"me": {"username": "admin"}}, {"complete": True})
 
 
 async def test_an_invalid_document_is_told_in_a_stream_to_a_client_that_reads_nothing_else(

@@ -229,10 +229,9 @@ async def test_the_id_of_an_operation_that_failed_can_be_used_again(gateway: Run
 async def test_a_query_gives_one_result_and_completes(gateway: RunningGateway):
     async with gateway.connect() as socket:
         await socket.subscribe(ME)
-        assert [await socket.receive(), await socket.receive()] == [
-            {"type": "next", "id": "1", "payload": {"data": {"me": {"username": ADMIN}}}},
-            {"type": "complete", "id": "1"},
-        ]
+        result, end = await socket.receive(), await socket.receive()
+        assert (result["type"], result["id"], result["payload"]["data"]) == ("next", "1", {"me": {"username": ADMIN}})
+        assert end == {"type": "complete", "id": "1"}
 
 
 async def test_a_mutation_runs_over_a_websocket(gateway: RunningGateway):
@@ -266,7 +265,7 @@ async def test_an_id_is_free_once_the_client_has_completed_it(gateway: RunningGa
         seen: list[Any] = []
         while not seen or seen[-1]["type"] != "complete":
             seen.append(await socket.receive())
-    assert seen[-2]["payload"] == {"data": {"me": {"username": ADMIN}}}
+    assert seen[-2]["payload"]["data"] == {"me": {"username": ADMIN}}
 
 
 async def test_completing_what_is_not_running_does_no_harm(gateway: RunningGateway):

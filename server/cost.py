@@ -1,0 +1,121 @@
+"""What an operation costs, told before it runs: the most objects that it can make the gateway fetch.
+
+After IBM's GraphQL Cost Directive Specification (https://ibm.github.io/graphql-specs/cost-spec.html), with its weights
+in a table here: an object is 1, a scalar is nothing, and what stands in a list counts as often as the list may be long.
+Each fragment is looked at once for each length of page, so that measuring costs less than sending.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from graphql import (
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLField,
+    GraphQLInterfaceType,
+    GraphQLList,
+    GraphQLNamedType,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLSchema,
+    InlineFragmentNode,
+    IntValueNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    VariableNode,
+    get_named_type,
+    is_composite_type,
+)
+
+WEIGHTS = {"generate": 100, "startGeneration": 100, "login": 50}
+"""Fields that cost more than an object: those that make a model, or a password's hash, be computed."""
+
+PAGE = "first"
+ASSUMED_LENGTH = 10
+"""Of a list that has no `first`: a user's keys, the models."""
+
+LONGEST_PAGE = 100
+"""What is asked for beyond it is refused by its field."""
+
+
+def operation_cost(
+    schema: GraphQLSchema,
+    operation: OperationDefinitionNode,
+    fragments: Mapping[str, FragmentDefinitionNode],
+    variables: Mapping[str, Any],
+) -> int:
+    """The cost of a valid operation with these variables, which need not be valid."""
+    root = schema.get_root_type(operation.operation)
+    defaults = {
+        definition.variable.name.value: int(definition.default_value.value)
+        for definition in operation.variable_definitions or ()
+        if isinstance(definition.default_value, IntValueNode)
+    }
+    return _Costing(schema, fragments, {**defaults, **variables}).selections(operation.selection_set, root, None)
+
+
+# graphql-core's own annotations leave type variables open, which strict checking does not let through
+_named = cast("Callable[[object], GraphQLNamedType]", get_named_type)
+
+
+def _is_list(kind: object) -> bool:
+    return isinstance(kind.of_type if isinstance(kind, GraphQLNonNull) else kind, GraphQLList)  # pyright: ignore[reportUnknownMemberType]
+
+
+class _Costing:
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        fragments: Mapping[str, FragmentDefinitionNode],
+        variables: Mapping[str, Any],
+    ) -> None:
+        self._schema = schema
+        self._fragments = fragments
+        self._variables = variables
+        self._known: dict[tuple[str, int | None], int] = {}
+
+    def selections(self, node: SelectionSetNode | None, kind: GraphQLNamedType | None, page: int | None) -> int:
+        """The sum of all fields of an object of this type; `page` is how many a connection was asked for."""
+        cost = 0
+        for selection in node.selections if node else ():
+            if isinstance(selection, FieldNode):
+                cost += self._field(selection, kind, page)
+            elif isinstance(selection, FragmentSpreadNode):
+                cost += self._fragment(selection.name.value, page)
+            elif isinstance(selection, InlineFragmentNode):
+                condition = selection.type_condition
+                inner = self._schema.get_type(condition.name.value) if condition else kind
+                cost += self.selections(selection.selection_set, inner, page)
+        return cost
+
+    def _fragment(self, name: str, page: int | None) -> int:
+        if (name, page) not in self._known:
+            fragment = self._fragments[name]
+            kind = self._schema.get_type(fragment.type_condition.name.value)
+            self._known[name, page] = self.selections(fragment.selection_set, kind, page)
+        return self._known[name, page]
+
+    def _field(self, node: FieldNode, kind: GraphQLNamedType | None, page: int | None) -> int:
+        if not isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
+            return 0
+        field = kind.fields.get(node.name.value)
+        inner = _named(field.type) if field else None
+        if field is None or not is_composite_type(inner):
+            return 0  # introspection has limits of its own
+        asked = self._page(node, field)
+        one = WEIGHTS.get(node.name.value, 1) + self.selections(node.selection_set, inner, asked)
+        return one * (asked or page or ASSUMED_LENGTH) if _is_list(field.type) else one
+
+    def _page(self, node: FieldNode, field: GraphQLField) -> int | None:
+        """How many are asked for; None for a field that has no pages."""
+        if PAGE not in field.args:
+            return None
+        value: object = field.args[PAGE].default_value
+        for argument in node.arguments or ():
+            if argument.name.value == PAGE:
+                if isinstance(argument.value, IntValueNode):
+                    value = int(argument.value.value[:10])
+                elif isinstance(argument.value, VariableNode):
+                    value = self._variables.get(argument.value.name.value, value)
+        return max(1, min(value, LONGEST_PAGE)) if isinstance(value, int) else LONGEST_PAGE

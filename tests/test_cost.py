@@ -1,0 +1,72 @@
+"""What operations cost: told with every answer, and refused where it is too much."""
+
+import pytest
+
+from tests.gateways import GraphQLErrors, Json, RunningGateway
+from tests.generations import COMPLETE, GENERATE, asking
+
+PAGE = "query($first: Int = 7) { generations(first: $first) { nodes { id } } }"
+
+COSTS: list[tuple[str, Json, int]] = [
+    ("{ __typename }", {}, 0),
+    ("{ me { username } }", {}, 1),
+    ("{ me { id apiKeys { id user { id } } } }", {}, 1 + 10 * 2),
+    ("{ models { name } }", {}, 10),
+    ("{ generations { nodes { id } } }", {}, 1 + 20),
+    ("{ generations(first: 3) { nodes { id } pageInfo { endCursor } } }", {}, 1 + 3 + 1),
+    ("{ generations(first: 3) { edges { cursor node { id usage { source } } } } }", {}, 1 + 3 * 3),
+    ("{ generations(first: 3) { ...A } } fragment A on GenerationConnection { nodes { user { id } } }", {}, 1 + 3 * 2),
+    ("{ a: generations(first: 3) { ...A } b: generations(first: 5) { ...A } } "
+     "fragment A on GenerationConnection { nodes { id } }", {}, 2 + 3 + 5),
+    (PAGE, {}, 1 + 7),
+    (PAGE, {"first": 9}, 1 + 9),
+    ("{ node(id: \"x\") { ... on User { apiKeys { id } } } }", {}, 1 + 10),
+    ("{ __schema { types { name } } }", {}, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("query", "variables", "cost"), COSTS)
+async def test_an_answer_tells_what_it_cost(shared_gateway: RunningGateway, query: str, variables: Json, cost: int):
+    response = (await shared_gateway.post(query, variables)).json()
+    assert response["extensions"] == {"cost": {"requestedQueryCost": cost, "maximumAvailable": 1000}}
+
+
+async def test_the_same_document_costs_what_its_variables_make_it(shared_gateway: RunningGateway):
+    costs = [
+        (await shared_gateway.post(PAGE, {"first": first})).json()["extensions"]["cost"]["requestedQueryCost"]
+        for first in (1, 100, 1)
+    ]
+    assert costs == [2, 101, 2]
+
+
+async def test_a_generation_costs_a_hundred(gateway: RunningGateway):
+    response = (await gateway.post(COMPLETE, asking("fake:count-3"))).json()
+    assert response["extensions"]["cost"]["requestedQueryCost"] >= 100
+
+
+COSTLY = "query($n: Int!) { generations(first: $n) { nodes { user { apiKeys { id } } } } }"
+
+
+@pytest.mark.parametrize("first", [100, 10**9])
+async def test_what_may_cost_too_much_is_refused_with_its_cost(shared_gateway: RunningGateway, first: int):
+    with pytest.raises(GraphQLErrors) as refusal:
+        await shared_gateway.run(COSTLY, {"n": first})
+    extensions = refusal.value.errors[0]["extensions"]
+    assert (refusal.value.code, extensions["limit"], extensions["cost"]) == ("LIMIT_EXCEEDED", 1000, 1 + 100 * 12)
+
+
+@pytest.mark.parametrize("first", ["many", None, 1.5, [], -5])
+async def test_a_page_that_is_no_number_is_refused_as_such(shared_gateway: RunningGateway, first: object):
+    with pytest.raises(GraphQLErrors) as refusal:
+        await shared_gateway.run("query($n: Int!) { generations(first: $n) { nodes { id } } }", {"n": first})
+    assert refusal.value.code in {"GRAPHQL_VALIDATION_FAILED", "INVALID_INPUT"}
+
+
+async def test_a_costly_subscription_is_an_error_of_its_own(shared_gateway: RunningGateway):
+    query = GENERATE.replace(
+        "state error", "user { apiKeys { user { apiKeys { user { apiKeys { id } } } } } } state error"
+    )
+    async with shared_gateway.connect() as socket:
+        await socket.subscribe(query, asking("fake:count-3"))
+        refusal = await socket.receive()
+    assert (refusal["type"], refusal["payload"][0]["extensions"]["code"]) == ("error", "LIMIT_EXCEEDED")
