@@ -1,12 +1,11 @@
 """Puts a bound on how long a model server may take: a wrapper round any backend, and a backend itself."""
 
+import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
-
-import anyio
+from typing import Self, TypeVar
 
 from backends.errors import BackendTimeout, TimeoutPhase
 from backends.protocol import Backend, ChatRequest, Chunk, ModelInfo
@@ -51,17 +50,19 @@ class TimedBackend:
 
     async def models(self) -> list[ModelInfo]:
         """List the models of the backend inside. Raises BackendError."""
-        return await _Clock(self._timeouts).first(self._inner.models)
+        with _Clock(self._timeouts) as clock:
+            return await clock.first(self._inner.models)
 
     async def ping(self) -> None:
         """Ping the backend inside. Raises BackendError."""
-        await _Clock(self._timeouts).first(self._inner.ping)
+        with _Clock(self._timeouts) as clock:
+            await clock.first(self._inner.ping)
 
     @asynccontextmanager
     async def generate(self, request: ChatRequest) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
         """Ask the backend inside. Raises BackendError."""
-        clock = _Clock(self._timeouts)
         async with AsyncExitStack() as stack:
+            clock = stack.enter_context(_Clock(self._timeouts))
             answer = self._inner.generate(request)
             batches = await clock.first(lambda: stack.enter_async_context(answer))
             yield await stack.enter_async_context(aclosing(_timed(batches, clock)))
@@ -79,35 +80,75 @@ async def _timed(batches: AsyncIterator[Sequence[Chunk]], clock: "_Clock") -> As
 
 
 class _Clock:
-    """The time one answer has used, and has left."""
+    """The time one answer has used, and has left.
+
+    One timer serves the whole answer: it is set anew when it rings too early, and not for each token, where a scope
+    with a deadline is a fifth of the gateway's work. So it cancels by asyncio's own means, as `asyncio.timeout` does.
+    """
 
     def __init__(self, timeouts: Timeouts) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._due = math.inf
+        self._rang = False
         self._between = timeouts.between_tokens
         self._first = timeouts.first_byte
         self._waited = 0.0
-        self._total = (anyio.current_time() + _bound(timeouts.total), TimeoutPhase.TOTAL, timeouts.total)
+        self._total = (self._loop.time() + _bound(timeouts.total), TimeoutPhase.TOTAL, timeouts.total)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def first(self, call: Callable[[], Awaitable[T]]) -> T:
         """Wait for something that comes before the first batch, or for that itself. Raises BackendTimeout."""
-        begun = anyio.current_time()
+        begun = self._loop.time()
         try:
             due = begun + _bound(self._first) - self._waited
             return await self._wait(call, (due, TimeoutPhase.FIRST_BYTE, self._first))
         finally:
-            self._waited += anyio.current_time() - begun
+            self._waited += self._loop.time() - begun
 
     async def next(self, call: Callable[[], Awaitable[T]]) -> T:
         """Wait for one more batch. Raises BackendTimeout."""
-        due = anyio.current_time() + _bound(self._between)
+        due = self._loop.time() + _bound(self._between)
         return await self._wait(call, (due, TimeoutPhase.BETWEEN_TOKENS, self._between))
 
     async def _wait(self, call: Callable[[], Awaitable[T]], bound: "_Bound") -> T:
         due, phase, seconds = min(bound, self._total, key=_due)
-        # Looked at first, since a scope whose time has come lets through whatever never has to wait.
-        if anyio.current_time() < due:
-            with anyio.CancelScope(deadline=due):
-                return await call()
-        raise BackendTimeout(phase, seconds or 0.0)
+        # Looked at first, since a timer lets through whatever never has to wait.
+        if self._loop.time() >= due:
+            raise BackendTimeout(phase, seconds or 0.0)
+        task = self._task = asyncio.current_task()
+        cancelling = task.cancelling() if task else 0
+        self._due = due
+        if due < math.inf and (self._timer is None or self._timer.when() > due):
+            self._set_timer()
+        try:
+            return await call()
+        except asyncio.CancelledError:
+            if self._rang and task is not None and task.uncancel() <= cancelling:
+                raise BackendTimeout(phase, seconds or 0.0) from None
+            raise
+        finally:
+            self._due = math.inf
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._due, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._loop.time() < self._due < math.inf:
+            self._set_timer()
+        elif self._due < math.inf and self._task is not None:
+            self._rang = True
+            self._task.cancel()
 
 
 _Bound = tuple[float, TimeoutPhase, float | None]
