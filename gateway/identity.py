@@ -19,6 +19,7 @@ from db import queries_identity
 from db.engine import Database
 from db.tables import ApiKey, User, new_id, now
 from gateway.errors import AccountLocked, InvalidCredentials, InvalidInput, NotFound
+from gateway.remembered import Remembered
 
 USERNAME = re.compile(r"[a-z0-9](?:[a-z0-9._@+-]{0,62}[a-z0-9])?")
 LAST_USED_RESOLUTION = timedelta(minutes=1)
@@ -50,15 +51,26 @@ class NewApiKey:
 
 
 class Identity:
-    """The users and their credentials."""
+    """The users and their credentials.
+
+    Who was looked up is remembered for `remember_seconds`. What this process revokes or changes holds at once; what
+    another one does, when that time is over.
+    """
 
     def __init__(
-        self, database: Database, passwords: PasswordHasher, tokens: TokenSigner, login_policy: LoginPolicy
+        self,
+        database: Database,
+        passwords: PasswordHasher,
+        tokens: TokenSigner,
+        login_policy: LoginPolicy,
+        remember_seconds: float = 0,
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._tokens = tokens
         self._login_policy = login_policy
+        self._keys: Remembered[str, tuple[ApiKey, User]] = Remembered(remember_seconds)
+        self._users: Remembered[UUID, User] = Remembered(remember_seconds)
 
     async def authenticate(self, credentials: Credentials) -> Principal:
         """The one way from credentials to a principal. Raises an AuthenticationError that says what is wrong."""
@@ -127,6 +139,7 @@ class Identity:
         """End one of the caller's keys at once; an ended one stays as it is. Raises NotFound."""
         async with self._database.transaction() as tx:
             key = await queries_identity.revoke_api_key(tx, key_id, principal.user_id, now())
+        self._keys.drop()
         if key is None:
             raise NotFound("You have no API key of this id.")
         return key
@@ -166,8 +179,13 @@ class Identity:
 
     async def users_by_id(self, ids: Sequence[UUID]) -> list[User | None]:
         """Many users at once, in the order of the ids."""
-        async with self._database.reading() as session:
-            found = await queries_identity.users_by_id(session, ids)
+        found = {user_id: user for user_id in ids if (user := self._users.get(user_id)) is not None}
+        if len(found) < len(ids):
+            moment = self._users.moment
+            async with self._database.reading() as session:
+                found |= await queries_identity.users_by_id(session, [id for id in ids if id not in found])
+            for user_id, user in found.items():
+                self._users.keep(user_id, user, moment)
         return [found.get(user_id) for user_id in ids]
 
     async def api_keys_by_id(self, ids: Sequence[UUID]) -> list[ApiKey | None]:
@@ -185,12 +203,7 @@ class Identity:
     async def _authenticate_key(self, secret: str) -> Principal:
         if not api_keys.is_well_formed(secret):
             raise InvalidApiKey
-        secret_hash = api_keys.hash_api_key(secret)
-        async with self._database.reading() as session:
-            found = await queries_identity.api_key_by_hash(session, secret_hash)
-        if found is None or not api_keys.same_hash(found[0].secret_hash, secret_hash):
-            raise InvalidApiKey
-        key, user = found
+        key, user = await self._key_and_user(api_keys.hash_api_key(secret))
         moment = now()
         if key.revoked_at is not None:
             raise RevokedApiKey
@@ -201,13 +214,26 @@ class Identity:
         if key.last_used_at is None or key.last_used_at < moment - LAST_USED_RESOLUTION:
             async with self._database.transaction() as tx:
                 await queries_identity.touch_api_key(tx, key.id, moment, moment - LAST_USED_RESOLUTION)
+            key.last_used_at = moment  # so that it is not written again for as long as the key is remembered
         scopes = scopes_of_key(key.scopes, is_admin=user.is_admin)
         return Principal(user.id, user.username, scopes, key.id, key.expires_at)
 
+    async def _key_and_user(self, secret_hash: str) -> tuple[ApiKey, User]:
+        known = self._keys.get(secret_hash)
+        if known is not None:
+            return known
+        moment = self._keys.moment
+        async with self._database.reading() as session:
+            found = await queries_identity.api_key_by_hash(session, secret_hash)
+        if found is None or not api_keys.same_hash(found[0].secret_hash, secret_hash):
+            raise InvalidApiKey
+        self._keys.keep(secret_hash, found, moment)
+        self._users.keep(found[1].id, found[1], self._users.moment)
+        return found
+
     async def _authenticate_token(self, token: str) -> Principal:
         claims = self._tokens.verify(token)
-        async with self._database.reading() as session:
-            user = (await queries_identity.users_by_id(session, [claims.user_id])).get(claims.user_id)
+        [user] = await self.users_by_id([claims.user_id])
         if user is None or user.disabled_at is not None:
             raise InvalidToken
         scopes = scopes_of_user(is_admin=user.is_admin)

@@ -52,6 +52,9 @@ class Settings(BaseSettings):
         description="Signs access tokens; 32 bytes or more. Default: made once and kept in the data folder.",
     )
     access_token_lifetime: int = Field(default=28_800, ge=60, description="How long a sign-in holds.")
+    identity_max_age: float = Field(
+        default=2, ge=0, description="How long a change of a user or key made by another process may go unnoticed."
+    )
     login_max_failures: int = Field(default=10, ge=1, description="Wrong passwords after which a name is locked.")
     login_lock_time: int = Field(
         default=900, ge=1, description="How long it is locked, and in what time failures add up."

@@ -61,7 +61,7 @@ def make_identity(settings: Settings, database: Database, password_cost: Argon2C
     lifetime = timedelta(seconds=settings.access_token_lifetime)
     tokens = TokenSigner(signing_secret(settings), issuer=ISSUER, audience=AUDIENCE, lifetime=lifetime)
     policy = LoginPolicy(settings.login_max_failures, timedelta(seconds=settings.login_lock_time))
-    return Identity(database, PasswordHasher(password_cost), tokens, policy)
+    return Identity(database, PasswordHasher(password_cost), tokens, policy, settings.identity_max_age)
 
 
 async def ensure_admin(settings: Settings, identity: Identity) -> str | None:

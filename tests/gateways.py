@@ -201,6 +201,7 @@ def gateway_settings(data_dir: Path, database_url: str, fake_url: str | None, **
         "embedded": False,
         "ollama_url": fake_url,
         "models_max_age": 0,
+        "identity_max_age": 0,
         "drain_time": 0,
         "recheck_interval": 0.05,
         **others,

@@ -14,7 +14,7 @@ from tests.gateways import ADMIN, RunningGateway
 NESTED = """
 {
   me { username apiKeys { name user { username apiKeys { prefix } } } }
-  generations(first: 100) { nodes {
+  generations(first: 50) { nodes {
     modelName model { name } apiKey { name user { username } } user { username apiKeys { name } }
   } }
   usage { byKey { apiKey { name user { username } } } }
@@ -66,7 +66,7 @@ async def test_the_statements_of_a_nested_query_do_not_grow_with_the_rows(
 ):
     gateway = gateway_on_each_database
     counts: list[int] = []
-    for more in (1, 5, 90):
+    for more in (1, 5, 40):
         await write_rows(gateway, more)
         with statements() as asked:
             await gateway.run(selection)
@@ -76,13 +76,13 @@ async def test_the_statements_of_a_nested_query_do_not_grow_with_the_rows(
 
 
 async def test_all_rows_of_a_nested_query_are_found(gateway: RunningGateway):
-    await write_rows(gateway, 96)
+    await write_rows(gateway, 46)
     data = await gateway.run(NESTED)
-    assert len(data["me"]["apiKeys"]) == 96
+    assert len(data["me"]["apiKeys"]) == 46
     nodes = data["generations"]["nodes"]
-    assert len(nodes) == 96
+    assert len(nodes) == 46
     assert {node["model"]["name"] for node in nodes} == {"fake:echo", "fake:count-3"}
-    assert {len(node["user"]["apiKeys"]) for node in nodes} == {96}
+    assert {len(node["user"]["apiKeys"]) for node in nodes} == {46}
 
 
 async def test_the_models_of_many_generations_are_asked_for_once(gateway: RunningGateway):

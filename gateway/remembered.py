@@ -1,0 +1,51 @@
+"""What was looked up a moment ago, so that a burst of requests asks the database once."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+MOST = 10_000
+"""Values kept at once."""
+
+
+class Remembered(Generic[K, V]):
+    """The last values looked up, none older than `max_age` seconds and at most `MOST` of them.
+
+    What this process changes is dropped at once. A look-up that began before is not remembered, for it may have seen
+    what was there before the change: take `moment` first and give it to `keep`.
+    """
+
+    def __init__(self, max_age: float) -> None:
+        self._max_age = max_age
+        self._values: OrderedDict[K, tuple[float, V]] = OrderedDict()
+        self._drops = 0
+
+    @property
+    def moment(self) -> int:
+        """Now, for `keep`."""
+        return self._drops
+
+    def get(self, key: K) -> V | None:
+        """The value, where it is fresh."""
+        found = self._values.get(key)
+        if found is None or found[0] <= time.monotonic() - self._max_age:
+            return None
+        return found[1]
+
+    def keep(self, key: K, value: V, moment: int) -> None:
+        """Remember what was looked up since `moment`."""
+        if moment != self._drops:
+            return
+        self._values[key] = time.monotonic(), value
+        self._values.move_to_end(key)
+        if len(self._values) > MOST:
+            self._values.popitem(last=False)
+
+    def drop(self) -> None:
+        """Forget everything: something has changed."""
+        self._drops += 1
+        self._values.clear()

@@ -1,0 +1,79 @@
+"""Who was looked up is remembered for a moment, and yet what this process revokes holds at once."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+from db.tables import now
+from gateway import remembered
+from gateway.remembered import Remembered
+from tests.fake_model_server import FakeModelServer
+from tests.gateways import ADMIN, GraphQLErrors, RunningGateway, gateway_settings, running_gateway
+from tests.test_dataloaders import statements
+from tests.test_identity_keys import refusal, revoke
+
+ME = "{ me { username } }"
+
+
+@pytest.fixture
+async def remembering(tmp_path: Path, sqlite_url: str, fake: FakeModelServer) -> AsyncIterator[RunningGateway]:
+    """A gateway that remembers whom it has looked up."""
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, identity_max_age=3600)
+    async with running_gateway(settings, fake) as gateway:
+        yield gateway
+
+
+async def test_a_key_that_was_just_looked_up_needs_no_statement(remembering: RunningGateway):
+    remembering.token = (await remembering.make_key())["secret"]
+    await remembering.run(ME)
+    with statements() as asked:
+        assert (await remembering.run(ME))["me"]["username"] == ADMIN
+    assert asked == []
+
+
+async def test_a_key_that_is_remembered_stops_at_once_when_revoked(remembering: RunningGateway):
+    session, key = remembering.token, await remembering.make_key()
+    remembering.token = key["secret"]
+    await remembering.run(ME)
+    remembering.token = session
+    await revoke(remembering, key)
+    assert (await refusal(remembering, Authorization=f"Bearer {key['secret']}"))["extensions"]["reason"] == (
+        "REVOKED_API_KEY"
+    )
+
+
+async def ask_until_refused(gateway: RunningGateway) -> None:
+    with anyio.fail_after(20):
+        while True:
+            await gateway.run(ME)
+
+
+async def test_a_key_that_is_remembered_ends_when_it_expires(remembering: RunningGateway):
+    soon = now() + timedelta(seconds=0.5)
+    remembering.token = (await remembering.make_key(expiresAt=soon.isoformat()))["secret"]
+    with pytest.raises(GraphQLErrors, match="expired"):
+        await ask_until_refused(remembering)
+
+
+def test_what_was_looked_up_before_a_change_is_not_remembered():
+    values: Remembered[str, int] = Remembered(60)
+    before = values.moment
+    values.drop()
+    values.keep("a", 1, before)
+    assert values.get("a") is None
+
+
+def test_what_is_too_old_is_not_remembered():
+    values: Remembered[str, int] = Remembered(0)
+    values.keep("a", 1, values.moment)
+    assert values.get("a") is None
+
+
+def test_only_the_last_ones_are_remembered():
+    values: Remembered[int, int] = Remembered(60)
+    for number in range(remembered.MOST + 1):
+        values.keep(number, number, values.moment)
+    assert (values.get(0), values.get(1)) == (None, 1)
