@@ -20,6 +20,7 @@ from gateway.usage import Usage
 from resolvers.root import build_schema
 from server.backends import running_backends
 from server.callers import Callers
+from server.credential_watch import CredentialWatch
 from server.execution import Executor
 from server.health import Readiness, healthz
 from server.http import GraphQLOverHttp
@@ -28,6 +29,7 @@ from server.limits import DocumentLimits
 from server.middleware import RequestContext
 from server.origins import PREFLIGHT_HEADERS, OriginCheck, Origins
 from server.page import page
+from server.seats import Seats
 from server.settings import Settings
 from server.setup import ensure_admin, make_identity, prepare_data_dir
 from server.websocket import GraphQLOverWebSocket, SocketLimits
@@ -46,8 +48,12 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
             app.state.new_password = await ensure_admin(settings, gateway.identity)
             app.state.database = database
             app.state.generations = gateway.generations
-            app.router.routes += _routes(settings, gateway, database)
-            yield
+            watch = CredentialWatch(gateway.identity, settings.recheck_interval)
+            app.router.routes += _routes(settings, gateway, database, watch)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(watch.run)
+                yield
+                tasks.cancel_scope.cancel()
 
     app = FastAPI(title="Ollagraph", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     if settings.check_origin:
@@ -91,7 +97,9 @@ async def running_gateway(
         await database.close()
 
 
-def _routes(settings: Settings, gateway: Gateway, database: Database) -> list[Route | WebSocketRoute | Mount]:
+def _routes(
+    settings: Settings, gateway: Gateway, database: Database, watch: CredentialWatch
+) -> list[Route | WebSocketRoute | Mount]:
     limits = DocumentLimits(
         length=settings.max_query_length,
         tokens=settings.max_query_tokens,
@@ -110,13 +118,25 @@ def _routes(settings: Settings, gateway: Gateway, database: Database) -> list[Ro
         debug=settings.debug,
     )
     callers = Callers(gateway)
-    stream_limits = StreamLimits(settings.send_timeout, settings.heartbeat_interval)
-    socket_limits = SocketLimits(send_timeout=settings.send_timeout, recheck_interval=settings.recheck_interval)
+    http = GraphQLOverHttp(
+        executor,
+        callers,
+        settings.max_body_size,
+        StreamLimits(settings.send_timeout, settings.heartbeat_interval),
+        watch,
+        Seats(settings.max_streams_per_user),
+    )
+    socket_limits = SocketLimits(
+        send_timeout=settings.send_timeout,
+        idle_timeout=settings.socket_idle_timeout,
+        operations=settings.max_operations_per_socket,
+    )
+    websocket = GraphQLOverWebSocket(executor, callers, socket_limits, watch, Seats(settings.max_sockets_per_user))
     routes: list[Route | WebSocketRoute | Mount] = [
         Route("/healthz", healthz),
         Route("/readyz", Readiness(database, gateway.catalog).check),
-        Route("/graphql", GraphQLOverHttp(executor, callers, settings.max_body_size, stream_limits)),
-        WebSocketRoute("/graphql", GraphQLOverWebSocket(executor, callers, socket_limits)),
+        Route("/graphql", http),
+        WebSocketRoute("/graphql", websocket),
     ]
     if settings.serves_page:
         routes.append(Mount("/", page()))

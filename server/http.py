@@ -3,15 +3,15 @@
 What the client accepts decides the form: one JSON response, or a stream of responses, for a subscription always.
 """
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import aclosing, contextmanager, nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 import anyio
 import orjson
-from graphql import OperationType
+from graphql import GraphQLError, OperationType
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response as HttpResponse
@@ -20,11 +20,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from auth.credentials import Credentials, read_credentials
 from auth.errors import AuthenticationError
 from gateway.errors import ErrorCode
+from schema.context import Context
 from server.callers import Callers
+from server.credential_watch import CredentialWatch
 from server.execution import Executor, Operation, RequestError, Response
-from server.http_stream import HttpStream, StreamLimits, cancel_when_left
+from server.http_stream import EndStream, HttpStream, StreamLimits, cancel_when_left
 from server.negotiation import GRAPHQL_RESPONSE, JSON, OFFERS, is_json, negotiate
 from server.requests import BadRequest, GraphQLRequest, parse_request
+from server.seats import Seats, holder
 from server.stream_framing import EVENT_STREAM, FRAMINGS, MULTIPART
 
 ONE_RESPONSE = (*OFFERS, EVENT_STREAM)
@@ -51,6 +54,8 @@ class GraphQLOverHttp:
     callers: Callers
     max_body_size: int
     stream_limits: StreamLimits
+    watch: CredentialWatch
+    seats: Seats
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. A client who leaves ends the work on its answer."""
@@ -81,7 +86,7 @@ class GraphQLOverHttp:
         subscribes = operation.type is OperationType.SUBSCRIPTION
         media_type = _negotiated(accept, SUBSCRIPTION if subscribes else ONE_RESPONSE)
         if media_type in FRAMINGS:
-            return self._stream(self._responses(request, operation), media_type)
+            return await self._stream(request, operation, media_type)
         response = await self._execute(request, operation)
         if response is None:
             return None
@@ -90,11 +95,28 @@ class GraphQLOverHttp:
     def _request_error(self, response: Response, media_type: str) -> ASGIApp:
         """A response without data, in the form that its client reads errors in."""
         if media_type in FRAMINGS:
-            return self._stream(_one(response), media_type)
+            return HttpStream(_one(response), FRAMINGS[media_type], self.stream_limits, lambda _: nullcontext())
         return _json(response, media_type, HTTPStatus.BAD_REQUEST if media_type == GRAPHQL_RESPONSE else HTTPStatus.OK)
 
-    def _stream(self, responses: AsyncGenerator[Response, None], media_type: str) -> ASGIApp:
-        return HttpStream(responses, FRAMINGS[media_type], self.stream_limits)
+    async def _stream(self, request: Request, operation: Operation, media_type: str) -> ASGIApp:
+        credentials = _credentials(request.headers)
+        context = await self.callers.context(credentials, request.state.request_id)
+
+        @contextmanager
+        def allowed(end: EndStream) -> Generator[None]:
+            def lost(error: AuthenticationError) -> None:
+                end(self.executor.formatted([GraphQLError(str(error), original_error=error)], context.request_id))
+
+            held = None if isinstance(credentials, AuthenticationError) else credentials
+            with (
+                self.seats.seat(holder(context.principal, request.client)) as seated,
+                self.watch.watching(held, lost),
+            ):
+                if not seated:
+                    end(self.executor.formatted([_too_many_streams(self.seats.most)], context.request_id))
+                yield
+
+        return HttpStream(self._responses(operation, context), FRAMINGS[media_type], self.stream_limits, allowed)
 
     async def _read(self, request: Request) -> GraphQLRequest:
         try:
@@ -134,9 +156,8 @@ class GraphQLOverHttp:
             tasks.cancel_scope.cancel()
         return response
 
-    async def _responses(self, request: Request, operation: Operation) -> AsyncGenerator[Response, None]:
+    async def _responses(self, operation: Operation, context: Context) -> AsyncGenerator[Response, None]:
         """Run the operation as a stream of responses, be it of one."""
-        context = await self.callers.context(_credentials(request.headers), request.state.request_id)
         if operation.type is not OperationType.SUBSCRIPTION:
             yield await self.executor.execute(operation, context)
             return
@@ -147,6 +168,13 @@ class GraphQLOverHttp:
         async with aclosing(result):
             async for response in result:
                 yield response  # noqa: ASYNC119 - the stream that iterates closes it
+
+
+def _too_many_streams(most: int) -> GraphQLError:
+    return GraphQLError(
+        f"You have {most} streams over HTTP open, and no more are allowed. Wait for one to end, or use one WebSocket.",
+        extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": most, "retryable": True},
+    )
 
 
 def _error_body(request: Request, code: ErrorCode, message: str) -> Response:

@@ -1,9 +1,10 @@
 """The responses of one operation as one HTTP response that stays open."""
 
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
+from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -23,16 +24,23 @@ class StreamLimits:
     heartbeat_interval: float = 10
 
 
+Json = dict[str, Any]
+EndStream = Callable[[list[Json]], None]
+"""Ends a stream before its time, with the errors that say why."""
+
+
 @dataclass(frozen=True, slots=True)
 class HttpStream:
     """An ASGI application that sends responses until there are no more, or until the client leaves or stops reading.
 
     Whichever ends first ends the others: the responses, the watch on the client and the heartbeat are one task group.
+    `allowed` makes the block in which responses are sent; it may end them with the function that it is given.
     """
 
     responses: AsyncGenerator[Response, None]
     framing: Framing
     limits: StreamLimits
+    allowed: Callable[[EndStream], AbstractContextManager[None]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything."""
@@ -42,10 +50,23 @@ class HttpStream:
             await sender.send(_start(self.framing))
             await sender.body(self.framing.opening)
             tasks.start_soon(sender.beat, self.framing.heartbeat, self.limits.heartbeat_interval)
-            async for response in self.responses:
-                await sender.body(self.framing.next(response))
+            reasons: list[list[Json]] = []
+
+            def end(errors: list[Json]) -> None:
+                reasons.append(errors)
+                sending.cancel()
+
+            with anyio.CancelScope() as sending, self.allowed(end):
+                if not reasons:
+                    await self._send_all(sender)
+            for errors in reasons[:1]:
+                await sender.body(self.framing.failure(errors))
             await sender.body(self.framing.end, last=True)
             tasks.cancel_scope.cancel()
+
+    async def _send_all(self, sender: "_Sender") -> None:
+        async for response in self.responses:
+            await sender.body(self.framing.next(response))
 
 
 async def cancel_when_left(receive: Receive, scope: anyio.CancelScope) -> None:

@@ -106,6 +106,16 @@ class Settings(BaseSettings):
     max_query_cost: int = Field(
         default=1_000, ge=1, description="What an operation may cost: objects at most, 100 for each `generate`."
     )
+    max_operations_per_socket: int = Field(default=20, ge=1, description="Operations at once on one WebSocket.")
+    max_sockets_per_user: int = Field(
+        default=10, ge=1, description="WebSockets at once of one API key or user; without either, of one address."
+    )
+    max_streams_per_user: int = Field(
+        default=100, ge=1, description="Streams over HTTP at once of one API key or user."
+    )
+    socket_idle_timeout: float = Field(
+        default=300, gt=0, description="How long a WebSocket may stay open without an operation."
+    )
     send_timeout: float = Field(default=15, gt=0, description="How long a client may leave one message unread.")
     heartbeat_interval: float = Field(
         default=10, gt=0, description="After how long a silence a stream over HTTP sends a sign of life."

@@ -2,22 +2,25 @@
 
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from enum import IntEnum
 from uuid import uuid4
 
 import anyio
 from anyio.abc import TaskGroup
-from graphql import OperationType
+from graphql import GraphQLError, OperationType
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from auth.credentials import Credentials, read_connection_params, read_credentials
 from auth.errors import AuthenticationError
 from db.engine import DatabaseUnavailable
+from gateway.errors import ErrorCode
 from server.callers import Callers
+from server.credential_watch import CredentialWatch
 from server.execution import Executor, Operation, RequestError, Response
+from server.seats import Seats, holder
 from server.websocket_messages import (
     SUBPROTOCOL,
     Complete,
@@ -39,6 +42,7 @@ MAX_REASON_BYTES = 123
 class CloseCode(IntEnum):
     """Why a connection ends. Clients decide by the code whether they come back."""
 
+    NORMAL = 1000
     GOING_AWAY = 1001
     RESTART = 1012
     TRY_LATER = 1013
@@ -61,11 +65,12 @@ class _Closing(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SocketLimits:
-    """Seconds: for `connection_init` to come, for a message to be taken, and between looks at the credentials."""
+    """Seconds for `connection_init` to come, for a message to be taken, and without operations; operations at once."""
 
     init_timeout: float = 5
     send_timeout: float = 15
-    recheck_interval: float = 2
+    idle_timeout: float = 300
+    operations: int = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class GraphQLOverWebSocket:
     executor: Executor
     callers: Callers
     limits: SocketLimits
+    watch: CredentialWatch
+    seats: Seats
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection until either side ends it."""
@@ -84,22 +91,28 @@ class GraphQLOverWebSocket:
             await websocket.close(CloseCode.SUBPROTOCOL_NOT_ACCEPTABLE, f"Speak the subprotocol {SUBPROTOCOL}")
             return
         await websocket.accept(subprotocol=SUBPROTOCOL)
-        await _Connection(websocket, self.executor, self.callers, self.limits).serve()
+        with ExitStack() as held:
+            await _Connection(websocket, self, held).serve()
 
 
 class _Connection:
     """One connection. All its operations live in one task group and end with it."""
 
-    def __init__(self, websocket: WebSocket, executor: Executor, callers: Callers, limits: SocketLimits) -> None:
+    def __init__(self, websocket: WebSocket, endpoint: GraphQLOverWebSocket, held: ExitStack) -> None:
         self._websocket = websocket
-        self._executor = executor
-        self._callers = callers
-        self._limits = limits
+        self._executor = endpoint.executor
+        self._callers = endpoint.callers
+        self._limits = endpoint.limits
+        self._endpoint = endpoint
+        self._held = held
         self._sending = anyio.Lock()
         self._operations: dict[str, anyio.CancelScope] = {}
         self._credentials: Credentials | None = None
         self._acknowledged = anyio.Event()
         self._initialised = False
+        self._idle_since = anyio.current_time()
+        self._lost: AuthenticationError | None = None
+        self._credentials_lost = anyio.Event()
 
     async def serve(self) -> None:
         """Run the connection to its end and close it with the code that tells why."""
@@ -107,6 +120,8 @@ class _Connection:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._expect_init)
+                tasks.start_soon(self._expect_work)
+                tasks.start_soon(self._expect_loss)
                 await self._receive(tasks)
                 tasks.cancel_scope.cancel()
         except* _Closing as group:
@@ -127,30 +142,34 @@ class _Connection:
                 raise _Closing(CloseCode.BAD_REQUEST, str(error)) from error
             match message:
                 case ConnectionInit(payload):
-                    await self._init(payload, tasks)
+                    await self._init(payload)
                 case Ping(payload):
                     await self._send(server_message("pong", payload=payload))
                 case Pong():
                     pass
                 case Subscribe():
-                    self._subscribe(message, tasks)
+                    await self._subscribe(message, tasks)
                 case Complete(id):
                     if id in self._operations:
-                        self._operations.pop(id).cancel()
+                        scope = self._operations[id]
+                        self._done(id, scope)
+                        scope.cancel()
 
-    async def _init(self, payload: dict[str, object] | None, tasks: TaskGroup) -> None:
+    async def _init(self, payload: dict[str, object] | None) -> None:
         if self._initialised:
             raise _Closing(CloseCode.TOO_MANY_INIT, "Too many initialisation requests")
         self._initialised = True
         try:
-            self._credentials = read_connection_params(payload) or read_credentials(self._websocket.headers)
-            if self._credentials is not None:
-                await self._callers.gateway.identity.authenticate(self._credentials)
-                tasks.start_soon(self._recheck, self._credentials)
+            credentials = read_connection_params(payload) or read_credentials(self._websocket.headers)
+            principal = credentials and await self._callers.gateway.identity.authenticate(credentials)
         except AuthenticationError as error:
             raise _Closing(CloseCode.FORBIDDEN, str(error)) from error
         except DatabaseUnavailable as error:
             raise _Closing(CloseCode.TRY_LATER, "The gateway cannot reach its database") from error
+        if not self._held.enter_context(self._endpoint.seats.seat(holder(principal, self._websocket.client))):
+            raise _Closing(CloseCode.TRY_LATER, f"Too many connections: {self._endpoint.seats.most} are open")
+        self._held.enter_context(self._endpoint.watch.watching(credentials, self._lose))
+        self._credentials = credentials
         self._acknowledged.set()
         await self._send(server_message("connection_ack"))
 
@@ -160,24 +179,32 @@ class _Connection:
         if timeout.cancelled_caught:
             raise _Closing(CloseCode.INIT_TIMEOUT, "Connection initialisation timeout")
 
-    async def _recheck(self, credentials: Credentials) -> None:
-        """End the connection when its credentials expire or are revoked."""
+    async def _expect_work(self) -> None:
+        """End a connection that nobody uses."""
         while True:
-            await anyio.sleep(self._limits.recheck_interval)
-            if not self._operations:
-                continue  # each new operation is checked by itself
-            try:
-                await self._callers.gateway.identity.authenticate(credentials)
-            except AuthenticationError as error:
-                raise _Closing(CloseCode.FORBIDDEN, str(error)) from error
-            except DatabaseUnavailable:
-                logger.warning("an open socket's credentials could not be checked: the database does not answer")
+            idle = 0 if self._operations else anyio.current_time() - self._idle_since
+            if idle >= self._limits.idle_timeout:
+                raise _Closing(CloseCode.NORMAL, "No operation for a long time")
+            await anyio.sleep(self._limits.idle_timeout - idle)
 
-    def _subscribe(self, message: Subscribe, tasks: TaskGroup) -> None:
+    def _lose(self, error: AuthenticationError) -> None:
+        self._lost = error
+        self._credentials_lost.set()
+
+    async def _expect_loss(self) -> None:
+        """End the connection when its credentials expire or are revoked."""
+        await self._credentials_lost.wait()
+        raise _Closing(CloseCode.FORBIDDEN, str(self._lost))
+
+    async def _subscribe(self, message: Subscribe, tasks: TaskGroup) -> None:
         if not self._acknowledged.is_set():
             raise _Closing(CloseCode.UNAUTHORIZED, "Unauthorized")
         if message.id in self._operations:
             raise _Closing(CloseCode.SUBSCRIBER_EXISTS, f"Subscriber for {message.id[:64]} already exists")
+        if len(self._operations) >= self._limits.operations:
+            errors = self._executor.formatted([_too_many(self._limits.operations)], uuid4().hex)
+            await self._send(server_message("error", message.id, errors))
+            return
         scope = self._operations[message.id] = anyio.CancelScope()
         tasks.start_soon(self._operate, message, scope)
 
@@ -223,6 +250,7 @@ class _Connection:
     def _done(self, id: str, scope: anyio.CancelScope) -> None:
         if self._operations.get(id) is scope:
             del self._operations[id]
+            self._idle_since = anyio.current_time()
 
     async def _send(self, text: str) -> None:
         """Send one frame. A client that does not take it in time loses the connection, not the gateway its memory."""
@@ -239,6 +267,13 @@ class _Connection:
                 await self._websocket.close(closing.code, reason)
             except (WebSocketDisconnect, RuntimeError):
                 logger.debug("the client had left before the connection was closed with %d", closing.code)
+
+
+def _too_many(most: int) -> GraphQLError:
+    return GraphQLError(
+        f"There are {most} operations under way on this connection, and no more are allowed. Wait for one to end.",
+        extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": most, "retryable": True},
+    )
 
 
 def _first(group: BaseExceptionGroup[_Closing]) -> _Closing:

@@ -204,6 +204,7 @@ def gateway_settings(data_dir: Path, database_url: str, fake_url: str | None, **
         "identity_max_age": 0,
         "drain_time": 0,
         "recheck_interval": 0.05,
+        "max_sockets_per_user": 1000,
         **others,
     }
     return Settings(_env_file=None, **values)  # pyright: ignore[reportCallIssue]

@@ -2,6 +2,7 @@
 
 import logging
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -11,7 +12,8 @@ from websockets.exceptions import ConnectionClosed
 
 from auth.api_keys import generate_api_key
 from db.tables import ApiKey, now
-from tests.gateways import PASSWORD, GraphQLErrors, Json, RunningGateway
+from tests.fake_model_server import FakeModelServer
+from tests.gateways import PASSWORD, GraphQLErrors, Json, RunningGateway, gateway_settings, running_gateway
 from tests.test_first_slice import GENERATE
 
 MODELS = "{ models { name } }"
@@ -166,14 +168,17 @@ async def test_what_is_not_the_id_of_a_key_cannot_be_revoked(gateway: RunningGat
     assert (await gateway.run(REVOKE, {"id": id}))["revokeApiKey"]["code"] == "INVALID_INPUT"
 
 
-async def test_a_revoked_key_closes_an_open_socket_at_its_next_operation(gateway: RunningGateway):
-    gateway.limit_sockets(recheck_interval=3600)
-    key = await gateway.make_key()
-    async with gateway.connect(init={"apiKey": key["secret"]}) as socket:
-        await revoke(gateway, key)
-        await socket.subscribe(MODELS)
-        with pytest.raises(ConnectionClosed) as caught:
-            await socket.receive()
+async def test_a_revoked_key_closes_an_open_socket_at_its_next_operation(
+    tmp_path: Path, sqlite_url: str, fake: FakeModelServer
+):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, recheck_interval=3600)
+    async with running_gateway(settings, fake) as gateway:
+        key = await gateway.make_key()
+        async with gateway.connect(init={"apiKey": key["secret"]}) as socket:
+            await revoke(gateway, key)
+            await socket.subscribe(MODELS)
+            with pytest.raises(ConnectionClosed) as caught:
+                await socket.receive()
     assert caught.value.rcvd is not None
     assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4403, "The API key was revoked. Create a new one.")
 

@@ -1,0 +1,66 @@
+"""Ends what is open when its credentials expire or are revoked."""
+
+import logging
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+import anyio
+from sqlalchemy.exc import SQLAlchemyError
+
+from auth.credentials import Credentials
+from auth.errors import AuthenticationError
+from db.engine import DatabaseUnavailable
+from gateway.identity import Identity
+
+logger = logging.getLogger(__name__)
+
+Lost = Callable[[AuthenticationError], None]
+"""What to do when the credentials hold no longer, and why they do not."""
+
+
+class CredentialWatch:
+    """Looks at all credentials in use every `interval` seconds, at each once, however many connections use it.
+
+    One task looks for all, one after the other: thousands of open sockets are no load on the database.
+    """
+
+    def __init__(self, identity: Identity, interval: float) -> None:
+        self._identity = identity
+        self._interval = interval
+        self._watched: dict[Credentials, list[Lost]] = {}
+
+    @contextmanager
+    def watching(self, credentials: Credentials | None, lost: Lost) -> Generator[None]:
+        """Within the block, `lost` is called once if the credentials hold no longer."""
+        if credentials is None:
+            yield
+            return
+        watchers = self._watched.setdefault(credentials, [])
+        watchers.append(lost)
+        try:
+            yield
+        finally:
+            watchers.remove(lost)
+            if not watchers and self._watched.get(credentials) is watchers:
+                del self._watched[credentials]
+
+    async def run(self) -> None:
+        """Look, for ever. Whoever starts it ends it."""
+        while True:
+            await anyio.sleep(self._interval)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once at each of the credentials in use."""
+        try:
+            for credentials in list(self._watched):
+                await self._look(credentials)
+        except (DatabaseUnavailable, SQLAlchemyError):
+            logger.warning("the credentials of open connections could not be checked: the database does not answer")
+
+    async def _look(self, credentials: Credentials) -> None:
+        try:
+            await self._identity.authenticate(credentials)
+        except AuthenticationError as error:
+            for lost in self._watched.pop(credentials, [])[:]:
+                lost(error)
