@@ -29,8 +29,9 @@ from server.limits import DocumentLimits
 from server.middleware import RequestContext
 from server.origins import PREFLIGHT_HEADERS, OriginCheck, Origins
 from server.page import page
+from server.persisted import ManifestError, PersistedDocuments, load_manifest
 from server.seats import Seats
-from server.settings import Settings
+from server.settings import Settings, SettingsError
 from server.setup import ensure_admin, make_identity, prepare_data_dir
 from server.websocket import GraphQLOverWebSocket, SocketLimits
 
@@ -97,6 +98,16 @@ async def running_gateway(
         await database.close()
 
 
+def persisted_documents(settings: Settings) -> PersistedDocuments:
+    """Raises SettingsError where the file of trusted documents cannot be used."""
+    file = settings.trusted_documents_file
+    try:
+        trusted = load_manifest(file) if file is not None and settings.trusted_documents != "off" else {}
+    except ManifestError as error:
+        raise SettingsError(f"{error} Mend it, or set OLLAGRAPH_TRUSTED_DOCUMENTS to off.") from error
+    return PersistedDocuments(trusted, settings.trusted_documents, automatic=settings.automatic_persisted_queries)
+
+
 def _routes(
     settings: Settings, gateway: Gateway, database: Database, watch: CredentialWatch
 ) -> list[Route | WebSocketRoute | Mount]:
@@ -113,6 +124,8 @@ def _routes(
     executor = Executor(
         build_schema(),
         limits,
+        persisted_documents(settings),
+        query_timeout=settings.query_timeout,
         introspection=settings.allows_introspection,
         suggestions=settings.gives_suggestions,
         debug=settings.debug,

@@ -8,15 +8,15 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
+import anyio
 import graphql
 import strawberry
 from graphql import (
     DocumentNode,
     ExecutionResult,
-    FragmentDefinitionNode,
     GraphQLError,
     GraphQLSyntaxError,
     NoSchemaIntrospectionCustomRule,
@@ -34,7 +34,8 @@ from gateway.errors import DatabaseDown, ErrorCode, GatewayError
 from schema.context import Context
 from server.compiled_events import CompiledEventExecutor
 from server.cost import operation_cost
-from server.limits import DocumentLimits, check_limits, limit_exceeded, too_costly
+from server.limits import DocumentLimits, check_limits, fragments_of, limit_exceeded, root_fields, too_costly
+from server.persisted import PersistedDocuments
 from server.requests import GraphQLRequest
 
 logger = logging.getLogger(__name__)
@@ -61,30 +62,45 @@ class RequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A request that is parsed, valid and knows its operation. `cost` is the most that it can come to."""
+    """A request that is parsed, valid and knows its operation.
+
+    `cost` is the most that it can come to; `generates` is whether it waits for a model's whole answer.
+    """
 
     request: GraphQLRequest
     document: DocumentNode
     type: OperationType
     cost: int
+    generates: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Document:
-    """A valid document, and the costs of those of its operations that have no variables, by their names."""
+    """A valid document, and what was found of its operations, by their names: costs of those without variables only."""
 
     document: DocumentNode
-    costs: dict[str | None, int]
+    costs: dict[str | None, int] = field(default_factory=dict[str | None, int])
+    generates: dict[str | None, bool] = field(default_factory=dict[str | None, bool])
 
 
 class Executor:
     """Executes requests against the schema. `debug` tells internal errors to clients."""
 
     def __init__(
-        self, schema: strawberry.Schema, limits: DocumentLimits, *, introspection: bool, suggestions: bool, debug: bool
+        self,
+        schema: strawberry.Schema,
+        limits: DocumentLimits,
+        persisted: PersistedDocuments,
+        *,
+        query_timeout: float,
+        introspection: bool,
+        suggestions: bool,
+        debug: bool,
     ) -> None:
         self._schema = schema._schema  # pyright: ignore[reportPrivateUsage] - Strawberry has no other way to it
         self._limits = limits
+        self._persisted = persisted
+        self._query_timeout = query_timeout
         self._debug = debug
         self._hide_suggestions = not suggestions
         self._documents: OrderedDict[str, _Document] = OrderedDict()
@@ -92,20 +108,26 @@ class Executor:
 
     def prepare(self, request: GraphQLRequest) -> Operation:
         """Parse, validate and choose the operation. Raises RequestError."""
-        known = self._document(request.query)
-        chosen = _chosen(known.document, request.operation_name)
-        cost = known.costs.get(request.operation_name)
+        try:
+            text = self._persisted.text(request)
+        except GraphQLError as error:
+            raise RequestError([error]) from error
+        known = self._document(text)
+        self._persisted.keep(request)
+        name = request.operation_name
+        chosen = _chosen(known.document, name)
+        cost = known.costs.get(name)
         if cost is None:
             cost = self._cost(known.document, chosen, request)
+            known.generates[name] = "generate" in root_fields(known.document, chosen)
             if not chosen.variable_definitions:
-                known.costs[request.operation_name] = cost
+                known.costs[name] = cost
         if cost > self._limits.cost:
             raise RequestError([too_costly(cost, self._limits.cost)])
-        return Operation(request, known.document, chosen.operation, cost)
+        return Operation(request, known.document, chosen.operation, cost, known.generates[name])
 
     def _cost(self, document: DocumentNode, operation: OperationDefinitionNode, request: GraphQLRequest) -> int:
-        fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
-        return operation_cost(self._schema, operation, fragments, request.variables)
+        return operation_cost(self._schema, operation, fragments_of(document), request.variables)
 
     def _document(self, query: str) -> _Document:
         """The valid document of a query text. Those used last are kept: an application has few, and sends them often.
@@ -116,7 +138,7 @@ class Executor:
         if known is not None:
             self._documents.move_to_end(query)
             return known
-        known = self._documents[query] = _Document(self._checked(query), {})
+        known = self._documents[query] = _Document(self._checked(query))
         if len(self._documents) > MAX_CACHED_DOCUMENTS:
             self._documents.popitem(last=False)
         return known
@@ -144,12 +166,20 @@ class Executor:
         return document
 
     async def execute(self, operation: Operation, context: Context) -> Response:
-        """Run a query or mutation. A response without `data` means that its variables were refused."""
-        result = _execute(self._schema, operation.document, **self._arguments(operation, context))
-        if not isinstance(result, ExecutionResult):
-            result = await result
+        """Run a query or mutation. A response without `data` means that its variables were refused.
+
+        What does not wait for a model's answer has a time limit.
+        """
+        with anyio.move_on_after(None if operation.generates else self._query_timeout):
+            result = _execute(self._schema, operation.document, **self._arguments(operation, context))
+            if not isinstance(result, ExecutionResult):
+                result = await result
+            return self._response(result, context) | self._told_cost(operation)
+        return {"errors": self.formatted([_too_slow(self._query_timeout)], context.request_id), "data": None}
+
+    def _told_cost(self, operation: Operation) -> Response:
         cost = {"requestedQueryCost": operation.cost, "maximumAvailable": self._limits.cost}
-        return self._response(result, context) | {"extensions": {"cost": cost}}
+        return {"extensions": {"cost": cost}}
 
     async def subscribe(self, operation: Operation, context: Context) -> AsyncGenerator[Response, None] | Response:
         """Begin a subscription: its responses, or the one response that tells why it did not begin."""
@@ -239,6 +269,13 @@ def _chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode
     if not operations:
         raise RequestError([GraphQLError("The document has no operation.")])
     return operations[0]
+
+
+def _too_slow(seconds: float) -> GraphQLError:
+    return GraphQLError(
+        f"The operation took longer than {seconds:g} s and was ended. Ask for less at once.",
+        extensions={"code": ErrorCode.TIMEOUT, "retryable": True},
+    )
 
 
 def _parse(query: str, limits: DocumentLimits) -> DocumentNode:

@@ -61,7 +61,7 @@ _NOTHING = _Measure(0, 0, 0, 0, Counter())
 
 def check_limits(document: DocumentNode, limits: DocumentLimits) -> None:
     """Raises GraphQLError with the code LIMIT_EXCEEDED, naming the limit."""
-    fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
+    fragments = fragments_of(document)
     _check("fragments", len(fragments), limits.fragments)
     measuring = _Measuring(fragments)
     for operation in document.definitions:
@@ -74,6 +74,16 @@ def check_limits(document: DocumentNode, limits: DocumentLimits) -> None:
             _check("root fields", found.fields.total(), limits.root_fields)
             for name in ONCE:
                 _check(f"{name} fields", found.fields[name], 1)
+
+
+def fragments_of(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
+    """The fragments that a document defines, by their names."""
+    return {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
+
+
+def root_fields(document: DocumentNode, operation: OperationDefinitionNode) -> Counter[str]:
+    """The names of the root fields that an operation selects, and how often each."""
+    return _Measuring(fragments_of(document)).selection_set(operation.selection_set).fields
 
 
 def limit_exceeded(what: str, most: int) -> GraphQLError:

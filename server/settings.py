@@ -106,6 +106,18 @@ class Settings(BaseSettings):
     max_query_cost: int = Field(
         default=1_000, ge=1, description="What an operation may cost: objects at most, 100 for each `generate`."
     )
+    query_timeout: float = Field(
+        default=10, gt=0, description="How long a query or mutation may take; `generate` has the limits of its model."
+    )
+    automatic_persisted_queries: bool = Field(
+        default=True, description="Let clients name a document that they sent before by its SHA-256."
+    )
+    trusted_documents: Literal["off", "allow", "only"] = Field(
+        default="off", description="Whether clients may, or must, name documents of `trusted_documents_file`."
+    )
+    trusted_documents_file: Path | None = Field(
+        default=None, description="A JSON object of ids and documents, or Apollo's persisted query manifest."
+    )
     max_operations_per_socket: int = Field(default=20, ge=1, description="Operations at once on one WebSocket.")
     max_sockets_per_user: int = Field(
         default=10, ge=1, description="WebSockets at once of one API key or user; without either, of one address."
@@ -172,6 +184,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}CORS_ORIGINS may not be * together with {PREFIX}CORS_CREDENTIALS: name the origins"
             )
+        if self.trusted_documents != "off" and self.trusted_documents_file is None:
+            raise ValueError(f"set {PREFIX}TRUSTED_DOCUMENTS_FILE, or leave {PREFIX}TRUSTED_DOCUMENTS off")
         if self.environment == "production":
             if self.secret_key is None:
                 raise ValueError(f"set {PREFIX}SECRET_KEY in production: openssl rand -hex 32")
