@@ -135,6 +135,7 @@ def _routes(
         executor,
         callers,
         settings.max_body_size,
+        settings.request_timeout,
         StreamLimits(settings.send_timeout, settings.heartbeat_interval),
         watch,
         Seats(settings.max_streams_per_user),

@@ -53,6 +53,7 @@ class GraphQLOverHttp:
     executor: Executor
     callers: Callers
     max_body_size: int
+    body_timeout: float
     stream_limits: StreamLimits
     watch: CredentialWatch
     seats: Seats
@@ -126,7 +127,14 @@ class GraphQLOverHttp:
                 raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Use POST, or GET for a query.", {"Allow": "GET, POST"})
             if not is_json(request.headers.get("content-type")):
                 raise _Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The body must be {JSON} in UTF-8.")
-            return parse_request(orjson.loads(await self._body(request)))
+            if request.headers.get("content-encoding", "identity").lower() != "identity":
+                encoding = {"Accept-Encoding": "identity"}  # RFC 9110, section 15.5.16
+                raise _Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must not be compressed.", encoding)
+            with anyio.fail_after(self.body_timeout):
+                return parse_request(orjson.loads(await self._body(request)))
+        except TimeoutError as error:
+            message = f"The body did not come within {self.body_timeout:g} s."
+            raise _Refusal(HTTPStatus.REQUEST_TIMEOUT, message, {"Connection": "close"}) from error
         except BadRequest as error:
             raise _Refusal(HTTPStatus.BAD_REQUEST, str(error)) from error
         except orjson.JSONDecodeError as error:

@@ -1,5 +1,6 @@
 """The server process: uvicorn, and the few lines that tell a newcomer where to go."""
 
+import resource
 import signal
 import socket
 from collections.abc import Generator
@@ -14,7 +15,10 @@ from fastapi import FastAPI
 from uvicorn.server import HANDLED_SIGNALS
 
 from server.app import create_app
+from server.http_protocol import bounded_http_protocol
 from server.settings import Settings, SettingsError
+
+MOST_OPEN_FILES = 65_536
 
 
 class _Server(uvicorn.Server):
@@ -78,6 +82,7 @@ def welcome(settings: Settings, url: str, password: str | None) -> str:
 
 def serve(settings: Settings) -> None:
     """Listen until told to stop. Raises SettingsError, DatabaseUrlError and DatabaseUnavailable, or a group of one."""
+    _allow_open_files()
     with _listening(settings) as listening:
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
@@ -107,12 +112,21 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         app,
         access_log=False,
         log_config=None,
+        http=bounded_http_protocol(settings.request_timeout),
         ws="websockets-sansio",
         ws_max_size=settings.max_body_size,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=round(settings.drain_time) + 5,
         server_header=False,
     )
+
+
+def _allow_open_files() -> None:
+    """Open as many files as the system lets this process: each stream is two, and the usual default is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or soft < hard:
+        wanted = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 @contextmanager

@@ -96,6 +96,9 @@ class Settings(BaseSettings):
         ge=1024,
         description="The largest HTTP body or WebSocket message. Prompts with images need more.",
     )
+    request_timeout: float = Field(
+        default=10, gt=0, description="How long the head of an HTTP request, and then its body, may take to come."
+    )
     max_query_length: int = Field(default=15_000, ge=1, description="Characters that a GraphQL document may have.")
     max_query_tokens: int = Field(default=1_000, ge=1, description="Lexical tokens that a document may have.")
     max_query_depth: int = Field(default=10, ge=1, description="Levels of fields. Introspection has its own limit.")

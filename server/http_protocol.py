@@ -1,0 +1,64 @@
+"""uvicorn's HTTP protocol, with a bound on how slowly and how long a request's head may come.
+
+uvicorn has a time-out between requests and none for the head of one: a client that sends a byte now and then holds its
+connection for ever ("slow loris", CWE-400). The body's time is the endpoint's business.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_SIZE = 65_536
+"""Bytes of a request line with its headers."""
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """One connection. `head_timeout` is in seconds."""
+
+    head_timeout: float
+    _waiting: asyncio.TimerHandle | None = None
+    _head_size = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn's own
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_came()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._waiting is not None:
+            self._head_size += len(data)
+        super().data_received(data)
+        if self._waiting is not None and self._head_size > MAX_HEAD_SIZE:
+            self._refuse(b"431 Request Header Fields Too Large")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._waiting is None:  # another request on a connection that is kept
+            self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        self._head_came()
+        super().on_headers_complete()
+
+    def _expect_head(self) -> None:
+        self._head_size = 0
+        self._waiting = self.loop.call_later(self.head_timeout, self._refuse, b"408 Request Timeout")
+
+    def _head_came(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _refuse(self, status: bytes) -> None:
+        self._head_came()
+        if not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            self.transport.close()
+
+
+def bounded_http_protocol(head_timeout: float) -> type[HttpToolsProtocol]:
+    """The protocol class with its time-out: uvicorn makes the objects, and knows nothing of ours."""
+    return type("BoundedHttpProtocol", (BoundedHttpProtocol,), {"head_timeout": head_timeout})
