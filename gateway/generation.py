@@ -62,17 +62,25 @@ class Generations:
     """The generations of all users.
 
     `lines` holds the waiting line of each backend by its name. `tasks` is the task group of the whole
-    application: a generation belongs to it and not to the request that started it.
+    application: a generation belongs to it and not to the request that started it. `event_interval` is the least
+    time in seconds between two events with text that a viewer gets.
     """
 
     def __init__(
-        self, database: Database, catalog: Catalog, log: StreamLog, lines: Mapping[str, Line], tasks: TaskGroup
+        self,
+        database: Database,
+        catalog: Catalog,
+        log: StreamLog,
+        lines: Mapping[str, Line],
+        tasks: TaskGroup,
+        event_interval: float = 0,
     ) -> None:
         self._database = database
         self._catalog = catalog
         self._log = log
         self._lines = lines
         self._tasks = tasks
+        self._event_interval = event_interval
         self._runs: dict[UUID, Run] = {}
         self._stopping = False
 
@@ -199,7 +207,7 @@ class Generations:
         if run is None:
             return Viewer(self._log, generation_id, after)
         run.viewer_came()
-        return Viewer(self._log, generation_id, after, run.viewer_left)
+        return Viewer(self._log, generation_id, after, run.viewer_left, self._event_interval)
 
     async def _run(self, run: Run, generation: Generation) -> None:
         """The task of one generation. Whatever happens, it ends in one record and one terminal event."""

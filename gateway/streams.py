@@ -13,10 +13,8 @@ from uuid import UUID
 import anyio
 
 from gateway.errors import StreamExpired
-from gateway.events import TERMINAL, Event, TextDelta, ThinkingDelta, ToolCallRequested
-
-EVENT_BYTES = 160
-"""What an event takes in memory beside its text (CPython 3.11, 64 bits): more than the text of most tokens."""
+from gateway.events import TERMINAL, Event
+from gateway.packing import Packed, pack, packed_size, unpack
 
 
 class StreamLog(Protocol):
@@ -47,10 +45,11 @@ class StreamLog(Protocol):
 
 
 class _Stream:
-    """One stream in memory. `changed` is there only while somebody waits for it."""
+    """One stream in memory. `changed` is there only while somebody waits for it; `packed` once it has ended."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.packed: Packed | None = None
         self.changed: anyio.Event | None = None
         self.size = 0
         self.ended_at: float | None = None
@@ -59,6 +58,16 @@ class _Stream:
         if self.changed is None:
             self.changed = anyio.Event()
         await self.changed.wait()
+
+    def after(self, sequence: int) -> list[Event]:
+        """All events so far behind this one."""
+        return self.events[sequence:] if self.packed is None else unpack(self.packed, sequence)
+
+    def pack(self) -> None:
+        """It has ended: the events go where they take less."""
+        self.packed = pack(self.events)
+        self.size = packed_size(self.packed)
+        self.events = []
 
     def wake(self) -> None:
         if self.changed is not None:
@@ -91,21 +100,19 @@ class MemoryStreamLog:
             if stream.ended_at is not None or event.sequence != len(stream.events) + 1:
                 raise ValueError(f"event {event.sequence} does not continue a stream of {len(stream.events)}")
             stream.events.append(event)
-            stream.size += _size(event)
             if isinstance(event, TERMINAL):
                 self._end(stream_id, stream)
         stream.wake()
 
     async def read(self, stream_id: UUID) -> Sequence[Event]:
         """All events so far."""
-        return tuple(self._find(stream_id).events)
+        return self._find(stream_id).after(0)
 
     async def follow(self, stream_id: UUID, after: int = 0) -> AsyncGenerator[Sequence[Event], None]:
         """Replay, then follow."""
         stream = self._find(stream_id)
         while True:
-            if len(stream.events) > after:
-                batch = stream.events[after:]
+            if batch := stream.after(after):
                 after += len(batch)
                 yield batch
             elif stream.ended_at is not None:
@@ -122,6 +129,7 @@ class MemoryStreamLog:
 
     def _end(self, stream_id: UUID, stream: _Stream) -> None:
         stream.ended_at = time.monotonic()
+        stream.pack()
         self._ended[stream_id] = stream
         self._ended_bytes += stream.size
         self._forget_old()
@@ -135,10 +143,3 @@ class MemoryStreamLog:
                 break
             del self._ended[stream_id], self._streams[stream_id]
             self._ended_bytes -= stream.size
-
-
-def _size(event: Event) -> int:
-    """About how many bytes an event takes."""
-    if isinstance(event, TextDelta | ThinkingDelta):
-        return EVENT_BYTES + len(event.text)
-    return EVENT_BYTES + (len(str(event.call.arguments)) if isinstance(event, ToolCallRequested) else 0)

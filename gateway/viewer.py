@@ -2,9 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from uuid import UUID
 
-from gateway.events import Event, merged
+import anyio
+
+from gateway.events import Event, TextDelta, ThinkingDelta, merged
 from gateway.streams import StreamLog
 
 
@@ -12,16 +15,24 @@ class Viewer:
     """An async iterator over a stream's events that is counted from its making to its end or `aclose`.
 
     A class and not a generator, because a generator that was never started does not run its clean-up. Events
-    that pile up while the viewer is slow come merged.
+    that pile up while the viewer is slow come merged; so do those of a model that is faster than one event in
+    `interval` seconds. The first text, and any that comes later than that, is handed on at once.
     """
 
     def __init__(
-        self, log: StreamLog, generation_id: UUID, after: int, on_close: Callable[[], None] | None = None
+        self,
+        log: StreamLog,
+        generation_id: UUID,
+        after: int,
+        on_close: Callable[[], None] | None = None,
+        interval: float = 0,
     ) -> None:
         self.generation_id = generation_id
         self._batches = log.follow(generation_id, after)
         self._events: deque[Event] = deque()
         self._on_close = on_close
+        self._interval = interval
+        self._next_at = 0.0
 
     def __aiter__(self) -> "Viewer":
         return self
@@ -30,11 +41,16 @@ class Viewer:
         """The next event. Raises StreamExpired where the stream is no longer kept."""
         while not self._events:
             try:
+                rest = self._next_at - monotonic()
+                if rest > 0:
+                    await anyio.sleep(rest)
                 batch = await anext(self._batches)
             except BaseException:
                 self._close()
                 raise
             self._events.extend(merged(batch))
+            if self._interval and isinstance(self._events[-1], TextDelta | ThinkingDelta):
+                self._next_at = monotonic() + self._interval
         return self._events.popleft()
 
     async def aclose(self) -> None:

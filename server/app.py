@@ -88,6 +88,7 @@ async def running_gateway(
                 MemoryStreamLog(settings.stream_retention, settings.stream_memory),
                 {backend.name: Line(settings.max_running, settings.max_queued) for backend in backends},
                 tasks,
+                settings.event_interval,
             )
             await generations.recover()
             identity = make_identity(settings, database, password_cost)

@@ -82,9 +82,15 @@ class Settings(BaseSettings):
         default=1000, ge=0, description="Generations waiting for one model server; more are refused."
     )
     models_max_age: float = Field(default=5, ge=0, description="How old a model server's list of models may be.")
+    event_interval: float = Field(
+        default=0.005,
+        ge=0,
+        le=1,
+        description="The least time between two events with text of one stream; what comes meanwhile is merged.",
+    )
     stream_retention: float = Field(default=3600, ge=0, description="How long the text of an ended generation is kept.")
     stream_memory: int = Field(
-        default=64_000_000,
+        default=32_000_000,
         ge=0,
         description="About how many bytes of ended generations are kept in memory; the oldest go first.",
     )

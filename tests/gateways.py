@@ -202,9 +202,11 @@ def gateway_settings(data_dir: Path, database_url: str, fake_url: str | None, **
         "ollama_url": fake_url,
         "models_max_age": 0,
         "identity_max_age": 0,
+        "event_interval": 0,
         "drain_time": 0,
         "recheck_interval": 0.05,
         "max_sockets_per_user": 1000,
+        "max_operations_per_socket": 1000,
         **others,
     }
     return Settings(_env_file=None, **values)  # pyright: ignore[reportCallIssue]

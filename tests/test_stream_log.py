@@ -12,7 +12,8 @@ from db.tables import new_id
 from gateway.errors import ErrorCode, StreamExpired
 from gateway.events import Completed, Event, Failed, FinishReason, Started, TextDelta
 from gateway.metering import TokenUsage
-from gateway.streams import EVENT_BYTES, MemoryStreamLog, StreamLog
+from gateway.packing import EVENT_BYTES, RUN_BYTES
+from gateway.streams import MemoryStreamLog, StreamLog
 
 IMPLEMENTATIONS = {"memory": MemoryStreamLog}
 
@@ -33,15 +34,15 @@ def log(make_log: MakeLog) -> StreamLog:
     return make_log(NEVER, PLENTY)
 
 
-def said(sequence: int, text: str = "word ") -> TextDelta:
-    return TextDelta(sequence, text, offset=0, tokens=1)
+def said(sequence: int, text: str = "word ", offset: int = 0) -> TextDelta:
+    return TextDelta(sequence, text, offset, tokens=1)
 
 
 def completed(sequence: int) -> Completed:
     return Completed(sequence, FinishReason.STOP, TokenUsage())
 
 
-ANSWER: list[Event] = [Started(1, 0), said(2, "a"), said(3, "b"), completed(4)]
+ANSWER: list[Event] = [Started(1, 0), said(2, "a"), said(3, "b", 1), completed(4)]
 
 
 async def opened(log: StreamLog, *events: Event) -> UUID:
@@ -193,7 +194,7 @@ async def test_a_viewer_who_is_there_sees_the_end_of_what_is_forgotten_at_once(m
 
 
 async def test_when_memory_is_short_what_ended_first_goes_first(make_log: MakeLog):
-    size = 1000 + 2 * EVENT_BYTES
+    size = RUN_BYTES + 1000 + 8 + EVENT_BYTES
     log = make_log(NEVER, 2 * size)
     streams = [await opened(log, said(1, "x" * 1000)) for _ in range(3)]
     order = [streams[1], streams[0], streams[2]]
@@ -205,7 +206,7 @@ async def test_when_memory_is_short_what_ended_first_goes_first(make_log: MakeLo
 
 
 async def test_events_without_text_take_memory_too(make_log: MakeLog):
-    log = make_log(NEVER, 10 * EVENT_BYTES)
+    log = make_log(NEVER, RUN_BYTES + 9 * 8 + EVENT_BYTES)
     first = await opened(log, *[said(number, "") for number in range(1, 10)], completed(10))
     await opened(log, completed(1))
     with pytest.raises(StreamExpired):
