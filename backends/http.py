@@ -44,12 +44,11 @@ def make_client(
     *,
     headers: Mapping[str, str] | None = None,
     connect_timeout: float = 5.0,
-    max_connections: int = 1000,
 ) -> httpx.AsyncClient:
     """Make the client for one model server; its maker closes it.
 
-    `base_url` may have a path, which stands before every path asked for. `connect_timeout` is in seconds, and
-    also bounds the wait for one of the `max_connections`. HTTPS is verified against the machine's own store of
+    `base_url` may have a path, which stands before every path asked for. `connect_timeout` is in seconds. How many
+    connections there are at once is the business of whoever asks. HTTPS is verified against the machine's own store of
     certificates (or the file named by SSL_CERT_FILE, as OpenSSL reads it), so that a company's own authority
     counts. Raises ValueError when the address is not an http or https URL.
     """
@@ -63,7 +62,7 @@ def make_client(
         base_url=url,
         headers={"accept-encoding": "identity", **(headers or {})},
         timeout=httpx.Timeout(None, connect=connect_timeout, pool=connect_timeout),
-        limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=64, keepalive_expiry=30.0),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30.0),
         verify=ssl.create_default_context(),
         trust_env=False,
         follow_redirects=False,
@@ -215,8 +214,6 @@ def _translate(client: httpx.AsyncClient, error: httpx.HTTPError) -> BackendErro
     match error:
         case httpx.ConnectTimeout():
             return BackendTimeout(TimeoutPhase.CONNECT, client.timeout.connect or 0.0)
-        case httpx.PoolTimeout():
-            return BackendOverloaded("Every connection to the model server is in use.")
         case httpx.ConnectError():
             return BackendUnavailable("The model server cannot be reached.")
         case httpx.DecodingError():

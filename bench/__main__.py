@@ -11,12 +11,12 @@ from typing import Any
 
 import anyio
 
-from bench import latency, litellm, memory, paths, processes, queries, report, starts, tokens
+from bench import latency, litellm, memory, paths, processes, queries, refusals, report, starts, tokens
 
 STREAMS = (1, 16, 128)
 REPEATS = 3
 SECONDS = 4.0
-IDLE = 1000
+IDLE = 5000
 ANSWERS = {1: 21, 32: 6}
 """For each number of paced streams, how many answers each of them reads."""
 
@@ -95,6 +95,10 @@ def run(options: argparse.Namespace, folder: Path) -> tuple[report.Results, bool
         with processes.gateway(folder, model_server) as gateway:
             said("memory")
             results["idle"] = _run(memory.idle_kb, gateway, options.idle)
+        with processes.gateway(folder, model_server, MAX_OPERATIONS_PER_SOCKET="20") as gateway:
+            said("refusals")
+            results["refusals"] = _run(refusals.costs, gateway)
+            results["slow_clients"] = _run(refusals.beside_slow_clients, gateway, options.seconds)
         said("start")
         fresh = folder / "fresh"
         fresh.mkdir()
@@ -115,6 +119,7 @@ def main() -> None:
     parser.add_argument("--idle", type=int, default=IDLE, help="idle subscriptions to open")
     parser.add_argument("--no-results", dest="keep", action="store_false", help="do not write bench/results/")
     options = parser.parse_args()
+    processes.allow_open_files()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         results, with_litellm = run(options, Path(folder))
     print(f"\n{report.show(results)}")

@@ -44,6 +44,7 @@ async def idle_kb(gateway: Gateway, count: int) -> dict[str, float]:
                 await _start(socket, "1")
             streaming = process.memory_info().rss
     return {
+        "count": count,
         "subscription_kb": round((watching - start) / count / 1000, 1),
         "socket_kb": round((connected - watching) / count / 1000, 1),
         "open_stream_kb": round((streaming - watching) / count / 1000, 1),

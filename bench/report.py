@@ -39,6 +39,7 @@ def show(results: Results) -> str:
         *(_latency(streams, found) for streams, found in results["latency_ms"].items()),
         _memory(results),
         _queries(results["queries_per_second"]),
+        _refusals(results),
         _table("Start without the embedded model", ["", "seconds"], [
             ["first start, making the database", f"{results['start']['first_seconds']:.2f}"],
             ["later starts, median", f"{results['start']['later_seconds']:.2f}"],
@@ -78,6 +79,10 @@ def _memory(results: Results) -> str:
         ["ollagraph, one idle subscription more", f"{idle['subscription_kb']:.1f} kB"],
         ["ollagraph, one idle socket more", f"{idle['socket_kb']:.1f} kB"],
         ["ollagraph, one open stream more (socket, generation, connection)", f"{idle['open_stream_kb']:.1f} kB"],
+        [
+            f"ollagraph with {idle['count']:,.0f} idle subscriptions and as many open streams",
+            f"{idle['worker_mb']:,.0f} MB",
+        ],
     ]
     return _table("Memory of the worker", ["", "resident"], rows)
 
@@ -89,6 +94,16 @@ def _queries(found: Mapping[str, int]) -> str:
         ["Strawberry + FastAPI: { hello }", f"{bare:,}", "1.00"],
     ]
     return _table("Queries over HTTP", ["", "requests/s", "of bare"], rows)
+
+
+def _refusals(results: Results) -> str:
+    rows = [
+        [name, f"{found['milliseconds']:.2f}", f"{found['cpu_ms']:.2f}"] for name, found in results["refusals"].items()
+    ]
+    slow = results["slow_clients"]
+    heads = ["", "ms until refused", "CPU ms of the worker"]
+    beside = f"Queries/s: {slow['alone']:,} alone, {slow['beside']:,} beside 500 connections that never end their head"
+    return _table("Refusing hostile requests", heads, rows) + "\n  " + beside
 
 
 def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
