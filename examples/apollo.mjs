@@ -4,7 +4,9 @@ import { GraphQLWsLink } from "@apollo/client/link/subscriptions";
 import { OperationTypeNode } from "graphql";
 import { createClient } from "graphql-ws";
 import WebSocket from "ws"; // Node.js 22 and browsers have their own: leave out this line and webSocketImpl
-import { START, WATCH, Refused, authorization, follow, idOf, request, tell, url, webSocketUrl } from "./generation.mjs";
+import {
+  START, WATCH, Refused, authorization, cancelOnInterrupt, follow, idOf, request, tell, url, webSocketUrl,
+} from "./generation.mjs";
 
 const headers = { authorization: await authorization() };
 const socket = createClient({
@@ -35,6 +37,7 @@ async function watch(variables, see) {
 // Through the cache, `... on Error` would give nothing until `possibleTypes` tells it what implements Error.
 const started = { mutation: gql(START), variables: request(), fetchPolicy: "no-cache" };
 const id = idOf(dataOf(await client.mutate({ ...started, errorPolicy: "all" })));
+cancelOnInterrupt(id, headers);
 tell(await follow(id, watch));
 client.stop();
 await socket.dispose();

@@ -1,4 +1,4 @@
-// What every example needs, whatever its client: the documents, signing in, and a stream that survives lost connections.
+// What every example needs, whatever its client: documents, signing in, and a stream that survives lost connections.
 import { setTimeout as wait } from "node:timers/promises";
 
 export const url = process.env.OLLAGRAPH_URL ?? "http://127.0.0.1:8000/graphql";
@@ -30,6 +30,13 @@ export const WATCH = `
       ... on TextDelta { text offset }
       ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } }
       ... on GenerationFailed { message usage { promptTokens completionTokens source } }
+    }
+  }`;
+
+const CANCEL = `
+  mutation ($input: CancelGenerationInput!) {
+    cancelGeneration(input: $input) {
+      ... on Error { message }
     }
   }`;
 
@@ -66,6 +73,11 @@ export class Refused extends Error {
     super(errors.map((error) => error.message).join("\n"));
   }
 }
+
+process.on("uncaughtException", (error) => {
+  console.error(error instanceof Refused ? error.message : error);
+  process.exit(1);
+});
 
 /** The id of the generation that START began. */
 export function idOf({ startGeneration: { generation, message } }) {
@@ -106,6 +118,11 @@ export async function follow(id, watch, attempts = 8) {
     }
   }
   return last;
+}
+
+/** End the generation on Ctrl-C: its stream then tells what it used. A second Ctrl-C ends the program itself. */
+export function cancelOnInterrupt(id, headers) {
+  process.once("SIGINT", () => post(CANCEL, { input: { id } }, headers));
 }
 
 /** Whether to give up: by the protocol graphql-transport-ws, close codes 4400 to 4499 say it is the client's fault. */

@@ -1,7 +1,9 @@
 // Stream a generation with graphql-ws alone: node graphql-ws.mjs "Tell me a story" smollm2:135m
 import { createClient } from "graphql-ws";
 import WebSocket from "ws"; // Node.js 22 and browsers have their own: leave out this line and webSocketImpl
-import { START, WATCH, Refused, authorization, follow, idOf, post, request, tell, webSocketUrl } from "./generation.mjs";
+import {
+  START, WATCH, Refused, authorization, cancelOnInterrupt, follow, idOf, post, request, tell, webSocketUrl,
+} from "./generation.mjs";
 
 const headers = { authorization: await authorization() };
 const client = createClient({
@@ -23,5 +25,6 @@ async function watch(variables, see) {
 }
 
 const id = idOf(await post(START, request(), headers));
+cancelOnInterrupt(id, headers);
 tell(await follow(id, watch));
 await client.dispose();

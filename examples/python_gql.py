@@ -5,6 +5,7 @@ Needs `pip install "gql[websockets]"`.
 
 import asyncio
 import os
+import signal
 import sys
 from typing import Any
 
@@ -29,6 +30,14 @@ START = """
   mutation ($input: GenerateInput!) {
     startGeneration(input: $input) {
       ... on StartGenerationSuccess { generation { id } }
+      ... on Error { message }
+    }
+  }
+"""
+
+CANCEL = """
+  mutation ($input: CancelGenerationInput!) {
+    cancelGeneration(input: $input) {
       ... on Error { message }
     }
   }
@@ -136,7 +145,14 @@ async def main(prompt: str = "Tell me a story", model: str = "smollm2:135m") -> 
     input = {"model": model, "prompt": prompt, "onDisconnect": "CONTINUE"}
     started = await run(START, input, authorization)
     answer = Answer(started["generation"]["id"])
-    await follow(answer, authorization)
+    async with asyncio.TaskGroup() as tasks:
+
+        def interrupted() -> None:
+            """End the generation on Ctrl-C: its stream then tells what it used."""
+            tasks.create_task(run(CANCEL, {"id": answer.id}, authorization))
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted)
+        await follow(answer, authorization)
     last = answer.last
     tokens = f"{last['usage']['promptTokens']} + {last['usage']['completionTokens']} tokens"
     sys.stderr.write(f"\n[{last.get('finishReason') or last['message']}: {tokens}]\n")

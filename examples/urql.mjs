@@ -3,7 +3,9 @@ import { Client, fetchExchange, subscriptionExchange } from "@urql/core";
 import { createClient } from "graphql-ws";
 import { toAsyncIterable } from "wonka";
 import WebSocket from "ws"; // Node.js 22 and browsers have their own: leave out this line and webSocketImpl
-import { START, WATCH, Refused, authorization, follow, idOf, request, tell, url, webSocketUrl } from "./generation.mjs";
+import {
+  START, WATCH, Refused, authorization, cancelOnInterrupt, follow, idOf, request, tell, url, webSocketUrl,
+} from "./generation.mjs";
 
 const headers = { authorization: await authorization() };
 const socket = createClient({
@@ -36,5 +38,6 @@ async function watch(variables, see) {
 }
 
 const id = idOf(dataOf(await client.mutation(START, request())));
+cancelOnInterrupt(id, headers);
 tell(await follow(id, watch));
 await socket.dispose();

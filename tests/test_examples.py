@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+import signal
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -26,7 +27,18 @@ SECONDS = 60
 
 TEXT = ["Once ", "upon ", "a time 😀 ", "there ", "was ", "a 🐉", ".", "\n"]
 
-every_example = pytest.mark.parametrize("name", ["graphql-ws.mjs", "urql.mjs", "apollo.mjs", "python_gql.py"])
+every_example = pytest.mark.parametrize(
+    "name",
+    [
+        "graphql-ws.mjs",
+        "graphql-sse.mjs",
+        "urql.mjs",
+        "urql-sse.mjs",
+        "apollo.mjs",
+        "apollo-multipart.mjs",
+        "python_gql.py",
+    ],
+)
 
 
 @dataclass
@@ -115,10 +127,25 @@ async def test_an_example_loses_nothing_when_its_connection_is_cut(name: str, ga
 
 
 @every_example
+async def test_an_example_that_is_interrupted_cancels_its_generation(
+    name: str, gateway: RunningGateway, proxy: CutProxy
+):
+    gateway.fake.scripts["story"] = Script(TEXT, stall=True)
+    gateway.fake.models.append("story")
+    async with running(name, proxy, "story", OLLAGRAPH_PASSWORD=PASSWORD) as example:
+        await example.read("".join(TEXT))
+        example.process.send_signal(signal.SIGINT)
+        assert await example.end() == ("".join(TEXT), "[CANCELLED: 4 + 8 tokens]", 0)
+    request = await gateway.fake.request()
+    await request.ended.wait()
+    assert request.left
+
+
+@every_example
 async def test_an_example_says_why_it_was_refused(name: str, gateway: RunningGateway, proxy: CutProxy):
     async with running(name, proxy, "no-such-model", OLLAGRAPH_PASSWORD=PASSWORD) as example:
         printed, errors, status = await example.end()
-    assert "no-such-model" in errors
+    assert errors == "There is no model 'no-such-model'. The query `models` lists those that you may use."
     assert (printed, status) == ("", 1)
 
 
