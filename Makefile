@@ -26,7 +26,7 @@ help: ## List the commands
 run: setup page ## Start the gateway, after setting up what is missing
 	@exec $(VENV_PYTHON) -m server serve $(ARGS)
 
-test: .make/dev page .make/examples ## Run the tests (ARGS="-k name" for some of them)
+test: .make/dev page .make/examples .make/react ## Run the tests (ARGS="-k name" for some of them)
 	@exec $(VENV_PYTHON) -m pytest $(ARGS)
 
 check: lint types page-types structure audit ## Run every check that is not a test of behaviour
@@ -40,9 +40,9 @@ types: .make/dev ## Check the types of the Python code
 	@echo "Checking the types of the Python code ..."
 	@$(VENV_PYTHON) -m basedpyright
 
-page-types: .make/node_modules ## Check the types of the page
-	@echo "Checking the types of the page ..."
-	@$(USE_NODE); cd web && npm run --silent check
+page-types: .make/node_modules .make/react ## Check the types of the page, and of the React example against the schema
+	@echo "Checking the types of the page and of the React example ..."
+	@$(USE_NODE); (cd web && npm run --silent check) && cd examples/react && npm run --silent check >/dev/null
 
 structure: .make/dev ## Check the import rule, the sizes, the locks and what is in the repository
 	@echo "Checking the structure ..."
@@ -81,7 +81,8 @@ page: .make/page ## Build the page, if it has changed
 	@:
 
 clean: ## Remove all that make has built (never your data or .env)
-	@rm -rf .make .venv web/dist web/node_modules examples/node_modules ollagraph.egg-info build .ruff_cache \
+	@rm -rf .make .venv web/dist web/node_modules examples/node_modules \
+	    examples/react/node_modules examples/react/dist examples/react/src/gql ollagraph.egg-info build .ruff_cache \
 	    .pytest_cache .hypothesis
 
 # --- Python -----------------------------------------------------------------------------------------------------
@@ -165,6 +166,14 @@ examples/node_modules/.package-lock.json:
 .make/examples: examples/package.json examples/package-lock.json examples/node_modules/.package-lock.json | .make/venv
 	@$(USE_NODE); echo "Installing the packages of the examples ..."; \
 	    cd examples && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
+	@touch $@
+
+examples/react/node_modules/.package-lock.json:
+
+REACT_PACKAGES := examples/react/package.json examples/react/package-lock.json
+.make/react: $(REACT_PACKAGES) examples/react/node_modules/.package-lock.json | .make/venv
+	@$(USE_NODE); echo "Installing the packages of the React example ..."; \
+	    cd examples/react && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
 	@touch $@
 
 # Any file or folder of the page that is newer than the last build; asked of find, for names with spaces.

@@ -10,7 +10,7 @@ from tests.databases import PostgresqlDatabases, SqliteDatabases, postgresql_ser
 from tests.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.gateways import EVERY_MODEL, RunningGateway, gateway_settings, running_gateway
 
-pytest_plugins = ["tests.no_skips"]
+pytest_plugins = ["tests.no_skips", "tests.browsers"]
 
 
 @pytest.fixture(scope="session")

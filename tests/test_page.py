@@ -1,8 +1,6 @@
 """The built page in a real Chromium, against a whole gateway. `make page` builds it."""
 
 import json
-import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,10 @@ from urllib.parse import urlsplit
 import pytest
 from graphql import GraphQLSchema, OperationDefinitionNode, build_schema, parse, validate
 from graphql.execution import get_variable_values
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page
 
 from tests.fake_scripts import Script, count
 from tests.gateways import RunningGateway
-from tests.no_skips import under_ci
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = ROOT / "web" / "src" / "operations"
@@ -24,18 +21,6 @@ STARTERS: list[dict[str, Any]] = json.loads((OPERATIONS / "starters.json").read_
 PACED = "fake:paced-64-20"
 """Slow enough for the page to show it growing, whatever the machine."""
 
-# Nothing but the gateway can be reached, so that a page that asks elsewhere fails here as on a closed network.
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
-]
-
 # Functions and not expressions: those would be evaluated in the page, which its policy forbids.
 STREAM_IS_READ = "() => sessionStorage.getItem('graphiql:query')?.includes('subscription Stream')"
 GROWS = """() => {
@@ -43,24 +28,6 @@ GROWS = """() => {
   const answer = document.querySelector("[data-testid=answer]");
   return window.lengths.add(answer?.textContent.length ?? 0).size > 3;
 }"""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    """The browser's path. Playwright's own build is not used: it cannot be had from a package registry."""
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if path:
-        return path
-    missing = "needs Chromium: install Debian's package chromium, or name the program in CHROMIUM"
-    pytest.fail(missing) if under_ci() else pytest.skip(missing)
-
-
-@pytest.fixture(scope="module")
-async def browser(chromium: str) -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        await browser.close()
 
 
 @pytest.fixture
