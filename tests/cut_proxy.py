@@ -29,8 +29,10 @@ class CutProxy:
         self._connected = anyio.Event()
         for writer in self._open:
             # Lingering for 0 seconds is what turns a close into a reset.
-            with socket.socket(fileno=socket.dup(writer.get_extra_info("socket").fileno())) as same:
-                same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            found = writer.get_extra_info("socket")  # None when it has closed by itself
+            if found is not None and found.fileno() >= 0:
+                with socket.socket(fileno=socket.dup(found.fileno())) as same:
+                    same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
         self._open.clear()
 

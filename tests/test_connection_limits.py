@@ -132,7 +132,7 @@ async def test_a_socket_without_operations_is_closed_after_a_while(gateway: Runn
 
 
 async def test_a_socket_with_an_operation_is_not_idle(gateway: RunningGateway):
-    gateway.limit_sockets(idle_timeout=0.01)
+    gateway.limit_sockets(idle_timeout=1.5)  # long enough to begin an operation in
     async with gateway.connect() as socket, gateway.connect() as idle:
         await socket.subscribe(GENERATE, asking("fake:hold-3"))
         await closed(idle)
