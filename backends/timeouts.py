@@ -107,6 +107,7 @@ class _Clock:
     async def first(self, call: Callable[[], Awaitable[T]]) -> T:
         """Wait for something that comes before the first batch, or for that itself. Raises BackendTimeout."""
         begun = self._loop.time()
+        self._task = asyncio.current_task()  # once: the one who asks reads the whole answer, and to look it up is dear
         try:
             due = begun + _bound(self._first) - self._waited
             return await self._wait(call, (due, TimeoutPhase.FIRST_BYTE, self._first))
@@ -123,7 +124,7 @@ class _Clock:
         # Looked at first, since a timer lets through whatever never has to wait.
         if self._loop.time() >= due:
             raise BackendTimeout(phase, seconds or 0.0)
-        task = self._task = asyncio.current_task()
+        task = self._task
         cancelling = task.cancelling() if task else 0
         self._due = due
         if due < math.inf and (self._timer is None or self._timer.when() > due):
