@@ -18,8 +18,10 @@ A model's name says what it does; N and M are whole numbers and may be left out:
 | `fake:malformed-N`   | N tokens, then broken JSON                                               |
 | `fake:truncated-N`   | N tokens, then a clean end of the stream without the end of the answer   |
 | `fake:cut-N`         | N tokens, then a TCP reset                                               |
+| `fake:loses-N-M`     | N tokens, then a TCP reset; asked to go on, the M tokens that come next   |
 | `fake:status-N`      | answers with HTTP status N and an error message                          |
 
+Where the last message is the assistant's and begins what the model would say, it goes on behind that.
 A request's max_tokens (num_predict) cuts every answer short, and then the reason is "length". The prompt's tokens
 are the words of all messages. `FakeModelServer.scripts` gives a model of any name a script of its own. A model
 that is neither is a 404.
@@ -46,7 +48,7 @@ import uvicorn
 from anyio.lowlevel import checkpoint
 from uvicorn.server import ServerState
 
-from tests.fake_scripts import Ending, Script, script_for
+from tests.fake_scripts import Ending, Prompt, Script, script_for, unsaid
 from tests.fake_wire import OllamaWire, OpenAIWire, Wire, read_prompt
 
 OFFERED = ("fake:echo", "fake:count-256", "fake:paced-64-20", "fake:thinking", "fake:tools")
@@ -164,7 +166,7 @@ class FakeModelServer:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_watch, request, receive, tasks.cancel_scope)
-                await _Play(request, script, send).run(prompt.words, prompt.max_tokens)
+                await _Play(request, script, send).run(prompt)
                 tasks.cancel_scope.cancel()
         finally:
             request.ended.set()
@@ -187,7 +189,7 @@ class _Play:
         self._held = b""
         self._wire: Wire = _WIRES[request.path](request.body)
 
-    async def run(self, prompt_tokens: int, max_tokens: int | None) -> None:
+    async def run(self, prompt: Prompt) -> None:
         script = self._script
         if script.hold:
             await self._request.released.wait()
@@ -199,26 +201,26 @@ class _Play:
             {"type": "http.response.start", "status": 200, "headers": [(b"content-type", self._wire.content_type)]}
         )
         await self._write(self._wire.begin())
-        cut = await self._tokens(max_tokens)
+        cut = await self._tokens(prompt)
         if script.stall:
             await self._flush()
             await self._request.released.wait()
         for piece in script.rest:
             await self._write(self._wire.text(piece))
             self._request.sent += 1
-        await self._end("length" if cut else script.finish_reason, prompt_tokens)
+        await self._end("length" if cut else script.finish_reason, prompt.words)
 
-    async def _tokens(self, max_tokens: int | None) -> bool:
-        pieces = [self._wire.thinking(piece) for piece in self._script.thinking]
-        pieces += [self._wire.text(piece) for piece in self._script.text]
-        for piece in pieces[:max_tokens]:
+    async def _tokens(self, prompt: Prompt) -> bool:
+        pieces = [] if prompt.begun else [self._wire.thinking(piece) for piece in self._script.thinking]
+        pieces += [self._wire.text(piece) for piece in unsaid(self._script.text, prompt.begun)]
+        for piece in pieces[: prompt.max_tokens]:
             if self._script.delay_ms:
                 await anyio.sleep(self._script.delay_ms / 1000)
             await self._write(piece)
             self._request.sent += 1
             if self._request.sent % 8 == 0:
                 await checkpoint()  # as fast as it can, but the client's leaving must be seen
-        return max_tokens is not None and len(pieces) > max_tokens
+        return prompt.max_tokens is not None and len(pieces) > prompt.max_tokens
 
     async def _end(self, reason: str, prompt_tokens: int) -> None:
         self._request.complete = True

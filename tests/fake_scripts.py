@@ -27,12 +27,14 @@ class Prompt:
     """What the fake model looks at in a request, the same for both protocols."""
 
     last: str
-    """The last message's text."""
+    """The text of the last message that is not the beginning of the answer."""
     words: int
     """Words in all messages: the prompt's tokens."""
     tools: Sequence[str]
     """Names of the tools offered."""
     max_tokens: int | None
+    begun: str = ""
+    """The beginning of the answer, where the last message is the assistant's."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,24 @@ _KINDS: dict[str, _Kind] = {
     "malformed": _Kind(lambda _p, n, _m: Script(count(n), ending=Ending.MALFORMED)),
     "truncated": _Kind(lambda _p, n, _m: Script(count(n), ending=Ending.TRUNCATED)),
     "cut": _Kind(lambda _p, n, _m: Script(count(n), ending=Ending.CUT)),
+    "loses": _Kind(
+        lambda prompt, n, m: Script(count(n + m)) if prompt.begun else Script(count(n), ending=Ending.CUT),
+        defaults=(3, 3),
+    ),
     "status": _Kind(lambda _p, n, _m: Script(status=n), defaults=(500, 0)),
 }
+
+
+def unsaid(pieces: Sequence[str], begun: str) -> list[str]:
+    """What is left of an answer when its beginning was said before; all of it where that is not its beginning."""
+    place = 0
+    for index, piece in enumerate(pieces):
+        if place == len(begun):
+            return list(pieces[index:])
+        if not begun.startswith(piece, place):
+            return list(pieces)
+        place += len(piece)
+    return []
 
 
 def script_for(model: str, prompt: Prompt) -> Script | None:

@@ -27,11 +27,13 @@ class Wire(Protocol):
 def read_prompt(body: Body) -> Prompt:
     """Read either protocol's request."""
     texts = [_text(message["content"]) for message in body["messages"]]
+    begun = texts[-1] if len(texts) > 1 and body["messages"][-1]["role"] == "assistant" else ""
     return Prompt(
-        last=texts[-1],
+        last=texts[-2] if begun else texts[-1],
         words=sum(len(text.split()) for text in texts),
         tools=[tool["function"]["name"] for tool in body.get("tools", ())],
         max_tokens=body.get("max_tokens") or body.get("options", {}).get("num_predict"),
+        begun=begun,
     )
 
 

@@ -37,7 +37,7 @@ async def lines(fake: FakeModelServer, request: dict[str, Any]) -> list[dict[str
 
 def test_every_model_of_the_table_exists():
     rows = [row.split("`")[1] for row in (fake_model_server.__doc__ or "").splitlines() if row.startswith("| `fake:")]
-    assert len(rows) == 15
+    assert len(rows) == 16
     assert all(script_for(row.replace("-N", "-3").replace("-M", "-1"), PROMPT) for row in rows)
 
 
@@ -50,6 +50,13 @@ async def test_the_most_tokens_asked_for_cut_the_answer_short(fake: FakeModelSer
     *tokens, end = await lines(fake, body("fake:count-10", options={"num_predict": 2}))
     assert [token["message"]["content"] for token in tokens] == ["0 ", "1 "]
     assert (end["done_reason"], end["eval_count"]) == ("length", 2)
+
+
+async def test_an_answer_that_has_begun_is_gone_on_with(fake: FakeModelServer):
+    begun = [{"role": "user", "content": "one two"}, {"role": "assistant", "content": "0 1 "}]
+    *tokens, end = await lines(fake, {"model": "fake:count-4", "messages": begun})
+    assert [token["message"]["content"] for token in tokens] == ["2 ", "3 "]
+    assert (end["prompt_eval_count"], end["eval_count"]) == (4, 2)
 
 
 async def test_a_request_is_recorded_with_the_tokens_sent(fake: FakeModelServer):
