@@ -100,6 +100,9 @@ def chat_body(request: ChatRequest) -> dict[str, Json]:
     if request.think is not None:
         # vLLM and llama.cpp hand this to the model's chat template; a template that does not know it ignores it.
         body["chat_template_kwargs"] = {"enable_thinking": request.think}
+    if request.continues:
+        # For vLLM; llama.cpp goes on with an assistant's last message by itself and ignores both.
+        body |= {"continue_final_message": True, "add_generation_prompt": False}
     return body
 
 

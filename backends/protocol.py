@@ -90,7 +90,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """Everything a backend needs for one answer. `format` is "json", a JSON Schema object, or None."""
+    """Everything a backend needs for one answer. `format` is "json", a JSON Schema object, or None.
+
+    `continues` says that the last message is the assistant's own, and that the answer goes on where it ends.
+    """
 
     model: str
     messages: Sequence[Message]
@@ -98,6 +101,7 @@ class ChatRequest:
     format: Literal["json"] | dict[str, Json] | None = None
     tools: Sequence[Tool] = ()
     think: bool | None = None
+    continues: bool = False
 
 
 class FinishReason(StrEnum):

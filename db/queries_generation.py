@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, or_, select, update
 
 from db.engine import ReadSession, WriteSession
-from db.tables import Generation
+from db.tables import Generation, Replica
 
 
 async def generations_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, Generation]:
@@ -45,21 +45,53 @@ async def mark_running(session: WriteSession, generation_id: UUID, started_at: d
     )
 
 
-async def mark_ended(session: WriteSession, generation_id: UUID, columns: Mapping[str, object]) -> None:
-    """Write how it ended. A generation ends once: what has an end already is left as it is."""
-    await session.execute(
-        update(Generation).where(Generation.id == generation_id, Generation.finished_at.is_(None)).values(dict(columns))
-    )
-
-
-async def fail_unfinished(
-    session: WriteSession, at: datetime, error_code: str, error_message: str
-) -> Sequence[Generation]:
-    """End every generation that has no end in the table, and return them."""
-    rows = await session.scalars(
+async def mark_ended(session: WriteSession, generation_id: UUID, fence: int, columns: Mapping[str, object]) -> bool:
+    """Write how it ended. False where it has an end already, or has gone over to another gateway."""
+    result = await session.execute(
         update(Generation)
-        .where(Generation.finished_at.is_(None))
-        .values(state="FAILED", error_code=error_code, error_message=error_message, finished_at=at)
-        .returning(Generation)
+        .where(Generation.id == generation_id, Generation.fence == fence, Generation.finished_at.is_(None))
+        .values(dict(columns))
+        .returning(Generation.id)
     )
-    return rows.all()
+    return result.first() is not None
+
+
+async def note_usage(session: WriteSession, usage: Sequence[Mapping[str, object]]) -> None:
+    """Write what running generations have used so far: columns by name, with the row's id and fence among them."""
+    statement = update(Generation).where(
+        Generation.id == bindparam("row_id"),
+        Generation.fence == bindparam("row_fence"),
+        Generation.finished_at.is_(None),
+    )
+    names = ("prompt_tokens", "completion_tokens", "cached_tokens", "usage_source")
+    connection = await session.connection()
+    await connection.execute(statement.values({name: bindparam(name) for name in names}), usage)
+
+
+async def orphans(session: ReadSession, limit: int) -> Sequence[Generation]:
+    """Unfinished generations that no living gateway runs, oldest first."""
+    alive = select(Replica.id)
+    query = select(Generation).where(
+        Generation.finished_at.is_(None), or_(Generation.replica_id.is_(None), Generation.replica_id.not_in(alive))
+    )
+    return (await session.scalars(query.order_by(Generation.id).limit(limit))).all()
+
+
+async def take_over(session: WriteSession, generation: Generation, replica_id: UUID) -> bool:
+    """Give an orphan to a gateway and raise its fence. False where another one was quicker."""
+    result = await session.execute(
+        update(Generation)
+        .where(Generation.id == generation.id, Generation.fence == generation.fence, Generation.finished_at.is_(None))
+        .values(fence=Generation.fence + 1, replica_id=replica_id)
+        .returning(Generation.fence)
+    )
+    return result.first() is not None
+
+
+async def offer(session: WriteSession, generation_id: UUID, fence: int) -> None:
+    """Let any other gateway take it over."""
+    await session.execute(
+        update(Generation)
+        .where(Generation.id == generation_id, Generation.fence == fence, Generation.finished_at.is_(None))
+        .values(replica_id=None)
+    )

@@ -122,7 +122,11 @@ _UNFINISHED = text("finished_at IS NULL")
 
 
 class Generation(Table):
-    """One answer of a model: its state and its numbers. The text lives in the stream log, not here."""
+    """One answer of a model: its state and its numbers. The text lives in the stream log, not here.
+
+    `replica_id` is the gateway that runs it; None offers it to any other. Each change of hands raises `fence`, and
+    who holds an older one writes nothing any more.
+    """
 
     __tablename__ = "generations"
     __table_args__ = (
@@ -138,7 +142,10 @@ class Generation(Table):
     model: Mapped[str] = mapped_column(String(255))
     backend: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16))
+    replica_id: Mapped[UUID | None]
+    fence: Mapped[int] = mapped_column(default=1, server_default="1")
     on_disconnect: Mapped[str] = mapped_column(String(16))
+    on_backend_loss: Mapped[str] = mapped_column(String(16), default="FAIL", server_default="FAIL")
     finish_reason: Mapped[str | None] = mapped_column(String(32))
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(String(500))
@@ -171,3 +178,36 @@ class UsageRecord(Table):
     source: Mapped[str] = mapped_column(String(16))
     at: Mapped[datetime]
     day: Mapped[date]
+
+
+class Replica(Table):
+    """A gateway that is alive: it raises `beat` all the time, and the others delete the row when that stops."""
+
+    __tablename__ = "replicas"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    beat: Mapped[int] = mapped_column(default=0)
+    started_at: Mapped[datetime] = mapped_column(default=now)
+    seen_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class IdempotencyKey(Table):
+    """What a caller began under a key of their own choosing. `principal_id` is the API key's id, or the user's."""
+
+    __tablename__ = "idempotency_keys"
+
+    principal_id: Mapped[UUID] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_hash: Mapped[str] = mapped_column(String(64))
+    generation_id: Mapped[UUID] = mapped_column(ForeignKey("generations.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(default=now, index=True)
+
+
+class Transcript(Table):
+    """All events of an ended generation, where its text is kept for longer than the stream log does."""
+
+    __tablename__ = "transcripts"
+
+    generation_id: Mapped[UUID] = mapped_column(ForeignKey("generations.id", ondelete="CASCADE"), primary_key=True)
+    events: Mapped[bytes]
+    expires_at: Mapped[datetime] = mapped_column(index=True)

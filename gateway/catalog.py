@@ -85,6 +85,18 @@ class Catalog:
             raise ModelNotFound(name, silent)
         return found
 
+    async def serving(self, model: Model) -> list[Model]:
+        """The same model at every backend that answers now and has it, that of `model` first."""
+        await self._refresh_all(0)
+        places = [
+            Model(model.name, info.name, backend, info)
+            for backend in self._backends
+            if (listing := self._listings[backend.name]).answers
+            for info in listing.models
+            if info.name == model.backend_name
+        ]
+        return sorted(places, key=lambda place: place.backend.name != model.backend.name)
+
     async def health(self) -> list[BackendHealth]:
         """Ask every backend whether it is there."""
         results: dict[str, BackendHealth] = {}

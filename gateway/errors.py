@@ -5,6 +5,7 @@ GatewayError                 anything below; has a `code` and a message fit for 
 ├── InvalidCredentials       wrong username or password (never tells which)
 ├── AccountLocked            too many wrong passwords; `until` says when to come back
 ├── InvalidInput             a value out of range; `field` is its path in the input
+│   └── IdempotencyKeyReused the key stands for another request
 ├── NotFound                 no such thing, or it is not the caller's
 ├── ModelNotFound            no backend serves the model
 ├── Unsupported              the model or its backend cannot do what was asked
@@ -13,6 +14,8 @@ GatewayError                 anything below; has a `code` and a message fit for 
 ├── DatabaseDown             the database cannot be reached (retryable)
 ├── InternalError            a fault of the gateway's own, told in the log
 ├── StreamExpired            the stream's text is no longer kept
+├── StreamLogUnavailable     the log that the gateways share cannot be reached (retryable)
+├── Interrupted              the gateway that ran the generation died (retryable)
 └── BackendFailure           a `backends.errors.BackendError`, told in the gateway's codes
 """
 
@@ -39,6 +42,8 @@ class ErrorCode(StrEnum):
     SHUTTING_DOWN = "SHUTTING_DOWN"
     DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
     STREAM_EXPIRED = "STREAM_EXPIRED"
+    STREAM_LOG_UNAVAILABLE = "STREAM_LOG_UNAVAILABLE"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
     INTERRUPTED = "INTERRUPTED"
     BACKEND_UNAVAILABLE = "BACKEND_UNAVAILABLE"
     BACKEND_TIMEOUT = "BACKEND_TIMEOUT"
@@ -101,6 +106,15 @@ class InvalidInput(GatewayError):
     def __init__(self, field: str, reason: str) -> None:
         self.field = field
         super().__init__(f"{field}: {reason}")
+
+
+class IdempotencyKeyReused(InvalidInput):
+    """Something else was asked under the same key before."""
+
+    code = ErrorCode.IDEMPOTENCY_KEY_REUSED
+
+    def __init__(self) -> None:
+        super().__init__("idempotencyKey", "another request was made under this key. Take a new key for a new request.")
 
 
 class NotFound(GatewayError):
@@ -169,6 +183,26 @@ class StreamExpired(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("The text of this generation is no longer kept; its usage and timings still are.")
+
+
+class StreamLogUnavailable(GatewayError):
+    """The log that the gateways share does not answer, and this one does not run the generation itself."""
+
+    code = ErrorCode.STREAM_LOG_UNAVAILABLE
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("The stream log cannot be reached. Ask again in a moment; nothing is lost.")
+
+
+class Interrupted(GatewayError):
+    """The gateway that ran a generation is no more."""
+
+    code = ErrorCode.INTERRUPTED
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("The gateway stopped while this generation was under way.")
 
 
 _BACKEND_CODES: dict[type[BackendError], ErrorCode] = {

@@ -1,6 +1,6 @@
 """What happens in the life of one generation, as values in the order of the stream log.
 
-    Queued* ── Started ── (TextDelta | ThinkingDelta | ToolCallRequested)* ── Completed | Failed
+    Queued* ── Started ── (TextDelta | ThinkingDelta | ToolCallRequested | Resumed)* ── Completed | Failed
 
 Each event has a sequence number, from 1, without gaps; the last one is the only terminal event.
 """
@@ -68,6 +68,22 @@ class ToolCallRequested:
     call: ToolCall
 
 
+class Loss(StrEnum):
+    """What an answer lost on the way."""
+
+    BACKEND_LOST = "BACKEND_LOST"
+    GATEWAY_LOST = "GATEWAY_LOST"
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The seam: what comes behind was said by another model server, or through another gateway."""
+
+    sequence: int
+    reason: Loss
+    backend: str
+
+
 @dataclass(frozen=True, slots=True)
 class Completed:
     """It ended as it should, or because its user no longer wanted it."""
@@ -89,7 +105,7 @@ class Failed:
 
 
 Delta = TextDelta | ThinkingDelta
-Event = Queued | Started | TextDelta | ThinkingDelta | ToolCallRequested | Completed | Failed
+Event = Queued | Started | TextDelta | ThinkingDelta | ToolCallRequested | Resumed | Completed | Failed
 TERMINAL = (Completed, Failed)
 
 LONGEST_MERGED = 65_536

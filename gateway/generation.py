@@ -1,35 +1,31 @@
 """Generations: started by one call, run by the gateway itself, watched by any number of viewers."""
 
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import anyio
-from anyio.abc import TaskGroup
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
 from auth.principal import Principal
 from auth.scopes import Scope
 from backends.protocol import ToolCall
-from db import queries_generation
-from db.engine import Database, DatabaseUnavailable
-from db.tables import Generation, UsageRecord, new_id, now
+from db import queries_generation, queries_transcript
+from db.engine import Database
+from db.tables import Generation, new_id, now
 from gateway.catalog import Catalog
-from gateway.errors import ErrorCode, NotFound, ShuttingDown, StreamExpired
+from gateway.errors import NotFound, ShuttingDown, StreamExpired, StreamLogUnavailable
+from gateway.event_codec import decode_transcript
 from gateway.events import Event, Failed, TextDelta, ThinkingDelta, ToolCallRequested
-from gateway.queue import Line, Ticket
+from gateway.idempotency import begun_under, check_key, note_key
 from gateway.requests import GenerationRequest, chat_request
-from gateway.run import Outcome, Run, State
+from gateway.run import Job, Route, Run, State
+from gateway.runner import Runner
 from gateway.streams import StreamLog
 from gateway.viewer import Viewer
 
-logger = logging.getLogger(__name__)
-
-LAST_WORD_SECONDS = 2
-"""How long a gateway that stops waits for its viewers to take the last event."""
-
-_DATABASE_ERRORS = (SQLAlchemyError, DatabaseUnavailable, OSError)
+CANCEL_SECONDS = 10
+"""How long another gateway may take to end a generation that it was asked to cancel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,57 +57,52 @@ class Answer:
 class Generations:
     """The generations of all users.
 
-    `lines` holds the waiting line of each backend by its name. `tasks` is the task group of the whole
-    application: a generation belongs to it and not to the request that started it. `event_interval` is the least
-    time in seconds between two events with text that a viewer gets.
+    `runner` runs them, and `log` holds what they say. `event_interval` is the least time in seconds between two
+    events with text that a viewer gets.
     """
 
     def __init__(
-        self,
-        database: Database,
-        catalog: Catalog,
-        log: StreamLog,
-        lines: Mapping[str, Line],
-        tasks: TaskGroup,
-        event_interval: float = 0,
+        self, database: Database, catalog: Catalog, log: StreamLog, runner: Runner, event_interval: float = 0
     ) -> None:
         self._database = database
         self._catalog = catalog
         self._log = log
-        self._lines = lines
-        self._tasks = tasks
+        self._runner = runner
         self._event_interval = event_interval
-        self._runs: dict[UUID, Run] = {}
-        self._stopping = False
+
+    @property
+    def stopping(self) -> bool:
+        """Whether new work is refused."""
+        return self._runner.stopping
 
     async def start(self, principal: Principal, request: GenerationRequest) -> Generation:
-        """Begin, and return at once. Raises InvalidInput, ModelNotFound, Unsupported, Overloaded, ShuttingDown."""
-        if self._stopping:
+        """Begin, and return at once; under an idempotency key that was used before, what that began.
+
+        Raises InvalidInput, ModelNotFound, Unsupported, Overloaded, ShuttingDown.
+        """
+        check_key(request.idempotency_key)
+        if request.idempotency_key is not None and (begun := await self._begun_under(principal, request)):
+            return begun
+        if self.stopping:
             raise ShuttingDown
         model = await self._catalog.find(request.model)
-        if self._stopping:
+        if self.stopping:
             raise ShuttingDown
         chat = chat_request(request, model)
-        ticket = self._lines[model.backend.name].enter()
-        generation = _new_row(principal, request, ticket, model.backend.name)
-        run = Run(generation.id, model, chat, request.on_disconnect, ticket, self._log)
-        self._runs[generation.id] = run  # from here on `stop` waits for it
-        # a caller who leaves meanwhile leaves either nothing or a generation that runs
-        with anyio.CancelScope(shield=True):
-            try:
-                async with self._database.transaction() as tx:
-                    tx.add(generation)
-                await self._log.open(generation.id)
-            except BaseException:
-                self._forget(run)
+        route = self._runner.enter(model)
+        row = self._new_row(principal, request, route)
+        run = self._runner.admit(Job(row, chat), route)
+        try:
+            await self._launch(principal, request, run)
+        except IntegrityError:
+            if request.idempotency_key is None or (begun := await self._begun_under(principal, request)) is None:
                 raise
-            self._tasks.start_soon(self._run, run, generation, name=f"generation {generation.id}")
-        return generation
+            return begun
+        return row
 
     async def start_and_watch(self, principal: Principal, request: GenerationRequest) -> Viewer:
         """Begin, and watch from the first event. Raises what `start` raises; close the viewer in any case."""
-        generation = await self.start(principal, request)
-        return self._viewer(generation.id, after=0)
+        return self._viewer(await self.start(principal, request), after=0)
 
     async def complete(self, principal: Principal, request: GenerationRequest) -> Answer:
         """Begin, and wait for the whole answer. Raises what `start` raises.
@@ -126,17 +117,22 @@ class Generations:
 
     async def watch(self, principal: Principal, generation_id: UUID, after: int) -> Viewer:
         """Watch a generation after the sequence number `after`. Raises NotFound; the viewer raises StreamExpired."""
-        await self.get(principal, generation_id)
-        return self._viewer(generation_id, after)
+        return self._viewer(await self.get(principal, generation_id), after)
 
     async def cancel(self, principal: Principal, generation_id: UUID) -> Generation:
-        """End a generation and return it as it ended; one that has ended stays as it is. Raises NotFound."""
-        run = self._runs.get(generation_id)  # looked up first: what is not there by now has its end in the database
+        """End a generation and return it as it ended; one that has ended stays as it is.
+
+        Raises NotFound, and StreamLogUnavailable where the gateway that runs it cannot be told now.
+        """
+        run = self._runner.get(generation_id)  # looked up first: what is not there by now has its end elsewhere
         generation = await self.get(principal, generation_id)
-        if run is None:
+        if run is not None:
+            run.cancel()
+            await run.ended.wait()
+        elif generation.finished_at is None:
+            await self._cancel_elsewhere(generation_id)
+        else:
             return generation
-        run.cancel()
-        await run.ended.wait()
         return await self.get(principal, generation_id)
 
     async def get(self, principal: Principal, generation_id: UUID) -> Generation:
@@ -170,127 +166,85 @@ class Generations:
         return rows[:first], len(rows) > first
 
     async def output(self, generation_id: UUID) -> Output | None:
-        """What a generation has said so far; None when that is no longer kept."""
+        """What a generation has said so far; None when that is no longer kept. Raises StreamLogUnavailable."""
         try:
             return _output(await self._log.read(generation_id))
         except StreamExpired:
-            return None
+            events = await self._transcript(generation_id)
+        return None if events is None else _output(events)
 
-    async def recover(self) -> None:
-        """At start: end the generations that a killed process left behind, so that each has exactly one end."""
-        async with self._database.transaction() as tx:
-            message = "The gateway stopped while this generation was under way."
-            orphans = await queries_generation.fail_unfinished(tx, now(), ErrorCode.INTERRUPTED, message)
-        if orphans:
-            logger.warning("%d generations of an earlier process were ended as failed", len(orphans))
+    async def _begun_under(self, principal: Principal, request: GenerationRequest) -> Generation | None:
+        async with self._database.reading() as session:
+            return await begun_under(session, principal, request)
 
-    async def stop(self, drain_seconds: float) -> None:
-        """Take no new work, give what runs `drain_seconds` to finish, and end the rest as failed.
+    async def _launch(self, principal: Principal, request: GenerationRequest, run: Run) -> None:
+        """A caller who leaves meanwhile leaves either nothing or a generation that runs."""
+        with anyio.CancelScope(shield=True):
+            try:
+                async with self._database.transaction() as tx:
+                    tx.add(run.job.row)
+                    await note_key(tx, principal, request, run.job.row)
+                await self._runner.launch(run)
+            except BaseException:
+                self._runner.forget(run)
+                raise
 
-        Returns when the viewers have got the end too, or were too slow to take it.
-        """
-        self._stopping = True
-        runs = list(self._runs.values())
-        with anyio.move_on_after(drain_seconds):
-            for run in runs:
-                await run.ended.wait()
-        for run in runs:
-            run.shut_down()
-        for run in runs:
-            await run.ended.wait()
-        with anyio.move_on_after(LAST_WORD_SECONDS):
-            for run in runs:
-                await run.wait_until_unwatched()
+    async def _cancel_elsewhere(self, generation_id: UUID) -> None:
+        """Ask the gateway that runs it, and wait for the end; one whose gateway is dead ends when that is noticed."""
+        if not await self._log.cancel_elsewhere(generation_id):
+            return
+        with anyio.move_on_after(CANCEL_SECONDS) as scope:
+            async for _ in self._log.follow(generation_id):
+                pass
+        if scope.cancelled_caught:
+            raise StreamLogUnavailable
 
-    def _viewer(self, generation_id: UUID, after: int) -> Viewer:
-        run = self._runs.get(generation_id)
+    def _viewer(self, generation: Generation, after: int) -> Viewer:
+        """A viewer, counted where the generation runs here."""
+        run = self._runner.get(generation.id)
+        batches = self._batches(generation.id, after) if generation.finished_at else None
+        if batches is None:
+            batches = self._log.follow(generation.id, after)
         if run is None:
-            return Viewer(self._log, generation_id, after)
+            return Viewer(generation.id, batches)
         run.viewer_came()
-        return Viewer(self._log, generation_id, after, run.viewer_left, self._event_interval)
+        return Viewer(generation.id, batches, run.viewer_left, self._event_interval)
 
-    async def _run(self, run: Run, generation: Generation) -> None:
-        """The task of one generation. Whatever happens, it ends in one record and one terminal event."""
+    async def _batches(self, generation_id: UUID, after: int) -> AsyncGenerator[Sequence[Event], None]:
+        """Of a generation that has ended: from the log, and after that from the database."""
         try:
-            await run.execute(self._turn_came)
-        finally:
-            outcome = run.outcome()
-            run.ticket.release()
-            with anyio.CancelScope(shield=True):
-                await self._record(generation, outcome)
-                await run.write_end(outcome)
-            del self._runs[generation.id]
+            async for batch in self._log.follow(generation_id, after, ended=True):
+                after = batch[-1].sequence
+                yield batch
+            return
+        except StreamExpired:
+            events = await self._transcript(generation_id)
+        if events is None:
+            raise StreamExpired
+        yield [event for event in events if event.sequence > after] or events[-1:]
 
-    def _forget(self, run: Run) -> None:
-        """It was never begun: nobody knows of it."""
-        del self._runs[run.generation_id]
-        run.ticket.release()
-        run.ended.set()
+    async def _transcript(self, generation_id: UUID) -> list[Event] | None:
+        async with self._database.reading() as session:
+            data = await queries_transcript.find_transcript(session, generation_id, now())
+        return None if data is None else decode_transcript(data)
 
-    async def _turn_came(self, generation_id: UUID, queued_ms: int) -> None:
-        """Tell the database. Where that fails, the answer comes all the same, and the row is right at the end."""
-        try:
-            async with self._database.transaction() as tx:
-                await queries_generation.mark_running(tx, generation_id, now(), queued_ms)
-        except _DATABASE_ERRORS:
-            logger.exception("the database does not know that generation %s has begun", generation_id)
-
-    async def _record(self, generation: Generation, outcome: Outcome) -> None:
-        """Write the end and the ledger in one transaction. A failure is logged with all numbers, not passed on."""
-        ended_at = now()
-        try:
-            async with self._database.transaction() as tx:
-                await queries_generation.mark_ended(tx, generation.id, _ending(outcome) | {"finished_at": ended_at})
-                tx.add(
-                    UsageRecord(
-                        generation_id=generation.id,
-                        user_id=generation.user_id,
-                        api_key_id=generation.api_key_id,
-                        model=generation.model,
-                        prompt_tokens=outcome.usage.prompt_tokens,
-                        completion_tokens=outcome.usage.completion_tokens,
-                        cached_tokens=outcome.usage.cached_tokens,
-                        source=outcome.usage.source,
-                        at=ended_at,
-                        day=ended_at.date(),
-                    )
-                )
-        except Exception:  # in the task group of the whole application it would end everything
-            logger.exception("the end of generation %s is not in the database: %s", generation.id, outcome)
-
-
-def _new_row(principal: Principal, request: GenerationRequest, ticket: Ticket, backend_name: str) -> Generation:
-    created_at = now()
-    waits = ticket.position > 0
-    return Generation(
-        id=new_id(),
-        user_id=principal.user_id,
-        api_key_id=principal.api_key_id,
-        model=request.model,
-        backend=backend_name,
-        state=State.QUEUED if waits else State.RUNNING,
-        on_disconnect=request.on_disconnect,
-        created_at=created_at,
-        started_at=None if waits else created_at,
-    )
-
-
-def _ending(outcome: Outcome) -> dict[str, object]:
-    """The columns that tell how a generation ended. PostgreSQL takes no NUL, which a backend's words may hold."""
-    return {
-        "state": outcome.state,
-        "finish_reason": outcome.finish_reason,
-        "error_code": outcome.error.code if outcome.error else None,
-        "error_message": outcome.error.message[:500].replace("\0", "") if outcome.error else None,
-        "prompt_tokens": outcome.usage.prompt_tokens,
-        "completion_tokens": outcome.usage.completion_tokens,
-        "cached_tokens": outcome.usage.cached_tokens,
-        "usage_source": outcome.usage.source,
-        "queued_ms": outcome.timings.queued_ms,
-        "load_ms": outcome.timings.load_ms,
-        "time_to_first_token_ms": outcome.timings.time_to_first_token_ms,
-        "total_ms": outcome.timings.total_ms,
-    }
+    def _new_row(self, principal: Principal, request: GenerationRequest, route: Route) -> Generation:
+        created_at = now()
+        waits = route.ticket.position > 0
+        return Generation(
+            id=new_id(),
+            user_id=principal.user_id,
+            api_key_id=principal.api_key_id,
+            model=request.model,
+            backend=route.model.backend.name,
+            state=State.QUEUED if waits else State.RUNNING,
+            replica_id=self._runner.replica_id,
+            fence=1,
+            on_disconnect=request.on_disconnect,
+            on_backend_loss=request.on_backend_loss,
+            created_at=created_at,
+            started_at=None if waits else created_at,
+        )
 
 
 def _output(events: Iterable[Event]) -> Output:

@@ -44,6 +44,25 @@ class TokenUsage:
     source: UsageSource = UsageSource.COUNTED
 
 
+_STRENGTH = (UsageSource.BACKEND, UsageSource.COUNTED, UsageSource.ESTIMATED)
+
+NO_USAGE = TokenUsage()
+"""Nothing was asked of a model."""
+
+
+def added(first: TokenUsage, second: TokenUsage) -> TokenUsage:
+    """What two parts of one generation used together; the source is the weaker one's."""
+    if NO_USAGE in (first, second):
+        return second if first == NO_USAGE else first
+    cached = [part.cached_tokens for part in (first, second) if part.cached_tokens is not None]
+    return TokenUsage(
+        prompt_tokens=first.prompt_tokens + second.prompt_tokens,
+        completion_tokens=first.completion_tokens + second.completion_tokens,
+        cached_tokens=sum(cached) if cached else None,
+        source=max(first.source, second.source, key=_STRENGTH.index),
+    )
+
+
 def estimated_prompt_tokens(request: ChatRequest) -> int:
     """A guess at the prompt's tokens, for when a backend was cut off before it told them."""
     characters = sum(len(message.content) + len(message.thinking or "") for message in request.messages)

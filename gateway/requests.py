@@ -38,6 +38,13 @@ class OnDisconnect(StrEnum):
     CANCEL = "CANCEL"
 
 
+class OnBackendLoss(StrEnum):
+    """What becomes of a generation when its model server, or the gateway that runs it, dies."""
+
+    FAIL = "FAIL"
+    CONTINUE = "CONTINUE"
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One request as the user made it, in Python types. Exactly one of `prompt` and `messages` is given."""
@@ -52,6 +59,8 @@ class GenerationRequest:
     think: bool | None = None
     tools: Sequence[Tool] = ()
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
+    on_backend_loss: OnBackendLoss = OnBackendLoss.FAIL
+    idempotency_key: str | None = None
 
 
 def chat_request(request: GenerationRequest, model: Model) -> ChatRequest:

@@ -1,14 +1,15 @@
 """One generation in progress: it waits its turn, reads the backend eagerly and writes the stream log.
 
-QUEUED ── slot ── RUNNING ── the model finished ───── COMPLETED
-   │                 │
-   ├─────────────────┼── cancelled, viewers gone ──── CANCELLED
-   └─────────────────┴── error, time-out, shutdown ── FAILED
+QUEUED ── slot ── RUNNING ── the model finished ───────────── COMPLETED
+   │                 │ ↺ its model server died: on another one, if it may continue
+   ├─────────────────┼── cancelled, viewers gone ──────────── CANCELLED
+   ├─────────────────┼── error, time-out, shutdown ────────── FAILED
+   └─────────────────┴── lost to, or left for, another gateway: that one takes it to its end
 """
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby
 from uuid import UUID
@@ -18,24 +19,29 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from backends.errors import BackendError, BackendProtocolError, BackendTimeout, TimeoutPhase
 from backends.protocol import ChatRequest, Chunk, FinishChunk, TextChunk, ThinkingChunk, ToolCallChunk, UsageChunk
+from backends.protocol import FinishReason as BackendFinishReason
+from db.tables import Generation, now
 from gateway.catalog import Model
+from gateway.continuation import Said, continuation, is_loss
 from gateway.errors import BackendFailure, GatewayError, ShuttingDown
 from gateway.events import (
     Completed,
     Event,
     Failed,
     FinishReason,
+    Loss,
     Queued,
+    Resumed,
     Started,
     TextDelta,
     ThinkingDelta,
     ToolCallRequested,
     utf16_length,
 )
-from gateway.metering import Meter, TokenUsage
+from gateway.metering import NO_USAGE, Meter, TokenUsage, added
 from gateway.queue import Ticket
-from gateway.requests import OnDisconnect
-from gateway.streams import StreamLog
+from gateway.requests import OnBackendLoss, OnDisconnect
+from gateway.streams import Saved, StreamLog
 from gateway.timings import Stopwatch, Timings
 
 logger = logging.getLogger(__name__)
@@ -68,41 +74,84 @@ class Outcome:
         return State.CANCELLED if self.finish_reason is FinishReason.CANCELLED else State.COMPLETED
 
 
+@dataclass(slots=True)
+class Route:
+    """Where a generation runs: a model of one backend, and the place in that backend's line."""
+
+    model: Model
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One generation as this gateway holds it. `saved` is what another gateway did of it before."""
+
+    row: Generation
+    request: ChatRequest
+    saved: Saved | None = None
+
+    @property
+    def continues(self) -> bool:
+        """Whether it survives the loss of its model server or its gateway."""
+        return self.row.on_backend_loss == OnBackendLoss.CONTINUE
+
+
+Reroute = Callable[[Job, Route], Awaitable[bool]]
+"""Changes the route to a backend that answers and has a place; False when there is none."""
+
+MOST_LOSSES = 10
+"""After so many model servers lost under one generation it fails: it may be what kills them."""
+
+
 class Run:
     """A generation that has not ended.
 
     `execute` takes it to its end and never raises, but when it is cancelled from outside; then `outcome` tells
-    how it ended, and `write_end`, which never raises either, tells the viewers.
+    how it ended, and `write_end`, which never raises either, tells the viewers. Where `left` is set there is no end
+    to write: another gateway has it, or will.
     """
 
-    def __init__(
-        self,
-        generation_id: UUID,
-        model: Model,
-        request: ChatRequest,
-        on_disconnect: OnDisconnect,
-        ticket: Ticket,
-        log: StreamLog,
-    ) -> None:
-        self.generation_id = generation_id
-        self.ticket = ticket
+    def __init__(self, job: Job, route: Route, log: StreamLog, reroute: Reroute, unwatched: Callable[["Run"], None]):
+        self.generation_id = job.row.id
+        self.job = job
+        self.route = route
         self.ended = anyio.Event()
-        self._model = model
-        self._request = request
-        self._on_disconnect = on_disconnect
+        self.left = False
         self._log = log
+        self._reroute = reroute
+        self._on_unwatched = unwatched
         self._viewers = 0
         self._unwatched = anyio.Event()
         self._scope = anyio.CancelScope()
-        self._must_wait = ticket.position > 0  # as its row says; the turn may come before the task begins
+        self._must_wait = route.ticket.position > 0  # as its row says; the turn may come before the task begins
         self._error: GatewayError | None = None
         self._finish: FinishChunk | None = None
+        self._asking = job.request
         self._answered = False
-        self._meter = Meter(request)
-        self._stopwatch = Stopwatch()
+        self._meter = Meter(job.request)
+        self._spent = NO_USAGE
+        self._losses = 0
+        self._stopwatch = Stopwatch((now() - job.row.created_at).total_seconds() if job.saved else 0)
         self._sequence = 0
         self._text_offset = 0
         self._thinking_offset = 0
+        self._said = Said() if job.continues else None
+        if job.saved is not None:
+            self._take_up(job.saved)
+
+    @property
+    def cancels_on_disconnect(self) -> bool:
+        """Whether it ends with its last viewer."""
+        return self.job.row.on_disconnect == OnDisconnect.CANCEL
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody watches it here."""
+        return self._viewers > 0
+
+    def usage(self) -> TokenUsage:
+        """What it has used so far, over all model servers and gateways."""
+        return added(self._spent, self._meter.usage())
 
     def cancel(self) -> None:
         """Its user no longer wants it."""
@@ -113,6 +162,11 @@ class Run:
         self._error = ShuttingDown()
         self._scope.cancel()
 
+    def leave(self) -> None:
+        """Another gateway runs it from here on."""
+        self.left = True
+        self._scope.cancel()
+
     def viewer_came(self) -> None:
         """One viewer more."""
         self._viewers += 1
@@ -120,12 +174,11 @@ class Run:
             self._unwatched = anyio.Event()
 
     def viewer_left(self) -> None:
-        """One viewer less; the last one takes the generation along, unless it shall continue."""
+        """One viewer less; what follows from that is not decided here."""
         self._viewers -= 1
         if self._viewers == 0:
             self._unwatched.set()
-            if self._on_disconnect is OnDisconnect.CANCEL:
-                self.cancel()
+            self._on_unwatched(self)
 
     async def wait_until_unwatched(self) -> None:
         """Return when nobody watches."""
@@ -137,10 +190,8 @@ class Run:
         with self._scope:
             try:
                 await self._wait_for_turn(turn_came)
-                await self._read_backend()
+                await self._answer()
             except BackendError as error:
-                if not self._answered and _is_refusal(error):
-                    self._meter.refused()
                 self._error = BackendFailure(error)
             except Exception:
                 logger.exception("generation %s failed", self.generation_id)
@@ -157,34 +208,86 @@ class Run:
         elif error is None:
             error = ShuttingDown()
         timings = self._stopwatch.timings(finish.load_ms if finish else None)
-        return Outcome(reason, error, self._meter.usage(), timings)
+        return Outcome(reason, error, self.usage(), timings)
 
-    async def write_end(self, outcome: Outcome) -> None:
+    def terminal(self, outcome: Outcome) -> Completed | Failed:
+        """The event that tells its viewers of the end."""
+        return terminal_event(self._next, outcome)
+
+    async def write_end(self, event: Completed | Failed) -> None:
         """Append the one terminal event."""
-        error, usage = outcome.error, outcome.usage
         try:
-            if error is not None:
-                await self._append(Failed(self._next, error.code, error.message, error.retryable, usage))
-            elif outcome.finish_reason is not None:
-                await self._append(Completed(self._next, outcome.finish_reason, usage))
+            await self._append(event)
         except Exception:
             logger.exception("the end of generation %s is not in the stream log", self.generation_id)
         finally:
             self.ended.set()
 
+    def _take_up(self, saved: Saved) -> None:
+        self._spent = saved.usage
+        self._sequence = saved.events[-1].sequence if saved.events else 0
+        for event in saved.events:
+            if isinstance(event, TextDelta):
+                self._text_offset = event.offset + utf16_length(event.text)
+            elif isinstance(event, ThinkingDelta):
+                self._thinking_offset = event.offset + utf16_length(event.text)
+        if self._said is not None:
+            self._said.add(saved.events)
+            self._asking = continuation(self.job.request, self._said) or self.job.request
+            self._meter = Meter(self._asking)
+
     async def _wait_for_turn(self, turn_came: Callable[[UUID, int], Awaitable[None]]) -> None:
-        while self.ticket.position:
-            await self._append(Queued(self._next, self.ticket.position))
-            await self.ticket.moved()
+        ticket = self.route.ticket
+        begun = self.job.saved is not None and self.job.saved.has_started
+        while ticket.position:
+            if not begun:
+                await self._append(Queued(self._next, ticket.position))
+            await ticket.moved()
         queued_ms = self._stopwatch.turn_came()
+        if begun:
+            await self._append(Resumed(self._next, Loss.GATEWAY_LOST, self.route.model.backend.name))
+            return
         if self._must_wait:
             await turn_came(self.generation_id, queued_ms)
         await self._append(Started(self._next, queued_ms))
 
+    async def _answer(self) -> None:
+        """Read the answer, going on at another backend where one is lost and the generation may continue."""
+        while True:
+            try:
+                await self._read_backend()
+                return
+            except BackendError as error:
+                if not self._answered and _is_refusal(error):
+                    self._meter.refused()
+                if not await self._went_on(error):
+                    raise
+                if self._finish is not None:
+                    return
+
+    async def _went_on(self, error: BackendError) -> bool:
+        """Whether there is somebody else to ask for the rest."""
+        if self._said is None or not is_loss(error) or self._losses == MOST_LOSSES:
+            return False
+        if self._said.fills(self.job.request):
+            self._finish = FinishChunk(BackendFinishReason.LENGTH)  # all but the word of it had come
+            return True
+        rest = continuation(self.job.request, self._said)
+        if rest is None or not await self._reroute(self.job, self.route):
+            return False
+        backend = self.route.model.backend.name
+        logger.warning("generation %s goes on at backend %s: %s", self.generation_id, backend, error)
+        self._losses += 1
+        self._spent = self.usage()
+        self._asking, self._answered, self._meter = rest, False, Meter(rest)
+        await self._append(Resumed(self._next, Loss.BACKEND_LOST, backend))
+        return True
+
     async def _read_backend(self) -> None:
         await checkpoint_if_cancelled()  # what is cancelled before it is asked costs nothing
         self._meter.asked()
-        async with self._model.backend.generate(self._request) as batches:
+        model = self.route.model
+        async with model.backend.generate(replace(self._asking, model=model.backend_name)) as batches:
             self._answered = True
             async for chunks in batches:
                 self._meter.add(chunks)
@@ -229,10 +332,20 @@ class Run:
         """A number is used up only when the log has taken its event, so the end fits after a failure of the log."""
         await self._log.append(self.generation_id, events)
         self._sequence += len(events)
+        if self._said is not None:
+            self._said.add(events)
 
     @property
     def _next(self) -> int:
         return self._sequence + 1
+
+
+def terminal_event(sequence: int, outcome: Outcome) -> Completed | Failed:
+    """The last event of a generation that ended so."""
+    error, usage = outcome.error, outcome.usage
+    if error is not None:
+        return Failed(sequence, error.code, error.message, error.retryable, usage)
+    return Completed(sequence, outcome.finish_reason or FinishReason.CANCELLED, usage)
 
 
 def _is_refusal(error: BackendError) -> bool:

@@ -6,62 +6,166 @@ it may come late, come twice or come again. What ended is kept for a while, then
 
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
 import anyio
 
 from gateway.errors import StreamExpired
-from gateway.events import TERMINAL, Event
-from gateway.packing import Packed, pack, packed_size, unpack
+from gateway.events import TERMINAL, Completed, Event, Failed, Resumed, Started
+from gateway.metering import NO_USAGE, TokenUsage
+from gateway.packing import Packed, pack, packed_size, size, unpack
+
+
+class StreamMoved(Exception):
+    """Another gateway writes the stream now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who writes a stream. Of two writers only the one with the higher fence gets through.
+
+    `usage` tells what the generation has used so far, and `request` what it was asked: with both, another gateway
+    can end or continue what this one leaves behind.
+    """
+
+    fence: int
+    usage: Callable[[], TokenUsage] = lambda: NO_USAGE
+    request: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What the log holds of a generation that another gateway began."""
+
+    events: Sequence[Event]
+    usage: TokenUsage
+    request: bytes = b""
+    cancelled: bool = False
+
+    @property
+    def has_started(self) -> bool:
+        """Whether a backend was asked already."""
+        return any(isinstance(event, Started) for event in self.events)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of its beginning was dropped."""
+        return bool(self.events) and self.events[0].sequence == 1
+
+    @property
+    def end(self) -> Completed | Failed | None:
+        """How it ended, if it did."""
+        last = self.events[-1] if self.events else None
+        return last if isinstance(last, TERMINAL) else None
 
 
 class StreamLog(Protocol):
     """Where events are kept. Every implementation passes one contract suite (tests/test_stream_log.py)."""
 
-    async def open(self, stream_id: UUID) -> None:
+    @property
+    def is_shared(self) -> bool:
+        """Whether other gateways read and write it too."""
+        ...
+
+    async def open(self, stream_id: UUID, source: Source) -> None:
         """Begin an empty stream. From here on `follow` waits instead of raising."""
         ...
 
     async def append(self, stream_id: UUID, events: Sequence[Event]) -> None:
         """Add events that continue the sequence. A cancellation does not cut it short.
 
-        Raises ValueError for a gap, and for anything after a terminal event.
+        Viewers see them soon; with a terminal event it returns when they do. Raises ValueError for a gap, and for
+        anything after a terminal event.
         """
         ...
 
     async def read(self, stream_id: UUID) -> Sequence[Event]:
-        """All events so far. Raises StreamExpired like `follow`."""
+        """All events so far. Raises what `follow` raises."""
         ...
 
-    def follow(self, stream_id: UUID, after: int = 0) -> AsyncGenerator[Sequence[Event], None]:
+    def follow(self, stream_id: UUID, after: int = 0, *, ended: bool = False) -> AsyncGenerator[Sequence[Event], None]:
         """All events after the sequence number `after`, as they come, until the terminal one.
 
+        `ended` is told by who knows that the generation has: then what is not there does not come any more.
+
         Each item is everything that has come since the last one was taken, so a slow viewer gets larger items,
-        never older ones. Raises StreamExpired where the stream is unknown or forgotten.
+        never older ones. A cursor behind the end of a stream that has ended gets its terminal event. Raises
+        StreamExpired where the stream, or what follows the cursor in it, is unknown or forgotten, and
+        StreamLogUnavailable where that cannot be found out.
         """
+        ...
+
+    async def claim(self, stream_id: UUID, source: Source) -> Saved | None:
+        """Become the writer of a stream that another gateway wrote; None where nothing is kept of it.
+
+        Raises StreamLogUnavailable, and StreamMoved where yet another one has it.
+        """
+        ...
+
+    async def leave(self, stream_id: UUID) -> None:
+        """Write it no more; return when what was appended can be claimed."""
+        ...
+
+    async def followers(self, stream_id: UUID) -> tuple[int, int]:
+        """How many other gateways have viewers of it: those alive, and those that died with them."""
+        ...
+
+    async def cancel_elsewhere(self, stream_id: UUID) -> bool:
+        """Ask the gateway that writes a stream to cancel it. False when none listens; raises StreamLogUnavailable."""
         ...
 
 
 class _Stream:
-    """One stream in memory. `changed` is there only while somebody waits for it; `packed` once it has ended."""
+    """One stream in memory. `changed` is there only while somebody waits for it; `packed` once it has ended.
+
+    `dropped` is how many events at its beginning are no longer kept.
+    """
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.dropped = 0
+        self.length = 0
         self.packed: Packed | None = None
         self.changed: anyio.Event | None = None
         self.size = 0
         self.ended_at: float | None = None
+        self.end: Completed | Failed | None = None
+        self.seam = 0
+        self.error: Exception | None = None
 
     async def wait(self) -> None:
         if self.changed is None:
             self.changed = anyio.Event()
         await self.changed.wait()
 
+    def append(self, event: Event) -> None:
+        if self.ended_at is not None or event.sequence != self.length + 1:
+            raise ValueError(f"event {event.sequence} does not continue a stream of {self.length}")
+        self.events.append(event)
+        self.length += 1
+        self.size += size(event)
+        if isinstance(event, TERMINAL):
+            self.end = event
+        elif isinstance(event, Resumed):
+            self.seam = event.sequence
+
     def after(self, sequence: int) -> list[Event]:
-        """All events so far behind this one."""
-        return self.events[sequence:] if self.packed is None else unpack(self.packed, sequence)
+        """All events so far behind this one. Raises StreamExpired where some of them were dropped."""
+        if sequence < self.dropped:
+            raise StreamExpired
+        return self.events[sequence - self.dropped :] if self.packed is None else unpack(self.packed, sequence)
+
+    def shrink(self, most: int) -> None:
+        """Drop the oldest events until they take no more bytes than that."""
+        index = 0
+        while self.size > most and index < len(self.events) - 1:
+            self.size -= size(self.events[index])
+            index += 1
+        del self.events[:index]
+        self.dropped += index
 
     def pack(self) -> None:
         """It has ended: the events go where they take less."""
@@ -79,46 +183,118 @@ class MemoryStreamLog:
     """The log of a gateway that is one process.
 
     Ended streams are forgotten `retention` seconds after their end, and the oldest of them earlier when all
-    ended ones together take more than about `max_bytes`. Running streams are never forgotten.
+    ended ones together take more than about `max_bytes`. Running streams are never forgotten, but of one that takes
+    more than about `max_stream_bytes` the beginning is.
     """
 
-    def __init__(self, retention: float, max_bytes: int) -> None:
+    def __init__(self, retention: float, max_bytes: int, max_stream_bytes: int = 16_000_000) -> None:
         self._retention = retention
         self._max_bytes = max_bytes
+        self._max_stream_bytes = max_stream_bytes
         self._streams: dict[UUID, _Stream] = {}
         self._ended: OrderedDict[UUID, _Stream] = OrderedDict()
         self._ended_bytes = 0
 
-    async def open(self, stream_id: UUID) -> None:
+    @property
+    def is_shared(self) -> bool:
+        """It dies with this process."""
+        return False
+
+    async def open(self, stream_id: UUID, source: Source) -> None:
         """Begin an empty stream."""
-        self._streams[stream_id] = _Stream()
+        self.begin(stream_id)
 
     async def append(self, stream_id: UUID, events: Sequence[Event]) -> None:
         """Add events and wake whoever waits."""
-        stream = self._streams[stream_id]
-        for event in events:
-            if stream.ended_at is not None or event.sequence != len(stream.events) + 1:
-                raise ValueError(f"event {event.sequence} does not continue a stream of {len(stream.events)}")
-            stream.events.append(event)
-            if isinstance(event, TERMINAL):
-                self._end(stream_id, stream)
-        stream.wake()
+        self.add(stream_id, events)
 
     async def read(self, stream_id: UUID) -> Sequence[Event]:
         """All events so far."""
         return self._find(stream_id).after(0)
 
-    async def follow(self, stream_id: UUID, after: int = 0) -> AsyncGenerator[Sequence[Event], None]:
+    async def follow(
+        self, stream_id: UUID, after: int = 0, *, ended: bool = False
+    ) -> AsyncGenerator[Sequence[Event], None]:
         """Replay, then follow."""
         stream = self._find(stream_id)
+        known = stream.length
         while True:
+            if known < stream.seam <= after:
+                raise StreamExpired  # what this viewer saw was lost, and something else was said in its place
             if batch := stream.after(after):
-                after += len(batch)
+                after = known = batch[-1].sequence
                 yield batch
+            elif stream.error is not None:
+                raise stream.error
             elif stream.ended_at is not None:
+                if stream.end is not None and after > stream.length:
+                    yield [stream.end]
                 return
             else:
                 await stream.wait()
+
+    async def claim(self, stream_id: UUID, source: Source) -> Saved | None:
+        """Another process's streams died with it."""
+        return None
+
+    async def leave(self, stream_id: UUID) -> None:
+        """Nobody else can take it up."""
+
+    async def followers(self, stream_id: UUID) -> tuple[int, int]:
+        """There is no other gateway."""
+        return 0, 0
+
+    async def cancel_elsewhere(self, stream_id: UUID) -> bool:
+        """There is no other gateway."""
+        return False
+
+    def __contains__(self, stream_id: UUID) -> bool:
+        self._forget_old()
+        return stream_id in self._streams
+
+    def begin(self, stream_id: UUID, dropped: int = 0) -> None:
+        """Begin a stream of which the first events are not kept."""
+        self.forget(stream_id)
+        stream = self._streams[stream_id] = _Stream()
+        stream.dropped = stream.length = dropped
+
+    def has_ended(self, stream_id: UUID) -> bool:
+        """Whether its terminal event is here."""
+        return stream_id in self._ended
+
+    def length(self, stream_id: UUID) -> int:
+        """The sequence number of the last event; 0 where the stream is not kept."""
+        stream = self._streams.get(stream_id)
+        return 0 if stream is None else stream.length
+
+    def after(self, stream_id: UUID, sequence: int) -> tuple[int, list[Event]]:
+        """How many events were dropped, and those behind a sequence number that are kept."""
+        stream = self._streams[stream_id]
+        return stream.dropped, stream.after(max(sequence, stream.dropped))
+
+    def add(self, stream_id: UUID, events: Sequence[Event]) -> None:
+        """Add events and wake whoever waits."""
+        stream = self._streams[stream_id]
+        for event in events:
+            stream.append(event)
+        if stream.end is not None:
+            self._end(stream_id, stream)
+        elif stream.size > self._max_stream_bytes:
+            stream.shrink(self._max_stream_bytes * 3 // 4)
+        stream.wake()
+
+    def fail(self, stream_id: UUID, error: Exception | None) -> None:
+        """Let those who wait for more know why nothing comes; None takes it back."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            stream.error = error
+            stream.wake()
+
+    def forget(self, stream_id: UUID) -> None:
+        """Keep it no longer."""
+        stream = self._streams.pop(stream_id, None)
+        if stream is not None and self._ended.pop(stream_id, None) is not None:
+            self._ended_bytes -= stream.size
 
     def _find(self, stream_id: UUID) -> _Stream:
         self._forget_old()
@@ -141,5 +317,4 @@ class MemoryStreamLog:
             expired = stream.ended_at is not None and stream.ended_at < horizon
             if not expired and self._ended_bytes <= self._max_bytes:
                 break
-            del self._ended[stream_id], self._streams[stream_id]
-            self._ended_bytes -= stream.size
+            self.forget(stream_id)

@@ -15,10 +15,13 @@ class Timings:
 
 
 class Stopwatch:
-    """Runs from its making; each mark is set once."""
+    """Runs from its making; each mark is set once.
 
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
+    For a generation that another gateway began, `age` is how many seconds ago that was.
+    """
+
+    def __init__(self, age: float = 0) -> None:
+        self._started = time.perf_counter() - age
         self._turn_ms: int | None = None
         self._first_token_ms: int | None = None
 

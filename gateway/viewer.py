@@ -1,14 +1,13 @@
 """One reader of one stream."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from time import monotonic
 from uuid import UUID
 
 import anyio
 
 from gateway.events import Event, TextDelta, ThinkingDelta, merged
-from gateway.streams import StreamLog
 
 
 class Viewer:
@@ -21,14 +20,13 @@ class Viewer:
 
     def __init__(
         self,
-        log: StreamLog,
         generation_id: UUID,
-        after: int,
+        batches: AsyncGenerator[Sequence[Event], None],
         on_close: Callable[[], None] | None = None,
         interval: float = 0,
     ) -> None:
         self.generation_id = generation_id
-        self._batches = log.follow(generation_id, after)
+        self._batches = batches
         self._events: deque[Event] = deque()
         self._on_close = on_close
         self._interval = interval

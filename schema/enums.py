@@ -10,9 +10,9 @@ from strawberry.types.enum import StrawberryEnumDefinition
 from auth.scopes import Scope
 from gateway.catalog import Capability
 from gateway.errors import ErrorCode
-from gateway.events import FinishReason
+from gateway.events import FinishReason, Loss
 from gateway.metering import UsageSource
-from gateway.requests import OnDisconnect
+from gateway.requests import OnBackendLoss, OnDisconnect
 from gateway.run import State
 
 _Enum = TypeVar("_Enum", bound=type[Enum])
@@ -44,6 +44,8 @@ _describe(
         "SHUTTING_DOWN": "The gateway is stopping. Ask again in a moment.",
         "DATABASE_UNAVAILABLE": "The gateway cannot reach its database. Ask again in a moment.",
         "STREAM_EXPIRED": "The text of the stream is no longer kept.",
+        "STREAM_LOG_UNAVAILABLE": "The log that the gateways share cannot be reached. Ask again in a moment.",
+        "IDEMPOTENCY_KEY_REUSED": "Another request was made under this idempotency key.",
         "INTERRUPTED": "The gateway stopped while the generation was under way.",
         "BACKEND_UNAVAILABLE": "The model server cannot be reached, or the connection broke.",
         "BACKEND_TIMEOUT": "The model server took too long.",
@@ -120,5 +122,24 @@ _describe(
     {
         "CONTINUE": "It goes on to its end and can be watched again.",
         "CANCEL": "It is cancelled, and the model server stops working on it.",
+    },
+)
+_describe(
+    OnBackendLoss,
+    "OnBackendLoss",
+    "What becomes of a generation when its model server, or the gateway that asks it, dies.",
+    {
+        "FAIL": "It fails; what was said stands and is counted.",
+        "CONTINUE": "Another one goes on where it was, in the same stream. A model that is within a tool call, a given "
+        "format or a thought cannot go on, and fails.",
+    },
+)
+_describe(
+    Loss,
+    "Loss",
+    "What an answer lost on the way.",
+    {
+        "BACKEND_LOST": "Its model server died or did not go on.",
+        "GATEWAY_LOST": "The gateway that ran it died or was stopped.",
     },
 )

@@ -8,7 +8,7 @@ import strawberry
 
 from gateway import events
 from gateway.errors import ErrorCode
-from gateway.events import Event, FinishReason
+from gateway.events import Event, FinishReason, Loss
 from schema.catalog import Model
 from schema.context import Info
 from schema.generation import Generation, TokenUsage, ToolCall
@@ -61,6 +61,12 @@ class ToolCallRequested(GenerationEvent):
     call: ToolCall = strawberry.field(description="The call.")
 
 
+@strawberry.type(description="The seam of an answer that lost its model server or its gateway: it goes on behind it.")
+class GenerationResumed(GenerationEvent):
+    reason: Loss = strawberry.field(description="What was lost.")
+    backend: str = strawberry.field(description="The model server that goes on.")
+
+
 @strawberry.type(description="It ended without an error. The last event.")
 class GenerationCompleted(GenerationEvent):
     generation_key: strawberry.Private[UUID]
@@ -102,6 +108,7 @@ EVENT_TYPES = (
     TextDelta,
     ThinkingDelta,
     ToolCallRequested,
+    GenerationResumed,
     GenerationCompleted,
     GenerationFailed,
 )
@@ -123,6 +130,9 @@ _CONVERSIONS: dict[type[Event], _Convert] = {
     ),
     events.ToolCallRequested: lambda id, key, event: ToolCallRequested(
         generation_id=id, sequence=event.sequence, call=ToolCall.of(event.call)
+    ),
+    events.Resumed: lambda id, key, event: GenerationResumed(
+        generation_id=id, sequence=event.sequence, reason=event.reason, backend=event.backend
     ),
     events.Completed: lambda id, key, event: GenerationCompleted(
         generation_id=id,

@@ -162,7 +162,12 @@ def _error(row: tables.Generation) -> GenerationError | None:
 
 
 def _usage(row: tables.Generation) -> TokenUsage | None:
-    if row.usage_source is None or row.prompt_tokens is None or row.completion_tokens is None:
+    if (
+        row.finished_at is None
+        or row.usage_source is None
+        or row.prompt_tokens is None
+        or row.completion_tokens is None
+    ):
         return None
     return TokenUsage(
         prompt_tokens=row.prompt_tokens,

@@ -8,7 +8,7 @@ from strawberry.scalars import JSON
 
 from gateway import requests
 from gateway.errors import InvalidInput
-from gateway.requests import GenerationRequest, Message, OnDisconnect, Options, Tool
+from gateway.requests import GenerationRequest, Message, OnBackendLoss, OnDisconnect, Options, Tool
 from gateway.requests import ToolCall as RequestedToolCall
 
 
@@ -140,6 +140,16 @@ class GenerateInput:
         default=OnDisconnect.CANCEL, description="What happens when the last viewer leaves."
     )
 
+    on_backend_loss: OnBackendLoss = strawberry.field(
+        default=OnBackendLoss.FAIL,
+        description="What happens when the model server, or the gateway that asks it, dies in the middle.",
+    )
+    idempotency_key: str | None = strawberry.field(
+        default=None,
+        description="A key of your own, 1 to 255 characters: for a day, the same request under it starts nothing new "
+        "and gives what it started before.",
+    )
+
     def to_request(self) -> GenerationRequest:
         """In the gateway's form. Raises InvalidInput where a JSON value is not an object."""
         messages = self.messages
@@ -156,6 +166,8 @@ class GenerateInput:
             think=self.think,
             tools=[tool.to_tool(f"tools[{index}]") for index, tool in enumerate(self.tools)],
             on_disconnect=self.on_disconnect,
+            on_backend_loss=self.on_backend_loss,
+            idempotency_key=self.idempotency_key,
         )
 
 

@@ -13,14 +13,13 @@ from db.engine import Database
 from db.migrations import upgrade
 from gateway import Gateway
 from gateway.catalog import Catalog
-from gateway.generation import Generations
 from gateway.queue import Line
-from gateway.streams import MemoryStreamLog
 from gateway.usage import Usage
 from resolvers.root import build_schema
 from server.backends import running_backends
 from server.callers import Callers
 from server.credential_watch import CredentialWatch
+from server.engine import Engine, running_engine
 from server.execution import Executor
 from server.health import Readiness, healthz
 from server.http import GraphQLOverHttp
@@ -45,12 +44,12 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         prepare_data_dir(settings)
-        async with running_gateway(settings, password_cost) as (gateway, database):
+        async with running_gateway(settings, password_cost) as (gateway, database, engine):
             app.state.new_password = await ensure_admin(settings, gateway.identity)
             app.state.database = database
-            app.state.generations = gateway.generations
+            app.state.engine = engine
             watch = CredentialWatch(gateway.identity, settings.recheck_interval)
-            app.router.routes += _routes(settings, gateway, database, watch)
+            app.router.routes += _routes(settings, gateway, database, engine, watch)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(watch.run)
                 yield
@@ -75,25 +74,17 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
 @asynccontextmanager
 async def running_gateway(
     settings: Settings, password_cost: Argon2Cost | None = None
-) -> AsyncGenerator[tuple[Gateway, Database]]:
+) -> AsyncGenerator[tuple[Gateway, Database, Engine]]:
     """The gateway at work: tables up to date, backends up. At the end everything is finished and closed."""
     database = Database(settings.database, pool_size=settings.database_pool_size)
     try:
         await upgrade(database)
         async with running_backends(settings) as backends, anyio.create_task_group() as tasks:
             catalog = Catalog(backends, settings.models_max_age)
-            generations = Generations(
-                database,
-                catalog,
-                MemoryStreamLog(settings.stream_retention, settings.stream_memory),
-                {backend.name: Line(settings.max_running, settings.max_queued) for backend in backends},
-                tasks,
-                settings.event_interval,
-            )
-            await generations.recover()
-            identity = make_identity(settings, database, password_cost)
-            yield Gateway(identity, catalog, generations, Usage(database)), database
-            await generations.stop(settings.drain_time)
+            lines = {backend.name: Line(settings.max_running, settings.max_queued) for backend in backends}
+            async with running_engine(settings, database, catalog, lines, tasks) as engine:
+                identity = make_identity(settings, database, password_cost)
+                yield Gateway(identity, catalog, engine.generations, Usage(database)), database, engine
             tasks.cancel_scope.cancel()
     finally:
         await database.close()
@@ -110,7 +101,7 @@ def persisted_documents(settings: Settings) -> PersistedDocuments:
 
 
 def _routes(
-    settings: Settings, gateway: Gateway, database: Database, watch: CredentialWatch
+    settings: Settings, gateway: Gateway, database: Database, engine: Engine, watch: CredentialWatch
 ) -> list[Route | WebSocketRoute | Mount]:
     limits = DocumentLimits(
         length=settings.max_query_length,
@@ -149,7 +140,7 @@ def _routes(
     websocket = GraphQLOverWebSocket(executor, callers, socket_limits, watch, Seats(settings.max_sockets_per_user))
     routes: list[Route | WebSocketRoute | Mount] = [
         Route("/healthz", healthz),
-        Route("/readyz", Readiness(database, gateway.catalog).check),
+        Route("/readyz", Readiness(database, gateway.catalog, engine).check),
         Route("/graphql", http),
         WebSocketRoute("/graphql", websocket),
     ]

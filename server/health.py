@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse
 
 from db.engine import Database, DatabaseUnavailable
 from gateway.catalog import Catalog
+from server.engine import Engine
 
 CHECK_SECONDS = 5
 
@@ -20,13 +21,14 @@ async def healthz(_: Request) -> JSONResponse:
 class Readiness:
     """`/readyz`: the database and each backend, with state and latency; 503 when the gateway cannot do its work.
 
-    Without the database nothing works. Of the backends one is enough: a gateway that lost one still serves the
-    others' models.
+    Without the database no new work is taken, nor by a gateway that stops. Of the backends one is enough: a gateway
+    that lost one still serves the others' models. Without Valkey a gateway works on alone.
     """
 
-    def __init__(self, database: Database, catalog: Catalog) -> None:
+    def __init__(self, database: Database, catalog: Catalog, engine: Engine) -> None:
         self._database = database
         self._catalog = catalog
+        self._engine = engine
 
     async def check(self, _: Request) -> JSONResponse:
         """Look at everything now."""
@@ -39,7 +41,11 @@ class Readiness:
             reasons.append(f"database: {database['error']}")
         if not any(backend["ready"] for backend in backends):
             reasons += [f"backend {backend['name']}: {backend['error']}" for backend in backends] or ["no backend"]
+        if self._engine.runner.stopping:
+            reasons.append("the gateway is stopping")
         body = {"status": "not ready" if reasons else "ready", "database": database, "backends": backends}
+        if self._engine.shared_log is not None:
+            body["streamLog"] = {"ready": self._engine.shared_log.attached}
         if reasons:
             body["reason"] = "; ".join(reasons)
         return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK)

@@ -37,7 +37,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._wait_for_force, tasks.cancel_scope)
-            await self._app.state.generations.stop(self._settings.drain_time)
+            await self._app.state.engine.stop()
             tasks.cancel_scope.cancel()
         await super().shutdown(sockets)
 

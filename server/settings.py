@@ -94,6 +94,26 @@ class Settings(BaseSettings):
         ge=0,
         description="About how many bytes of ended generations are kept in memory; the oldest go first.",
     )
+    stream_max_size: int = Field(
+        default=16_000_000,
+        ge=10_000,
+        description="About how many bytes one generation may take in the stream log; then its beginning goes.",
+    )
+    text_retention: float = Field(
+        default=0, ge=0, description="How long the database keeps the text of ended generations; 0: not at all."
+    )
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="A Valkey or Redis through which several gateways share their streams: `redis://:password@host/0`.",
+    )
+    redis_memory: int = Field(
+        default=256_000_000,
+        ge=0,
+        description="About how many bytes of ended generations are kept there; the oldest go first.",
+    )
+    lease_time: float = Field(
+        default=5, gt=0, description="After how long a silence a gateway counts as dead, and others take over its work."
+    )
     drain_time: float = Field(
         default=10, ge=0, description="How long running generations may go on when the gateway stops."
     )

@@ -9,6 +9,7 @@ from db.engine import Database
 from tests.databases import PostgresqlDatabases, SqliteDatabases, postgresql_server
 from tests.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.gateways import EVERY_MODEL, RunningGateway, gateway_settings, running_gateway
+from tests.valkeys import ValkeyServer, valkey_server
 
 pytest_plugins = ["tests.no_skips", "tests.browsers"]
 
@@ -30,6 +31,28 @@ def postgresql_databases() -> Iterator[PostgresqlDatabases]:
     """A private PostgreSQL server with a template, started when the first test needs it."""
     with postgresql_server() as url:
         yield PostgresqlDatabases(url)
+
+
+@pytest.fixture(scope="session")
+def shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A Valkey server that all tests share; no two streams have one name."""
+    with valkey_server(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+async def valkey(shared_valkey: ValkeyServer) -> ValkeyServer:
+    """The shared Valkey server, which answers."""
+    await shared_valkey.answers()
+    return shared_valkey
+
+
+@pytest.fixture
+async def own_valkey(tmp_path: Path) -> AsyncIterator[ValkeyServer]:
+    """A Valkey server that the test may kill, freeze and start again."""
+    with valkey_server(tmp_path) as server:
+        await server.answers()
+        yield server
 
 
 @pytest.fixture

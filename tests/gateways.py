@@ -229,7 +229,7 @@ class _Server(uvicorn.Server):
             self.gone.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._app.state.generations.stop(self._settings.drain_time)
+        await self._app.state.engine.stop()
         await super().shutdown(sockets)
 
     def stop(self) -> None:

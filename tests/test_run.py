@@ -12,13 +12,15 @@ from sqlalchemy import delete
 from auth.principal import Principal
 from backends.ollama import OllamaBackend
 from db.engine import Database
-from db.tables import User
+from db.tables import User, new_id
 from gateway.catalog import Catalog
 from gateway.errors import ErrorCode, ShuttingDown
 from gateway.events import Completed, Event, Failed, Started, TextDelta
 from gateway.generation import GenerationFilter, Generations
+from gateway.ledger import Ledger
 from gateway.queue import Line
 from gateway.requests import GenerationRequest, OnDisconnect
+from gateway.runner import Runner
 from gateway.streams import MemoryStreamLog
 from tests.fake_model_server import FakeModelServer
 
@@ -40,8 +42,11 @@ class BreakingLog(MemoryStreamLog):
 class Scene:
     """Generations over a real database and a real HTTP backend, with a user to ask for them."""
 
-    def __init__(self, generations: Generations, log: BreakingLog, database: Database, principal: Principal) -> None:
+    def __init__(
+        self, generations: Generations, runner: Runner, log: BreakingLog, database: Database, principal: Principal
+    ) -> None:
         self.generations = generations
+        self.runner = runner
         self.log = log
         self.database = database
         self.principal = principal
@@ -62,9 +67,13 @@ async def running_scene(database_url: str, fake_url: str) -> AsyncGenerator[Scen
         tx.add(user)
     async with anyio.create_task_group() as tasks:
         catalog = Catalog([backend], max_age=60)
-        generations = Generations(database, catalog, log, {"ollama": Line(1, 10)}, tasks)
-        yield Scene(generations, log, database, Principal(user.id, "one", frozenset()))
-        await generations.stop(0)
+        ledger = Ledger(database)
+        tasks.start_soon(ledger.run)
+        runner = Runner(database, catalog, log, ledger, {"ollama": Line(1, 10)}, tasks, new_id())
+        generations = Generations(database, catalog, log, runner)
+        yield Scene(generations, runner, log, database, Principal(user.id, "one", frozenset()))
+        await runner.stop(0, hand_over=False)
+        tasks.cancel_scope.cancel()
     await backend.aclose()
     await database.close()
 
@@ -163,7 +172,7 @@ async def test_a_slot_is_free_again_after_every_kind_of_end(scene: Scene, fake: 
 
 
 async def test_nothing_starts_once_the_gateway_stops(scene: Scene):
-    await scene.generations.stop(0)
+    await scene.runner.stop(0, hand_over=False)
     with pytest.raises(ShuttingDown):
         await scene.start("fake:count-3")
 
@@ -182,7 +191,7 @@ async def test_one_that_is_starting_when_the_gateway_stops_has_its_end_too(scene
         tasks.start_soon(start)
         while not fake.asked:  # it is in the middle of its start now
             await anyio.lowlevel.checkpoint()
-        await scene.generations.stop(0)
+        await scene.runner.stop(0, hand_over=False)
     rows, _ = await scene.generations.page(scene.principal, _ALL, first=10, before=None)
     assert [row.state for row in rows] == ([] if refused else ["FAILED"])
 

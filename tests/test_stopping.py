@@ -30,6 +30,14 @@ async def rows_after(settings: Settings, fake: FakeModelServer) -> list[dict[str
         return (await gateway.run(ROW))["generations"]["nodes"]
 
 
+async def rows_when_ended(gateway: RunningGateway) -> list[dict[str, Any]]:
+    """What is told of all generations when each has its end: those of a dead gateway get it when that is noticed."""
+    rows: list[dict[str, Any]] = [{"usage": None}]
+    while not all(row["usage"] for row in rows):
+        rows = (await gateway.run(ROW))["generations"]["nodes"]
+    return rows
+
+
 async def ledger(url: str) -> list[UsageRecord]:
     database = Database(url)
     async with database.reading() as session:
@@ -95,16 +103,17 @@ async def test_a_viewer_does_not_make_the_stop_look_like_their_own_wish(
     assert (row["state"], row["error"]["code"]) == ("FAILED", "SHUTTING_DOWN")
 
 
-async def test_what_a_killed_process_left_behind_is_ended_at_the_next_start(
+async def test_what_a_killed_process_left_behind_is_ended_by_the_next_one(
     database_url: str, tmp_path: Path, fake: FakeModelServer
 ):
-    settings = gateway_settings(tmp_path, database_url, fake.url)
+    settings = gateway_settings(tmp_path, database_url, fake.url, lease_time=0.5)
     async with running_gateway(settings, fake) as gateway:
         ids = [await leave_behind(gateway, state) for state in ("RUNNING", "QUEUED")]
         done = await start(gateway, "fake:count-3")
         await gateway.events(WATCH, {"id": done})
     assert len(ids) == 2
-    rows = await rows_after(settings, fake)
+    async with running_gateway(settings, fake) as gateway:
+        rows = await rows_when_ended(gateway)
     assert [row["state"] for row in rows] == ["COMPLETED", "FAILED", "FAILED"]
     assert [row["error"] and row["error"]["code"] for row in rows] == [None, "INTERRUPTED", "INTERRUPTED"]
 

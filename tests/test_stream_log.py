@@ -1,7 +1,7 @@
 """The contract of a stream log: every implementation stands in `IMPLEMENTATIONS` and passes all of it."""
 
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing
 from uuid import UUID
 
 import anyio
@@ -13,25 +13,43 @@ from gateway.errors import ErrorCode, StreamExpired
 from gateway.events import Completed, Event, Failed, FinishReason, Started, TextDelta
 from gateway.metering import TokenUsage
 from gateway.packing import EVENT_BYTES, RUN_BYTES
-from gateway.streams import MemoryStreamLog, StreamLog
+from gateway.streams import MemoryStreamLog, Source, StreamLog
+from tests.shared_logs import NEVER, PLENTY, Pair, running_log
+from tests.valkeys import ValkeyServer
 
-IMPLEMENTATIONS = {"memory": MemoryStreamLog}
+MakeLog = Callable[[float, int], Awaitable[StreamLog]]
 
-NEVER = 3600.0
-PLENTY = 1_000_000
 
-MakeLog = Callable[[float, int], StreamLog]
+async def memory(stack: AsyncExitStack, valkey: ValkeyServer | None, retention: float, max_bytes: int) -> StreamLog:
+    return MemoryStreamLog(retention, max_bytes)
+
+
+async def shared(stack: AsyncExitStack, valkey: ValkeyServer | None, retention: float, max_bytes: int) -> StreamLog:
+    """One gateway's log, written and read by itself."""
+    assert valkey is not None
+    return await stack.enter_async_context(running_log(valkey, retention, max_bytes))
+
+
+async def pair(stack: AsyncExitStack, valkey: ValkeyServer | None, retention: float, max_bytes: int) -> StreamLog:
+    """Written at one gateway, read at another."""
+    assert valkey is not None
+    writer = await stack.enter_async_context(running_log(valkey, retention, max_bytes))
+    return Pair(writer, await stack.enter_async_context(running_log(valkey, retention, max_bytes)))
+
+
+IMPLEMENTATIONS = {"memory": memory, "shared": shared, "pair": pair}
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)
-def make_log(request: pytest.FixtureRequest) -> MakeLog:
+async def make_log(request: pytest.FixtureRequest, valkey: ValkeyServer) -> AsyncIterator[MakeLog]:
     """Makes a log with a retention in seconds and a memory in bytes."""
-    return IMPLEMENTATIONS[request.param]
+    async with AsyncExitStack() as stack:
+        yield lambda retention, max_bytes: IMPLEMENTATIONS[request.param](stack, valkey, retention, max_bytes)
 
 
 @pytest.fixture
-def log(make_log: MakeLog) -> StreamLog:
-    return make_log(NEVER, PLENTY)
+async def log(make_log: MakeLog) -> StreamLog:
+    return await make_log(NEVER, PLENTY)
 
 
 def said(sequence: int, text: str = "word ", offset: int = 0) -> TextDelta:
@@ -47,14 +65,14 @@ ANSWER: list[Event] = [Started(1, 0), said(2, "a"), said(3, "b", 1), completed(4
 
 async def opened(log: StreamLog, *events: Event) -> UUID:
     stream_id = new_id()
-    await log.open(stream_id)
+    await log.open(stream_id, Source(fence=1))
     if events:
         await log.append(stream_id, events)
     return stream_id
 
 
-async def read(log: StreamLog, stream_id: UUID, after: int = 0) -> list[Event]:
-    return [event async for batch in log.follow(stream_id, after) for event in batch]
+async def read(log: StreamLog, stream_id: UUID, after: int = 0, *, ended: bool = False) -> list[Event]:
+    return [event async for batch in log.follow(stream_id, after, ended=ended) for event in batch]
 
 
 async def test_what_has_ended_is_replayed(log: StreamLog):
@@ -149,7 +167,7 @@ async def test_reading_gives_all_events_so_far(log: StreamLog):
 
 async def test_an_unknown_stream_cannot_be_followed(log: StreamLog):
     with pytest.raises(StreamExpired):
-        await read(log, new_id())
+        await read(log, new_id(), ended=True)
 
 
 async def test_an_unknown_stream_cannot_be_read(log: StreamLog):
@@ -170,22 +188,22 @@ async def test_a_repetition_or_a_gap_is_refused(log: StreamLog, sequence: int):
         await log.append(stream_id, [said(sequence)])
 
 
-async def test_what_has_ended_is_forgotten_after_its_retention(make_log: MakeLog):
-    log = make_log(-1.0, PLENTY)  # over as soon as it began, whatever the clock's resolution
+async def test_what_has_ended_is_forgotten_after_its_retention():
+    log = MemoryStreamLog(-1.0, PLENTY)  # over as soon as it began, whatever the clock's resolution
     stream_id = await opened(log, *ANSWER)
     with pytest.raises(StreamExpired):
         await read(log, stream_id)
 
 
-async def test_what_runs_is_never_forgotten(make_log: MakeLog):
-    log = make_log(-1.0, 0)
+async def test_what_runs_is_never_forgotten():
+    log = MemoryStreamLog(-1.0, 0)
     stream_id = await opened(log, *ANSWER[:3])
     await opened(log, *ANSWER)
     assert list(await log.read(stream_id)) == ANSWER[:3]
 
 
-async def test_a_viewer_who_is_there_sees_the_end_of_what_is_forgotten_at_once(make_log: MakeLog):
-    log = make_log(-1.0, 0)
+async def test_a_viewer_who_is_there_sees_the_end_of_what_is_forgotten_at_once():
+    log = MemoryStreamLog(-1.0, 0)
     stream_id = await opened(log, ANSWER[0])
     async with aclosing(log.follow(stream_id)) as batches:
         await anext(batches)
@@ -193,9 +211,9 @@ async def test_a_viewer_who_is_there_sees_the_end_of_what_is_forgotten_at_once(m
         assert list(await anext(batches)) == ANSWER[1:]
 
 
-async def test_when_memory_is_short_what_ended_first_goes_first(make_log: MakeLog):
+async def test_when_memory_is_short_what_ended_first_goes_first():
     size = RUN_BYTES + 1000 + 8 + EVENT_BYTES
-    log = make_log(NEVER, 2 * size)
+    log = MemoryStreamLog(NEVER, 2 * size)
     streams = [await opened(log, said(1, "x" * 1000)) for _ in range(3)]
     order = [streams[1], streams[0], streams[2]]
     for stream_id in order:
@@ -205,8 +223,8 @@ async def test_when_memory_is_short_what_ended_first_goes_first(make_log: MakeLo
     assert [len(await log.read(stream_id)) for stream_id in order[1:]] == [2, 2]
 
 
-async def test_events_without_text_take_memory_too(make_log: MakeLog):
-    log = make_log(NEVER, RUN_BYTES + 9 * 8 + EVENT_BYTES)
+async def test_events_without_text_take_memory_too():
+    log = MemoryStreamLog(NEVER, RUN_BYTES + 9 * 8 + EVENT_BYTES)
     first = await opened(log, *[said(number, "") for number in range(1, 10)], completed(10))
     await opened(log, completed(1))
     with pytest.raises(StreamExpired):

@@ -1,0 +1,41 @@
+"""The statements about the gateways that are alive."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import delete, select, update
+
+from db.engine import ReadSession, WriteSession
+from db.tables import Replica
+
+
+async def raise_beat(session: WriteSession, replica_id: UUID, seen_at: datetime) -> bool:
+    """Give a sign of life. False where the others have taken it for dead, or it was never there."""
+    result = await session.execute(
+        update(Replica)
+        .where(Replica.id == replica_id)
+        .values(beat=Replica.beat + 1, seen_at=seen_at)
+        .returning(Replica.id)
+    )
+    return result.first() is not None
+
+
+async def beats(session: ReadSession) -> dict[UUID, int]:
+    """The last sign of life of each."""
+    rows = await session.execute(select(Replica.id, Replica.beat))
+    return {replica_id: beat for replica_id, beat in rows}
+
+
+async def declare_dead(session: WriteSession, silent: Sequence[tuple[UUID, int]]) -> Sequence[UUID]:
+    """Remove those that have given no sign of life since this one, and return them."""
+    dead: list[UUID] = []
+    for replica_id, beat in silent:
+        gone = delete(Replica).where(Replica.id == replica_id, Replica.beat == beat).returning(Replica.id)
+        dead += await session.scalars(gone)
+    return dead
+
+
+async def remove_replica(session: WriteSession, replica_id: UUID) -> None:
+    """It ends of its own will."""
+    await session.execute(delete(Replica).where(Replica.id == replica_id))

@@ -1,0 +1,68 @@
+"""Idempotency keys: the same request of the same caller, sent twice, is one generation."""
+
+import hashlib
+from datetime import timedelta
+from uuid import UUID
+
+import orjson
+
+from auth.principal import Principal
+from db import queries_generation, queries_idempotency
+from db.engine import ReadSession, WriteSession
+from db.tables import Generation, IdempotencyKey, now
+from gateway.errors import IdempotencyKeyReused, InvalidInput
+from gateway.requests import GenerationRequest
+
+KEY_LIFETIME = timedelta(days=1)
+"""How long a key stands for what was begun under it."""
+
+LONGEST_KEY = 255
+
+
+def check_key(key: str | None) -> None:
+    """Raises InvalidInput for a key that cannot be one."""
+    if key is not None and not 1 <= len(key) <= LONGEST_KEY:
+        raise InvalidInput("idempotencyKey", f"must have from 1 to {LONGEST_KEY} characters.")
+    if key is not None and "\0" in key:  # PostgreSQL takes none
+        raise InvalidInput("idempotencyKey", "must not hold a NUL.")
+
+
+def fingerprint(request: GenerationRequest) -> str:
+    """What tells one request from another: SHA-256 of all that was asked, the key and the watching left out."""
+    content = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(content).hexdigest()
+
+
+async def begun_under(session: ReadSession, principal: Principal, request: GenerationRequest) -> Generation | None:
+    """What the caller began under the request's key in the last day. Raises IdempotencyKeyReused."""
+    if request.idempotency_key is None:
+        return None
+    since = now() - KEY_LIFETIME
+    found = await queries_idempotency.find_key(session, _holder(principal), request.idempotency_key, since)
+    if found is None:
+        return None
+    if found.request_hash != fingerprint(request):
+        raise IdempotencyKeyReused
+    generations = await queries_generation.generations_by_id(session, [found.generation_id])
+    return generations.get(found.generation_id)
+
+
+async def note_key(tx: WriteSession, principal: Principal, request: GenerationRequest, generation: Generation) -> None:
+    """Let the key stand for a generation. Fails as a whole transaction where another request was quicker."""
+    if request.idempotency_key is None:
+        return
+    holder = _holder(principal)
+    await queries_idempotency.forget_keys(tx, now() - KEY_LIFETIME, holder)
+    await tx.flush()
+    tx.add(
+        IdempotencyKey(
+            principal_id=holder,
+            key=request.idempotency_key,
+            request_hash=fingerprint(request),
+            generation_id=generation.id,
+        )
+    )
+
+
+def _holder(principal: Principal) -> UUID:
+    return principal.api_key_id or principal.user_id

@@ -1,0 +1,185 @@
+"""Writes how generations ended: in order, once, and after the database was away too."""
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import anyio
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from db import queries_generation
+from db.engine import Database, DatabaseUnavailable, WriteSession
+from db.tables import Generation, Transcript, UsageRecord
+from gateway.run import Outcome
+
+logger = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 100
+"""Ends in one transaction; others want to write too."""
+
+RETRY_SECONDS = 0.5
+
+PATIENCE_SECONDS = 5
+"""How long the end of a stream waits for a database that neither answers nor fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcribed:
+    """The text of an ended generation, to be kept in the database until it expires."""
+
+    events: bytes
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How one generation ended. It is written only where the row has no end and still this one's fence."""
+
+    generation: Generation
+    outcome: Outcome
+    at: datetime
+    transcript: Transcribed | None = None
+    settled: anyio.Event = field(default_factory=anyio.Event)
+    """Set when it is written, or known to have to wait for the database."""
+
+
+class Ledger:
+    """The one writer of ends.
+
+    Each `write` returns when its end is in the database; ends that come together share a transaction. While the
+    database is away it returns at once, and the ends wait here, in order.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: deque[Ending] = deque()
+        self._came = anyio.Event()
+        self._empty = anyio.Event()
+        self._away = False
+
+    @property
+    def behind(self) -> int:
+        """How many ends wait for the database to come back; 0 while it is there."""
+        return len(self._waiting) if self._away else 0
+
+    async def write(self, ending: Ending) -> None:
+        """Hand over an end. Never raises but when it is cancelled, and then the end is written all the same."""
+        self._waiting.append(ending)
+        self._came.set()
+        if not self._away:
+            with anyio.move_on_after(PATIENCE_SECONDS):
+                await ending.settled.wait()
+
+    async def run(self) -> None:
+        """Write until cancelled. To be started in the application's task group."""
+        while True:
+            if not self._waiting:
+                self._empty.set()
+                self._came = anyio.Event()
+                await self._came.wait()
+                self._empty = anyio.Event()
+            elif not await self._write_next():
+                await anyio.sleep(RETRY_SECONDS)
+
+    async def close(self, seconds: float) -> None:
+        """Wait until everything is written, but no longer than that; what is not goes to the log, with all numbers."""
+        with anyio.move_on_after(seconds, shield=True):
+            while self._waiting:
+                await self._empty.wait()
+        for ending in self._waiting:
+            logger.error("the end of generation %s is not in the database: %s", ending.generation.id, ending.outcome)
+
+    async def _write_next(self) -> bool:
+        """Write the oldest ends. False when the database is away."""
+        batch = [self._waiting[index] for index in range(min(MOST_AT_ONCE, len(self._waiting)))]
+        try:
+            await self._write(batch)
+        except Exception as error:
+            if not is_outage(error):
+                await self._write_one_by_one(batch)
+            else:
+                self._postpone(error)
+                return False
+        if self._away:
+            logger.warning("the database is back: %d ends that waited for it are being written", len(self._waiting))
+            self._away = False
+        for ending in batch:
+            self._waiting.popleft()
+            ending.settled.set()
+        return True
+
+    def _postpone(self, error: Exception) -> None:
+        if not self._away:
+            logger.error("the database is away (%s); ends of generations wait for it", type(error).__name__)
+        self._away = True
+        for ending in self._waiting:
+            ending.settled.set()
+
+    async def _write(self, endings: Sequence[Ending]) -> None:
+        async with self._database.transaction() as tx:
+            for ending in endings:
+                await _write_ending(tx, ending)
+
+    async def _write_one_by_one(self, endings: Sequence[Ending]) -> None:
+        """One of them cannot be written: the others shall not suffer from it."""
+        for ending in endings:
+            try:
+                await self._write([ending])
+            except Exception:
+                number = ending.generation.id
+                logger.exception("the end of generation %s cannot be written: %s", number, ending.outcome)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error means that the database is away, and not that it refused what was asked."""
+    if isinstance(error, DBAPIError) and not isinstance(error, OperationalError | InterfaceError):
+        return error.connection_invalidated
+    return isinstance(error, DBAPIError | DatabaseUnavailable | OSError)
+
+
+async def _write_ending(tx: WriteSession, ending: Ending) -> None:
+    """Nothing where it has an end already: a commit may have worked although its answer was lost."""
+    generation, outcome = ending.generation, ending.outcome
+    columns = _columns(outcome) | {"finished_at": ending.at}
+    if not await queries_generation.mark_ended(tx, generation.id, generation.fence, columns):
+        return
+    tx.add(_usage_record(generation, outcome, ending.at))
+    if ending.transcript is not None:
+        kept = ending.transcript
+        tx.add(Transcript(generation_id=generation.id, events=kept.events, expires_at=kept.expires_at))
+
+
+def _usage_record(generation: Generation, outcome: Outcome, at: datetime) -> UsageRecord:
+    return UsageRecord(
+        generation_id=generation.id,
+        user_id=generation.user_id,
+        api_key_id=generation.api_key_id,
+        model=generation.model,
+        prompt_tokens=outcome.usage.prompt_tokens,
+        completion_tokens=outcome.usage.completion_tokens,
+        cached_tokens=outcome.usage.cached_tokens,
+        source=outcome.usage.source,
+        at=at,
+        day=at.date(),
+    )
+
+
+def _columns(outcome: Outcome) -> dict[str, object]:
+    """The columns that tell how a generation ended. PostgreSQL takes no NUL, which a backend's words may hold."""
+    timings = outcome.timings
+    return {
+        "state": outcome.state,
+        "finish_reason": outcome.finish_reason,
+        "error_code": outcome.error.code if outcome.error else None,
+        "error_message": outcome.error.message[:500].replace("\0", "") if outcome.error else None,
+        "prompt_tokens": outcome.usage.prompt_tokens,
+        "completion_tokens": outcome.usage.completion_tokens,
+        "cached_tokens": outcome.usage.cached_tokens,
+        "usage_source": outcome.usage.source,
+        "queued_ms": timings.queued_ms,
+        "load_ms": timings.load_ms,
+        "time_to_first_token_ms": timings.time_to_first_token_ms,
+        "total_ms": timings.total_ms,
+    }

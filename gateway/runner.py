@@ -1,0 +1,345 @@
+"""The generations that this gateway runs: begun here, or taken over from a gateway that is no more."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import anyio
+from anyio.abc import TaskGroup
+
+from db import queries_generation
+from db.engine import Database
+from db.tables import Generation, now
+from gateway.catalog import Catalog, Model
+from gateway.continuation import Said, continuation, decode_request, encode_request
+from gateway.errors import GatewayError, Interrupted, Overloaded, StreamExpired, StreamLogUnavailable
+from gateway.event_codec import encode_transcript
+from gateway.events import Completed, Failed, FinishReason
+from gateway.ledger import Ending, Ledger, Transcribed, is_outage
+from gateway.metering import NO_USAGE, TokenUsage, UsageSource
+from gateway.queue import Line
+from gateway.requests import OnBackendLoss
+from gateway.run import Job, Outcome, Route, Run, terminal_event
+from gateway.streams import Saved, Source, StreamLog, StreamMoved
+from gateway.timings import Timings
+
+logger = logging.getLogger(__name__)
+
+REROUTE_SECONDS = 15.0
+"""How long a generation that lost its model server waits for one that can go on."""
+
+RETRY_SECONDS = 0.5
+
+LAST_WORD_SECONDS = 2
+"""How long a gateway that stops waits for its viewers to take the last event."""
+
+
+class Runner:
+    """Runs generations in the task group of the whole application.
+
+    `lines` holds the waiting line of each backend by its name; `text_retention` is how many seconds the database
+    keeps the text of an ended generation, 0 for not at all.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        catalog: Catalog,
+        log: StreamLog,
+        ledger: Ledger,
+        lines: Mapping[str, Line],
+        tasks: TaskGroup,
+        replica_id: UUID,
+        text_retention: float = 0,
+    ) -> None:
+        self.replica_id = replica_id
+        self._database = database
+        self._catalog = catalog
+        self._log = log
+        self._ledger = ledger
+        self._lines = lines
+        self._tasks = tasks
+        self._text_retention = text_retention
+        self._adoptions = anyio.CapacityLimiter(50)
+        self._runs: dict[UUID, Run] = {}
+        self._noted: dict[UUID, TokenUsage] = {}
+        self.stopping = False
+
+    def get(self, generation_id: UUID) -> Run | None:
+        """The run of a generation, if it is here and has not ended."""
+        return self._runs.get(generation_id)
+
+    def enter(self, model: Model) -> Route:
+        """A place in the line of the model's backend. Raises Overloaded."""
+        return Route(model, self._lines[model.backend.name].enter())
+
+    def admit(self, job: Job, route: Route) -> Run:
+        """Count a generation among those that run here: from now on `stop` waits for it."""
+        run = Run(job, route, self._log, self._reroute, self._unwatched)
+        self._runs[run.generation_id] = run
+        return run
+
+    async def launch(self, run: Run) -> None:
+        """Begin one that was admitted, and whose row is in the database."""
+        request = encode_request(run.job.request) if run.job.continues else b""
+        await self._log.open(run.generation_id, Source(run.job.row.fence, run.usage, request))
+        self._begin(run)
+
+    def forget(self, run: Run) -> None:
+        """It was never begun: nobody knows of it."""
+        del self._runs[run.generation_id]
+        run.route.ticket.release()
+        run.ended.set()
+
+    async def adopt(self, row: Generation) -> None:
+        """Take an orphan, which is this gateway's by now, to its one end: go on with it, or end it as failed."""
+        async with self._adoptions:
+            source = _Adopted(row)
+            try:
+                saved = await self._claim(row, source)
+            except StreamMoved:
+                return
+            source.saved = saved
+            if saved.end is not None:
+                await self._settle(row, _outcome_of(row, saved.end))
+            elif (job := _continuable(row, saved)) is None or not await self._go_on(job, source):
+                await self._abort(row, saved)
+
+    async def stop(self, drain_seconds: float, *, hand_over: bool) -> None:
+        """Take no new work, give what runs `drain_seconds` to finish, and end the rest as failed.
+
+        What may continue is left to other gateways, where there are any: `hand_over`. Returns when the viewers have
+        got the end too, or were too slow to take it.
+        """
+        self.stopping = True
+        runs = list(self._runs.values())
+        with anyio.move_on_after(drain_seconds):
+            for run in runs:
+                await run.ended.wait()
+        left = [run for run in runs if hand_over and run.job.continues and not run.ended.is_set()]
+        for run in runs:
+            if run in left:
+                run.leave()
+            else:
+                run.shut_down()
+        for run in runs:
+            await run.ended.wait()
+        await self._offer([run for run in left if run.left])
+        with anyio.move_on_after(LAST_WORD_SECONDS):
+            for run in runs:
+                if not run.left:
+                    await run.wait_until_unwatched()
+
+    def cancel(self, generation_id: UUID) -> None:
+        """Another gateway was asked to."""
+        if run := self._runs.get(generation_id):
+            run.cancel()
+
+    def lost(self, generation_id: UUID) -> None:
+        """Another gateway has taken it over."""
+        if run := self._runs.get(generation_id):
+            run.leave()
+
+    def unfollowed(self, generation_id: UUID) -> None:
+        """The viewers of another gateway have left."""
+        run = self._runs.get(generation_id)
+        if run is not None and not run.is_watched:
+            self._unwatched(run)
+
+    async def look_for_abandoned(self) -> None:
+        """A gateway has died: what only its viewers watched, and ends with its last viewer, ends."""
+        for run in list(self._runs.values()):
+            if run.cancels_on_disconnect and not run.is_watched:
+                alive, died = await self._log.followers(run.generation_id)
+                if died and not alive and not run.is_watched:
+                    run.cancel()
+
+    def unnoted_usage(self) -> list[dict[str, object]]:
+        """What running generations have used since this was asked last, as columns."""
+        rows: list[dict[str, object]] = []
+        noted: dict[UUID, TokenUsage] = {}
+        for generation_id, run in self._runs.items():
+            usage = noted[generation_id] = run.usage()
+            if usage != self._noted.get(generation_id, NO_USAGE):
+                rows.append(
+                    {
+                        "row_id": generation_id,
+                        "row_fence": run.job.row.fence,
+                        "prompt_tokens": usage.prompt_tokens,
+                        "completion_tokens": usage.completion_tokens,
+                        "cached_tokens": usage.cached_tokens,
+                        "usage_source": usage.source,
+                    }
+                )
+        self._noted = noted
+        return rows
+
+    def _begin(self, run: Run) -> None:
+        self._tasks.start_soon(self._run, run, name=f"generation {run.generation_id}")
+
+    async def _run(self, run: Run) -> None:
+        """The task of one generation. Whatever happens, it ends in one record and one terminal event, or is left."""
+        try:
+            await run.execute(self._turn_came)
+        finally:
+            run.route.ticket.release()
+            with anyio.CancelScope(shield=True):
+                if not run.left:
+                    outcome = run.outcome()
+                    event = run.terminal(outcome)
+                    await self._settle(run.job.row, outcome, await self._transcript(run.generation_id, event))
+                    await run.write_end(event)
+            run.ended.set()
+            del self._runs[run.generation_id]
+
+    async def _settle(self, row: Generation, outcome: Outcome, transcript: Transcribed | None = None) -> None:
+        await self._ledger.write(Ending(row, outcome, now(), transcript))
+
+    async def _transcript(self, generation_id: UUID, end: Completed | Failed) -> Transcribed | None:
+        if not self._text_retention:
+            return None
+        try:
+            events = [*await self._log.read(generation_id), end]
+        except (StreamExpired, StreamLogUnavailable):
+            return None
+        return Transcribed(encode_transcript(events), now() + timedelta(seconds=self._text_retention))
+
+    async def _turn_came(self, generation_id: UUID, queued_ms: int) -> None:
+        """Tell the database. Where that fails, the answer comes all the same, and the row is right at the end."""
+        try:
+            async with self._database.transaction() as tx:
+                await queries_generation.mark_running(tx, generation_id, now(), queued_ms)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            logger.warning("the database does not know that generation %s has begun", generation_id)
+
+    def _unwatched(self, run: Run) -> None:
+        """Its last viewer here has left; when this gateway stops, they come back elsewhere."""
+        if not run.cancels_on_disconnect or self.stopping:
+            return
+        if not self._log.is_shared:
+            run.cancel()
+        else:
+            self._tasks.start_soon(self._cancel_unless_watched, run)
+
+    async def _cancel_unless_watched(self, run: Run) -> None:
+        alive, _ = await self._log.followers(run.generation_id)
+        if not alive and not run.is_watched:
+            run.cancel()
+
+    async def _reroute(self, job: Job, route: Route) -> bool:
+        """Find a backend that answers and has room, waiting a while for one."""
+        delay = 0.05
+        with anyio.move_on_after(REROUTE_SECONDS):
+            while True:
+                for model in await self._catalog.serving(route.model):
+                    if self._change(route, model):
+                        while route.ticket.position:
+                            await route.ticket.moved()
+                        return True
+                await anyio.sleep(delay)
+                delay = min(delay * 2, 1.0)
+        logger.warning("generation %s has found no backend to go on", job.row.id)
+        return False
+
+    def _change(self, route: Route, model: Model) -> bool:
+        if model.backend.name != route.model.backend.name:
+            try:
+                ticket = self._lines[model.backend.name].enter()
+            except Overloaded:
+                return False
+            route.ticket.release()
+            route.ticket = ticket
+        route.model = model
+        return True
+
+    # --- what dead gateways left behind ----------------------------------------------------------------------
+
+    async def _claim(self, row: Generation, source: "_Adopted") -> Saved:
+        while True:
+            try:
+                saved = await self._log.claim(row.id, Source(row.fence, source.usage))
+            except StreamLogUnavailable:
+                await anyio.sleep(RETRY_SECONDS)
+                continue
+            if saved is None:
+                await self._log.open(row.id, Source(row.fence, source.usage))
+            return saved or Saved([], _noted_usage(row))
+
+    async def _go_on(self, job: Job, source: "_Adopted") -> bool:
+        """Run it here, where the model is served and there is a place. The slot is waited for in line."""
+        try:
+            model = await self._catalog.find(job.row.model)
+            run = self.admit(job, self.enter(model))
+        except GatewayError as error:
+            logger.warning("generation %s cannot go on: %s", job.row.id, error)
+            return False
+        source.run = run
+        logger.warning("generation %s goes on here: its gateway is gone", job.row.id)
+        self._begin(run)
+        return True
+
+    async def _abort(self, row: Generation, saved: Saved) -> None:
+        reason = FinishReason.CANCELLED if saved.cancelled else None
+        outcome = Outcome(reason, None if reason else Interrupted(), saved.usage, _timings(row))
+        await self._settle(row, outcome)
+        last = saved.events[-1].sequence if saved.events else 0
+        await self._log.append(row.id, [terminal_event(last + 1, outcome)])
+        logger.warning("generation %s was ended: its gateway is gone", row.id)
+
+    async def _offer(self, runs: Sequence[Run]) -> None:
+        """Let other gateways take these over, now."""
+        for run in runs:
+            await self._log.leave(run.generation_id)
+        try:
+            async with self._database.transaction() as tx:
+                for run in runs:
+                    await queries_generation.offer(tx, run.generation_id, run.job.row.fence)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            logger.warning("%d generations are taken over only when this gateway is missed", len(runs))
+
+
+class _Adopted:
+    """What an adopted generation has used: what is saved of it, and once it runs what it uses here."""
+
+    def __init__(self, row: Generation) -> None:
+        self.saved = Saved([], _noted_usage(row))
+        self.run: Run | None = None
+
+    def usage(self) -> TokenUsage:
+        return self.run.usage() if self.run is not None else self.saved.usage
+
+
+def _continuable(row: Generation, saved: Saved) -> Job | None:
+    """The job to go on with; None where it must not, or cannot."""
+    if row.on_backend_loss != OnBackendLoss.CONTINUE or not saved.request or saved.cancelled:
+        return None
+    if saved.events and not saved.is_whole:
+        return None
+    request, said = decode_request(saved.request), Said()
+    said.add(saved.events)
+    return None if continuation(request, said) is None else Job(row, request, saved)
+
+
+def _outcome_of(row: Generation, end: Completed | Failed) -> Outcome:
+    """The outcome that a terminal event told of, where the database has not heard of it."""
+    if isinstance(end, Completed):
+        return Outcome(end.finish_reason, None, end.usage, _timings(row))
+    error = GatewayError(end.message)
+    error.code, error.retryable = end.code, end.retryable
+    return Outcome(None, error, end.usage, _timings(row))
+
+
+def _timings(row: Generation) -> Timings:
+    return Timings(row.queued_ms, None, None, round((now() - row.created_at).total_seconds() * 1000))
+
+
+def _noted_usage(row: Generation) -> TokenUsage:
+    """What the gateway that is gone had noted in the database last."""
+    if row.prompt_tokens is None or row.completion_tokens is None or row.usage_source is None:
+        return NO_USAGE
+    return TokenUsage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, UsageSource(row.usage_source))

@@ -1,0 +1,91 @@
+"""The parts that run generations, wired together: the stream log, the ledger, and this gateway among the others."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from anyio.abc import TaskGroup
+
+from db.engine import Database
+from db.tables import new_id
+from gateway.catalog import Catalog
+from gateway.generation import Generations
+from gateway.ledger import Ledger
+from gateway.queue import Line
+from gateway.replicas import Replicas
+from gateway.runner import Runner
+from gateway.shared_streams import Handlers, SharedStreamLog
+from gateway.streams import MemoryStreamLog
+from gateway.valkey import Valkey
+from server.settings import PREFIX, Settings, SettingsError
+
+LEDGER_SECONDS = 5
+"""How long a gateway that stops waits for the database to take the last ends."""
+
+
+@dataclass(slots=True)
+class Engine:
+    """What runs generations, for who starts and stops it and looks after its health."""
+
+    generations: Generations
+    runner: Runner
+    ledger: Ledger
+    shared_log: SharedStreamLog | None
+    drain_time: float
+
+    async def stop(self) -> None:
+        """Take no new work, let what runs finish or leave it to other gateways. May be called twice."""
+        await self.runner.stop(self.drain_time, hand_over=self.shared_log is not None and self.shared_log.attached)
+        if self.shared_log is not None:
+            await self.shared_log.call_for_orphans()
+
+
+@asynccontextmanager
+async def running_engine(
+    settings: Settings, database: Database, catalog: Catalog, lines: Mapping[str, Line], tasks: TaskGroup
+) -> AsyncGenerator[Engine]:
+    """Generations can be started within the block; at its end all have ended, or are left to other gateways.
+
+    Raises SettingsError.
+    """
+    replica_id = new_id()
+    local = MemoryStreamLog(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
+    valkey = None if settings.redis_url is None else _valkey(settings, replica_id)
+    shared = None if valkey is None else SharedStreamLog(valkey, local)
+    log = shared or local
+    ledger = Ledger(database)
+    runner = Runner(database, catalog, log, ledger, lines, tasks, replica_id, settings.text_retention)
+    replicas = Replicas(database, runner, tasks, settings.lease_time, notes_usage=shared is None)
+    try:
+        if shared is not None:
+            shared.set_handlers(Handlers(runner.cancel, runner.unfollowed, runner.lost, replicas.look_now))
+            await tasks.start(shared.run)
+        tasks.start_soon(ledger.run)
+        await replicas.join()
+        tasks.start_soon(replicas.run)
+        generations = Generations(database, catalog, log, runner, settings.event_interval)
+        engine = Engine(generations, runner, ledger, shared, settings.drain_time)
+        yield engine
+        await engine.stop()
+        await ledger.close(LEDGER_SECONDS)
+        await replicas.leave()
+    finally:
+        if valkey is not None:
+            await valkey.aclose()
+
+
+def _valkey(settings: Settings, replica_id: UUID) -> Valkey:
+    assert settings.redis_url is not None  # noqa: S101
+    try:
+        return Valkey(
+            settings.redis_url.get_secret_value(),
+            replica_id,
+            retention=settings.stream_retention,
+            max_stream_bytes=settings.stream_max_size,
+            max_bytes=settings.redis_memory,
+        )
+    except ValueError as error:
+        raise SettingsError(
+            f"{PREFIX}REDIS_URL must be an address such as redis://:password@host:6379/0 or unix:///path."
+        ) from error

