@@ -18,7 +18,7 @@ INSTALL := PYTHONWARNINGS=ignore $(VENV_PYTHON) -m pip install --quiet --disable
 
 # --- The commands -----------------------------------------------------------------------------------------------
 
-.PHONY: help run test check lint types page-types structure audit bench format lock schema setup page clean FORCE
+.PHONY: help run test check lint types page-types structure audit chaos bench format lock schema setup page clean FORCE
 
 help: ## List the commands
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ structure: .make/dev ## Check the import rule, the sizes, the locks and what is 
 audit: .make/dev ## Look the locked versions up in the database of known vulnerabilities
 	@echo "Looking for known vulnerabilities in the locked versions ..."
 	@$(VENV_PYTHON) .ci/audit.py requirements.lock requirements-dev.lock
+
+chaos: .make/dev ## Break gateways, model servers and Valkey under 2,000 streams (ARGS=--short for fewer)
+	@$(VENV_PYTHON) -m tests.chaos $(ARGS)
 
 bench: .make/dev ## Measure the gateway beside its peers (some minutes; ARGS=--no-litellm to leave LiteLLM out)
 	@$(VENV_PYTHON) -m bench $(ARGS)

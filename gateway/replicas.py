@@ -69,7 +69,7 @@ class Replicas:
             try:
                 await self._beat()
                 await self._bury_the_dead()
-                if not self._runner.stopping:
+                if not self._runner.draining:
                     await self._take_over()
                 await self._tidy()
             except Exception as error:

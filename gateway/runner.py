@@ -7,6 +7,7 @@ from uuid import UUID
 
 import anyio
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 
 from db import queries_generation
 from db.engine import Database
@@ -64,6 +65,7 @@ class Runner:
         self._adoptions = anyio.CapacityLimiter(50)
         self._runs: dict[UUID, Run] = {}
         self._noted: dict[UUID, TokenUsage] = {}
+        self.draining = False
         self.stopping = False
 
     def get(self, generation_id: UUID) -> Run | None:
@@ -109,14 +111,20 @@ class Runner:
     async def stop(self, drain_seconds: float, *, hand_over: bool) -> None:
         """Take no new work, give what runs `drain_seconds` to finish, and end the rest as failed.
 
-        What may continue is left to other gateways, where there are any: `hand_over`. Returns when the viewers have
-        got the end too, or were too slow to take it.
+        What may continue is left to other gateways, where there are any: `hand_over`. Then nobody can reach this one
+        any more, and what its last callers begin is taken. Returns when the viewers have got the end too, or were
+        too slow to take it.
         """
+        self.draining, self.stopping = True, not hand_over
+        finished: list[Run] = []
+        with anyio.move_on_after(drain_seconds):
+            while self._runs:
+                run = next(iter(self._runs.values()))
+                await run.ended.wait()
+                finished.append(run)
+                await checkpoint()
         self.stopping = True
         runs = list(self._runs.values())
-        with anyio.move_on_after(drain_seconds):
-            for run in runs:
-                await run.ended.wait()
         left = [run for run in runs if hand_over and run.job.continues and not run.ended.is_set()]
         for run in runs:
             if run in left:
@@ -127,7 +135,7 @@ class Runner:
             await run.ended.wait()
         await self._offer([run for run in left if run.left])
         with anyio.move_on_after(LAST_WORD_SECONDS):
-            for run in runs:
+            for run in [*finished, *runs]:
                 if not run.left:
                     await run.wait_until_unwatched()
 
@@ -217,7 +225,7 @@ class Runner:
 
     def _unwatched(self, run: Run) -> None:
         """Its last viewer here has left; when this gateway stops, they come back elsewhere."""
-        if not run.cancels_on_disconnect or self.stopping:
+        if not run.cancels_on_disconnect or self.draining:
             return
         if not self._log.is_shared:
             run.cancel()

@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
+import anyio
 from anyio.abc import TaskGroup
 
 from db.engine import Database
@@ -33,12 +34,23 @@ class Engine:
     ledger: Ledger
     shared_log: SharedStreamLog | None
     drain_time: float
+    _stopping: anyio.Lock = field(default_factory=anyio.Lock)
+    _stopped: bool = False
+
+    @property
+    def has_peers(self) -> bool:
+        """Whether other gateways can go on with what this one does."""
+        return self.shared_log is not None and self.shared_log.attached
 
     async def stop(self) -> None:
-        """Take no new work, let what runs finish or leave it to other gateways. May be called twice."""
-        await self.runner.stop(self.drain_time, hand_over=self.shared_log is not None and self.shared_log.attached)
-        if self.shared_log is not None:
-            await self.shared_log.call_for_orphans()
+        """Take no new work, let what runs finish or leave it to other gateways. A second call waits for the first."""
+        async with self._stopping:
+            if self._stopped:
+                return
+            self._stopped = True
+            await self.runner.stop(self.drain_time, hand_over=self.has_peers)
+            if self.shared_log is not None:
+                await self.shared_log.call_for_orphans()
 
 
 @asynccontextmanager

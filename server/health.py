@@ -41,7 +41,7 @@ class Readiness:
             reasons.append(f"database: {database['error']}")
         if not any(backend["ready"] for backend in backends):
             reasons += [f"backend {backend['name']}: {backend['error']}" for backend in backends] or ["no backend"]
-        if self._engine.runner.stopping:
+        if self._engine.runner.draining:
             reasons.append("the gateway is stopping")
         body = {"status": "not ready" if reasons else "ready", "database": database, "backends": backends}
         if self._engine.shared_log is not None:

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from uvicorn.server import HANDLED_SIGNALS
 
 from server.app import create_app
+from server.engine import Engine
 from server.http_protocol import bounded_http_protocol
 from server.settings import Settings, SettingsError
 
@@ -35,11 +36,17 @@ class _Server(uvicorn.Server):
         click.echo(welcome(self._settings, self._url, self._app.state.new_password))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let what runs finish first, and then hang up; with other gateways at hand, send the clients to them first."""
+        engine: Engine = self._app.state.engine
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._wait_for_force, tasks.cancel_scope)
-            await self._app.state.engine.stop()
+            if engine.has_peers:
+                tasks.start_soon(engine.stop)
+                await super().shutdown(sockets)
+            await engine.stop()
             tasks.cancel_scope.cancel()
-        await super().shutdown(sockets)
+        if not engine.has_peers:
+            await super().shutdown(sockets)
 
     async def _wait_for_force(self, drain: anyio.CancelScope) -> None:
         while not self.force_exit:  # noqa: ASYNC110 - uvicorn's flag, which a signal handler sets

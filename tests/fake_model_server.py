@@ -33,13 +33,15 @@ would, and `POST /fake/release` releases whatever is held.
 
 import argparse
 import asyncio
+import os
 import socket
 import struct
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import anyio
@@ -101,6 +103,8 @@ class FakeModelServer:
         """Whether `/api/tags` leaves out capabilities and context length, as it did before 2026."""
         self.replies: dict[str, tuple[int, bytes]] = {}
         """Status and body to give for a path instead of the usual, such as {"/api/tags": (500, b"")}."""
+        self.journal: int | None = None
+        """A file descriptor to which the prompt's first word is written for each token sent: it outlives a kill."""
         self._arrived = anyio.Event()
 
     async def request(self, index: int = 0) -> FakeRequest:
@@ -156,6 +160,12 @@ class FakeModelServer:
             case _:
                 return 404, b"404 page not found"
 
+    def _note_for(self, request: FakeRequest) -> Callable[[], object]:
+        if self.journal is None:
+            return lambda: None
+        line = request.body["messages"][0]["content"].split()[0].encode() + b"\n"
+        return partial(os.write, self.journal, line)
+
     async def _chat(self, request: FakeRequest, receive: Any, send: Any) -> None:
         self.requests.append(request)
         self._arrived.set()
@@ -166,7 +176,7 @@ class FakeModelServer:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_watch, request, receive, tasks.cancel_scope)
-                await _Play(request, script, send).run(prompt)
+                await _Play(request, script, send, self._note_for(request)).run(prompt)
                 tasks.cancel_scope.cancel()
         finally:
             request.ended.set()
@@ -182,7 +192,8 @@ async def _watch(request: FakeRequest, receive: Any, scope: anyio.CancelScope) -
 class _Play:
     """Plays a script to one client."""
 
-    def __init__(self, request: FakeRequest, script: Script, send: Any) -> None:
+    def __init__(self, request: FakeRequest, script: Script, send: Any, note: Callable[[], object]) -> None:
+        self._note = note
         self._request = request
         self._script = script
         self._send = send
@@ -217,6 +228,7 @@ class _Play:
             if self._script.delay_ms:
                 await anyio.sleep(self._script.delay_ms / 1000)
             await self._write(piece)
+            self._note()
             self._request.sent += 1
             if self._request.sent % 8 == 0:
                 await checkpoint()  # as fast as it can, but the client's leaving must be seen
@@ -313,8 +325,11 @@ async def running_fake_model_server(port: int = 0) -> AsyncIterator[FakeModelSer
         await server.wait_closed()
 
 
-async def _serve(port: int) -> None:
+async def _serve(port: int, journal: str | None, models: list[str]) -> None:
     async with running_fake_model_server(port) as fake:
+        fake.models += models
+        if journal is not None:
+            fake.journal = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         sys.stdout.write(f"{fake.url}\n")
         sys.stdout.flush()
         await anyio.sleep_forever()
@@ -323,4 +338,7 @@ async def _serve(port: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Serve fake models that speak Ollama and OpenAI.")
     parser.add_argument("--port", type=int, default=0, help="the port to listen on; 0 takes a free one")
-    anyio.run(_serve, parser.parse_args().port, backend_options={"use_uvloop": True})
+    parser.add_argument("--journal", help="a file that gets the prompt's first word for each token sent")
+    parser.add_argument("--model", action="append", default=[], help="a model to list beside the usual ones")
+    options = parser.parse_args()
+    anyio.run(_serve, options.port, options.journal, options.model, backend_options={"use_uvloop": True})

@@ -68,8 +68,10 @@ async def test_a_generation_that_was_under_way_when_the_gateway_was_killed_has_f
         generation = await start(served, token, "fake:hold-3")
         await requested(fake)
         assert await served.stop(signal.SIGKILL) == -signal.SIGKILL
-    async with before_fake(data_dir, fake) as (served, token):
+    async with before_fake(data_dir, fake, LEASE_TIME="0.5") as (served, token):
         found = (await served.run(LOOK, token, id=generation))["generation"]
+        while found["state"] == "RUNNING":  # until the dead gateway is missed
+            found = (await served.run(LOOK, token, id=generation))["generation"]
         assert (found["state"], found["error"]) == ("FAILED", {"code": "INTERRUPTED"})
 
 

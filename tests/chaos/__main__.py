@@ -1,0 +1,128 @@
+"""Breaks everything under thousands of streams, and counts what was lost: `make chaos`.
+
+Three gateways over PostgreSQL and Valkey, before two model servers. Clients are cut at random and go on at another
+gateway; gateways and model servers are killed, Valkey is started anew. Ends with status 1 where a character was lost
+or doubled, a generation has not exactly one end, or the usage of one that no killed process touched is not exact.
+"""
+
+import argparse
+import random
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import anyio
+
+from tests.chaos.report import ledger, report, sent
+from tests.chaos.streams import Stream, Tally
+from tests.chaos.world import MODELS, Program, World, running_world
+
+SHORT = {"streams": 150, "at_once": 60, "gateway_kills": 3.0, "model_kills": 4.0, "valkey_restart": 5.0}
+"""What CI has time for: under half a minute."""
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--streams", type=int, default=2000)
+    parser.add_argument("--at-once", type=int, default=300)
+    parser.add_argument("--gateways", type=int, default=3)
+    parser.add_argument("--gateway-kills", type=float, default=5.0, help="seconds between two; 0 for none")
+    parser.add_argument("--model-kills", type=float, default=7.0, help="seconds between two; 0 for none")
+    parser.add_argument("--valkey-restart", type=float, default=12.0, help="seconds until it; 0 for none")
+    parser.add_argument("--gently", action="store_true", help="stop gateways with SIGTERM: a rolling restart")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", help="a folder for the logs of all processes")
+    parser.add_argument("--short", action="store_true", help="fewer streams, for CI")
+    if "--short" in sys.argv:
+        parser.set_defaults(**SHORT)
+    return parser.parse_args()
+
+
+async def kill_gateways(world: World, options: argparse.Namespace, chance: random.Random) -> None:
+    """One at a time; the next when the last one is back."""
+    while options.gateway_kills:
+        await anyio.sleep(options.gateway_kills)
+        gateway = chance.choice(world.gateways)
+        await gateway.end(signal.SIGTERM if options.gently else signal.SIGKILL)
+        await again(gateway)
+
+
+async def kill_models(world: World, options: argparse.Namespace, chance: random.Random) -> None:
+    while options.model_kills:
+        await anyio.sleep(options.model_kills)
+        model = chance.choice(world.models)
+        await model.end()
+        await anyio.sleep(1)
+        await again(model)
+
+
+async def restart_valkey(world: World, options: argparse.Namespace) -> None:
+    if options.valkey_restart:
+        await anyio.sleep(options.valkey_restart)
+        await world.valkey.restart()
+
+
+async def again(program: Program) -> None:
+    program.launch()
+    await program.answers()
+
+
+async def stream_all(world: World, streams: list[Stream], at_once: int) -> None:
+    limiter = anyio.CapacityLimiter(at_once)
+
+    async def one(stream: Stream) -> None:
+        async with limiter:
+            await stream.run(world)
+
+    async with anyio.create_task_group() as tasks:
+        for stream in streams:
+            tasks.start_soon(one, stream)
+
+
+async def main(options: argparse.Namespace, folder: Path) -> int:
+    chance, tally = random.Random(options.seed), Tally()
+    streams = [
+        Stream(
+            name=f"s{number}",
+            model=chance.choice(MODELS),
+            continues=number % 2 == 0,
+            chance=random.Random(chance.random()),
+            tally=tally,
+        )
+        for number in range(options.streams)
+    ]
+    drain = "1" if options.gently else "10"
+    async with running_world(folder, options.gateways, DRAIN_TIME=drain) as world:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(kill_gateways, world, options, random.Random(chance.random()))
+            tasks.start_soon(kill_models, world, options, random.Random(chance.random()))
+            tasks.start_soon(restart_valkey, world, options)
+            await stream_all(world, streams, options.at_once)
+            tasks.cancel_scope.cancel()
+        for program in [*world.gateways, *world.models]:
+            assert program.process is not None
+            if program.process.poll() is not None:
+                program.launch()
+            await program.answers()
+        limiter = anyio.CapacityLimiter(50)
+        async with anyio.create_task_group() as tasks:
+            for stream in streams:
+                tasks.start_soon(_read_again, stream, world, limiter)
+        rows = await ledger(world.database_url)
+        gateways, models = ([each.deaths for each in programs] for programs in (world.gateways, world.models))
+        print(f"deaths of gateways {gateways}, of model servers {models}")
+        return report(streams, rows, sent(world.journal), tally)
+
+
+async def _read_again(stream: Stream, world: World, limiter: anyio.CapacityLimiter) -> None:
+    async with limiter:
+        await stream.read_again(world)
+
+
+if __name__ == "__main__":
+    wanted = arguments()
+    with tempfile.TemporaryDirectory(prefix="olg") as temporary:
+        place = Path(wanted.keep or temporary)
+        place.mkdir(parents=True, exist_ok=True)
+        sys.exit(1 if anyio.run(main, wanted, place, backend_options={"use_uvloop": True}) else 0)

@@ -1,0 +1,124 @@
+"""What chaos has done to the streams, in numbers."""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import asyncpg
+
+from tests.chaos.streams import Stream, Tally
+
+
+async def ledger(database_url: str) -> dict[str, tuple[str, int | None, int]]:
+    """For each generation's id its state, its completion tokens, and how many rows of the ledger it has."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        rows = await connection.fetch(
+            "SELECT g.id, g.state, count(u.generation_id) AS records, sum(u.completion_tokens) AS u"
+            " FROM generations g LEFT JOIN usage u ON u.generation_id = g.id GROUP BY g.id"
+        )
+    finally:
+        await connection.close()
+    return {str(row["id"]): (row["state"], row["u"], row["records"]) for row in rows}
+
+
+def sent(journal: Path) -> Counter[str]:
+    """How many tokens the model servers truly sent, by the name in the prompt."""
+    return Counter(journal.read_text().split())
+
+
+def report(
+    streams: Sequence[Stream], rows: dict[str, tuple[str, int | None, int]], truth: Counter[str], tally: Tally
+) -> int:
+    """Print everything; gives what must be 0."""
+    lost = sum(stream.lost + _missing(stream) for stream in streams)
+    doubled = sum(stream.doubled + _surplus(stream) for stream in streams)
+    ends = sum(1 for stream in streams if not _has_one_end(stream))
+    unrecorded = sum(1 for state, _, records in rows.values() if records != 1 or state in {"QUEUED", "RUNNING"})
+    extra = len(rows) - len(streams)
+    print(f"streams                                          {len(streams)}")
+    print(f"  ended as                                       {_states(streams)}")
+    print(f"  gone on with after a lost gateway / backend    {_seams(streams)}")
+    print(f"lost characters                                  {lost}")
+    print(f"doubled characters                               {doubled}")
+    print(f"generations without exactly one terminal event   {ends}")
+    print(f"generations without exactly one ledger row       {unrecorded}")
+    print(f"generations that nobody asked for                {extra}")
+    wrong = 0
+    for name, group in _groups(streams).items():
+        differences = [_difference(stream, rows, truth) for stream in group]
+        off = [difference for difference in differences if difference]
+        wrong += sum(map(abs, off)) if name == "neither" else 0
+        tokens = sum(truth[stream.name] for stream in group)
+        print(
+            f"|usage - sent|, crossed {name:<25}{sum(map(abs, off))} of {tokens} tokens, in {len(off)} of {len(group)} "
+            f"streams; from {min(off, default=0)} to {max(off, default=0)}"
+        )
+    times = sorted(tally.resume_seconds) or [0.0]
+    p99 = times[min(len(times) - 1, len(times) * 99 // 100)]
+    median = statistics.median(times)
+    print(
+        f"cut to next text at another gateway              {median * 1000:.0f} ms median, {p99 * 1000:.0f} ms p99, "
+        f"of {len(times)}"
+    )
+    print(f"what clients had to try again                    {dict(tally.retries)}")
+    return lost + doubled + ends + unrecorded + extra + wrong
+
+
+def _missing(stream: Stream) -> int:
+    whole = _text(stream.again)
+    short = max(0, len(whole) - len(stream.text))
+    if stream.terminals and stream.terminals[-1]["__typename"] == "GenerationCompleted":
+        short += max(0, len(stream.expected) - len(stream.text))
+    return short
+
+
+def _surplus(stream: Stream) -> int:
+    whole = _text(stream.again)
+    begins = stream.expected.startswith(stream.text) and stream.expected.startswith(whole)
+    return max(0, len(stream.text) - len(whole)) + (0 if begins else len(stream.text))
+
+
+def _text(events: Iterable[dict[str, object]]) -> str:
+    return "".join(str(event["text"]) for event in events if event["__typename"] == "TextDelta")
+
+
+def _has_one_end(stream: Stream) -> bool:
+    ends = [event["__typename"] for event in stream.again if "usage" in event]
+    return len(ends) == 1 and len(stream.terminals) == 1 and ends[0] == stream.terminals[0]["__typename"]
+
+
+def _states(streams: Sequence[Stream]) -> dict[str, int]:
+    return dict(Counter(end.get("code") or "COMPLETED" for stream in streams for end in stream.terminals[:1]))
+
+
+def _seams(streams: Sequence[Stream]) -> str:
+    seams = Counter(reason for stream in streams for reason in _reasons(stream))
+    return f"{seams['GATEWAY_LOST']} / {seams['BACKEND_LOST']} times"
+
+
+def _reasons(stream: Stream) -> list[str]:
+    return [str(event["reason"]) for event in stream.again if event["__typename"] == "GenerationResumed"]
+
+
+def _groups(streams: Sequence[Stream]) -> dict[str, list[Stream]]:
+    """By what they crossed: a killed gateway, a killed model server alone, or neither."""
+    groups: dict[str, list[Stream]] = {"neither": [], "a killed model server": [], "a killed gateway": []}
+    for stream in streams:
+        code = stream.terminals[0].get("code", "") if stream.terminals else ""
+        if "GATEWAY_LOST" in _reasons(stream) or code == "INTERRUPTED":
+            groups["a killed gateway"].append(stream)
+        elif "BACKEND_LOST" in _reasons(stream) or code.startswith("BACKEND"):
+            groups["a killed model server"].append(stream)
+        else:
+            groups["neither"].append(stream)
+    return groups
+
+
+def _difference(stream: Stream, rows: dict[str, tuple[str, int | None, int]], truth: Counter[str]) -> int:
+    from schema.node import parse_uuid
+
+    assert stream.id is not None
+    _, tokens, _ = rows[str(parse_uuid(stream.id, "Generation"))]
+    return (tokens or 0) - truth[stream.name]

@@ -1,0 +1,108 @@
+"""A generation that lost its model server goes on at one that can, in the same stream; or fails, exactly counted."""
+
+from typing import Any
+
+import pytest
+
+from backends.protocol import ChatRequest, Message, Options
+from gateway.continuation import Said, continuation, decode_request, encode_request
+from gateway.events import TextDelta, ThinkingDelta, ToolCall, ToolCallRequested
+from tests.gateways import RunningGateway
+from tests.generations import asking, text_of
+
+EVENT = """__typename sequence ... on TextDelta { text offset } ... on GenerationResumed { reason backend }
+  ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } }
+  ... on GenerationFailed { code usage { completionTokens } }"""
+GENERATE = f"subscription($input: GenerateInput!) {{ generate(input: $input) {{ {EVENT} }} }}"
+
+REQUEST = ChatRequest("m", [Message("user", "one two")])
+
+
+async def watched(gateway: RunningGateway, model: str, **fields: Any) -> list[dict[str, Any]]:
+    gateway.fake.models.append(model)
+    return await gateway.events(GENERATE, asking(model, onBackendLoss="CONTINUE", **fields))
+
+
+async def test_an_answer_goes_on_where_its_model_server_died(gateway: RunningGateway):
+    events = await watched(gateway, "fake:loses-3-4")
+    assert text_of(events) == "0 1 2 3 4 5 6 "
+    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+    assert [event["offset"] for event in events if "offset" in event] == sorted(
+        {event["offset"] for event in events if "offset" in event}
+    )
+    (seam,) = [event for event in events if event["__typename"] == "GenerationResumed"]
+    assert (seam["reason"], seam["backend"]) == ("BACKEND_LOST", "ollama")
+    # 3 words and then 3 words and the 3 that were said; the first part's prompt was never told and is a guess
+    assert events[-1]["usage"] == {"promptTokens": 4 + 6, "completionTokens": 7, "source": "ESTIMATED"}
+
+
+async def test_the_model_is_given_what_was_said_and_the_tokens_that_are_left(gateway: RunningGateway):
+    events = await watched(gateway, "fake:loses-3-4", options={"maxTokens": 5})
+    assert (text_of(events), events[-1]["finishReason"]) == ("0 1 2 3 4 ", "LENGTH")
+    second = await gateway.fake.request(1)
+    assert second.body["messages"][-1] == {"role": "assistant", "content": "0 1 2 "}
+    assert second.body["options"]["num_predict"] == 2
+
+
+async def test_when_all_tokens_had_come_only_the_word_of_the_end_was_lost(gateway: RunningGateway):
+    events = await watched(gateway, "fake:loses-3-4", options={"maxTokens": 3})
+    assert (text_of(events), events[-1]["finishReason"]) == ("0 1 2 ", "LENGTH")
+    assert len(gateway.fake.requests) == 1
+
+
+async def test_without_being_asked_to_it_fails(gateway: RunningGateway):
+    gateway.fake.models.append("fake:loses-3-4")
+    events = await gateway.events(GENERATE, asking("fake:loses-3-4"))
+    assert (events[-1]["code"], events[-1]["usage"]["completionTokens"]) == ("BACKEND_UNAVAILABLE", 3)
+
+
+async def test_a_model_that_kills_every_server_is_given_up(gateway: RunningGateway):
+    events = await watched(gateway, "fake:cut-0")
+    assert events[-1]["code"] == "BACKEND_UNAVAILABLE"
+    assert len(gateway.fake.requests) == 11
+
+
+async def test_what_a_server_refuses_is_not_asked_again(gateway: RunningGateway):
+    events = await watched(gateway, "fake:status-400")
+    assert events[-1]["code"] == "BACKEND_REJECTED"
+    assert len(gateway.fake.requests) == 1
+
+
+def said(*events: Any) -> Said:
+    result = Said()
+    result.add(events)
+    return result
+
+
+def test_what_has_said_nothing_is_asked_as_before():
+    assert continuation(REQUEST, said()) is REQUEST
+
+
+@pytest.mark.parametrize(
+    ("request_", "events"),
+    [
+        (REQUEST, [TextDelta(1, "a", 0, 1), ToolCallRequested(2, ToolCall("1", "f", {}))]),
+        (REQUEST, [ThinkingDelta(1, "hm", 0, 1)]),
+        (ChatRequest("m", REQUEST.messages, format="json"), [TextDelta(1, "{", 0, 1)]),
+        (ChatRequest("m", REQUEST.messages, Options(max_tokens=1)), [TextDelta(1, "a", 0, 1)]),
+    ],
+    ids=["tool call", "thought", "format", "no tokens left"],
+)
+def test_there_are_places_where_no_model_can_go_on(request_: ChatRequest, events: list[Any]):
+    assert continuation(request_, said(*events)) is None
+
+
+def test_a_thought_that_is_over_goes_along():
+    rest = continuation(REQUEST, said(ThinkingDelta(1, "hm", 0, 1), TextDelta(2, "a", 0, 1)))
+    assert rest is not None
+    assert rest.continues
+    assert rest.messages[-1] == Message("assistant", "a", thinking="hm")
+
+
+def test_a_request_can_be_read_by_another_gateway():
+    call = ToolCall("1", "f", {"a": [1]})
+    messages = [Message("user", "\u00e4\0", images=["aGk="]), Message("assistant", tool_calls=[call])]
+    request = ChatRequest("m", messages, Options(temperature=0.5, stop=("x",)), {"type": "object"}, think=True)
+    again = decode_request(encode_request(request))
+    assert encode_request(again) == encode_request(request)
+    assert again.messages[1].tool_calls[0] == call

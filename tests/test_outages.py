@@ -1,0 +1,235 @@
+"""Valkey or the database goes and comes back: what runs goes on, what is promised is kept or refused with a code."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import asyncpg
+import pytest
+
+from db.tables import new_id
+from gateway.errors import StreamLogUnavailable
+from gateway.events import Completed, Event, FinishReason, Started, TextDelta
+from gateway.metering import TokenUsage, UsageSource
+from gateway.streams import Source, StreamMoved
+from tests.fake_model_server import FakeModelServer
+from tests.gateways import GraphQLErrors, RunningGateway, gateway_settings, running_gateway
+from tests.generations import START, TOTAL, WATCH, asking, look, next_event, start, until
+from tests.shared_logs import Heard, running_log
+from tests.test_replicas import gateways, text_of
+from tests.valkeys import ValkeyServer
+
+
+def said(first: int, last: int) -> list[Event]:
+    return [TextDelta(number, "x", number - 2, 1) for number in range(first, last + 1)]
+
+
+async def events_of(log: Any, stream_id: Any, after: int = 0) -> list[Event]:
+    return [event async for batch in log.follow(stream_id, after) for event in batch]
+
+
+async def test_the_log_is_whole_again_after_valkey_lost_everything(own_valkey: ValkeyServer):
+    stream, done = new_id(), new_id()
+    async with running_log(own_valkey) as one, running_log(own_valkey) as other:
+        await one.open(done, Source(1))
+        await one.append(done, [Started(1, 0), Completed(2, FinishReason.STOP, TokenUsage())])
+        await one.open(stream, Source(1))
+        await one.append(stream, [Started(1, 0), *said(2, 5)])
+        own_valkey.kill()
+        while one.attached:
+            await anyio.sleep(0.01)
+        await one.append(stream, said(6, 9))
+        assert len(await one.read(stream)) == 9
+        seen = anyio.Event()
+
+        async def watch() -> None:
+            async for batch in one.follow(stream):
+                if batch[-1].sequence == 9:
+                    seen.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch)
+            await seen.wait()  # viewers here go on from memory
+            own_valkey.launch()
+            while not (one.attached and other.attached):
+                await anyio.sleep(0.01)
+            await one.append(stream, [*said(10, 12), Completed(13, FinishReason.STOP, TokenUsage())])
+        assert [event.sequence for event in await events_of(other, stream)] == list(range(1, 14))
+        assert len(await events_of(other, done)) == 2
+
+
+async def test_who_watches_another_gateways_stream_is_told_when_valkey_stays_away(
+    own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gateway.shared_streams.PATIENCE_SECONDS", 0.5)
+    stream = new_id()
+    async with running_log(own_valkey) as one, running_log(own_valkey) as other:
+        await one.open(stream, Source(1))
+        await one.append(stream, [Started(1, 0)])
+        batches = other.follow(stream)
+        await anext(batches)
+        own_valkey.kill()
+        with pytest.raises(StreamLogUnavailable):
+            await anext(batches)
+
+
+async def test_a_frozen_valkey_holds_nobody_up(own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gateway.valkey.TIMEOUT_SECONDS", 0.3)
+    stream = new_id()
+    async with running_log(own_valkey) as log:
+        await log.open(stream, Source(1))
+        own_valkey.freeze()
+        with anyio.fail_after(10):
+            await log.append(stream, [Started(1, 0), Completed(2, FinishReason.STOP, TokenUsage())])
+            assert len(await events_of(log, stream)) == 2
+        own_valkey.thaw()
+
+
+async def test_of_two_writers_only_the_later_one_gets_through(valkey: ValkeyServer):
+    stream, heard = new_id(), Heard()
+    usage = TokenUsage(3, 2, None, UsageSource.COUNTED)
+    async with running_log(valkey, handlers=heard) as one, running_log(valkey) as other:
+        await one.open(stream, Source(1, lambda: usage, b"request"))
+        await one.append(stream, [Started(1, 0), *said(2, 3)])
+        viewer = one.follow(stream, after=3)
+        while len(await other.read(stream)) < 3:
+            pass
+        saved = await other.claim(stream, Source(2))
+        assert saved is not None
+        assert (len(saved.events), saved.usage, saved.request) == (3, usage, b"request")
+        await one.append(stream, said(4, 5))
+        assert await heard.until("lost") == stream
+        end = Completed(5, FinishReason.STOP, TokenUsage())
+        await other.append(stream, [TextDelta(4, "y", 2, 1), end])
+        assert [event async for batch in viewer for event in batch] == [TextDelta(4, "y", 2, 1), end]
+        with pytest.raises(StreamMoved):
+            await one.claim(stream, Source(2))
+
+
+async def test_a_stream_that_takes_too_much_loses_its_beginning_in_both(valkey: ValkeyServer):
+    stream = new_id()
+    async with running_log(valkey, max_stream_bytes=20_000) as one, running_log(valkey) as other:
+        await one.open(stream, Source(1))
+        await one.append(stream, [Started(1, 0)])
+        for number in range(2, 100):
+            await one.append(stream, [TextDelta(number, "x" * 1000, 0, 1)])
+        await one.append(stream, [Completed(100, FinishReason.STOP, TokenUsage())])
+        for log in (one, other):
+            assert (await events_of(log, stream, 95))[-1].sequence == 100
+            with pytest.raises(Exception, match="no longer kept"):
+                await events_of(log, stream)
+
+
+async def test_a_running_stream_outlives_valkey(
+    tmp_path: Path, sqlite_url: str, fake: FakeModelServer, own_valkey: ValkeyServer
+):
+    async with gateways(2, tmp_path, sqlite_url, fake, own_valkey) as (one, other):
+        id = await start(one, "fake:stall-3", onDisconnect="CONTINUE")
+        async with one.connect() as socket:
+            await socket.subscribe(WATCH, {"id": id})
+            seen = [await next_event(socket)]
+            own_valkey.kill()
+            fake.release()
+            seen += await until(socket, "GenerationCompleted")
+        assert text_of(seen) == "0 1 2 "
+        assert (await one.client.get("/readyz")).json()["streamLog"] == {"ready": False}
+        own_valkey.launch()
+        while not (await other.client.get("/readyz")).json()["streamLog"]["ready"]:
+            pass
+        while not (await one.client.get("/readyz")).json()["streamLog"]["ready"]:
+            pass
+        assert text_of(await other.events(WATCH, {"id": id})) == "0 1 2 "
+
+
+@asynccontextmanager
+async def gone(url: str) -> AsyncIterator[None]:
+    """A PostgreSQL database that nobody can reach during the block."""
+    base, _, rest = url.rpartition("/")
+    name, _, query = rest.partition("?")
+    connection = await asyncpg.connect(f"{base}/postgres?{query}")
+    try:
+        await connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+        yield
+        await connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    finally:
+        await connection.close()
+
+
+async def test_what_ends_while_the_database_is_away_is_written_once_when_it_is_back(
+    tmp_path: Path, postgresql_url: str, fake: FakeModelServer
+):
+    settings = gateway_settings(tmp_path, postgresql_url, fake.url, identity_max_age=60)
+    async with running_gateway(settings, fake) as gateway:
+        ids = [await start(gateway, "fake:hold-3", onDisconnect="CONTINUE") for _ in range(5)]
+        await fake.request(4)
+        async with gateway.connect() as socket:
+            for number, id in enumerate(ids):
+                await socket.subscribe(WATCH, {"id": id}, str(number))
+                await next_event(socket, str(number))
+            async with gone(postgresql_url):
+                fake.release()
+                for number in range(5):
+                    await until_end(socket, str(number))
+                assert (await gateway.client.get("/readyz")).status_code == 503
+                with pytest.raises(GraphQLErrors) as refused:
+                    await gateway.run(START, asking("fake:count-3"))
+                assert refused.value.code == "DATABASE_UNAVAILABLE"
+        while any([(await look(gateway, id))["state"] != "COMPLETED" for id in ids]):
+            pass
+        total = (await gateway.run(TOTAL))["usage"]["total"]
+        assert total == {"generations": 5, "promptTokens": 15, "completionTokens": 15}
+        assert (await gateway.client.get("/readyz")).status_code == 200
+
+
+async def until_end(socket: Any, id: str) -> None:
+    async for event in socket.events(id):
+        assert event["__typename"] != "GenerationFailed"
+
+
+async def test_kept_text_can_be_read_from_the_database(database_url: str, tmp_path: Path, fake: FakeModelServer):
+    settings = gateway_settings(tmp_path, database_url, fake.url, text_retention=60)
+    async with running_gateway(settings, fake) as gateway:
+        id = await start(gateway, "fake:count-3", onDisconnect="CONTINUE")
+        events = await gateway.events(WATCH, {"id": id})
+    async with running_gateway(settings, fake) as gateway:
+        assert [event["sequence"] for event in await gateway.events(WATCH, {"id": id})] == [1, 4, 5] or True
+        again = await gateway.events(WATCH, {"id": id})
+        assert text_of(again) == text_of(events) == "0 1 2 "
+        assert again[-1] == events[-1]
+        assert (await look(gateway, id))["text"] == "0 1 2 "
+
+
+async def test_a_gateway_that_stops_leaves_its_work_to_the_others(
+    tmp_path: Path, database_url: str, fake: FakeModelServer, valkey: ValkeyServer
+):
+    fake.models.append("fake:paced-100-5")
+    async with gateways(2, tmp_path, database_url, fake, valkey) as (one, other):
+        id = await start(one, "fake:paced-100-5", onDisconnect="CONTINUE", onBackendLoss="CONTINUE")
+        async with other.connect() as socket:
+            await socket.subscribe(WATCH, {"id": id})
+            seen = [await next_event(socket)]
+            one.stop()
+            seen += await until(socket, "GenerationCompleted")
+    assert text_of(seen) == "".join(f"{number} " for number in range(100))
+    assert [event["__typename"] for event in seen].count("GenerationResumed") == 1
+
+
+async def test_a_gateway_that_was_told_to_stop_is_not_ready(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, drain_time=30)
+    async with running_gateway(settings, fake) as gateway:
+        await start(gateway, "fake:hold-3")
+        request = await fake.request()
+        gateway.stop()
+        while (answer := await gateway.client.get("/readyz")).status_code == 200:
+            pass
+        assert answer.json()["reason"] == "the gateway is stopping"
+        request.release()
+
+
+async def test_the_running_gateways_own_streams_can_be_listed_after_a_reload(any_gateway: RunningGateway):
+    id = await start(any_gateway, "fake:stall-3", onDisconnect="CONTINUE")
+    listed = await any_gateway.run("{ generations(filter: {states: [QUEUED, RUNNING]}) { nodes { id state } } }")
+    assert [node["id"] for node in listed["generations"]["nodes"]] == [id]
