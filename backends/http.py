@@ -180,6 +180,9 @@ async def _send(client: httpx.AsyncClient, method: str, path: str, body: Json) -
                 raise _translate(client, error) from error
         except httpx.HTTPError as error:
             raise _translate(client, error) from error
+        except AttributeError as error:
+            # anyio 4.16 asks a connection for its peer that uvloop has lost again already
+            raise BackendUnavailable("The model server cannot be reached.") from error
     raise BackendUnavailable("The connection to the model server is closed.")
 
 

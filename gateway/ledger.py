@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
 
 import anyio
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -45,6 +46,9 @@ class Ending:
     """Set when it is written, or known to have to wait for the database."""
 
 
+_ROW = tuple(column.key for column in Generation.__table__.columns)
+
+
 class Ledger:
     """The one writer of ends.
 
@@ -63,6 +67,16 @@ class Ledger:
     def behind(self) -> int:
         """How many ends wait for the database to come back; 0 while it is there."""
         return len(self._waiting) if self._away else 0
+
+    def waiting(self, generation_id: UUID) -> Generation | None:
+        """The row of an ended generation as it will be, while it waits for the database to come back."""
+        for ending in self._waiting if self._away else ():
+            if ending.generation.id == generation_id:
+                row = Generation(**{name: getattr(ending.generation, name) for name in _ROW})
+                for name, value in (_columns(ending.outcome) | {"finished_at": ending.at}).items():
+                    setattr(row, name, value)
+                return row
+        return None
 
     async def write(self, ending: Ending) -> None:
         """Hand over an end. Never raises but when it is cancelled, and then the end is written all the same."""

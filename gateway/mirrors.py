@@ -1,5 +1,6 @@
 """Streams that other gateways write, for as long as somebody watches them here."""
 
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from gateway.valkey import Kept, Valkey, ValkeyUnavailable
 
 PATIENCE_SECONDS = 5.0
 """How long viewers of other gateways' streams wait for a Valkey that is away."""
+
+RETRY_SECONDS = 0.1
 
 FIRST_WORD_SECONDS = 2.0
 """How long a stream may stay unknown that another gateway has just begun."""
@@ -103,14 +106,21 @@ class Mirrors:
                 return
             with anyio.move_on_after(PATIENCE_SECONDS):
                 await self.listening.wait()
-            try:
-                known = await self._read_into(stream_id, mirror)
-            except ValkeyUnavailable as error:
-                raise StreamLogUnavailable from error
+            known = await self._read_patiently(stream_id, mirror)
         if not known and not await self._first_word(stream_id, ended=ended):
             self._local.forget(stream_id)
             mirror.loaded = False
             raise StreamExpired
+
+    async def _read_patiently(self, stream_id: UUID, mirror: _Mirror) -> bool:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return await self._read_into(stream_id, mirror)
+            except ValkeyUnavailable as error:
+                if time.monotonic() > deadline:
+                    raise StreamLogUnavailable from error
+            await anyio.sleep(RETRY_SECONDS)
 
     async def _read_into(self, stream_id: UUID, mirror: _Mirror) -> bool:
         """Bring a mirror up to date. False where Valkey knows nothing of the stream."""

@@ -6,7 +6,7 @@ that Valkey has not taken, so whatever a viewer has seen can be read on any gate
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import anyio
@@ -96,6 +96,12 @@ class Outbox:
         """What of a stream is on its way."""
         owned = self._owned.get(stream_id)
         return owned.pending if owned is not None else ()
+
+    def raise_fence(self, stream_id: UUID, fence: int) -> None:
+        """Write it with a newer right from now on."""
+        owned = self._owned.get(stream_id)
+        if owned is not None:
+            owned.source = replace(owned.source, fence=fence)
 
     async def leave(self, stream_id: UUID) -> None:
         """Wait until Valkey has everything, and let go of it."""

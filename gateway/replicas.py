@@ -8,6 +8,7 @@ that was away make anybody die.
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import anyio
@@ -30,6 +31,15 @@ TIDY_SECONDS = 60
 """How often what has expired is removed from the database."""
 
 
+@dataclass(slots=True)
+class _Heard:
+    """The last beat of another gateway, since when it is known, and how often it was seen: a late look is no proof."""
+
+    beat: int
+    since: float
+    looks: int = 0
+
+
 class Replicas:
     """This gateway among the others. `lease_time` is the seconds of silence after which one counts as dead."""
 
@@ -41,7 +51,7 @@ class Replicas:
         self._tasks = tasks
         self._lease_time = lease_time
         self._notes_usage = notes_usage
-        self._heard: dict[UUID, tuple[int, float]] = {}
+        self._heard: dict[UUID, _Heard] = {}
         self._wake = anyio.Event()
         self._tidied_at = 0.0
 
@@ -93,11 +103,17 @@ class Replicas:
             beats = await queries_replica.beats(session)
         moment = time.monotonic()
         beats.pop(self._runner.replica_id, None)
-        self._heard = {
-            replica: heard if (heard := self._heard.get(replica, (-1, 0.0)))[0] == beat else (beat, moment)
-            for replica, beat in beats.items()
-        }
-        silent = [(replica, beat) for replica, (beat, at) in self._heard.items() if moment - at > self._lease_time]
+        for replica, beat in beats.items():
+            heard = self._heard.get(replica)
+            if heard is None or heard.beat != beat:
+                self._heard[replica] = heard = _Heard(beat, moment)
+            heard.looks += 1
+        self._heard = {replica: heard for replica, heard in self._heard.items() if replica in beats}
+        silent = [
+            (replica, heard.beat)
+            for replica, heard in self._heard.items()
+            if moment - heard.since > self._lease_time and heard.looks > BEATS_IN_LEASE
+        ]
         if not silent:
             return
         async with self._database.transaction() as tx:

@@ -72,6 +72,10 @@ class Runner:
         """The run of a generation, if it is here and has not ended."""
         return self._runs.get(generation_id)
 
+    def ended(self, generation_id: UUID) -> Generation | None:
+        """A generation that ended here while the database was away, as the database will have it."""
+        return self._ledger.waiting(generation_id)
+
     def enter(self, model: Model) -> Route:
         """A place in the line of the model's backend. Raises Overloaded."""
         return Route(model, self._lines[model.backend.name].enter())
@@ -97,6 +101,8 @@ class Runner:
     async def adopt(self, row: Generation) -> None:
         """Take an orphan, which is this gateway's by now, to its one end: go on with it, or end it as failed."""
         async with self._adoptions:
+            if await self._is_still_here(row):
+                return
             source = _Adopted(row)
             try:
                 saved = await self._claim(row, source)
@@ -198,8 +204,9 @@ class Runner:
                     event = run.terminal(outcome)
                     await self._settle(run.job.row, outcome, await self._transcript(run.generation_id, event))
                     await run.write_end(event)
-            run.ended.set()
             del self._runs[run.generation_id]
+            run.ended.set()
+            run.gone.set()
 
     async def _settle(self, row: Generation, outcome: Outcome, transcript: Transcribed | None = None) -> None:
         await self._ledger.write(Ending(row, outcome, now(), transcript))
@@ -265,6 +272,22 @@ class Runner:
 
     # --- what dead gateways left behind ----------------------------------------------------------------------
 
+    async def _is_still_here(self, row: Generation) -> bool:
+        """Whether it was this gateway's all the time, only that the others took this one for dead for a while.
+
+        Where another gateway has had it since, what runs here is no longer the generation.
+        """
+        run = self._runs.get(row.id)
+        if run is None:
+            return False
+        if not run.left and row.fence == run.job.row.fence + 1:
+            run.job.row.fence = row.fence
+            await self._log.raise_fence(row.id, row.fence)
+            return True
+        run.leave()
+        await run.gone.wait()
+        return False
+
     async def _claim(self, row: Generation, source: "_Adopted") -> Saved:
         while True:
             try:
@@ -299,6 +322,8 @@ class Runner:
 
     async def _offer(self, runs: Sequence[Run]) -> None:
         """Let other gateways take these over, now."""
+        if not runs:
+            return
         for run in runs:
             await self._log.leave(run.generation_id)
         try:

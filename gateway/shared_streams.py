@@ -140,6 +140,10 @@ class SharedStreamLog:
         usage = decode_usage(kept.usage) if kept.usage else NO_USAGE
         return Saved(events, usage, kept.request, kept.cancelled)
 
+    async def raise_fence(self, stream_id: UUID, fence: int) -> None:
+        """With the next batch Valkey knows it too."""
+        self._outbox.raise_fence(stream_id, fence)
+
     async def leave(self, stream_id: UUID) -> None:
         """Wait until Valkey has everything, and let go of it."""
         await self._outbox.leave(stream_id)
@@ -209,13 +213,19 @@ class SharedStreamLog:
                 async with aclosing(self._valkey.messages()) as messages:
                     async for message in messages:
                         if message:
-                            self._hear(message)
+                            self._hear_safely(message)
                         else:
                             self._mirrors.listening.set()
                             await self._mirrors.catch_up()
             except ValkeyUnavailable:
                 self._mirrors.listening = anyio.Event()
             await anyio.sleep(TEND_SECONDS / 2)
+
+    def _hear_safely(self, message: bytes) -> None:
+        try:
+            self._hear(message)
+        except Exception:  # in the task group of the whole application it would end everything
+            logger.exception("what another gateway said could not be taken")
 
     def _hear(self, message: bytes) -> None:
         """`o` alone, or a kind of word, the stream's id and what belongs to it."""

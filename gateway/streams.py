@@ -105,6 +105,10 @@ class StreamLog(Protocol):
         """
         ...
 
+    async def raise_fence(self, stream_id: UUID, fence: int) -> None:
+        """Write from now on with a newer right to the stream."""
+        ...
+
     async def leave(self, stream_id: UUID) -> None:
         """Write it no more; return when what was appended can be claimed."""
         ...
@@ -236,6 +240,9 @@ class MemoryStreamLog:
     async def claim(self, stream_id: UUID, source: Source) -> Saved | None:
         """Another process's streams died with it."""
         return None
+
+    async def raise_fence(self, stream_id: UUID, fence: int) -> None:
+        """Nobody else can write it."""
 
     async def leave(self, stream_id: UUID) -> None:
         """Nobody else can take it up."""

@@ -106,6 +106,9 @@ class Pair:
     async def claim(self, stream_id: UUID, source: Source) -> Saved | None:
         return await self._reader.claim(stream_id, source)
 
+    async def raise_fence(self, stream_id: UUID, fence: int) -> None:
+        await self._writer.raise_fence(stream_id, fence)
+
     async def leave(self, stream_id: UUID) -> None:
         await self._writer.leave(stream_id)
 

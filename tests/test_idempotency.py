@@ -23,10 +23,10 @@ async def start(gateway: RunningGateway, model: str = "fake:count-3", **fields: 
     return (await gateway.run(START_FIELD, {"input": asked["input"] | fields}))["startGeneration"]
 
 
-async def test_the_same_key_starts_nothing_new(any_gateway: RunningGateway):
-    first, second = await start(any_gateway), await start(any_gateway)
+async def test_the_same_key_starts_nothing_new(gateway_on_each_database: RunningGateway):
+    first, second = await start(gateway_on_each_database), await start(gateway_on_each_database)
     assert first["generation"]["id"] == second["generation"]["id"]
-    assert len(any_gateway.fake.requests) <= 1
+    assert len(gateway_on_each_database.fake.requests) <= 1
 
 
 async def test_a_subscription_under_the_key_watches_what_it_started(gateway: RunningGateway):
@@ -63,11 +63,11 @@ async def test_a_key_is_its_principals_own(gateway: RunningGateway):
     assert len({each["generation"]["id"] for each in (first, second, third)}) == 3
 
 
-async def test_a_key_may_be_used_again_after_a_day(any_gateway: RunningGateway):
-    first = await start(any_gateway)
-    async with any_gateway.database.transaction() as tx:
+async def test_a_key_may_be_used_again_after_a_day(gateway_on_each_database: RunningGateway):
+    first = await start(gateway_on_each_database)
+    async with gateway_on_each_database.database.transaction() as tx:
         await tx.execute(update(IdempotencyKey).values(created_at=now() - KEY_LIFETIME))
-    second = await start(any_gateway, prompt="something else")
+    second = await start(gateway_on_each_database, prompt="something else")
     assert first["generation"]["id"] != second["generation"]["id"]
 
 

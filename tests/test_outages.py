@@ -1,13 +1,14 @@
 """Valkey or the database goes and comes back: what runs goes on, what is promised is kept or refused with a code."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import asyncpg
 import pytest
+from anyio.lowlevel import checkpoint
 
 from db.tables import new_id
 from gateway.errors import StreamLogUnavailable
@@ -39,7 +40,7 @@ async def test_the_log_is_whole_again_after_valkey_lost_everything(own_valkey: V
         await one.append(stream, [Started(1, 0), *said(2, 5)])
         own_valkey.kill()
         while one.attached:
-            await anyio.sleep(0.01)
+            await checkpoint()
         await one.append(stream, said(6, 9))
         assert len(await one.read(stream)) == 9
         seen = anyio.Event()
@@ -54,7 +55,7 @@ async def test_the_log_is_whole_again_after_valkey_lost_everything(own_valkey: V
             await seen.wait()  # viewers here go on from memory
             own_valkey.launch()
             while not (one.attached and other.attached):
-                await anyio.sleep(0.01)
+                await checkpoint()
             await one.append(stream, [*said(10, 12), Completed(13, FinishReason.STOP, TokenUsage())])
         assert [event.sequence for event in await events_of(other, stream)] == list(range(1, 14))
         assert len(await events_of(other, done)) == 2
@@ -94,8 +95,9 @@ async def test_of_two_writers_only_the_later_one_gets_through(valkey: ValkeyServ
         await one.open(stream, Source(1, lambda: usage, b"request"))
         await one.append(stream, [Started(1, 0), *said(2, 3)])
         viewer = one.follow(stream, after=3)
-        while len(await other.read(stream)) < 3:
-            pass
+        async with aclosing(other.follow(stream)) as batches:
+            while (await anext(batches))[-1].sequence < 3:
+                pass
         saved = await other.claim(stream, Source(2))
         assert saved is not None
         assert (len(saved.events), saved.usage, saved.request) == (3, usage, b"request")
@@ -146,9 +148,8 @@ async def test_a_running_stream_outlives_valkey(
 @asynccontextmanager
 async def gone(url: str) -> AsyncIterator[None]:
     """A PostgreSQL database that nobody can reach during the block."""
-    base, _, rest = url.rpartition("/")
-    name, _, query = rest.partition("?")
-    connection = await asyncpg.connect(f"{base}/postgres?{query}")
+    name = url.partition("?")[0].rpartition("/")[2]
+    connection = await asyncpg.connect(url.replace(f"/{name}?", "/postgres?"))
     try:
         await connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
@@ -195,7 +196,6 @@ async def test_kept_text_can_be_read_from_the_database(database_url: str, tmp_pa
         id = await start(gateway, "fake:count-3", onDisconnect="CONTINUE")
         events = await gateway.events(WATCH, {"id": id})
     async with running_gateway(settings, fake) as gateway:
-        assert [event["sequence"] for event in await gateway.events(WATCH, {"id": id})] == [1, 4, 5] or True
         again = await gateway.events(WATCH, {"id": id})
         assert text_of(again) == text_of(events) == "0 1 2 "
         assert again[-1] == events[-1]
@@ -229,7 +229,9 @@ async def test_a_gateway_that_was_told_to_stop_is_not_ready(sqlite_url: str, tmp
         request.release()
 
 
-async def test_the_running_gateways_own_streams_can_be_listed_after_a_reload(any_gateway: RunningGateway):
-    id = await start(any_gateway, "fake:stall-3", onDisconnect="CONTINUE")
-    listed = await any_gateway.run("{ generations(filter: {states: [QUEUED, RUNNING]}) { nodes { id state } } }")
+async def test_the_running_gateways_own_streams_can_be_listed_after_a_reload(gateway_on_each_database: RunningGateway):
+    id = await start(gateway_on_each_database, "fake:stall-3", onDisconnect="CONTINUE")
+    listed = await gateway_on_each_database.run(
+        "{ generations(filter: {states: [QUEUED, RUNNING]}) { nodes { id state } } }"
+    )
     assert [node["id"] for node in listed["generations"]["nodes"]] == [id]

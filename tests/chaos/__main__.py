@@ -18,6 +18,8 @@ from tests.chaos.report import ledger, report, sent
 from tests.chaos.streams import Stream, Tally
 from tests.chaos.world import MODELS, Program, World, running_world
 
+DEADLINE_SECONDS = 400
+
 SHORT = {"streams": 150, "at_once": 60, "gateway_kills": 3.0, "model_kills": 4.0, "valkey_restart": 5.0}
 """What CI has time for: under half a minute."""
 
@@ -75,9 +77,13 @@ async def stream_all(world: World, streams: list[Stream], at_once: int) -> None:
         async with limiter:
             await stream.run(world)
 
-    async with anyio.create_task_group() as tasks:
-        for stream in streams:
-            tasks.start_soon(one, stream)
+    with anyio.move_on_after(DEADLINE_SECONDS):
+        async with anyio.create_task_group() as tasks:
+            for stream in streams:
+                tasks.start_soon(one, stream)
+    for stream in streams:
+        if not stream.terminals:
+            print(f"no end in {DEADLINE_SECONDS} s: {stream.name} {stream.id} after {stream.sequence}, {stream.seams}")
 
 
 async def main(options: argparse.Namespace, folder: Path) -> int:

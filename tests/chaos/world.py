@@ -127,7 +127,7 @@ async def running_world(folder: Path, gateways: int, **settings: str) -> AsyncIt
             "OPENAI_URL": models[1].url,
             "ADMIN_PASSWORD": PASSWORD,
             "SECRET_KEY": "the gateways of one team sign with one secret",
-            "LEASE_TIME": "1.5",
+            "LEASE_TIME": "3",
             "MAX_RUNNING": "5000",
             "MAX_SOCKETS_PER_USER": "100000",
             "MAX_OPERATIONS_PER_SOCKET": "1000",
