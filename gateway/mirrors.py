@@ -77,7 +77,7 @@ class Mirrors:
         """Another gateway has written these."""
         mirror = self._mirrors.get(stream_id)
         length = self._local.length(stream_id)
-        if mirror is None or not mirror.loaded or events[-1].sequence <= length:
+        if not events or mirror is None or not mirror.loaded or events[-1].sequence <= length:
             return
         if events[0].sequence > length + 1:
             mirror.loaded = False
@@ -98,6 +98,8 @@ class Mirrors:
             await self._changed.wait()
             self._changed = anyio.Event()
             await self._mend()
+            if self._abandoned:
+                await anyio.sleep(RETRY_SECONDS)
 
     async def _load(self, stream_id: UUID, mirror: _Mirror, *, ended: bool) -> None:
         """Have a mirror that is up to date. Raises StreamExpired and StreamLogUnavailable."""
@@ -124,7 +126,9 @@ class Mirrors:
 
     async def _read_into(self, stream_id: UUID, mirror: _Mirror) -> bool:
         """Bring a mirror up to date. False where Valkey knows nothing of the stream."""
-        mirror.loaded = True  # what is said from here on fits behind what is read, or is in it
+        mirror.loaded = True  # what is said from here on fits behind what is read, or is in it, or shows as a gap
+        if stream_id not in self._local:
+            self._local.begin(stream_id)
         length = self._local.length(stream_id)
         try:
             kept = await self._valkey.follow(stream_id, length)
@@ -167,7 +171,7 @@ class Mirrors:
                             self._local.forget(stream_id)
                             await self._valkey.unfollow(stream_id)
                 except ValkeyUnavailable:
-                    mirror.loaded = False  # whoever looks after Valkey will see it too
+                    self._abandon(stream_id, mirror)  # to be tried again
 
 
 def events_of(kept: Kept) -> list[Event]:

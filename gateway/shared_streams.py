@@ -204,6 +204,7 @@ class SharedStreamLog:
         self._outbox.forget_forgotten()
         try:
             await self._valkey.trim()
+            await self._mirrors.catch_up()  # Valkey promises nobody that a message arrives
         except ValkeyUnavailable as error:
             self._detach(error)
 

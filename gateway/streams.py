@@ -284,10 +284,10 @@ class MemoryStreamLog:
         stream = self._streams[stream_id]
         for event in events:
             stream.append(event)
+        if stream.size > self._max_stream_bytes:
+            stream.shrink(self._max_stream_bytes * 3 // 4)
         if stream.end is not None:
             self._end(stream_id, stream)
-        elif stream.size > self._max_stream_bytes:
-            stream.shrink(self._max_stream_bytes * 3 // 4)
         stream.wake()
 
     def fail(self, stream_id: UUID, error: Exception | None) -> None:

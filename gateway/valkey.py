@@ -61,6 +61,7 @@ if ARGV[10] == '1' then redis.call('HDEL', KEYS[2], 'request')
 elseif ARGV[11] ~= '' then redis.call('HSET', KEYS[2], 'request', ARGV[11]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[8])
 redis.call('PEXPIRE', KEYS[2], ARGV[8])
+if last < first then return last end
 for _, follower in ipairs(redis.call('SMEMBERS', KEYS[3])) do
   redis.call('PUBLISH', 'ollagraph:replica:' .. follower, 'e' .. ARGV[12] .. ARGV[5])
 end

@@ -62,13 +62,13 @@ async def running_log(
     client = Valkey(valkey.url, new_id(), retention=retention, max_stream_bytes=max_stream_bytes, max_bytes=max_bytes)
     log = SharedStreamLog(client, MemoryStreamLog(retention, max_bytes, max_stream_bytes))
     log.set_handlers(handlers or Heard())
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(log.run)
-        try:
+    try:
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(log.run)
             yield log
-        finally:
             tasks.cancel_scope.cancel()
-    await client.aclose()
+    finally:
+        await client.aclose()
 
 
 class Pair:

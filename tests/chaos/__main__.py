@@ -18,7 +18,7 @@ from tests.chaos.report import ledger, report, sent
 from tests.chaos.streams import Stream, Tally
 from tests.chaos.world import MODELS, Program, World, running_world
 
-DEADLINE_SECONDS = 400
+DEADLINE_SECONDS = 300
 
 SHORT = {"streams": 150, "at_once": 60, "gateway_kills": 3.0, "model_kills": 4.0, "valkey_restart": 5.0}
 """What CI has time for: under half a minute."""
@@ -27,7 +27,7 @@ SHORT = {"streams": 150, "at_once": 60, "gateway_kills": 3.0, "model_kills": 4.0
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--streams", type=int, default=2000)
-    parser.add_argument("--at-once", type=int, default=300)
+    parser.add_argument("--at-once", type=int, default=150)
     parser.add_argument("--gateways", type=int, default=3)
     parser.add_argument("--gateway-kills", type=float, default=5.0, help="seconds between two; 0 for none")
     parser.add_argument("--model-kills", type=float, default=7.0, help="seconds between two; 0 for none")
@@ -73,9 +73,15 @@ async def again(program: Program) -> None:
 async def stream_all(world: World, streams: list[Stream], at_once: int) -> None:
     limiter = anyio.CapacityLimiter(at_once)
 
+    ended = 0
+
     async def one(stream: Stream) -> None:
+        nonlocal ended
         async with limiter:
             await stream.run(world)
+        ended += 1
+        if ended % 200 == 0:
+            print(f"{ended} streams have ended", flush=True)
 
     with anyio.move_on_after(DEADLINE_SECONDS):
         async with anyio.create_task_group() as tasks:
