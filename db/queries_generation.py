@@ -1,7 +1,7 @@
 """The statements about generations."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import bindparam, or_, select, update
@@ -75,6 +75,15 @@ async def orphans(session: ReadSession, limit: int) -> Sequence[Generation]:
         Generation.finished_at.is_(None), or_(Generation.replica_id.is_(None), Generation.replica_id.not_in(alive))
     )
     return (await session.scalars(query.order_by(Generation.id).limit(limit))).all()
+
+
+async def ended_lately(session: ReadSession, replica_ids: Sequence[UUID], since: datetime) -> Sequence[Generation]:
+    """What these gateways ended since that moment, of the generations of the last day: UUIDv7 begin with their time."""
+    oldest = UUID(int=int((since - timedelta(days=1)).timestamp() * 1000) << 80)
+    query = select(Generation).where(
+        Generation.id >= oldest, Generation.replica_id.in_(replica_ids), Generation.finished_at >= since
+    )
+    return (await session.scalars(query)).all()
 
 
 async def take_over(session: WriteSession, generation: Generation, replica_id: UUID) -> bool:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 import anyio
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 BEATS_IN_LEASE = 5
 
 ORPHANS_AT_ONCE = 100
+
+LAST_ENDS_SECONDS = 60
+"""How long before its death was noticed a gateway may have recorded an end that its viewers have not been told of."""
 
 TIDY_SECONDS = 60
 """How often what has expired is removed from the database."""
@@ -121,6 +125,11 @@ class Replicas:
         for replica in dead:
             logger.warning("gateway %s is gone", replica)
         self._tasks.start_soon(self._runner.look_for_abandoned)
+        async with self._database.reading() as session:
+            since = now() - timedelta(seconds=LAST_ENDS_SECONDS)
+            ended = await queries_generation.ended_lately(session, dead, since)
+        for row in ended:
+            self._tasks.start_soon(self._tell_end, row)
 
     async def _take_over(self) -> None:
         while True:
@@ -147,6 +156,12 @@ class Replicas:
             await self._runner.adopt(row)
         except Exception:  # in the task group of the whole application it would end everything
             logger.exception("generation %s could not be taken over", row.id)
+
+    async def _tell_end(self, row: Generation) -> None:
+        try:
+            await self._runner.tell_end(row)
+        except Exception:  # in the task group of the whole application it would end everything
+            logger.exception("the end of generation %s could not be told", row.id)
 
     async def _tidy(self) -> None:
         if time.monotonic() - self._tidied_at < TIDY_SECONDS:

@@ -14,7 +14,7 @@ from db.engine import Database
 from db.tables import Generation, now
 from gateway.catalog import Catalog, Model
 from gateway.continuation import Said, continuation, decode_request, encode_request
-from gateway.errors import GatewayError, Interrupted, Overloaded, StreamExpired, StreamLogUnavailable
+from gateway.errors import ErrorCode, GatewayError, Interrupted, Overloaded, StreamExpired, StreamLogUnavailable
 from gateway.event_codec import encode_transcript
 from gateway.events import Completed, Failed, FinishReason
 from gateway.ledger import Ending, Ledger, Transcribed, is_outage
@@ -113,6 +113,18 @@ class Runner:
                 await self._settle(row, _outcome_of(row, saved.end))
             elif (job := _continuable(row, saved)) is None or not await self._go_on(job, source):
                 await self._abort(row, saved)
+
+    async def tell_end(self, row: Generation) -> None:
+        """A gateway died: where it had recorded an end but not told it, the viewers are told now."""
+        async with self._adoptions:
+            try:
+                saved = await self._log.claim(row.id, Source(row.fence + 1))
+            except (StreamMoved, StreamLogUnavailable):
+                return
+            if saved is None or saved.end is not None:
+                return
+            last = saved.events[-1].sequence if saved.events else 0
+            await self._log.append(row.id, [terminal_event(last + 1, _outcome_in(row))])
 
     async def stop(self, drain_seconds: float, *, hand_over: bool) -> None:
         """Take no new work, give what runs `drain_seconds` to finish, and end the rest as failed.
@@ -365,6 +377,27 @@ def _outcome_of(row: Generation, end: Completed | Failed) -> Outcome:
     error = GatewayError(end.message)
     error.code, error.retryable = end.code, end.retryable
     return Outcome(None, error, end.usage, _timings(row))
+
+
+def _outcome_in(row: Generation) -> Outcome:
+    """How a generation ended, as its row tells."""
+    if row.finish_reason is not None:
+        return Outcome(FinishReason(row.finish_reason), None, _noted_usage(row), _timings(row))
+    error = GatewayError(row.error_message or "")
+    error.code = ErrorCode(row.error_code or ErrorCode.INTERNAL_ERROR)
+    error.retryable = error.code in _RETRYABLE
+    return Outcome(None, error, _noted_usage(row), _timings(row))
+
+
+_RETRYABLE = {
+    ErrorCode.INTERRUPTED,
+    ErrorCode.SHUTTING_DOWN,
+    ErrorCode.BACKEND_UNAVAILABLE,
+    ErrorCode.BACKEND_TIMEOUT,
+    ErrorCode.BACKEND_OVERLOADED,
+    ErrorCode.BACKEND_FAILED,
+    ErrorCode.BACKEND_PROTOCOL_ERROR,
+}
 
 
 def _timings(row: Generation) -> Timings:

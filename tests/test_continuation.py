@@ -26,7 +26,8 @@ async def watched(gateway: RunningGateway, model: str, **fields: Any) -> list[di
 async def test_an_answer_goes_on_where_its_model_server_died(gateway: RunningGateway):
     events = await watched(gateway, "fake:loses-3-4")
     assert text_of(events) == "0 1 2 3 4 5 6 "
-    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+    sequences = [event["sequence"] for event in events]
+    assert sequences == sorted(set(sequences))
     assert [event["offset"] for event in events if "offset" in event] == sorted(
         {event["offset"] for event in events if "offset" in event}
     )

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import anyio
 
+from schema.node import parse_uuid
 from tests.chaos.report import ledger, report, sent
 from tests.chaos.streams import Stream, Tally
 from tests.chaos.world import MODELS, Program, World, running_world
 
-DEADLINE_SECONDS = 300
+DEADLINE_SECONDS = 180
 
 SHORT = {"streams": 150, "at_once": 60, "gateway_kills": 3.0, "model_kills": 4.0, "valkey_restart": 5.0}
 """What CI has time for: under half a minute."""
@@ -87,9 +88,13 @@ async def stream_all(world: World, streams: list[Stream], at_once: int) -> None:
         async with anyio.create_task_group() as tasks:
             for stream in streams:
                 tasks.start_soon(one, stream)
-    for stream in streams:
-        if not stream.terminals:
-            print(f"no end in {DEADLINE_SECONDS} s: {stream.name} {stream.id} after {stream.sequence}, {stream.seams}")
+    stuck = [stream for stream in streams if not stream.terminals]
+    rows = await ledger(world.database_url) if stuck else {}
+    for stream in stuck:
+        row = rows.get(str(parse_uuid(stream.id, "Generation"))) if stream.id else None
+        print(f"no end in {DEADLINE_SECONDS} s: {stream.name} {stream.id} after {stream.sequence}, row {row}")
+    if stuck:
+        sys.exit(1)
 
 
 async def main(options: argparse.Namespace, folder: Path) -> int:
