@@ -112,7 +112,7 @@ class Mirrors:
         if not known and not await self._first_word(stream_id, ended=ended):
             self._local.forget(stream_id)
             mirror.loaded = False
-            raise StreamExpired
+            raise StreamExpired if ended else StreamLogUnavailable
 
     async def _read_patiently(self, stream_id: UUID, mirror: _Mirror) -> bool:
         deadline = time.monotonic() + PATIENCE_SECONDS

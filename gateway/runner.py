@@ -13,17 +13,16 @@ from db import queries_generation
 from db.engine import Database
 from db.tables import Generation, now
 from gateway.catalog import Catalog, Model
-from gateway.continuation import Said, continuation, decode_request, encode_request
-from gateway.errors import ErrorCode, GatewayError, Interrupted, Overloaded, StreamExpired, StreamLogUnavailable
+from gateway.continuation import encode_request
+from gateway.errors import GatewayError, Interrupted, Overloaded, StreamExpired, StreamLogUnavailable
 from gateway.event_codec import encode_transcript
 from gateway.events import Completed, Failed, FinishReason
 from gateway.ledger import Ending, Ledger, Transcribed, is_outage
-from gateway.metering import NO_USAGE, TokenUsage, UsageSource
+from gateway.metering import NO_USAGE, TokenUsage
+from gateway.orphans import Adopted, continuable, noted_usage, orphan_timings, outcome_in, outcome_of
 from gateway.queue import Line
-from gateway.requests import OnBackendLoss
 from gateway.run import Job, Outcome, Route, Run, terminal_event
 from gateway.streams import Saved, Source, StreamLog, StreamMoved
-from gateway.timings import Timings
 
 logger = logging.getLogger(__name__)
 
@@ -103,15 +102,15 @@ class Runner:
         async with self._adoptions:
             if await self._is_still_here(row):
                 return
-            source = _Adopted(row)
+            source = Adopted(row)
             try:
                 saved = await self._claim(row, source)
             except StreamMoved:
                 return
             source.saved = saved
             if saved.end is not None:
-                await self._settle(row, _outcome_of(row, saved.end))
-            elif (job := _continuable(row, saved)) is None or not await self._go_on(job, source):
+                await self._settle(row, outcome_of(row, saved.end))
+            elif (job := continuable(row, saved)) is None or not await self._go_on(job, source):
                 await self._abort(row, saved)
 
     async def tell_end(self, row: Generation) -> None:
@@ -124,7 +123,7 @@ class Runner:
             if saved is None or saved.end is not None:
                 return
             last = saved.events[-1].sequence if saved.events else 0
-            await self._log.append(row.id, [terminal_event(last + 1, _outcome_in(row))])
+            await self._log.append(row.id, [terminal_event(last + 1, outcome_in(row))])
 
     async def stop(self, drain_seconds: float, *, hand_over: bool) -> None:
         """Take no new work, give what runs `drain_seconds` to finish, and end the rest as failed.
@@ -300,7 +299,7 @@ class Runner:
         await run.gone.wait()
         return False
 
-    async def _claim(self, row: Generation, source: "_Adopted") -> Saved:
+    async def _claim(self, row: Generation, source: Adopted) -> Saved:
         while True:
             try:
                 saved = await self._log.claim(row.id, Source(row.fence, source.usage))
@@ -309,9 +308,9 @@ class Runner:
                 continue
             if saved is None:
                 await self._log.open(row.id, Source(row.fence, source.usage))
-            return saved or Saved([], _noted_usage(row))
+            return saved or Saved([], noted_usage(row))
 
-    async def _go_on(self, job: Job, source: "_Adopted") -> bool:
+    async def _go_on(self, job: Job, source: Adopted) -> bool:
         """Run it here, where the model is served and there is a place. The slot is waited for in line."""
         try:
             model = await self._catalog.find(job.row.model)
@@ -326,7 +325,7 @@ class Runner:
 
     async def _abort(self, row: Generation, saved: Saved) -> None:
         reason = FinishReason.CANCELLED if saved.cancelled else None
-        outcome = Outcome(reason, None if reason else Interrupted(), saved.usage, _timings(row))
+        outcome = Outcome(reason, None if reason else Interrupted(), saved.usage, orphan_timings(row))
         await self._settle(row, outcome)
         last = saved.events[-1].sequence if saved.events else 0
         await self._log.append(row.id, [terminal_event(last + 1, outcome)])
@@ -346,66 +345,3 @@ class Runner:
             if not is_outage(error):
                 raise
             logger.warning("%d generations are taken over only when this gateway is missed", len(runs))
-
-
-class _Adopted:
-    """What an adopted generation has used: what is saved of it, and once it runs what it uses here."""
-
-    def __init__(self, row: Generation) -> None:
-        self.saved = Saved([], _noted_usage(row))
-        self.run: Run | None = None
-
-    def usage(self) -> TokenUsage:
-        return self.run.usage() if self.run is not None else self.saved.usage
-
-
-def _continuable(row: Generation, saved: Saved) -> Job | None:
-    """The job to go on with; None where it must not, or cannot."""
-    if row.on_backend_loss != OnBackendLoss.CONTINUE or not saved.request or saved.cancelled:
-        return None
-    if saved.events and not saved.is_whole:
-        return None
-    request, said = decode_request(saved.request), Said()
-    said.add(saved.events)
-    return None if continuation(request, said) is None else Job(row, request, saved)
-
-
-def _outcome_of(row: Generation, end: Completed | Failed) -> Outcome:
-    """The outcome that a terminal event told of, where the database has not heard of it."""
-    if isinstance(end, Completed):
-        return Outcome(end.finish_reason, None, end.usage, _timings(row))
-    error = GatewayError(end.message)
-    error.code, error.retryable = end.code, end.retryable
-    return Outcome(None, error, end.usage, _timings(row))
-
-
-def _outcome_in(row: Generation) -> Outcome:
-    """How a generation ended, as its row tells."""
-    if row.finish_reason is not None:
-        return Outcome(FinishReason(row.finish_reason), None, _noted_usage(row), _timings(row))
-    error = GatewayError(row.error_message or "")
-    error.code = ErrorCode(row.error_code or ErrorCode.INTERNAL_ERROR)
-    error.retryable = error.code in _RETRYABLE
-    return Outcome(None, error, _noted_usage(row), _timings(row))
-
-
-_RETRYABLE = {
-    ErrorCode.INTERRUPTED,
-    ErrorCode.SHUTTING_DOWN,
-    ErrorCode.BACKEND_UNAVAILABLE,
-    ErrorCode.BACKEND_TIMEOUT,
-    ErrorCode.BACKEND_OVERLOADED,
-    ErrorCode.BACKEND_FAILED,
-    ErrorCode.BACKEND_PROTOCOL_ERROR,
-}
-
-
-def _timings(row: Generation) -> Timings:
-    return Timings(row.queued_ms, None, None, round((now() - row.created_at).total_seconds() * 1000))
-
-
-def _noted_usage(row: Generation) -> TokenUsage:
-    """What the gateway that is gone had noted in the database last."""
-    if row.prompt_tokens is None or row.completion_tokens is None or row.usage_source is None:
-        return NO_USAGE
-    return TokenUsage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, UsageSource(row.usage_source))
