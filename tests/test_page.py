@@ -13,6 +13,7 @@ from playwright.async_api import Browser, BrowserContext, Page
 
 from tests.fake_scripts import Script, count
 from tests.gateways import RunningGateway
+from tests.generations import start
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = ROOT / "web" / "src" / "operations"
@@ -209,6 +210,31 @@ async def test_stop_ends_the_answer_and_tells_what_it_used(signed_in: Page):
     facts = signed_in.get_by_test_id("facts")
     await facts.get_by_text("Stopped").wait_for()
     assert "3 completion tokens" in await facts.inner_text()
+
+
+async def test_a_reloaded_page_finds_its_running_answer_again(signed_in: Page, gateway: RunningGateway):
+    gateway.fake.scripts["fake:echo"] = Script(count(5), stall=True, rest=["end"])
+    await run_prompt(signed_in, "fake:echo")
+    await signed_in.get_by_test_id("answer").get_by_text("0 1 2 3 4").wait_for()
+    await signed_in.reload()
+    await signed_in.get_by_test_id("answer").get_by_text("0 1 2 3 4").wait_for()
+    gateway.fake.release()
+    await signed_in.get_by_test_id("facts").get_by_text("Finished").wait_for()
+    assert await signed_in.get_by_test_id("answer").inner_text() == "0 1 2 3 4 end"
+    assert len(gateway.fake.requests) == 1
+
+
+async def test_an_answer_that_was_started_elsewhere_can_be_watched_and_stopped(
+    signed_in: Page, gateway: RunningGateway
+):
+    gateway.fake.scripts["fake:echo"] = Script(count(5), stall=True)
+    await start(gateway, "fake:echo", onDisconnect="CONTINUE")
+    await gateway.fake.request()
+    await signed_in.reload()
+    await signed_in.get_by_role("region", name="Running").get_by_role("button", name="Watch fake:echo").click()
+    await signed_in.get_by_test_id("answer").get_by_text("0 1 2 3 4").wait_for()
+    await signed_in.get_by_role("button", name="Stop").click()
+    await signed_in.get_by_test_id("facts").get_by_text("Stopped").wait_for()
 
 
 async def test_an_answer_that_fails_keeps_its_text_and_tells_the_reason(signed_in: Page):

@@ -93,6 +93,8 @@ export type Gateway = {
   request: <Data>(source: string, variables?: object) => Promise<Data>;
   /** Starts and watches one generation; calling what it returns stops watching. */
   stream: (input: GenerateInput, handlers: StreamHandlers) => () => void;
+  /** Watches one that was started before, behind the last event seen. */
+  watch: (id: string, after: number, handlers: StreamHandlers) => () => void;
   /** For GraphiQL, which makes its own requests: `fetch` adds the token unless its user wrote a header of their own. */
   fetch: typeof fetch;
   sockets: Client;
@@ -129,14 +131,22 @@ export function connect(token: string, onRefused: () => void): Gateway {
     return response;
   }
 
-  function stream(input: GenerateInput, { next, failed, ended }: StreamHandlers): () => void {
-    return sockets.subscribe<{ generate: GenerationEvent }>(
-      { query: operation("Stream"), variables: { input } },
+  /** A reload must not end the answer: it can be watched again, or stopped. */
+  const stream = (input: GenerateInput, handlers: StreamHandlers): (() => void) =>
+    subscribe(operation("Stream"), { input: { ...input, onDisconnect: "CONTINUE" } }, handlers);
+
+  const watch = (id: string, after: number, handlers: StreamHandlers): (() => void) =>
+    subscribe(operation("WatchGeneration"), { id, after }, handlers);
+
+  function subscribe(query: string, variables: Record<string, unknown>, handlers: StreamHandlers): () => void {
+    const { next, failed, ended } = handlers;
+    return sockets.subscribe<Record<string, GenerationEvent>>(
+      { query, variables },
       {
         next: (result) => {
           if (saysUnauthenticated(result as Answer)) onRefused();
           if (result.errors) failed(describe(result.errors));
-          else if (result.data) next(result.data.generate);
+          else for (const event of Object.values(result.data ?? {})) next(event);
         },
         error: (error) => {
           if (Array.isArray(error) && saysUnauthenticated({ errors: error as ErrorLike[] })) onRefused();
@@ -147,5 +157,5 @@ export function connect(token: string, onRefused: () => void): Gateway {
     );
   }
 
-  return { request, stream, fetch: fetchAs, sockets };
+  return { request, stream, watch, fetch: fetchAs, sockets };
 }

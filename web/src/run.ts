@@ -17,6 +17,8 @@ export type GenerationEvent = Numbered &
 export type Run = {
   state: "running" | "completed" | "failed" | "stopped";
   generationId?: string;
+  /** Of the last event seen. */
+  sequence: number;
   position?: number;
   thinking: string;
   text: string;
@@ -28,14 +30,14 @@ export type Run = {
   error?: string;
 };
 
-export const begin = (now: number): Run => ({ state: "running", thinking: "", text: "", startedAt: now });
+export const begin = (now: number): Run => ({ state: "running", sequence: 0, thinking: "", text: "", startedAt: now });
 
 /** `offset` says where `text` begins in the whole output, so a delta that comes twice changes nothing. */
 const splice = (whole: string, { text, offset }: { text: string; offset: number }): string =>
   whole.slice(0, offset) + text;
 
 export function apply(run: Run, event: GenerationEvent, now: number): Run {
-  const known = { ...run, generationId: event.generationId };
+  const known = { ...run, generationId: event.generationId, sequence: event.sequence };
   switch (event.__typename) {
     case "GenerationQueued":
       return { ...known, position: event.position };

@@ -13,5 +13,11 @@ export const dropToken = (): void => sessionStorage.removeItem(TOKEN);
 /** Signing out leaves nothing behind for whoever sits here next. */
 export const forgetEverything = (): void => sessionStorage.clear();
 
+/** The answer that this tab watches: after a reload it is watched again. */
+const WATCHED = "ollagraph:watched";
+export const readWatched = (): string | null => sessionStorage.getItem(WATCHED);
+export const keepWatched = (id: string): void => sessionStorage.setItem(WATCHED, id);
+export const dropWatched = (): void => sessionStorage.removeItem(WATCHED);
+
 export const readDraft = (): string | null => sessionStorage.getItem(DRAFT);
 export const keepDraft = (text: string): void => sessionStorage.setItem(DRAFT, text);

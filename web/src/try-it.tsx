@@ -1,10 +1,11 @@
 /** A prompt and its answer, token by token: what GraphiQL, which shows one event at a time, cannot. */
 
 import { useEffect, useRef, useState, type FormEvent, type KeyboardEvent } from "react";
-import { describe, type Gateway } from "./gateway";
+import { describe, type Gateway, type StreamHandlers } from "./gateway";
 import { operation } from "./operations";
 import { apply, begin, fail, stop, tokensPerSecond, type Run } from "./run";
-import { keepDraft, readDraft } from "./session";
+import { Running, type Underway } from "./running";
+import { dropWatched, keepDraft, keepWatched, readDraft, readWatched } from "./session";
 
 type Model = { name: string; capabilities: string[] | null };
 
@@ -32,6 +33,7 @@ function useRun(gateway: Gateway) {
   const latest = useRef<Run>(undefined);
   const frame = useRef(0);
   const unsubscribe = useRef<() => void>(undefined);
+  const cameBackAt = useRef(-1);
 
   function paint() {
     cancelAnimationFrame(frame.current);
@@ -46,18 +48,35 @@ function useRun(gateway: Gateway) {
     else if (!frame.current) frame.current = requestAnimationFrame(paint);
   }
 
-  function start(model: string, prompt: string) {
+  const handlers: StreamHandlers = {
+    next(event) {
+      keepWatched(event.generationId);
+      update((run, now) => apply(run, event, now));
+      if (latest.current?.state !== "running") dropWatched();
+    },
+    failed: (message) => comeBack(message),
+    ended: () => comeBack("The stream ended before the answer did."),
+  };
+
+  /** A stream that broke goes on behind the last event seen, once for each event; else the reason is told. */
+  function comeBack(reason: string) {
+    const run = latest.current;
+    if (run?.state !== "running") return;
+    if (!run.generationId || cameBackAt.current === run.sequence) return update((run, now) => fail(run, reason, now));
+    cameBackAt.current = run.sequence;
+    unsubscribe.current = gateway.watch(run.generationId, run.sequence, handlers);
+  }
+
+  function show(subscribe: () => () => void) {
+    unsubscribe.current?.();
+    cameBackAt.current = -1;
     latest.current = begin(performance.now());
     paint();
-    unsubscribe.current = gateway.stream(
-      { model, prompt },
-      {
-        next: (event) => update((run, now) => apply(run, event, now)),
-        failed: (message) => update((run, now) => fail(run, message, now)),
-        ended: () => update((run, now) => fail(run, "The stream ended before the answer did.", now)),
-      },
-    );
+    unsubscribe.current = subscribe();
   }
+
+  const start = (model: string, prompt: string) => show(() => gateway.stream({ model, prompt }, handlers));
+  const open = (id: string) => show(() => gateway.watch(id, 0, handlers));
 
   /** Asks the gateway to stop, and goes on listening: the last event tells what was used. */
   async function cancel() {
@@ -78,16 +97,29 @@ function useRun(gateway: Gateway) {
     },
     [],
   );
-  return { run: shown, start, cancel };
+  return { run: shown, start, open, cancel };
 }
 
 export function TryIt({ gateway }: { gateway: Gateway }) {
   const { models, problem } = useModels(gateway);
-  const { run, start, cancel } = useRun(gateway);
+  const { run, start, open, cancel } = useRun(gateway);
+  const [underway, setUnderway] = useState<Underway[]>([]);
   const [model, setModel] = useState("");
   const [prompt, setPrompt] = useState(() => readDraft() ?? FIRST_PROMPT);
   const running = run?.state === "running";
   const chosen = model || models?.[0]?.name || "";
+
+  useEffect(() => {
+    gateway.request<{ generations: { nodes: Underway[] } }>(operation("Running")).then(
+      ({ generations: { nodes } }) => {
+        setUnderway(nodes);
+        const watched = readWatched();
+        if (nodes.some(({ id }) => id === watched)) open(watched!);
+      },
+      () => undefined, // the list of models tells what is wrong
+    );
+    // `open` is another function each time; once for each gateway is enough
+  }, [gateway]);
 
   function submit(event: FormEvent) {
     event.preventDefault();
@@ -143,6 +175,13 @@ export function TryIt({ gateway }: { gateway: Gateway }) {
         </p>
       )}
       {run && <Answer run={run} />}
+      <Running
+        underway={underway.filter(({ id }) => id !== run?.generationId)}
+        open={(id) => {
+          setUnderway(underway.filter((one) => one.id !== id));
+          open(id);
+        }}
+      />
     </>
   );
 }
