@@ -22,13 +22,18 @@ NESTED = """
 """
 
 
+UPKEEP = ("replicas", "transcripts", "idempotency_keys")
+"""The tables that a gateway looks after at its own times, whatever is asked of it."""
+
+
 @contextmanager
 def statements() -> Iterator[list[str]]:
-    """What is asked of any database within the block, without the opening and closing of transactions."""
+    """What is asked of any database within the block, but for upkeep and the opening and closing of transactions."""
     asked: list[str] = []
 
     def note(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        asked.append(statement)
+        if not any(table in statement for table in UPKEEP):
+            asked.append(statement)
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
