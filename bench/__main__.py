@@ -12,11 +12,13 @@ from typing import Any
 import anyio
 
 from bench import latency, litellm, memory, paths, processes, queries, refusals, report, starts, tokens
+from tests.valkeys import valkey_server
 
 STREAMS = (1, 16, 128)
 REPEATS = 3
 SECONDS = 4.0
 IDLE = 5000
+KEPT = 1000
 ANSWERS = {1: 21, 32: 6}
 """For each number of paced streams, how many answers each of them reads."""
 
@@ -89,12 +91,25 @@ def run(options: argparse.Namespace, folder: Path) -> tuple[report.Results, bool
             proxy = stack.enter_context(litellm.proxy(folder, model_server))
             peers += [proxy] if proxy is not None else []
         bare = stack.enter_context(processes.module("bench.bare", folder, "/docs"))
-        with processes.gateway(folder, model_server) as gateway:
+        valkey = stack.enter_context(valkey_server(folder))
+        _run(valkey.answers)
+        shared_folder = folder / "shared"
+        shared_folder.mkdir()
+        with (
+            processes.gateway(folder, model_server) as gateway,
+            processes.gateway(shared_folder, model_server, REDIS_URL=valkey.url) as shared,
+        ):
+            peers.insert(0, paths.gateway(shared.url, shared.key, shared.pid, "ollagraph, shared log"))
             results = _run(measure, gateway, peers, model_server, bare.url, options)
         # a worker of its own, which has not grown yet
         with processes.gateway(folder, model_server) as gateway:
             said("memory")
             results["idle"] = _run(memory.idle_kb, gateway, options.idle)
+        results["streams"] = {}
+        for name, url in (("memory", None), ("shared", valkey.url)):
+            settings = {} if url is None else {"REDIS_URL": url}
+            with processes.gateway(folder, model_server, **settings) as gateway:
+                results["streams"][name] = _run(memory.stream_kb, gateway, KEPT, url)
         with processes.gateway(folder, model_server, MAX_OPERATIONS_PER_SOCKET="20") as gateway:
             said("refusals")
             results["refusals"] = _run(refusals.costs, gateway)
@@ -103,7 +118,7 @@ def run(options: argparse.Namespace, folder: Path) -> tuple[report.Results, bool
         fresh = folder / "fresh"
         fresh.mkdir()
         results["start"] = starts.start_seconds(fresh, model_server, 5)
-    return results, len(peers) > 1
+    return results, any(path.name == "litellm" for path in peers)
 
 
 def _run(function: Any, *arguments: Any) -> Any:

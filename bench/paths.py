@@ -64,9 +64,9 @@ async def _streaming(url: str, path: str, headers: dict[str, str], mark: bytes) 
         yield ask
 
 
-def gateway(url: str, key: str, pid: int) -> Path:
+def gateway(url: str, key: str, pid: int, name: str = "ollagraph") -> Path:
     """A GraphQL subscription over a WebSocket, with an API key."""
-    return Path("ollagraph", lambda: _subscribing(url, key), pid)
+    return Path(name, lambda: _subscribing(url, key), pid)
 
 
 @asynccontextmanager

@@ -38,6 +38,7 @@ def show(results: Results) -> str:
         _tokens(results["tokens"]),
         *(_latency(streams, found) for streams, found in results["latency_ms"].items()),
         _memory(results),
+        _streams(results["streams"]),
         _queries(results["queries_per_second"]),
         _refusals(results),
         _table("Start without the embedded model", ["", "seconds"], [
@@ -85,6 +86,16 @@ def _memory(results: Results) -> str:
         ],
     ]
     return _table("Memory of the worker", ["", "resident"], rows)
+
+
+def _streams(found: Mapping[str, Mapping[str, float]]) -> str:
+    rows = [
+        [f"{log} log, {place}", f"{kept[f'open_{place}_kb']:.1f}", f"{kept[f'finished_{place}_kb']:.1f}"]
+        for log, kept in found.items()
+        for place in ("worker", "valkey")
+        if f"open_{place}_kb" in kept
+    ]
+    return _table("Memory of one stream more", ["", "open: kB", "finished, 256 tokens: kB"], rows)
 
 
 def _queries(found: Mapping[str, int]) -> str:

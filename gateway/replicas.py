@@ -58,13 +58,17 @@ class Replicas:
         self._heard: dict[UUID, _Heard] = {}
         self._wake = anyio.Event()
         self._tidied_at = 0.0
+        self._beating = anyio.Lock()
+        self._left = False
 
     async def join(self) -> None:
         """Be alive in the others' eyes, before the first generation begins."""
         await self._beat()
 
     async def leave(self) -> None:
-        """Be gone in the others' eyes, at once."""
+        """Be gone in the others' eyes, at once and for good."""
+        async with self._beating:
+            self._left = True
         try:
             async with self._database.transaction() as tx:
                 await queries_replica.remove_replica(tx, self._runner.replica_id)
@@ -95,6 +99,12 @@ class Replicas:
             self._wake = anyio.Event()
 
     async def _beat(self) -> None:
+        """Once it has left, a beat would make it one that the others have to miss."""
+        async with self._beating:
+            if not self._left:
+                await self._raise_beat()
+
+    async def _raise_beat(self) -> None:
         at = now()
         async with self._database.transaction() as tx:
             if not await queries_replica.raise_beat(tx, self._runner.replica_id, at):

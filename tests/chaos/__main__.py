@@ -34,6 +34,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model-kills", type=float, default=7.0, help="seconds between two; 0 for none")
     parser.add_argument("--valkey-restart", type=float, default=12.0, help="seconds until it; 0 for none")
     parser.add_argument("--gently", action="store_true", help="stop gateways with SIGTERM: a rolling restart")
+    parser.add_argument("--drain", type=int, default=10, help="seconds that a stopped gateway's streams have to finish")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", help="a folder for the logs of all processes")
     parser.add_argument("--short", action="store_true", help="fewer streams, for CI")
@@ -109,8 +110,7 @@ async def main(options: argparse.Namespace, folder: Path) -> int:
         )
         for number in range(options.streams)
     ]
-    drain = "1" if options.gently else "10"
-    async with running_world(folder, options.gateways, DRAIN_TIME=drain) as world:
+    async with running_world(folder, options.gateways, DRAIN_TIME=str(options.drain)) as world:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(kill_gateways, world, options, random.Random(chance.random()))
             tasks.start_soon(kill_models, world, options, random.Random(chance.random()))

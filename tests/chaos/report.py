@@ -103,12 +103,12 @@ def _reasons(stream: Stream) -> list[str]:
 
 
 def _groups(streams: Sequence[Stream]) -> dict[str, list[Stream]]:
-    """By what they crossed: a killed gateway, a killed model server alone, or neither."""
-    groups: dict[str, list[Stream]] = {"neither": [], "a killed model server": [], "a killed gateway": []}
+    """By what they crossed: a gateway that was killed or stopped, a killed model server alone, or neither."""
+    groups: dict[str, list[Stream]] = {"neither": [], "a killed model server": [], "a gateway that ended": []}
     for stream in streams:
         code = stream.terminals[0].get("code", "") if stream.terminals else ""
-        if "GATEWAY_LOST" in _reasons(stream) or code == "INTERRUPTED":
-            groups["a killed gateway"].append(stream)
+        if "GATEWAY_LOST" in _reasons(stream) or code in {"INTERRUPTED", "SHUTTING_DOWN"}:
+            groups["a gateway that ended"].append(stream)
         elif "BACKEND_LOST" in _reasons(stream) or code.startswith("BACKEND"):
             groups["a killed model server"].append(stream)
         else:
