@@ -111,14 +111,12 @@ class Run:
     to write: another gateway has it, or will.
     """
 
-    # `ended` is set when its viewers can know the end, `gone` when it does nothing any more
-
     def __init__(self, job: Job, route: Route, log: StreamLog, reroute: Reroute, unwatched: Callable[["Run"], None]):
         self.generation_id = job.row.id
         self.job = job
         self.route = route
-        self.ended = anyio.Event()
-        self.gone = anyio.Event()
+        self.ended = anyio.Event()  # its viewers can know the end
+        self.gone = anyio.Event()  # it does nothing any more
         self.left = False
         self._log = log
         self._reroute = reroute

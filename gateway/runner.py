@@ -252,7 +252,7 @@ class Runner:
 
     async def _cancel_unless_watched(self, run: Run) -> None:
         alive, _ = await self._log.followers(run.generation_id)
-        if not alive and not run.is_watched:
+        if not alive and not run.is_watched and not self.draining:
             run.cancel()
 
     async def _reroute(self, job: Job, route: Route) -> bool:

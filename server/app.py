@@ -48,8 +48,10 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
             app.state.new_password = await ensure_admin(settings, gateway.identity)
             app.state.database = database
             app.state.engine = engine
+            open_streams: set[anyio.CancelScope] = set()
+            app.state.open_streams = open_streams
             watch = CredentialWatch(gateway.identity, settings.recheck_interval)
-            app.router.routes += _routes(settings, gateway, database, engine, watch)
+            app.router.routes += _routes(settings, gateway, database, engine, watch, open_streams)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(watch.run)
                 yield
@@ -101,7 +103,12 @@ def persisted_documents(settings: Settings) -> PersistedDocuments:
 
 
 def _routes(
-    settings: Settings, gateway: Gateway, database: Database, engine: Engine, watch: CredentialWatch
+    settings: Settings,
+    gateway: Gateway,
+    database: Database,
+    engine: Engine,
+    watch: CredentialWatch,
+    open_streams: set[anyio.CancelScope],
 ) -> list[Route | WebSocketRoute | Mount]:
     limits = DocumentLimits(
         length=settings.max_query_length,
@@ -131,6 +138,7 @@ def _routes(
         StreamLimits(settings.send_timeout, settings.heartbeat_interval),
         watch,
         Seats(settings.max_streams_per_user),
+        open_streams,
     )
     socket_limits = SocketLimits(
         send_timeout=settings.send_timeout,

@@ -42,6 +42,10 @@ class Engine:
         """Whether other gateways can go on with what this one does."""
         return self.shared_log is not None and self.shared_log.attached
 
+    def expect_nobody(self) -> None:
+        """Viewers who leave from now on were sent away: they come back at another gateway."""
+        self.runner.draining = True
+
     async def stop(self) -> None:
         """Take no new work, let what runs finish or leave it to other gateways. A second call waits for the first."""
         async with self._stopping:

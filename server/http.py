@@ -24,7 +24,7 @@ from schema.context import Context
 from server.callers import Callers
 from server.credential_watch import CredentialWatch
 from server.execution import Executor, Operation, RequestError, Response
-from server.http_stream import EndStream, HttpStream, StreamLimits, cancel_when_left
+from server.http_stream import Allowed, EndStream, HttpStream, StreamLimits, cancel_when_left
 from server.negotiation import GRAPHQL_RESPONSE, JSON, OFFERS, is_json, negotiate
 from server.requests import BadRequest, GraphQLRequest, parse_request
 from server.seats import Seats, holder
@@ -57,6 +57,7 @@ class GraphQLOverHttp:
     stream_limits: StreamLimits
     watch: CredentialWatch
     seats: Seats
+    open_streams: set[anyio.CancelScope]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. A client who leaves ends the work on its answer."""
@@ -96,7 +97,7 @@ class GraphQLOverHttp:
     def _request_error(self, response: Response, media_type: str) -> ASGIApp:
         """A response without data, in the form that its client reads errors in."""
         if media_type in FRAMINGS:
-            return HttpStream(_one(response), FRAMINGS[media_type], self.stream_limits, lambda _: nullcontext())
+            return self._http_stream(_one(response), media_type, lambda _: nullcontext())
         return _json(response, media_type, HTTPStatus.BAD_REQUEST if media_type == GRAPHQL_RESPONSE else HTTPStatus.OK)
 
     async def _stream(self, request: Request, operation: Operation, media_type: str) -> ASGIApp:
@@ -117,7 +118,10 @@ class GraphQLOverHttp:
                     end(self.executor.formatted([_too_many_streams(self.seats.most)], context.request_id))
                 yield
 
-        return HttpStream(self._responses(operation, context), FRAMINGS[media_type], self.stream_limits, allowed)
+        return self._http_stream(self._responses(operation, context), media_type, allowed)
+
+    def _http_stream(self, responses: AsyncGenerator[Response, None], media_type: str, allowed: Allowed) -> HttpStream:
+        return HttpStream(responses, FRAMINGS[media_type], self.stream_limits, allowed, self.open_streams)
 
     async def _read(self, request: Request) -> GraphQLRequest:
         try:

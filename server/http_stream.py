@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from starlette.types import Message, Receive, Scope, Send
 
@@ -28,41 +29,52 @@ Json = dict[str, Any]
 EndStream = Callable[[list[Json]], None]
 """Ends a stream before its time, with the errors that say why."""
 
+Allowed = Callable[[EndStream], AbstractContextManager[None]]
+
 
 @dataclass(frozen=True, slots=True)
 class HttpStream:
     """An ASGI application that sends responses until there are no more, or until the client leaves or stops reading.
 
     Whichever ends first ends the others: the responses, the watch on the client and the heartbeat are one task group.
-    `allowed` makes the block in which responses are sent; it may end them with the function that it is given.
+    `allowed` makes the block in which responses are sent; it may end them with the function that it is given. Who
+    cancels the scopes in `open_streams` cuts the connections, which tells clients to come back.
     """
 
     responses: AsyncGenerator[Response, None]
     framing: Framing
     limits: StreamLimits
-    allowed: Callable[[EndStream], AbstractContextManager[None]]
+    allowed: Allowed
+    open_streams: set[anyio.CancelScope]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything."""
         async with anyio.create_task_group() as tasks, aclosing(self.responses):
-            tasks.start_soon(cancel_when_left, receive, tasks.cancel_scope)
-            sender = _Sender(send, self.limits.send_timeout, tasks.cancel_scope)
-            await sender.send(_start(self.framing))
-            await sender.body(self.framing.opening)
-            tasks.start_soon(sender.beat, self.framing.heartbeat, self.limits.heartbeat_interval)
-            reasons: list[list[Json]] = []
+            self.open_streams.add(tasks.cancel_scope)
+            try:
+                await self._send_responses(receive, send, tasks)
+            finally:
+                self.open_streams.discard(tasks.cancel_scope)
 
-            def end(errors: list[Json]) -> None:
-                reasons.append(errors)
-                sending.cancel()
+    async def _send_responses(self, receive: Receive, send: Send, tasks: TaskGroup) -> None:
+        tasks.start_soon(cancel_when_left, receive, tasks.cancel_scope)
+        sender = _Sender(send, self.limits.send_timeout, tasks.cancel_scope)
+        await sender.send(_start(self.framing))
+        await sender.body(self.framing.opening)
+        tasks.start_soon(sender.beat, self.framing.heartbeat, self.limits.heartbeat_interval)
+        reasons: list[list[Json]] = []
 
-            with anyio.CancelScope() as sending, self.allowed(end):
-                if not reasons:
-                    await self._send_all(sender)
-            for errors in reasons[:1]:
-                await sender.body(self.framing.failure(errors))
-            await sender.body(self.framing.end, last=True)
-            tasks.cancel_scope.cancel()
+        def end(errors: list[Json]) -> None:
+            reasons.append(errors)
+            sending.cancel()
+
+        with anyio.CancelScope() as sending, self.allowed(end):
+            if not reasons:
+                await self._send_all(sender)
+        for errors in reasons[:1]:
+            await sender.body(self.framing.failure(errors))
+        await sender.body(self.framing.end, last=True)
+        tasks.cancel_scope.cancel()
 
     async def _send_all(self, sender: "_Sender") -> None:
         async for response in self.responses:

@@ -41,7 +41,10 @@ class _Server(uvicorn.Server):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._wait_for_force, tasks.cancel_scope)
             if engine.has_peers:
+                engine.expect_nobody()
                 tasks.start_soon(engine.stop)
+                for stream in list(self._app.state.open_streams):
+                    stream.cancel()
                 await super().shutdown(sockets)
             await engine.stop()
             tasks.cancel_scope.cancel()
