@@ -102,14 +102,7 @@ def persisted_documents(settings: Settings) -> PersistedDocuments:
     return PersistedDocuments(trusted, settings.trusted_documents, automatic=settings.automatic_persisted_queries)
 
 
-def _routes(
-    settings: Settings,
-    gateway: Gateway,
-    database: Database,
-    engine: Engine,
-    watch: CredentialWatch,
-    open_streams: set[anyio.CancelScope],
-) -> list[Route | WebSocketRoute | Mount]:
+def _executor(settings: Settings) -> Executor:
     limits = DocumentLimits(
         length=settings.max_query_length,
         tokens=settings.max_query_tokens,
@@ -120,7 +113,7 @@ def _routes(
         fragments=settings.max_query_fragments,
         cost=settings.max_query_cost,
     )
-    executor = Executor(
+    return Executor(
         build_schema(),
         limits,
         persisted_documents(settings),
@@ -129,6 +122,17 @@ def _routes(
         suggestions=settings.gives_suggestions,
         debug=settings.debug,
     )
+
+
+def _routes(
+    settings: Settings,
+    gateway: Gateway,
+    database: Database,
+    engine: Engine,
+    watch: CredentialWatch,
+    open_streams: set[anyio.CancelScope],
+) -> list[Route | WebSocketRoute | Mount]:
+    executor = _executor(settings)
     callers = Callers(gateway)
     http = GraphQLOverHttp(
         executor,
