@@ -52,7 +52,10 @@ class Outbox:
         self._waiting = 0
         self._wake = anyio.Event()
         self._room = anyio.Event()
+        self.connected = False
+        """Whether Valkey takes what is written."""
         self.attached = False
+        """Whether viewers see only what Valkey has. A short absence is waited for, so that no kill can lose text."""
 
     def open(self, stream_id: UUID, source: Source) -> None:
         """Begin an empty stream; Valkey hears of it at once, but nobody waits for that."""
@@ -103,15 +106,19 @@ class Outbox:
         if owned is not None:
             owned.source = replace(owned.source, fence=fence)
 
-    async def leave(self, stream_id: UUID) -> None:
-        """Wait until Valkey has everything, and let go of it."""
+    async def flush(self, stream_id: UUID) -> None:
+        """Wait until Valkey has everything, or stays away."""
         owned = self._owned.get(stream_id)
         while owned is not None and owned.pending and self.attached:
             await self._room.wait()
+
+    async def leave(self, stream_id: UUID) -> None:
+        """Wait until Valkey has everything, and let go of it."""
+        await self.flush(stream_id)
         self._let_go(stream_id)
 
     def detach(self) -> None:
-        """Valkey is away: what was on its way is seen at once, and so is what comes."""
+        """Valkey stays away: what was on its way is seen at once, and so is what comes."""
         self.attached = False
         for stream_id, owned in self._owned.items():
             self._publish(stream_id, owned, len(owned.pending))
@@ -126,10 +133,13 @@ class Outbox:
         for stream_id, length in zip(stream_ids, lengths, strict=True):
             owned = self._owned.get(stream_id)
             if owned is not None:
-                owned.written, owned.known = length, length > 0
-                if length < self._local.length(stream_id) or owned.settled is None:
+                self._written(stream_id, owned, length)
+                owned.known = length > 0
+                if owned.settled is None:
                     self._mark(stream_id, owned)
-        self.attached = True
+        self.connected = self.attached = True
+        self._room.set()
+        self._room = anyio.Event()
         self._wake.set()
 
     def forget_forgotten(self) -> None:
@@ -142,7 +152,7 @@ class Outbox:
         while True:
             await self._wake.wait()
             self._wake = anyio.Event()
-            while self._dirty and self.attached:
+            while self._dirty and self.connected:
                 dirty, self._dirty = self._dirty, {}
                 try:
                     await self._write(dirty)
@@ -212,6 +222,7 @@ class Outbox:
         self._dirty.pop(stream_id, None)
         if owned is not None:
             self._waiting -= len(owned.pending)
+            owned.pending.clear()
             owned.settle()
             self._local.fail(stream_id, StreamMoved())
             self._local.forget(stream_id)

@@ -210,6 +210,7 @@ class Runner:
         finally:
             run.route.ticket.release()
             with anyio.CancelScope(shield=True):
+                await self._log.flush(run.generation_id)  # an end on record without its text could not be mended
                 if not run.left:
                     outcome = run.outcome()
                     event = run.terminal(outcome)

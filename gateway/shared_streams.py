@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 TEND_SECONDS = 0.5
 """How often Valkey is asked for a sign of life, and how soon after its return it is noticed."""
 
+GRACE_SECONDS = 2.0
+"""How long viewers wait for a Valkey that went away, as one that starts anew does, before they see what it lacks."""
+
 ROUNDS_UNTIL_TIDY = 20
 
 
@@ -144,6 +147,10 @@ class SharedStreamLog:
         """With the next batch Valkey knows it too."""
         self._outbox.raise_fence(stream_id, fence)
 
+    async def flush(self, stream_id: UUID) -> None:
+        """Wait for Valkey."""
+        await self._outbox.flush(stream_id)
+
     async def leave(self, stream_id: UUID) -> None:
         """Wait until Valkey has everything, and let go of it."""
         await self._outbox.leave(stream_id)
@@ -174,16 +181,19 @@ class SharedStreamLog:
             self._handlers.lost(stream_id)
 
     def _detach(self, error: ValkeyUnavailable) -> None:
-        """From here on the streams of this gateway go on from memory."""
-        if self.attached:
-            logger.error("the stream log goes on in memory alone: %s", error)
+        """Nothing is written until Valkey answers; where it stays away, this gateway's streams go on from memory."""
+        if self._outbox.connected:
+            self._outbox.connected = False
             self._away_since = time.monotonic()
+        if self.attached and time.monotonic() - self._away_since > GRACE_SECONDS:
+            logger.error("the stream log goes on in memory alone: %s", error)
             self._outbox.detach()
 
     async def _tend_forever(self) -> None:
         rounds = 0
         while True:
-            await anyio.sleep(TEND_SECONDS)
+            away = self.attached and not self._outbox.connected
+            await anyio.sleep(TEND_SECONDS / 5 if away else TEND_SECONDS)
             await self._look()
             rounds += 1
             if self.attached and rounds % ROUNDS_UNTIL_TIDY == 0:
@@ -192,7 +202,7 @@ class SharedStreamLog:
     async def _look(self) -> None:
         try:
             await self._valkey.ping()
-            if not self.attached:
+            if not self._outbox.connected:
                 await self._outbox.reattach()
                 logger.info("the stream log is connected")
         except ValkeyUnavailable as error:

@@ -109,6 +109,10 @@ class StreamLog(Protocol):
         """Write from now on with a newer right to the stream."""
         ...
 
+    async def flush(self, stream_id: UUID) -> None:
+        """Return when what was appended is as safe as this log can make it now."""
+        ...
+
     async def leave(self, stream_id: UUID) -> None:
         """Write it no more; return when what was appended can be claimed."""
         ...
@@ -243,6 +247,9 @@ class MemoryStreamLog:
 
     async def raise_fence(self, stream_id: UUID, fence: int) -> None:
         """Nobody else can write it."""
+
+    async def flush(self, stream_id: UUID) -> None:
+        """Memory is all there is."""
 
     async def leave(self, stream_id: UUID) -> None:
         """Nobody else can take it up."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncpg
 
+from schema.node import parse_uuid
 from tests.chaos.streams import Stream, Tally
 
 
@@ -45,6 +46,9 @@ def report(
     print(f"generations without exactly one terminal event   {ends}")
     print(f"generations without exactly one ledger row       {unrecorded}")
     print(f"generations that nobody asked for                {extra}")
+    for stream in streams:
+        if stream.lost or stream.doubled or _missing(stream) or _surplus(stream) or not _has_one_end(stream):
+            print(f"  {_wound(stream)}")
     wrong = 0
     for name, group in _groups(streams).items():
         differences = [_difference(stream, rows, truth) for stream in group]
@@ -64,6 +68,17 @@ def report(
     )
     print(f"what clients had to try again                    {dict(tally.retries)}")
     return lost + doubled + ends + unrecorded + extra + wrong
+
+
+def _wound(stream: Stream) -> str:
+    """One that is not whole, for who looks for the reason in the logs."""
+    at = next((index for index, (a, b) in enumerate(zip(stream.text, stream.expected, strict=False)) if a != b), -1)
+    ends = [f"{end['__typename']} {end.get('code', '')}" for end in stream.terminals]
+    return (
+        f"{stream.name} {parse_uuid(stream.id or '', 'Generation')} {ends}: {len(stream.text)} characters, the first "
+        f"wrong at {at}; {stream.lost} lost and {stream.doubled} doubled on the way; read again "
+        f"{len(_text(stream.again))} characters, seams {_reasons(stream)}, seen {stream.seams}"
+    )
 
 
 def _missing(stream: Stream) -> int:
@@ -117,8 +132,6 @@ def _groups(streams: Sequence[Stream]) -> dict[str, list[Stream]]:
 
 
 def _difference(stream: Stream, rows: dict[str, tuple[str, int | None, int]], truth: Counter[str]) -> int:
-    from schema.node import parse_uuid
-
     assert stream.id is not None
     _, tokens, _ = rows[str(parse_uuid(stream.id, "Generation"))]
     return (tokens or 0) - truth[stream.name]
