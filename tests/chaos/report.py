@@ -4,6 +4,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import asyncpg
 
@@ -11,17 +12,30 @@ from schema.node import parse_uuid
 from tests.chaos.streams import Stream, Tally
 
 
-async def ledger(database_url: str) -> dict[str, tuple[str, int | None, int]]:
-    """For each generation's id its state, its completion tokens, and how many rows of the ledger it has."""
+FIRST_FENCE = 1
+"""Of a generation that its first gateway took to its end."""
+
+
+class Record(NamedTuple):
+    """One generation: its state, its completion tokens, how many rows of the ledger it has, how often it was taken."""
+
+    state: str
+    tokens: int
+    records: int
+    fence: int
+
+
+async def ledger(database_url: str) -> dict[str, Record]:
+    """What the database tells of each generation, by its id."""
     connection = await asyncpg.connect(database_url)
     try:
         rows = await connection.fetch(
-            "SELECT g.id, g.state, count(u.generation_id) AS records, sum(u.completion_tokens) AS u"
+            "SELECT g.id, g.state, g.fence, count(u.generation_id) AS records, sum(u.completion_tokens) AS u"
             " FROM generations g LEFT JOIN usage u ON u.generation_id = g.id GROUP BY g.id"
         )
     finally:
         await connection.close()
-    return {str(row["id"]): (row["state"], row["u"], row["records"]) for row in rows}
+    return {str(row["id"]): Record(row["state"], row["u"] or 0, row["records"], row["fence"]) for row in rows}
 
 
 def sent(journal: Path) -> Counter[str]:
@@ -29,14 +43,12 @@ def sent(journal: Path) -> Counter[str]:
     return Counter(journal.read_text().split())
 
 
-def report(
-    streams: Sequence[Stream], rows: dict[str, tuple[str, int | None, int]], truth: Counter[str], tally: Tally
-) -> int:
+def report(streams: Sequence[Stream], rows: dict[str, Record], truth: Counter[str], tally: Tally) -> int:
     """Print everything; gives what must be 0."""
     lost = sum(stream.lost + _missing(stream) for stream in streams)
     doubled = sum(stream.doubled + _surplus(stream) for stream in streams)
     ends = sum(1 for stream in streams if not _has_one_end(stream))
-    unrecorded = sum(1 for state, _, records in rows.values() if records != 1 or state in {"QUEUED", "RUNNING"})
+    unrecorded = sum(1 for row in rows.values() if row.records != 1 or row.state in {"QUEUED", "RUNNING"})
     extra = len(rows) - len(streams)
     print(f"streams                                          {len(streams)}")
     print(f"  ended as                                       {_states(streams)}")
@@ -50,7 +62,7 @@ def report(
         if stream.lost or stream.doubled or _missing(stream) or _surplus(stream) or not _has_one_end(stream):
             print(f"  {_wound(stream)}")
     wrong = 0
-    for name, group in _groups(streams).items():
+    for name, group in _groups(streams, rows).items():
         differences = [_difference(stream, rows, truth) for stream in group]
         off = [difference for difference in differences if difference]
         wrong += sum(map(abs, off)) if name == "neither" else 0
@@ -117,12 +129,12 @@ def _reasons(stream: Stream) -> list[str]:
     return [str(event["reason"]) for event in stream.again if event["__typename"] == "GenerationResumed"]
 
 
-def _groups(streams: Sequence[Stream]) -> dict[str, list[Stream]]:
+def _groups(streams: Sequence[Stream], rows: dict[str, Record]) -> dict[str, list[Stream]]:
     """By what they crossed: a gateway that was killed or stopped, a killed model server alone, or neither."""
     groups: dict[str, list[Stream]] = {"neither": [], "a killed model server": [], "a gateway that ended": []}
     for stream in streams:
         code = stream.terminals[0].get("code", "") if stream.terminals else ""
-        if "GATEWAY_LOST" in _reasons(stream) or code in {"INTERRUPTED", "SHUTTING_DOWN"}:
+        if _row(stream, rows).fence > FIRST_FENCE or code in {"INTERRUPTED", "SHUTTING_DOWN"}:
             groups["a gateway that ended"].append(stream)
         elif "BACKEND_LOST" in _reasons(stream) or code.startswith("BACKEND"):
             groups["a killed model server"].append(stream)
@@ -131,7 +143,10 @@ def _groups(streams: Sequence[Stream]) -> dict[str, list[Stream]]:
     return groups
 
 
-def _difference(stream: Stream, rows: dict[str, tuple[str, int | None, int]], truth: Counter[str]) -> int:
+def _difference(stream: Stream, rows: dict[str, Record], truth: Counter[str]) -> int:
+    return _row(stream, rows).tokens - truth[stream.name]
+
+
+def _row(stream: Stream, rows: dict[str, Record]) -> Record:
     assert stream.id is not None
-    _, tokens, _ = rows[str(parse_uuid(stream.id, "Generation"))]
-    return (tokens or 0) - truth[stream.name]
+    return rows[str(parse_uuid(stream.id, "Generation"))]
