@@ -11,7 +11,6 @@ import asyncpg
 from schema.node import parse_uuid
 from tests.chaos.streams import Stream, Tally
 
-
 FIRST_FENCE = 1
 """Of a generation that its first gateway took to its end."""
 
