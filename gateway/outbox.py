@@ -122,8 +122,7 @@ class Outbox:
         self.attached = False
         for stream_id, owned in self._owned.items():
             self._publish(stream_id, owned, len(owned.pending))
-        self._room.set()
-        self._room = anyio.Event()
+        self._make_room()
 
     async def reattach(self) -> None:
         """Valkey is back: write what it missed or has forgotten, the whole of it where it came back empty."""
@@ -138,8 +137,7 @@ class Outbox:
                 if owned.settled is None:
                     self._mark(stream_id, owned)
         self.connected = self.attached = True
-        self._room.set()
-        self._room = anyio.Event()
+        self._make_room()
         self._wake.set()
 
     def forget_forgotten(self) -> None:
@@ -160,6 +158,11 @@ class Outbox:
                     self._dirty = dirty | self._dirty
                     unavailable(error)
 
+    def _make_room(self) -> None:
+        """Those who wait for something to be written look again."""
+        self._room.set()
+        self._room = anyio.Event()
+
     def _mark(self, stream_id: UUID, owned: _Owned) -> None:
         self._dirty[stream_id] = owned
         self._wake.set()
@@ -174,8 +177,7 @@ class Outbox:
                 self._lost(batch.stream_id)
             else:
                 self._written(batch.stream_id, owned, last)
-        self._room.set()
-        self._room = anyio.Event()
+        self._make_room()
 
     def _batch(self, stream_id: UUID, owned: _Owned) -> Batch:
         """What Valkey lacks: after an outage also what viewers have seen already."""

@@ -226,7 +226,7 @@ class Run:
 
     def _take_up(self, saved: Saved) -> None:
         self._spent = saved.usage
-        self._sequence = saved.events[-1].sequence if saved.events else 0
+        self._sequence = saved.last_sequence
         for event in saved.events:
             if isinstance(event, TextDelta):
                 self._text_offset = event.offset + utf16_length(event.text)

@@ -122,8 +122,7 @@ class Runner:
                 return
             if saved is None or saved.end is not None:
                 return
-            last = saved.events[-1].sequence if saved.events else 0
-            await self._log.append(row.id, [terminal_event(last + 1, outcome_in(row))])
+            await self._log.append(row.id, [terminal_event(saved.last_sequence + 1, outcome_in(row))])
 
     async def stop(self, drain_seconds: float, *, hand_over: bool) -> None:
         """Take no new work, give what runs `drain_seconds` to finish, and end the rest as failed.
@@ -328,8 +327,7 @@ class Runner:
         reason = FinishReason.CANCELLED if saved.cancelled else None
         outcome = Outcome(reason, None if reason else Interrupted(), saved.usage, orphan_timings(row))
         await self._settle(row, outcome)
-        last = saved.events[-1].sequence if saved.events else 0
-        await self._log.append(row.id, [terminal_event(last + 1, outcome)])
+        await self._log.append(row.id, [terminal_event(saved.last_sequence + 1, outcome)])
         logger.warning("generation %s was ended: its gateway is gone", row.id)
 
     async def _offer(self, runs: Sequence[Run]) -> None:

@@ -51,6 +51,11 @@ class Saved:
         return any(isinstance(event, Started) for event in self.events)
 
     @property
+    def last_sequence(self) -> int:
+        """The number of its last event, 0 where there is none."""
+        return self.events[-1].sequence if self.events else 0
+
+    @property
     def is_whole(self) -> bool:
         """Whether nothing of its beginning was dropped."""
         return bool(self.events) and self.events[0].sequence == 1

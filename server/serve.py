@@ -38,9 +38,10 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what runs finish first, and then hang up; with other gateways at hand, send the clients to them first."""
         engine: Engine = self._app.state.engine
+        has_peers = engine.has_peers  # once: Valkey may come or go while what runs finishes
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._wait_for_force, tasks.cancel_scope)
-            if engine.has_peers:
+            if has_peers:
                 engine.expect_nobody()
                 tasks.start_soon(engine.stop)
                 for stream in list(self._app.state.open_streams):
@@ -48,7 +49,7 @@ class _Server(uvicorn.Server):
                 await super().shutdown(sockets)
             await engine.stop()
             tasks.cancel_scope.cancel()
-        if not engine.has_peers:
+        if not has_peers:
             await super().shutdown(sockets)
 
     async def _wait_for_force(self, drain: anyio.CancelScope) -> None:
