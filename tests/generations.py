@@ -107,3 +107,11 @@ async def none_runs(gateway: RunningGateway) -> None:
     with anyio.fail_after(20):
         while (await gateway.run(UNFINISHED))["generations"]["nodes"]:
             pass
+
+
+async def until_tokens(socket: Socket, count: int) -> list[dict[str, Any]]:
+    """The next events, until they hold so many tokens."""
+    seen: list[dict[str, Any]] = []
+    while sum(event.get("tokens", 0) for event in seen) < count:
+        seen.append(await next_event(socket))
+    return seen

@@ -10,7 +10,7 @@ import pytest
 
 from tests.fake_model_server import FakeModelServer
 from tests.gateways import RunningGateway, gateway_settings, running_gateway
-from tests.generations import CANCEL, GENERATE, WATCH, asking, look, next_event, start, until
+from tests.generations import CANCEL, GENERATE, WATCH, asking, look, next_event, start, until, until_tokens
 from tests.valkeys import ValkeyServer
 
 SECRET = "the gateways of one team sign with one secret"
@@ -60,9 +60,7 @@ async def test_a_viewer_of_another_gateway_follows_what_comes(two: Two, fake: Fa
     id = await start(one, "fake:stall-3", onDisconnect="CONTINUE")
     async with other.connect() as socket:
         await socket.subscribe(WATCH, {"id": id})
-        seen: list[dict[str, Any]] = []
-        while sum(event.get("tokens", 0) for event in seen) < 3:
-            seen.append(await next_event(socket))
+        seen = await until_tokens(socket, 3)
         fake.release()
         seen += await until(socket, "GenerationCompleted")
     assert text_of(seen) == "0 1 2 "
@@ -72,9 +70,7 @@ async def test_a_stream_that_was_cut_goes_on_at_another_gateway(two: Two, fake: 
     one, other = two
     async with one.connect() as socket:
         await socket.subscribe(GENERATE, asking("fake:stall-3", onDisconnect="CONTINUE"))
-        seen: list[dict[str, Any]] = []
-        while sum(event.get("tokens", 0) for event in seen) < 2:
-            seen.append(await next_event(socket))
+        seen = await until_tokens(socket, 2)
     async with other.connect() as socket:
         await socket.subscribe(WATCH, {"id": seen[0]["generationId"], "after": seen[-1]["sequence"]})
         fake.release()
