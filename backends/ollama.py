@@ -28,7 +28,7 @@ from backends.protocol import (
     Usage,
 )
 from backends.streaming import stream_chunks
-from backends.wire import as_count, as_list, as_object, as_text, json_object
+from backends.wire import as_count, as_list, as_object, as_size, as_text, json_object
 
 _SHOW_AT_ONCE = 4
 
@@ -205,12 +205,12 @@ class OllamaDecoder:
         reason = _FINISH_REASONS.get(as_text(value.get("done_reason")), FinishReason.STOP)
         if self._called and reason is FinishReason.STOP:
             reason = FinishReason.TOOL_CALLS
-        load = as_count(value.get("load_duration"))
+        load = as_size(value.get("load_duration"))
         usage = Usage(
             prompt_tokens=as_count(value.get("prompt_eval_count")),
             completion_tokens=as_count(value.get("eval_count")),
         )
-        return FinishChunk(reason=reason, usage=usage, load_ms=None if load is None else load // 1_000_000)
+        return FinishChunk(reason=reason, usage=usage, load_ms=None if load is None else as_count(load // 1_000_000))
 
 
 def _tool_call(call: dict[str, Json]) -> ToolCall:
@@ -241,7 +241,7 @@ def _model_info(entry: dict[str, Json]) -> ModelInfo:
         name=as_text(entry.get("name")),
         capabilities=_capabilities(entry),
         context_length=as_count(details.get("context_length")) or None,
-        size_bytes=as_count(entry.get("size")),
+        size_bytes=as_size(entry.get("size")),
         family=as_text(details.get("family")) or None,
         parameter_size=as_text(details.get("parameter_size")) or None,
         quantization=as_text(details.get("quantization_level")) or None,

@@ -10,7 +10,7 @@ from backends.http import fetch_json, make_client
 from backends.openai_stream import OpenAIDecoder
 from backends.protocol import ChatRequest, Chunk, Json, Message, ModelInfo, Options, Tool, ToolCall
 from backends.streaming import stream_chunks
-from backends.wire import as_count, as_list, as_object, as_text
+from backends.wire import as_count, as_list, as_object, as_size, as_text
 
 _OPTION_NAMES: dict[str, tuple[str, ...]] = {
     "temperature": ("temperature",),
@@ -159,8 +159,8 @@ def _model_info(entry: dict[str, Json]) -> ModelInfo:
     return ModelInfo(
         name=as_text(entry.get("id")),
         context_length=next((length for length in map(as_count, lengths) if length), None),
-        size_bytes=as_count(meta.get("size")),
-        parameter_size=_parameter_size(as_count(meta.get("n_params"))),
+        size_bytes=as_size(meta.get("size")),
+        parameter_size=_parameter_size(as_size(meta.get("n_params"))),
         quantization=as_text(meta.get("ftype")) or None,
     )
 

@@ -110,7 +110,7 @@ class OpenAIDecoder:
         prompt = cached + (as_count(counts.get("prompt_n")) or 0)
         predicted = as_count(counts.get("predicted_n")) or 0
         if prompt:
-            self._usage = Usage(prompt_tokens=prompt, completion_tokens=predicted, cached_tokens=cached)
+            self._usage = Usage(prompt_tokens=as_count(prompt), completion_tokens=predicted, cached_tokens=cached)
         new, self._counted = predicted - self._counted, predicted
         return max(new, 0)
 

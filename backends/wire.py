@@ -7,6 +7,12 @@ import orjson
 from backends.errors import BackendProtocolError
 from backends.protocol import Json
 
+LARGEST_COUNT = 2**31 - 1
+"""The largest Int of GraphQL (specification, section 3.5.1), and of an integer column."""
+
+LARGEST_SIZE = 2**53 - 1
+"""The largest integer that a JavaScript number holds exactly."""
+
 
 def json_object(data: bytes) -> dict[str, Json]:
     """Decode one JSON object. Raises BackendProtocolError for anything else."""
@@ -46,11 +52,19 @@ def as_text(value: Json) -> str:
     raise _unexpected("a string")
 
 
-def as_count(value: Json) -> int | None:
-    """Give a whole number that is not negative, or None for null. Raises BackendProtocolError otherwise."""
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
-        return value
-    raise _unexpected("a count")
+def as_count(value: Json, most: int = LARGEST_COUNT) -> int | None:
+    """Give a whole number from 0 to `most`; None, "not told", for everything else.
+
+    A float without a fraction is its integer. A number that makes no sense costs its field, and never the answer.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= most else None
+
+
+def as_size(value: Json) -> int | None:
+    """Give a number of bytes, parameters or nanoseconds, as `as_count` does."""
+    return as_count(value, LARGEST_SIZE)
 
 
 def _unexpected(kind: str) -> BackendProtocolError:

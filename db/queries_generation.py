@@ -36,11 +36,13 @@ async def generations_page(
     return (await session.scalars(query.order_by(Generation.id.desc()).limit(limit))).all()
 
 
-async def mark_running(session: WriteSession, generation_id: UUID, started_at: datetime, queued_ms: int) -> None:
-    """Its turn has come."""
+async def mark_running(
+    session: WriteSession, generation_id: UUID, fence: int, started_at: datetime, queued_ms: int
+) -> None:
+    """Write that its turn has come, where it has no end and has not gone over to another gateway."""
     await session.execute(
         update(Generation)
-        .where(Generation.id == generation_id)
+        .where(Generation.id == generation_id, Generation.fence == fence, Generation.finished_at.is_(None))
         .values(state="RUNNING", started_at=started_at, queued_ms=queued_ms)
     )
 

@@ -191,8 +191,13 @@ class StreamLogUnavailable(GatewayError):
     code = ErrorCode.STREAM_LOG_UNAVAILABLE
     retryable = True
 
-    def __init__(self) -> None:
-        super().__init__("The stream log cannot be reached. Ask again in a moment; nothing is lost.")
+    def __init__(self, *, shared: bool = True) -> None:
+        super().__init__(
+            "The stream log cannot be reached. Ask again in a moment."
+            if shared
+            else "Another gateway runs this generation, and the two share no stream log. Ask that gateway, or set "
+            "OLLAGRAPH_REDIS_URL for both."
+        )
 
 
 class Interrupted(GatewayError):

@@ -14,11 +14,13 @@ from db import queries_generation, queries_transcript
 from db.engine import Database
 from db.tables import Generation, new_id, now
 from gateway.catalog import Catalog
+from gateway.continuation import encode_request
 from gateway.errors import NotFound, ShuttingDown, StreamExpired, StreamLogUnavailable
 from gateway.event_codec import decode_transcript
 from gateway.events import Event, Failed, TextDelta, ThinkingDelta, ToolCallRequested
 from gateway.idempotency import begun_under, check_key, note_key
-from gateway.requests import GenerationRequest, chat_request
+from gateway.ledger import is_outage
+from gateway.requests import GenerationRequest, OnBackendLoss, chat_request
 from gateway.run import Job, Route, Run, State
 from gateway.runner import Runner
 from gateway.streams import StreamLog
@@ -58,17 +60,26 @@ class Generations:
     """The generations of all users.
 
     `runner` runs them, and `log` holds what they say. `event_interval` is the least time in seconds between two
-    events with text that a viewer gets.
+    events with text that a viewer gets. `idempotency_time` is how many seconds an idempotency key stands for what was
+    begun under it.
     """
 
     def __init__(
-        self, database: Database, catalog: Catalog, log: StreamLog, runner: Runner, event_interval: float = 0
+        self,
+        database: Database,
+        catalog: Catalog,
+        log: StreamLog,
+        runner: Runner,
+        *,
+        event_interval: float = 0,
+        idempotency_time: float = 86_400,
     ) -> None:
         self._database = database
         self._catalog = catalog
         self._log = log
         self._runner = runner
         self._event_interval = event_interval
+        self._idempotency_time = idempotency_time
 
     @property
     def stopping(self) -> bool:
@@ -89,9 +100,11 @@ class Generations:
         if self.stopping:
             raise ShuttingDown
         chat = chat_request(request, model)
-        route = self._runner.enter(model)
+        encoded = encode_request(chat) if request.on_backend_loss is OnBackendLoss.CONTINUE else b""
+        route = self._runner.enter(model, principal.user_id)
         row = self._new_row(principal, request, route)
-        run = self._runner.admit(Job(row, chat), route)
+        kept = 0 if request.idempotency_key is None else self._idempotency_time  # who asks again gets the answer again
+        run = self._runner.admit(Job(row, chat, encoded=encoded, text_retention=kept), route)
         try:
             await self._launch(principal, request, run)
         except IntegrityError:
@@ -130,7 +143,7 @@ class Generations:
             run.cancel()
             await run.ended.wait()
         elif generation.finished_at is None:
-            await self._cancel_elsewhere(generation_id)
+            await self._cancel_elsewhere(generation)
         else:
             return generation
         return await self.get(principal, generation_id)
@@ -176,7 +189,7 @@ class Generations:
 
     async def _begun_under(self, principal: Principal, request: GenerationRequest) -> Generation | None:
         async with self._database.reading() as session:
-            return await begun_under(session, principal, request)
+            return await begun_under(session, principal, request, self._idempotency_time)
 
     async def _launch(self, principal: Principal, request: GenerationRequest, run: Run) -> None:
         """A caller who leaves meanwhile leaves either nothing or a generation that runs."""
@@ -184,21 +197,31 @@ class Generations:
             try:
                 async with self._database.transaction() as tx:
                     tx.add(run.job.row)
-                    await note_key(tx, principal, request, run.job.row)
-                await self._runner.launch(run)
-            except BaseException:
-                self._runner.forget(run)
+                    await note_key(tx, principal, request, run.job.row, self._idempotency_time)
+            except BaseException as error:
+                if is_outage(error):
+                    self._runner.disown(run)
+                else:
+                    self._runner.forget(run)
                 raise
+            await self._runner.launch(run)
 
-    async def _cancel_elsewhere(self, generation_id: UUID) -> None:
-        """Ask the gateway that runs it, and wait for the end; one whose gateway is dead ends when that is noticed."""
-        if not await self._log.cancel_elsewhere(generation_id):
-            return
-        with anyio.move_on_after(CANCEL_SECONDS) as scope:
-            async for _ in self._log.follow(generation_id):
+    async def _cancel_elsewhere(self, generation: Generation) -> None:
+        """Ask the gateway that runs it, and wait for the end; one whose gateway is dead ends when that is noticed.
+
+        Raises StreamLogUnavailable where it may go on: nobody must be told of an end that has not come.
+        """
+        if not self._log.is_shared:
+            raise StreamLogUnavailable(shared=False)
+        await self._log.cancel_elsewhere(generation.id)
+        with anyio.move_on_after(CANCEL_SECONDS):
+            try:
+                async for _ in self._log.follow(generation.id):
+                    pass
+                return
+            except StreamExpired:
                 pass
-        if scope.cancelled_caught:
-            raise StreamLogUnavailable
+        raise StreamLogUnavailable
 
     def _viewer(self, generation: Generation, after: int) -> Viewer:
         """A viewer, counted where the generation runs here."""

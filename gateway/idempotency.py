@@ -1,6 +1,7 @@
 """Idempotency keys: the same request of the same caller, sent twice, is one generation."""
 
 import hashlib
+from dataclasses import fields
 from datetime import timedelta
 from uuid import UUID
 
@@ -14,7 +15,6 @@ from gateway.errors import IdempotencyKeyReused, InvalidInput
 from gateway.requests import GenerationRequest
 
 KEY_LIFETIME = timedelta(days=1)
-"""How long a key stands for what was begun under it."""
 
 LONGEST_KEY = 255
 
@@ -28,16 +28,29 @@ def check_key(key: str | None) -> None:
 
 
 def fingerprint(request: GenerationRequest) -> str:
-    """What tells one request from another: SHA-256 of all that was asked, the key and the watching left out."""
-    content = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(content).hexdigest()
+    """Give what tells one request from another: SHA-256 of what was asked of the model.
+
+    The key is left out, and what becomes of the answer when a viewer or a server is lost: a retry may want that
+    otherwise. What is not given is left out too, so that a field which a later version adds changes nothing.
+    """
+    asked = {
+        field.name: value
+        for field in fields(request)
+        if field.name not in _NOT_ASKED and (value := getattr(request, field.name)) != field.default
+    }
+    return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-async def begun_under(session: ReadSession, principal: Principal, request: GenerationRequest) -> Generation | None:
-    """What the caller began under the request's key in the last day. Raises IdempotencyKeyReused."""
+_NOT_ASKED = {"idempotency_key", "on_disconnect", "on_backend_loss"}
+
+
+async def begun_under(
+    session: ReadSession, principal: Principal, request: GenerationRequest, seconds: float
+) -> Generation | None:
+    """What the caller began under the request's key in the last `seconds`. Raises IdempotencyKeyReused."""
     if request.idempotency_key is None:
         return None
-    since = now() - KEY_LIFETIME
+    since = now() - timedelta(seconds=seconds)
     found = await queries_idempotency.find_key(session, _holder(principal), request.idempotency_key, since)
     if found is None:
         return None
@@ -47,12 +60,14 @@ async def begun_under(session: ReadSession, principal: Principal, request: Gener
     return generations.get(found.generation_id)
 
 
-async def note_key(tx: WriteSession, principal: Principal, request: GenerationRequest, generation: Generation) -> None:
+async def note_key(
+    tx: WriteSession, principal: Principal, request: GenerationRequest, generation: Generation, seconds: float
+) -> None:
     """Let the key stand for a generation. Fails as a whole transaction where another request was quicker."""
     if request.idempotency_key is None:
         return
     holder = _holder(principal)
-    await queries_idempotency.forget_keys(tx, now() - KEY_LIFETIME, holder)
+    await queries_idempotency.forget_keys(tx, now() - timedelta(seconds=seconds), holder)
     await tx.flush()
     tx.add(
         IdempotencyKey(

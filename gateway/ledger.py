@@ -3,7 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -13,7 +13,10 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from db import queries_generation
 from db.engine import Database, DatabaseUnavailable, WriteSession
 from db.tables import Generation, Transcript, UsageRecord
+from gateway.errors import GatewayError
+from gateway.metering import bounded
 from gateway.run import Outcome
+from gateway.timings import LARGEST_MS, Timings
 
 logger = logging.getLogger(__name__)
 
@@ -112,17 +115,18 @@ class Ledger:
             await self._write(batch)
         except Exception as error:
             if not is_outage(error):
-                await self._write_one_by_one(batch)
-            else:
-                self._postpone(error)
-                return False
+                return await self._write_one_by_one(batch)
+            self._postpone(error)
+            return False
+        return True
+
+    def _settle(self, count: int) -> None:
+        """The oldest ends are written."""
         if self._away:
             logger.warning("the database is back: %d ends that waited for it are being written", len(self._waiting))
             self._away = False
-        for ending in batch:
-            self._waiting.popleft()
-            ending.settled.set()
-        return True
+        for _ in range(count):
+            self._waiting.popleft().settled.set()
 
     def _postpone(self, error: Exception) -> None:
         if not self._away:
@@ -132,18 +136,32 @@ class Ledger:
             ending.settled.set()
 
     async def _write(self, endings: Sequence[Ending]) -> None:
+        """Write the oldest ends, all or none."""
         async with self._database.transaction() as tx:
             for ending in endings:
                 await _write_ending(tx, ending)
+        self._settle(len(endings))
 
-    async def _write_one_by_one(self, endings: Sequence[Ending]) -> None:
-        """One of them cannot be written: the others shall not suffer from it."""
+    async def _write_one_by_one(self, endings: Sequence[Ending]) -> bool:
+        """Write each by itself: the database refuses one of them, and the others must not suffer. False: it is away.
+
+        What is refused is written once more without the text that only this generation has: one without an end would
+        be under way for ever.
+        """
         for ending in endings:
-            try:
-                await self._write([ending])
-            except Exception:
-                number = ending.generation.id
-                logger.exception("the end of generation %s cannot be written: %s", number, ending.outcome)
+            for tried in (ending, _bare(ending)):
+                try:
+                    await self._write([tried])
+                    break
+                except Exception as error:
+                    if is_outage(error):
+                        self._postpone(error)
+                        return False
+                    number = ending.generation.id
+                    logger.exception("the end of generation %s cannot be written: %s", number, tried.outcome)
+            else:
+                self._settle(1)
+        return True
 
 
 def is_outage(error: BaseException) -> bool:
@@ -151,6 +169,17 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, DBAPIError) and not isinstance(error, OperationalError | InterfaceError):
         return error.connection_invalidated
     return isinstance(error, DBAPIError | DatabaseUnavailable | OSError)
+
+
+def _bare(ending: Ending) -> Ending:
+    """The same end without any text, and with numbers that every column takes."""
+    outcome, error = ending.outcome, None
+    if outcome.error is not None:
+        error = GatewayError("Why this generation failed could not be stored; the gateway's log says it.")
+        error.code, error.retryable = outcome.error.code, outcome.error.retryable
+    timings = Timings(None, None, None, min(outcome.timings.total_ms, LARGEST_MS))
+    outcome = replace(outcome, error=error, usage=bounded(outcome.usage), timings=timings)
+    return replace(ending, outcome=outcome, transcript=None)
 
 
 async def _write_ending(tx: WriteSession, ending: Ending) -> None:
@@ -181,13 +210,13 @@ def _usage_record(generation: Generation, outcome: Outcome, at: datetime) -> Usa
 
 
 def _columns(outcome: Outcome) -> dict[str, object]:
-    """The columns that tell how a generation ended. PostgreSQL takes no NUL, which a backend's words may hold."""
+    """The columns that tell how a generation ended."""
     timings = outcome.timings
     return {
         "state": outcome.state,
         "finish_reason": outcome.finish_reason,
         "error_code": outcome.error.code if outcome.error else None,
-        "error_message": outcome.error.message[:500].replace("\0", "") if outcome.error else None,
+        "error_message": _storable(outcome.error.message) if outcome.error else None,
         "prompt_tokens": outcome.usage.prompt_tokens,
         "completion_tokens": outcome.usage.completion_tokens,
         "cached_tokens": outcome.usage.cached_tokens,
@@ -197,3 +226,8 @@ def _columns(outcome: Outcome) -> dict[str, object]:
         "time_to_first_token_ms": timings.time_to_first_token_ms,
         "total_ms": timings.total_ms,
     }
+
+
+def _storable(text: str) -> str:
+    """Give a text that both databases take: no NUL (PostgreSQL), no half of a surrogate pair, no more than fits."""
+    return text[:500].replace("\0", "").encode(errors="replace").decode()

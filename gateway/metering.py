@@ -21,6 +21,9 @@ CHARACTERS_PER_TOKEN = 4
 TOKENS_PER_IMAGE = 256
 """What common vision encoders make of one image."""
 
+LARGEST_COUNT = 2**31 - 1
+"""What a column, and an Int of GraphQL, can hold. A sum of parts that are each possible may be larger."""
+
 
 class UsageSource(StrEnum):
     """Where the numbers come from: the weakest source that was needed.
@@ -55,12 +58,21 @@ def added(first: TokenUsage, second: TokenUsage) -> TokenUsage:
     if NO_USAGE in (first, second):
         return second if first == NO_USAGE else first
     cached = [part.cached_tokens for part in (first, second) if part.cached_tokens is not None]
-    return TokenUsage(
-        prompt_tokens=first.prompt_tokens + second.prompt_tokens,
-        completion_tokens=first.completion_tokens + second.completion_tokens,
-        cached_tokens=sum(cached) if cached else None,
-        source=max(first.source, second.source, key=_STRENGTH.index),
+    return bounded(
+        TokenUsage(
+            prompt_tokens=first.prompt_tokens + second.prompt_tokens,
+            completion_tokens=first.completion_tokens + second.completion_tokens,
+            cached_tokens=sum(cached) if cached else None,
+            source=max(first.source, second.source, key=_STRENGTH.index),
+        )
     )
+
+
+def bounded(usage: TokenUsage) -> TokenUsage:
+    """The same counts, none larger than can be stored and told."""
+    cached = None if usage.cached_tokens is None else min(usage.cached_tokens, LARGEST_COUNT)
+    prompt, completion = min(usage.prompt_tokens, LARGEST_COUNT), min(usage.completion_tokens, LARGEST_COUNT)
+    return TokenUsage(prompt, completion, cached, usage.source)
 
 
 def estimated_prompt_tokens(request: ChatRequest) -> int:
@@ -117,7 +129,7 @@ class Meter:
         guessed = prompt is None or self._estimated > 0
         return TokenUsage(
             prompt_tokens=estimated_prompt_tokens(self._request) if prompt is None else prompt,
-            completion_tokens=max(self._counted + self._estimated, completion or 0),
+            completion_tokens=min(max(self._counted + self._estimated, completion or 0), LARGEST_COUNT),
             cached_tokens=self._told.cached_tokens,
             source=UsageSource.ESTIMATED if guessed else UsageSource.COUNTED,
         )

@@ -8,7 +8,7 @@ from gateway.metering import NO_USAGE, TokenUsage, UsageSource
 from gateway.requests import OnBackendLoss
 from gateway.run import Job, Outcome, Run
 from gateway.streams import Saved
-from gateway.timings import Timings
+from gateway.timings import Timings, milliseconds
 
 
 class Adopted:
@@ -66,7 +66,7 @@ _RETRYABLE = {
 
 def orphan_timings(row: Generation) -> Timings:
     """How long it took, as far as its row tells."""
-    return Timings(row.queued_ms, None, None, round((now() - row.created_at).total_seconds() * 1000))
+    return Timings(row.queued_ms, None, None, milliseconds((now() - row.created_at).total_seconds()))
 
 
 def noted_usage(row: Generation) -> TokenUsage:

@@ -1,6 +1,7 @@
 """The waiting line before one backend: first come, first served, and everyone knows their place."""
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Hashable
 
 import anyio
 
@@ -14,8 +15,9 @@ class Ticket:
     `release`, once, whatever happened.
     """
 
-    def __init__(self, line: "Line", position: int) -> None:
+    def __init__(self, line: "Line", position: int, user: Hashable) -> None:
         self.position = position
+        self.user = user
         self._line = line
         self._changed = anyio.Event()
 
@@ -35,21 +37,40 @@ class Ticket:
 
 
 class Line:
-    """`slots` at once are served, at most `max_waiting` wait."""
+    """`slots` generations at once are served, at most `max_waiting` wait.
 
-    def __init__(self, slots: int, max_waiting: int) -> None:
+    Of those, one user has at most `slots_per_user` served, so that others find a slot, and `max_waiting_per_user`
+    waiting, so that others find a place. Whose user has all of theirs is passed over until one of them is free.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        max_waiting: int,
+        *,
+        slots_per_user: int | None = None,
+        max_waiting_per_user: int | None = None,
+    ) -> None:
         self._free = slots
         self._max_waiting = max_waiting
+        self._slots_per_user = slots if slots_per_user is None else slots_per_user
+        self._max_waiting_per_user = max_waiting if max_waiting_per_user is None else max_waiting_per_user
         self._waiting: deque[Ticket] = deque()
+        self._serving: Counter[Hashable] = Counter()
 
-    def enter(self) -> Ticket:
-        """Take a ticket. Raises Overloaded when the line is full."""
-        if self._free:
-            self._free -= 1
-            return Ticket(self, position=0)
+    def enter(self, user: Hashable) -> Ticket:
+        """Take a ticket. Raises Overloaded when the line is full, or holds all that this user may have in it."""
+        if self._free and self._may_be_served(user):
+            self._serve(user)
+            return Ticket(self, 0, user)
         if len(self._waiting) >= self._max_waiting:
             raise Overloaded(f"{len(self._waiting)} generations wait for this backend already. Ask again later.")
-        ticket = Ticket(self, position=len(self._waiting) + 1)
+        yours = sum(ticket.user == user for ticket in self._waiting)
+        if yours >= self._max_waiting_per_user:
+            raise Overloaded(
+                f"{yours} of your generations wait for this backend already. Ask again when some have ended."
+            )
+        ticket = Ticket(self, len(self._waiting) + 1, user)
         self._waiting.append(ticket)
         return ticket
 
@@ -57,10 +78,27 @@ class Line:
         """Take the ticket back and let the next one in."""
         if ticket.position:
             self._waiting.remove(ticket)
-        elif self._waiting:
-            self._waiting.popleft().move_to(0)
         else:
             self._free += 1
+            self._serving[ticket.user] -= 1
+            if not self._serving[ticket.user]:
+                del self._serving[ticket.user]
+            self._let_in()
         for position, waiting in enumerate(self._waiting, start=1):
             if waiting.position != position:
                 waiting.move_to(position)
+
+    def _let_in(self) -> None:
+        """Serve the first who may be: one slot became free, so there is one at most."""
+        following = next((ticket for ticket in self._waiting if self._may_be_served(ticket.user)), None)
+        if following is not None:
+            self._waiting.remove(following)
+            self._serve(following.user)
+            following.move_to(0)
+
+    def _may_be_served(self, user: Hashable) -> bool:
+        return self._serving[user] < self._slots_per_user
+
+    def _serve(self, user: Hashable) -> None:
+        self._free -= 1
+        self._serving[user] += 1

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby
-from uuid import UUID
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -84,11 +83,17 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One generation as this gateway holds it. `saved` is what another gateway did of it before."""
+    """One generation as this gateway holds it. `saved` is what another gateway did of it before.
+
+    `encoded` is the request as another gateway could read it, empty where none may go on with it. `text_retention` is
+    for how many seconds the database must keep its text at least.
+    """
 
     row: Generation
     request: ChatRequest
     saved: Saved | None = None
+    encoded: bytes = b""
+    text_retention: float = 0
 
     @property
     def continues(self) -> bool:
@@ -186,7 +191,7 @@ class Run:
         if self._viewers:
             await self._unwatched.wait()
 
-    async def execute(self, turn_came: Callable[[UUID, int], Awaitable[None]]) -> None:
+    async def execute(self, turn_came: Callable[[Generation, int], Awaitable[None]]) -> None:
         """Take the generation to its end. `turn_came` is told the milliseconds in line, if it had to wait there."""
         with self._scope:
             try:
@@ -237,7 +242,7 @@ class Run:
             self._asking = continuation(self.job.request, self._said) or self.job.request
             self._meter = Meter(self._asking)
 
-    async def _wait_for_turn(self, turn_came: Callable[[UUID, int], Awaitable[None]]) -> None:
+    async def _wait_for_turn(self, turn_came: Callable[[Generation, int], Awaitable[None]]) -> None:
         ticket = self.route.ticket
         begun = self.job.saved is not None and self.job.saved.has_started
         while ticket.position:
@@ -249,7 +254,7 @@ class Run:
             await self._append(Resumed(self._next, Loss.GATEWAY_LOST, self.route.model.backend.name))
             return
         if self._must_wait:
-            await turn_came(self.generation_id, queued_ms)
+            await turn_came(self.job.row, queued_ms)
         await self._append(Started(self._next, queued_ms))
 
     async def _answer(self) -> None:

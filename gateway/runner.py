@@ -13,8 +13,7 @@ from db import queries_generation
 from db.engine import Database
 from db.tables import Generation, now
 from gateway.catalog import Catalog, Model
-from gateway.continuation import encode_request
-from gateway.errors import GatewayError, Interrupted, Overloaded, StreamExpired, StreamLogUnavailable
+from gateway.errors import DatabaseDown, GatewayError, Interrupted, Overloaded, StreamExpired, StreamLogUnavailable
 from gateway.event_codec import encode_transcript
 from gateway.events import Completed, Failed, FinishReason
 from gateway.ledger import Ending, Ledger, Transcribed, is_outage
@@ -23,6 +22,7 @@ from gateway.orphans import Adopted, continuable, noted_usage, orphan_timings, o
 from gateway.queue import Line
 from gateway.run import Job, Outcome, Route, Run, terminal_event
 from gateway.streams import Saved, Source, StreamLog, StreamMoved
+from gateway.tasks import spawn
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +75,9 @@ class Runner:
         """A generation that ended here while the database was away, as the database will have it."""
         return self._ledger.waiting(generation_id)
 
-    def enter(self, model: Model) -> Route:
+    def enter(self, model: Model, user_id: UUID) -> Route:
         """A place in the line of the model's backend. Raises Overloaded."""
-        return Route(model, self._lines[model.backend.name].enter())
+        return Route(model, self._lines[model.backend.name].enter(user_id))
 
     def admit(self, job: Job, route: Route) -> Run:
         """Count a generation among those that run here: from now on `stop` waits for it."""
@@ -86,16 +86,23 @@ class Runner:
         return run
 
     async def launch(self, run: Run) -> None:
-        """Begin one that was admitted, and whose row is in the database."""
-        request = encode_request(run.job.request) if run.job.continues else b""
-        await self._log.open(run.generation_id, Source(run.job.row.fence, run.usage, request))
-        self._begin(run)
+        """Begin one that was admitted, and whose row is in the database: whatever happens here, it comes to an end."""
+        try:
+            await self._log.open(run.generation_id, Source(run.job.row.fence, run.usage, run.job.encoded))
+        finally:
+            self._begin(run)
 
     def forget(self, run: Run) -> None:
-        """It was never begun: nobody knows of it."""
+        """Take back one that was not begun: nobody knows of it."""
         del self._runs[run.generation_id]
         run.route.ticket.release()
         run.ended.set()
+
+    def disown(self, run: Run) -> None:
+        """Take back one of which nobody can tell whether its row was written: where it was, it gets an end."""
+        self.forget(run)
+        outcome = Outcome(None, DatabaseDown(), NO_USAGE, orphan_timings(run.job.row))
+        spawn(self._tasks, f"end of generation {run.generation_id}", self._settle, run.job.row, outcome)
 
     async def adopt(self, row: Generation) -> None:
         """Take an orphan, which is this gateway's by now, to its one end: go on with it, or end it as failed."""
@@ -104,14 +111,13 @@ class Runner:
                 return
             source = Adopted(row)
             try:
-                saved = await self._claim(row, source)
+                source.saved = await self._claim(row, source)
+                await self._finish(row, source)
             except StreamMoved:
                 return
-            source.saved = saved
-            if saved.end is not None:
-                await self._settle(row, outcome_of(row, saved.end))
-            elif (job := continuable(row, saved)) is None or not await self._go_on(job, source):
-                await self._abort(row, saved)
+            except Exception:
+                logger.exception("generation %s cannot be taken over", row.id)
+                await self._abort(row, source.saved)
 
     async def tell_end(self, row: Generation) -> None:
         """A gateway died: where it had recorded an end but not told it, the viewers are told now."""
@@ -200,7 +206,7 @@ class Runner:
         return rows
 
     def _begin(self, run: Run) -> None:
-        self._tasks.start_soon(self._run, run, name=f"generation {run.generation_id}")
+        spawn(self._tasks, f"generation {run.generation_id}", self._run, run)
 
     async def _run(self, run: Run) -> None:
         """The task of one generation. Whatever happens, it ends in one record and one terminal event, or is left."""
@@ -209,37 +215,48 @@ class Runner:
         finally:
             run.route.ticket.release()
             with anyio.CancelScope(shield=True):
-                await self._log.flush(run.generation_id)  # an end on record without its text could not be mended
-                if not run.left:
-                    outcome = run.outcome()
-                    event = run.terminal(outcome)
-                    await self._settle(run.job.row, outcome, await self._transcript(run.generation_id, event))
-                    await run.write_end(event)
+                await self._end(run)
             del self._runs[run.generation_id]
             run.ended.set()
             run.gone.set()
 
+    async def _end(self, run: Run) -> None:
+        try:
+            await self._log.flush(run.generation_id)  # an end on record without its text could not be mended
+        except Exception:
+            logger.exception("the text of generation %s may not be whole in the stream log", run.generation_id)
+        if run.left:
+            return
+        outcome = run.outcome()
+        event = run.terminal(outcome)
+        await self._settle(run.job.row, outcome, await self._transcript(run, event))
+        await run.write_end(event)
+
     async def _settle(self, row: Generation, outcome: Outcome, transcript: Transcribed | None = None) -> None:
         await self._ledger.write(Ending(row, outcome, now(), transcript))
 
-    async def _transcript(self, generation_id: UUID, end: Completed | Failed) -> Transcribed | None:
-        if not self._text_retention:
+    async def _transcript(self, run: Run, end: Completed | Failed) -> Transcribed | None:
+        retention = max(self._text_retention, run.job.text_retention)
+        if not retention:
             return None
         try:
-            events = [*await self._log.read(generation_id), end]
+            events = encode_transcript([*await self._log.read(run.generation_id), end])
         except (StreamExpired, StreamLogUnavailable):
             return None
-        return Transcribed(encode_transcript(events), now() + timedelta(seconds=self._text_retention))
+        except Exception:
+            logger.exception("the text of generation %s cannot be kept", run.generation_id)
+            return None
+        return Transcribed(events, now() + timedelta(seconds=retention))
 
-    async def _turn_came(self, generation_id: UUID, queued_ms: int) -> None:
+    async def _turn_came(self, row: Generation, queued_ms: int) -> None:
         """Tell the database. Where that fails, the answer comes all the same, and the row is right at the end."""
         try:
             async with self._database.transaction() as tx:
-                await queries_generation.mark_running(tx, generation_id, now(), queued_ms)
+                await queries_generation.mark_running(tx, row.id, row.fence, now(), queued_ms)
         except Exception as error:
             if not is_outage(error):
                 raise
-            logger.warning("the database does not know that generation %s has begun", generation_id)
+            logger.warning("the database does not know that generation %s has begun", row.id)
 
     def _unwatched(self, run: Run) -> None:
         """Its last viewer here has left; when this gateway stops, they come back elsewhere."""
@@ -248,7 +265,7 @@ class Runner:
         if not self._log.is_shared:
             run.cancel()
         else:
-            self._tasks.start_soon(self._cancel_unless_watched, run)
+            spawn(self._tasks, f"look for viewers of generation {run.generation_id}", self._cancel_unless_watched, run)
 
     async def _cancel_unless_watched(self, run: Run) -> None:
         alive, _ = await self._log.followers(run.generation_id)
@@ -261,7 +278,7 @@ class Runner:
         with anyio.move_on_after(REROUTE_SECONDS):
             while True:
                 for model in await self._catalog.serving(route.model):
-                    if self._change(route, model):
+                    if self._change(route, model, job.row.user_id):
                         while route.ticket.position:
                             await route.ticket.moved()
                         return True
@@ -270,10 +287,10 @@ class Runner:
         logger.warning("generation %s has found no backend to go on", job.row.id)
         return False
 
-    def _change(self, route: Route, model: Model) -> bool:
+    def _change(self, route: Route, model: Model, user_id: UUID) -> bool:
         if model.backend.name != route.model.backend.name:
             try:
-                ticket = self._lines[model.backend.name].enter()
+                ticket = self._lines[model.backend.name].enter(user_id)
             except Overloaded:
                 return False
             route.ticket.release()
@@ -310,11 +327,18 @@ class Runner:
                 await self._log.open(row.id, Source(row.fence, source.usage))
             return saved or Saved([], noted_usage(row))
 
+    async def _finish(self, row: Generation, source: Adopted) -> None:
+        saved = source.saved
+        if saved.end is not None:
+            await self._settle(row, outcome_of(row, saved.end))
+        elif (job := continuable(row, saved)) is None or not await self._go_on(job, source):
+            await self._abort(row, saved)
+
     async def _go_on(self, job: Job, source: Adopted) -> bool:
         """Run it here, where the model is served and there is a place. The slot is waited for in line."""
         try:
             model = await self._catalog.find(job.row.model)
-            run = self.admit(job, self.enter(model))
+            run = self.admit(job, self.enter(model, job.row.user_id))
         except GatewayError as error:
             logger.warning("generation %s cannot go on: %s", job.row.id, error)
             return False
@@ -327,8 +351,11 @@ class Runner:
         reason = FinishReason.CANCELLED if saved.cancelled else None
         outcome = Outcome(reason, None if reason else Interrupted(), saved.usage, orphan_timings(row))
         await self._settle(row, outcome)
-        await self._log.append(row.id, [terminal_event(saved.last_sequence + 1, outcome)])
         logger.warning("generation %s was ended: its gateway is gone", row.id)
+        try:
+            await self._log.append(row.id, [terminal_event(saved.last_sequence + 1, outcome)])
+        except Exception:
+            logger.exception("the viewers of generation %s are not told of its end", row.id)
 
     async def _offer(self, runs: Sequence[Run]) -> None:
         """Let other gateways take these over, now."""

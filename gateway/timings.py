@@ -3,6 +3,9 @@
 import time
 from dataclasses import dataclass
 
+LARGEST_MS = 2**31 - 1
+"""What a column, and an Int of GraphQL, can hold: 24 days. A generation may have waited longer for a gateway."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:
@@ -40,4 +43,9 @@ class Stopwatch:
         return Timings(self._turn_ms, load_ms, self._first_token_ms, self._elapsed_ms())
 
     def _elapsed_ms(self) -> int:
-        return round((time.perf_counter() - self._started) * 1000)
+        return milliseconds(time.perf_counter() - self._started)
+
+
+def milliseconds(seconds: float) -> int:
+    """Give whole milliseconds, as many as can be told. Clocks that went back make no negative time."""
+    return max(0, min(round(seconds * 1000), LARGEST_MS))

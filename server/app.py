@@ -83,13 +83,22 @@ async def running_gateway(
         await upgrade(database)
         async with running_backends(settings) as backends, anyio.create_task_group() as tasks:
             catalog = Catalog(backends, settings.models_max_age)
-            lines = {backend.name: Line(settings.max_running, settings.max_queued) for backend in backends}
+            lines = {backend.name: _line(settings) for backend in backends}
             async with running_engine(settings, database, catalog, lines, tasks) as engine:
                 identity = make_identity(settings, database, password_cost)
                 yield Gateway(identity, catalog, engine.generations, Usage(database)), database, engine
             tasks.cancel_scope.cancel()
     finally:
         await database.close()
+
+
+def _line(settings: Settings) -> Line:
+    return Line(
+        settings.max_running,
+        settings.max_queued,
+        slots_per_user=settings.max_running_per_user,
+        max_waiting_per_user=settings.max_queued_per_user,
+    )
 
 
 def persisted_documents(settings: Settings) -> PersistedDocuments:
@@ -141,7 +150,7 @@ def _routes(
         settings.request_timeout,
         StreamLimits(settings.send_timeout, settings.heartbeat_interval),
         watch,
-        Seats(settings.max_streams_per_user),
+        Seats(settings.max_streams_per_user, "OLLAGRAPH_MAX_STREAMS_PER_USER"),
         open_streams,
     )
     socket_limits = SocketLimits(
@@ -149,7 +158,9 @@ def _routes(
         idle_timeout=settings.socket_idle_timeout,
         operations=settings.max_operations_per_socket,
     )
-    websocket = GraphQLOverWebSocket(executor, callers, socket_limits, watch, Seats(settings.max_sockets_per_user))
+    websocket = GraphQLOverWebSocket(
+        executor, callers, socket_limits, watch, Seats(settings.max_sockets_per_user, "OLLAGRAPH_MAX_SOCKETS_PER_USER")
+    )
     routes: list[Route | WebSocketRoute | Mount] = [
         Route("/healthz", healthz),
         Route("/readyz", Readiness(database, gateway.catalog, engine).check),

@@ -80,7 +80,14 @@ async def running_engine(
         tasks.start_soon(ledger.run)
         await replicas.join()
         tasks.start_soon(replicas.run)
-        generations = Generations(database, catalog, log, runner, settings.event_interval)
+        generations = Generations(
+            database,
+            catalog,
+            log,
+            runner,
+            event_interval=settings.event_interval,
+            idempotency_time=settings.idempotency_time,
+        )
         engine = Engine(generations, runner, ledger, shared, settings.drain_time)
         yield engine
         await engine.stop()

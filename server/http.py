@@ -27,7 +27,7 @@ from server.execution import Executor, Operation, RequestError, Response
 from server.http_stream import Allowed, EndStream, HttpStream, StreamLimits, cancel_when_left
 from server.negotiation import GRAPHQL_RESPONSE, JSON, OFFERS, is_json, negotiate
 from server.requests import BadRequest, GraphQLRequest, parse_request
-from server.seats import Seats, holder
+from server.seats import Seats
 from server.stream_framing import EVENT_STREAM, FRAMINGS, MULTIPART
 
 ONE_RESPONSE = (*OFFERS, EVENT_STREAM)
@@ -111,11 +111,11 @@ class GraphQLOverHttp:
 
             held = None if isinstance(credentials, AuthenticationError) else credentials
             with (
-                self.seats.seat(holder(context.principal, request.client)) as seated,
+                self.seats.seat(context.principal, request.client) as seated,
                 self.watch.watching(held, lost),
             ):
                 if not seated:
-                    end(self.executor.formatted([_too_many_streams(self.seats.most)], context.request_id))
+                    end(self.executor.formatted([_too_many_streams(self.seats)], context.request_id))
                 yield
 
         return self._http_stream(self._responses(operation, context), media_type, allowed)
@@ -182,10 +182,10 @@ class GraphQLOverHttp:
                 yield response  # noqa: ASYNC119 - the stream that iterates closes it
 
 
-def _too_many_streams(most: int) -> GraphQLError:
+def _too_many_streams(seats: Seats) -> GraphQLError:
     return GraphQLError(
-        f"You have {most} streams over HTTP open, and no more are allowed. Wait for one to end, or use one WebSocket.",
-        extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": most, "retryable": True},
+        f"You have too many streams over HTTP open ({seats.setting}). Wait for one to end, or use one WebSocket.",
+        extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": seats.most, "retryable": True},
     )
 
 

@@ -81,6 +81,19 @@ class Settings(BaseSettings):
     max_queued: int = Field(
         default=1000, ge=0, description="Generations waiting for one model server; more are refused."
     )
+    max_running_per_user: int = Field(
+        default=32,
+        ge=1,
+        description="Of those at work on one model server, how many may be one user's; further ones wait.",
+    )
+    max_queued_per_user: int = Field(
+        default=200, ge=0, description="Of those waiting, how many may be one user's; further ones are refused."
+    )
+    idempotency_time: float = Field(
+        default=86_400,
+        ge=60,
+        description="How long an idempotency key stands for what it began, and the database keeps the text of that.",
+    )
     models_max_age: float = Field(default=5, ge=0, description="How old a model server's list of models may be.")
     event_interval: float = Field(
         default=0.005,
@@ -149,10 +162,10 @@ class Settings(BaseSettings):
     )
     max_operations_per_socket: int = Field(default=20, ge=1, description="Operations at once on one WebSocket.")
     max_sockets_per_user: int = Field(
-        default=10, ge=1, description="WebSockets at once of one API key or user; without either, of one address."
+        default=250, ge=1, description="WebSockets at once of one user, whichever keys they use."
     )
     max_streams_per_user: int = Field(
-        default=100, ge=1, description="Streams over HTTP at once of one API key or user."
+        default=250, ge=1, description="Streams over HTTP at once of one user, whichever keys they use."
     )
     socket_idle_timeout: float = Field(
         default=300, gt=0, description="How long a WebSocket may stay open without an operation."

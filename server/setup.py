@@ -76,5 +76,7 @@ async def ensure_admin(settings: Settings, identity: Identity) -> str | None:
     try:
         await identity.create_user(settings.admin_username, password, is_admin=True)
     except InvalidInput as error:
+        if await identity.any_user_exists():
+            return None  # another gateway that was started at the same time was quicker
         raise SettingsError(f"OLLAGRAPH_ADMIN_{error.field.upper()}: {str(error).partition(': ')[2]}") from error
     return password if given is None else None

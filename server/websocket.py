@@ -20,7 +20,7 @@ from gateway.errors import ErrorCode
 from server.callers import Callers
 from server.credential_watch import CredentialWatch
 from server.execution import Executor, Operation, RequestError, Response
-from server.seats import Seats, holder
+from server.seats import Seats
 from server.websocket_messages import (
     SUBPROTOCOL,
     Complete,
@@ -166,8 +166,9 @@ class _Connection:
             raise _Closing(CloseCode.FORBIDDEN, str(error)) from error
         except DatabaseUnavailable as error:
             raise _Closing(CloseCode.TRY_LATER, "The gateway cannot reach its database") from error
-        if not self._held.enter_context(self._endpoint.seats.seat(holder(principal, self._websocket.client))):
-            raise _Closing(CloseCode.TRY_LATER, f"Too many connections: {self._endpoint.seats.most} are open")
+        seats = self._endpoint.seats
+        if not self._held.enter_context(seats.seat(principal, self._websocket.client)):
+            raise _Closing(CloseCode.TRY_LATER, f"Too many connections are open ({seats.setting})")
         self._held.enter_context(self._endpoint.watch.watching(credentials, self._lose))
         self._credentials = credentials
         self._acknowledged.set()
@@ -180,7 +181,9 @@ class _Connection:
             raise _Closing(CloseCode.INIT_TIMEOUT, "Connection initialisation timeout")
 
     async def _expect_work(self) -> None:
-        """End a connection that nobody uses."""
+        """End a connection that nobody uses, counted from its acknowledgement."""
+        await self._acknowledged.wait()
+        self._idle_since = anyio.current_time()
         while True:
             idle = 0 if self._operations else anyio.current_time() - self._idle_since
             if idle >= self._limits.idle_timeout:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import anyio
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
 
 from auth.credentials import ApiKeySecret
 from auth.errors import AuthenticationError
@@ -66,6 +68,7 @@ async def test_one_operation_too_many_is_refused_and_the_others_go_on(strict: Ru
             await socket.subscribe(GENERATE, HOLD, id=id)
         extensions = await refusal(socket, "c")
         assert (extensions["code"], extensions["limit"]) == ("LIMIT_EXCEEDED", 2)
+        await strict.fake.request(1)  # both have come, or the release would come before the second
         strict.fake.release()
         ended: set[str] = set()
         while ended != {"a", "b"}:
@@ -101,8 +104,15 @@ async def test_one_socket_too_many_is_closed_with_1013(strict: RunningGateway):
         with pytest.raises(ConnectionClosed) as caught:
             await stack.enter_async_context(strict.connect())
         assert caught.value.rcvd is not None
-        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1013, "Too many connections: 2 are open")
-        await stack.enter_async_context(strict.connect(init={"apiKey": key}))  # another key, other seats
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (
+            1013,
+            "Too many connections are open (OLLAGRAPH_MAX_SOCKETS_PER_USER)",
+        )
+        with pytest.raises(ConnectionClosed):  # another key of the same user's is no other user
+            await stack.enter_async_context(strict.connect(init={"apiKey": key}))
+        await strict.make_user("other")
+        await strict.sign_in("other")
+        await stack.enter_async_context(strict.connect())
 
 
 async def test_a_socket_that_is_closed_makes_room(strict: RunningGateway):
@@ -132,10 +142,15 @@ async def test_a_socket_without_operations_is_closed_after_a_while(gateway: Runn
 
 
 async def test_a_socket_with_an_operation_is_not_idle(gateway: RunningGateway):
-    gateway.limit_sockets(idle_timeout=1.5)  # long enough to begin an operation in
-    async with gateway.connect() as socket, gateway.connect() as idle:
-        await socket.subscribe(GENERATE, asking("fake:hold-3"))
-        await closed(idle)
+    gateway.limit_sockets(idle_timeout=1)
+    url = gateway.url.replace("http://", "ws://") + "/graphql"
+    async with connect(url, subprotocols=[Subprotocol("graphql-transport-ws")]) as connection:
+        socket = Socket(connection)
+        await socket.send({"type": "connection_init", "payload": gateway.headers()})
+        await socket.subscribe(GENERATE, asking("fake:hold-3"))  # it is there before the time begins
+        assert (await socket.receive())["type"] == "connection_ack"
+        async with gateway.connect() as idle:
+            await closed(idle)
         gateway.fake.release()
         assert [event["__typename"] async for event in socket.events()][-1] == "GenerationCompleted"
         assert (await closed(socket))[0] == 1000

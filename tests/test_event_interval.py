@@ -6,6 +6,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from db.tables import new_id
+from gateway.events import Event, Started, TextDelta
+from gateway.streams import MemoryStreamLog
+from gateway.viewer import Viewer
 from tests.fake_model_server import FakeModelServer
 from tests.gateways import RunningGateway, gateway_settings, running_gateway
 from tests.generations import GENERATE, WATCH, asking, cancel, ends, next_event, start, text_of, until
@@ -20,13 +24,35 @@ async def calm(tmp_path: Path, sqlite_url: str, fake: FakeModelServer) -> AsyncI
         yield gateway
 
 
-async def test_a_fast_model_comes_in_few_events_and_whole(calm: RunningGateway):
+async def test_a_fast_model_comes_in_one_event_an_interval_and_whole(calm: RunningGateway):
+    begun = anyio.current_time()
     events = await calm.events(GENERATE, asking("fake:count-300"))
+    intervals = (anyio.current_time() - begun) / calm.settings.event_interval
     texts = [event for event in events if event["__typename"] == "TextDelta"]
     assert text_of(events) == WORDS
-    assert len(texts) < 100
+    assert len(texts) <= intervals + 1
     assert sum(event["tokens"] for event in texts) == 300
     assert len(ends(events)) == 1
+
+
+async def test_nothing_comes_before_the_interval_is_over():
+    log, id = MemoryStreamLog(3600, 1_000_000), new_id()
+    log.begin(id)
+    log.add(id, [Started(1, 0), TextDelta(2, "a", 0, 1)])
+    viewer, seen = Viewer(id, log.follow(id), interval=3600), list[Event]()
+
+    async def watch() -> None:
+        async for event in viewer:
+            seen.append(event)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        for number in range(3, 100):
+            await anyio.wait_all_tasks_blocked()
+            log.add(id, [TextDelta(number, "b", number - 2, 1)])
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert [event.sequence for event in seen] == [1, 2]
 
 
 async def test_the_first_text_does_not_wait_for_more(calm: RunningGateway):

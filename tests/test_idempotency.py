@@ -1,16 +1,18 @@
 """The same request under the same key is one generation, also when it comes fifty times at once at two gateways."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from db.tables import IdempotencyKey, now
+from db.tables import IdempotencyKey, Transcript, now
 from gateway.idempotency import KEY_LIFETIME
 from tests.fake_model_server import FakeModelServer
-from tests.gateways import RunningGateway
+from tests.gateways import RunningGateway, gateway_settings, running_gateway
 from tests.generations import COMPLETE, GENERATE, START, asking, text_of
 from tests.test_replicas import gateways
 from tests.valkeys import ValkeyServer
@@ -40,6 +42,73 @@ async def test_a_mutation_under_the_key_gives_the_same_answer(gateway: RunningGa
     answers = [(await gateway.run(COMPLETE, asking("fake:count-3", idempotencyKey="k")))["generate"] for _ in range(2)]
     assert answers[0] == answers[1]
     assert answers[0]["text"] == "0 1 2 "
+
+
+@pytest.mark.parametrize("fields", [{"onDisconnect": "CANCEL"}, {"onBackendLoss": "CONTINUE"}, {"images": []}])
+async def test_a_retry_may_want_to_watch_it_otherwise(gateway: RunningGateway, fields: dict[str, Any]):
+    first, second = await start(gateway, "fake:hold-3"), await start(gateway, "fake:hold-3", **fields)
+    assert first["generation"]["id"] == second["generation"]["id"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": "other"},
+        {"model": "fake:count-5"},
+        {"system": "other"},
+        {"think": False},
+        {"options": {"seed": 1}},
+        {"format": {"json": True}},
+        {"tools": [{"name": "f", "parameters": {}}]},
+    ],
+)
+async def test_what_is_asked_of_the_model_must_be_the_same(gateway: RunningGateway, fields: dict[str, Any]):
+    await start(gateway)
+    assert (await start(gateway, **fields))["code"] == "IDEMPOTENCY_KEY_REUSED"
+
+
+@asynccontextmanager
+async def started_anew(
+    folder: Path, database_url: str, fake: FakeModelServer, ask: str, model: str
+) -> AsyncIterator[tuple[RunningGateway, Any]]:
+    """A gateway that was restarted after it gave an answer under a key, and that answer."""
+    settings = gateway_settings(folder, database_url, fake.url)
+    async with running_gateway(settings, fake) as gateway:
+        answer = await gateway.events(ask, asking(model, idempotencyKey="k"))
+    async with running_gateway(settings, fake) as gateway:
+        yield gateway, answer
+
+
+async def test_after_a_restart_a_subscription_under_the_key_gives_the_same_events(
+    tmp_path: Path, database_url: str, fake: FakeModelServer
+):
+    async with started_anew(tmp_path, database_url, fake, GENERATE, "fake:count-5") as (gateway, answer):
+        again = await gateway.events(GENERATE, asking("fake:count-5", idempotencyKey="k"))
+    assert text_of(again) == text_of(answer) == "0 1 2 3 4 "
+    assert again[-1] == answer[-1]
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("model", ["fake:count-5", "fake:error-3", "fake:status-500"])
+async def test_after_a_restart_a_mutation_under_the_key_gives_the_same_answer(
+    tmp_path: Path, sqlite_url: str, fake: FakeModelServer, model: str
+):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url)
+    answers: list[Any] = []
+    for _ in range(2):
+        async with running_gateway(settings, fake) as gateway:
+            answers.append((await gateway.run(COMPLETE, asking(model, idempotencyKey="k")))["generate"])
+    assert answers[0] == answers[1]
+    assert len(fake.requests) == 1
+
+
+async def test_without_a_key_the_text_is_not_kept_in_the_database(
+    tmp_path: Path, sqlite_url: str, fake: FakeModelServer
+):
+    async with running_gateway(gateway_settings(tmp_path, sqlite_url, fake.url), fake) as gateway:
+        await gateway.run(COMPLETE, asking("fake:count-5"))
+        async with gateway.database.reading() as session:
+            assert await session.scalar(select(Transcript)) is None
 
 
 async def test_another_request_under_the_key_is_refused(gateway: RunningGateway):

@@ -135,9 +135,6 @@ def test_an_error_without_words_is_a_failure_all_the_same():
         b'{"message":{"thinking":[]}}',
         b'{"message":{"tool_calls":{}}}',
         b'{"message":{"tool_calls":[{"function":{"name":"f","arguments":"text"}}]}}',
-        b'{"done":true,"eval_count":-1}',
-        b'{"done":true,"eval_count":"1"}',
-        b'{"done":true,"load_duration":true}',
         b"[]",
     ],
 )

@@ -15,54 +15,54 @@ def positions(tickets: list[Ticket]) -> list[int]:
 
 def test_those_who_find_a_slot_do_not_wait():
     line = Line(slots=2, max_waiting=0)
-    assert positions([line.enter(), line.enter()]) == [0, 0]
+    assert positions([line.enter("a"), line.enter("a")]) == [0, 0]
 
 
 def test_those_who_find_none_stand_in_line():
     line = Line(slots=1, max_waiting=2)
-    assert positions([line.enter() for _ in range(3)]) == [0, 1, 2]
+    assert positions([line.enter("a") for _ in range(3)]) == [0, 1, 2]
 
 
 def test_who_came_first_is_served_first():
     line = Line(slots=1, max_waiting=2)
-    tickets = [line.enter() for _ in range(3)]
+    tickets = [line.enter("a") for _ in range(3)]
     tickets[0].release()
     assert positions(tickets[1:]) == [0, 1]
 
 
 def test_one_that_leaves_the_middle_moves_up_those_behind_it():
     line = Line(slots=1, max_waiting=3)
-    tickets = [line.enter() for _ in range(4)]
+    tickets = [line.enter("a") for _ in range(4)]
     tickets[2].release()
     assert positions([tickets[1], tickets[3]]) == [1, 2]
 
 
 def test_one_that_leaves_the_line_takes_no_slot_along():
     line = Line(slots=1, max_waiting=1)
-    first, second = line.enter(), line.enter()
+    first, second = line.enter("a"), line.enter("a")
     second.release()
     first.release()
-    assert line.enter().position == 0
+    assert line.enter("a").position == 0
 
 
 def test_a_full_line_takes_nobody():
     line = Line(slots=1, max_waiting=1)
-    line.enter()
-    line.enter()
+    line.enter("a")
+    line.enter("a")
     with pytest.raises(Overloaded, match="1 generations wait"):
-        line.enter()
+        line.enter("a")
 
 
 def test_a_place_that_became_free_is_taken_again():
     line = Line(slots=1, max_waiting=1)
-    line.enter()
-    line.enter().release()
-    assert line.enter().position == 1
+    line.enter("a")
+    line.enter("a").release()
+    assert line.enter("a").position == 1
 
 
 async def test_one_that_waits_is_told_of_each_step():
     line = Line(slots=1, max_waiting=2)
-    first, second, third = [line.enter() for _ in range(3)]
+    first, second, third = [line.enter("a") for _ in range(3)]
     seen: list[int] = []
 
     async def wait() -> None:
@@ -81,22 +81,63 @@ async def test_one_that_waits_is_told_of_each_step():
 
 async def test_a_step_taken_before_one_waits_is_not_missed():
     line = Line(slots=1, max_waiting=1)
-    first, second = line.enter(), line.enter()
+    first, second = line.enter("a"), line.enter("a")
     first.release()
     await second.moved()
     assert second.position == 0
 
 
-@given(st.integers(1, 4), st.integers(0, 4), st.lists(st.integers(-1, 8), max_size=40))
-def test_slots_are_neither_lost_nor_made(slots: int, max_waiting: int, steps: list[int]):
-    line, tickets = Line(slots, max_waiting), list[Ticket]()
-    for step in steps:
-        if step < 0:
-            try:
-                tickets.append(line.enter())
-            except Overloaded:
-                assert len(tickets) == slots + max_waiting
-        elif step < len(tickets):
+def test_who_has_all_their_slots_waits_though_one_is_free():
+    line = Line(slots=3, max_waiting=5, slots_per_user=2)
+    assert positions([line.enter("a") for _ in range(3)]) == [0, 0, 1]
+    assert line.enter("b").position == 0
+
+
+def test_who_has_all_their_slots_is_passed_over():
+    line = Line(slots=2, max_waiting=5, slots_per_user=1)
+    one, two = line.enter("a"), line.enter("b")
+    again, other = line.enter("a"), line.enter("c")
+    two.release()
+    assert positions([again, other]) == [1, 0]
+    one.release()
+    assert again.position == 0
+
+
+def test_who_has_all_their_places_is_refused_and_others_are_not():
+    line = Line(slots=1, max_waiting=5, max_waiting_per_user=1)
+    tickets = [line.enter("a"), line.enter("a")]
+    with pytest.raises(Overloaded, match="1 of your generations wait"):
+        line.enter("a")
+    assert line.enter("b").position == 2
+    tickets[1].release()
+    assert line.enter("a").position == 2
+
+
+@given(
+    slots=st.integers(1, 4),
+    max_waiting=st.integers(0, 4),
+    slots_per_user=st.integers(1, 4),
+    max_waiting_per_user=st.integers(0, 4),
+    steps=st.lists(st.tuples(st.integers(-1, 8), st.sampled_from("abc")), max_size=40),
+)
+def test_slots_are_neither_lost_nor_made(
+    slots: int, max_waiting: int, slots_per_user: int, max_waiting_per_user: int, steps: list[tuple[int, str]]
+):
+    line = Line(slots, max_waiting, slots_per_user=slots_per_user, max_waiting_per_user=max_waiting_per_user)
+    tickets: list[Ticket] = []
+    for step, user in steps:
+        if 0 <= step < len(tickets):
             tickets.pop(step).release()
-        serving = min(slots, len(tickets))
-        assert positions(tickets) == [0] * serving + list(range(1, len(tickets) - serving + 1))
+        elif step < 0:
+            try:
+                tickets.append(line.enter(user))
+            except Overloaded:
+                waiting = [ticket.user for ticket in tickets if ticket.position]
+                assert len(waiting) == max_waiting or waiting.count(user) == max_waiting_per_user
+        served = [ticket.user for ticket in tickets if not ticket.position]
+        waiting = [ticket for ticket in tickets if ticket.position]
+        assert len(served) <= slots
+        assert all(served.count(name) <= slots_per_user for name in "abc")
+        assert positions(waiting) == list(range(1, len(waiting) + 1))
+        if len(served) < slots:  # who waits beside a free slot has all of theirs
+            assert all(served.count(ticket.user) == slots_per_user for ticket in waiting)

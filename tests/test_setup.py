@@ -3,6 +3,7 @@
 import stat
 from pathlib import Path
 
+import anyio
 import pytest
 
 from auth.passwords import PasswordHasher
@@ -82,6 +83,24 @@ async def test_the_first_administrator_is_made_once(tmp_path: Path, given: str |
         assert (await identity.login("ada", made_up or given or "")).user.is_admin
     finally:
         await database.close()
+
+
+async def test_of_two_gateways_started_at_once_one_makes_the_administrator(tmp_path: Path, database_url: str):
+    passwords: list[str | None] = []
+
+    async def start(name: str) -> None:
+        settings = gateway_settings(tmp_path / name, database_url, None, admin_password=None)
+        prepare_data_dir(settings)
+        database = Database(settings.database)
+        try:
+            passwords.append(await ensure_admin(settings, make_identity(settings, database)))
+        finally:
+            await database.close()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(start, "one")
+        tasks.start_soon(start, "other")
+    assert [password is None for password in passwords].count(True) == 1
 
 
 async def test_the_administrators_password_is_kept_as_a_hash_only(gateway: RunningGateway):

@@ -129,6 +129,7 @@ async def running_world(folder: Path, gateways: int, **settings: str) -> AsyncIt
             "SECRET_KEY": "the gateways of one team sign with one secret",
             "LEASE_TIME": "3",
             "MAX_RUNNING": "5000",
+            "MAX_RUNNING_PER_USER": "5000",
             "MAX_SOCKETS_PER_USER": "100000",
             "MAX_OPERATIONS_PER_SOCKET": "1000",
             "MODELS_MAX_AGE": "1",

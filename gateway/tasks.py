@@ -1,0 +1,41 @@
+"""Tasks in the application's task group, where an exception that gets out would end everything else with it."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVarTuple
+
+import anyio
+from anyio.abc import TaskGroup
+
+logger = logging.getLogger(__name__)
+
+RESTART_SECONDS = 1.0
+
+Arguments = TypeVarTuple("Arguments")
+
+
+def spawn(tasks: TaskGroup, name: str, call: Callable[[*Arguments], Awaitable[object]], *arguments: *Arguments) -> None:
+    """Start a task that ends by itself. What it raises is logged, and is nobody else's business."""
+
+    async def guarded() -> None:
+        try:
+            await call(*arguments)
+        except Exception:
+            logger.exception("%s failed", name)
+
+    tasks.start_soon(guarded, name=name)
+
+
+def spawn_service(tasks: TaskGroup, name: str, run: Callable[[], Awaitable[object]]) -> None:
+    """Start a task that works until it is cancelled. Where it fails, that is logged and it is started again."""
+
+    async def guarded() -> None:
+        while True:
+            try:
+                await run()
+                return
+            except Exception:
+                logger.exception("%s failed; it is started again", name)
+            await anyio.sleep(RESTART_SECONDS)
+
+    tasks.start_soon(guarded, name=name)
