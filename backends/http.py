@@ -63,7 +63,7 @@ def make_client(
         headers={"accept-encoding": "identity", **(headers or {})},
         timeout=httpx.Timeout(None, connect=connect_timeout, pool=connect_timeout),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30.0),
-        verify=ssl.create_default_context(),
+        verify=ssl.create_default_context() if url.scheme == "https" else False,
         trust_env=False,
         follow_redirects=False,
     )

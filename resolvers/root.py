@@ -1,5 +1,7 @@
 """The root types put together, and the executable schema made of them."""
 
+from functools import cache
+
 import strawberry
 from graphql import (
     GraphQLArgument,
@@ -36,8 +38,9 @@ class Subscription(GenerationSubscription):
     pass
 
 
+@cache
 def build_schema() -> strawberry.Schema:
-    """The schema, ready to execute."""
+    """The schema, ready to execute. It holds nothing of an application, and is dear to make: all share one."""
     schema = strawberry.Schema(
         query=Query,
         mutation=Mutation,
