@@ -5,9 +5,11 @@ BackendError                  anything below; `retryable` tells whether asking a
 ├── BackendTimeout            connect, first byte, between tokens or total (retryable)
 ├── BackendOverloaded         429 or 503: ask later (retryable)
 ├── BackendModelNotFound      the server does not know the model
+├── BackendContextTooLong     prompt and answer do not fit into the model's context
 ├── BackendRejected           the server refused the request (4xx); asking again gives the same
 ├── BackendUnsupported        this kind of server cannot do what was asked; found before asking it
 ├── BackendFailed             the server said that it failed (5xx, or an error in the stream)
+├── MalformedToolCall         the model called a tool with arguments that are no JSON object
 └── BackendProtocolError      what came is not what the protocol allows: malformed, or cut off early
 """
 
@@ -47,9 +49,22 @@ class BackendTimeout(BackendError):
 
 
 class BackendOverloaded(BackendError):
-    """The server has no room now."""
+    """The server has no room now.
+
+    `retry_after` is how many seconds it asks to wait, where it does. `refused` is whether it turned the request down
+    because of who asks (429), and not because it cannot answer anybody now (503).
+    """
 
     retryable = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None, refused: bool = False) -> None:
+        self.retry_after = retry_after
+        self.refused = refused
+        super().__init__(message)
+
+
+class BackendContextTooLong(BackendError):
+    """The prompt, or the prompt with the answer asked for, is longer than the model's context."""
 
 
 class BackendModelNotFound(BackendError):
@@ -68,6 +83,15 @@ class BackendFailed(BackendError):
     """The server failed at its work."""
 
     retryable = True
+
+
+class MalformedToolCall(BackendError):
+    """The model called a tool, and what it wrote as arguments is no JSON object. Another try may do better."""
+
+    retryable = True
+
+    def __init__(self, tool: str) -> None:
+        super().__init__(f"The model called the tool {tool!r} with arguments that are not a JSON object.")
 
 
 class BackendProtocolError(BackendError):

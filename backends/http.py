@@ -6,8 +6,9 @@ carry prompts there). And no read ever times out here: time-outs are the busines
 but the one for connecting, which only the client can tell apart from the others.
 """
 
-import re
+import logging
 import ssl
+import traceback
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, cast
@@ -16,24 +17,15 @@ import anyio
 import httpx
 import orjson
 
-from backends.errors import (
-    BackendError,
-    BackendFailed,
-    BackendModelNotFound,
-    BackendOverloaded,
-    BackendProtocolError,
-    BackendRejected,
-    BackendTimeout,
-    BackendUnavailable,
-    TimeoutPhase,
-)
+from backends.error_bodies import error_for_status, failure, html_error, is_html, told_error
+from backends.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable, TimeoutPhase
 from backends.protocol import Json
+from backends.wire import json_value
+
+logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """Longest answer read as a whole: a list of models, or the description of one."""
-
-MAX_MESSAGE_LENGTH = 300
-"""Longest piece of a server's own error message that is handed on, in characters."""
 
 _MAX_ERROR_BYTES = 64 * 1024
 _DRAIN_SECONDS = 0.25
@@ -71,14 +63,36 @@ def make_client(
 
 async def fetch_json(client: httpx.AsyncClient, method: str, path: str, body: Json = None) -> dict[str, Json]:
     """Ask for one JSON object and read it whole. Raises BackendError."""
+    value = await _fetch(client, method, path, body)
+    if not isinstance(value, dict):
+        raise BackendProtocolError("The model server did not answer with a JSON object. Is this its address?")
+    return cast("dict[str, Json]", value)
+
+
+async def fetch_list(client: httpx.AsyncClient, path: str, name: str) -> list[Json]:
+    """Ask for a list, which stands under `name` in an object or is the whole answer. Raises BackendError."""
+    value = await _fetch(client, "GET", path)
+    if isinstance(value, dict) and name in value:
+        value = cast("dict[str, Json]", value)[name] or list[Json]()
+    if not isinstance(value, list):
+        raise BackendProtocolError("The model server did not answer with a list of models. Is this its address?")
+    return cast("list[Json]", value)
+
+
+async def _fetch(client: httpx.AsyncClient, method: str, path: str, body: Json = None) -> Json:
     async with _open(client, method, path, body) as response:
         data = await _read(client, response, MAX_BODY_BYTES + 1)
     if len(data) > MAX_BODY_BYTES:
         raise BackendProtocolError(f"The model server sent more than {MAX_BODY_BYTES} bytes.")
-    value = _json_or_none(data)
-    if not isinstance(value, dict):
-        raise BackendProtocolError("The model server did not answer with a JSON object. Is this its address?")
-    return cast("dict[str, Json]", value)
+    if is_html(data):
+        raise html_error()
+    try:
+        value = json_value(data)
+    except ValueError:
+        value = None
+    if told_error(value) is not None:
+        raise failure(value)
+    return value
 
 
 @asynccontextmanager
@@ -88,6 +102,8 @@ async def stream_reads(client: httpx.AsyncClient, path: str, body: Json) -> Asyn
     Leaving before the end closes the connection, and that is what stops the server's work.
     """
     async with _open(client, "POST", path, body) as response, aclosing(_reads(client, response)) as reads:
+        if is_html(b"", response.headers.get("content-type", "")):
+            raise html_error()
         yield reads
 
 
@@ -105,53 +121,13 @@ async def drain(reads: AsyncGenerator[bytes]) -> None:
             return
 
 
-def error_for_status(status: int, body: bytes) -> BackendError:
-    """Turn an HTTP status other than 200, and what the server said with it, into the error that it means."""
-    said = server_message(_json_or_none(body))
-    if status in {401, 403}:
-        return BackendRejected(
-            f"The model server refused the gateway's own credentials ({status}). Check the API key of this backend."
-        )
-    if status == 404 and said is not None:
-        return BackendModelNotFound(said)
-    if status == 404 or 300 <= status < 400:
-        return BackendRejected(f"The model server has nothing here ({status}). Check the address of this backend.")
-    said = said or f"The model server answered with status {status}."
-    return _STATUS_ERRORS.get(status, BackendFailed if status >= 500 else BackendRejected)(said)
-
-
-def server_message(value: Json) -> str | None:
-    """Find the server's own words in a decoded error, shortened and without addresses and keys.
-
-    Ollama says `{"error": "..."}`, OpenAI and llama.cpp `{"error": {"message": "..."}}`.
-    """
-    if isinstance(value, dict):
-        found = cast("dict[str, Json]", value).get("error")
-        if isinstance(found, dict):
-            found = cast("dict[str, Json]", found).get("message")
-        if isinstance(found, str) and found.strip():
-            text = _PRIVATE.sub("[...]", " ".join(found.split()))
-            return text if len(text) <= MAX_MESSAGE_LENGTH else text[: MAX_MESSAGE_LENGTH - 1] + "…"
-    return None
-
-
-_PRIVATE = re.compile(r"https?://[^\s\"']+|Bearer \S+|\bsk-[\w*.-]+")
-
-_STATUS_ERRORS: dict[int, type[BackendError]] = {
-    408: BackendUnavailable,
-    429: BackendOverloaded,
-    502: BackendUnavailable,
-    503: BackendOverloaded,
-    504: BackendUnavailable,
-}
-
-
 @asynccontextmanager
 async def _open(client: httpx.AsyncClient, method: str, path: str, body: Json) -> AsyncGenerator[httpx.Response]:
     response = await _send(client, method, path, body)
     try:
         if response.status_code != 200:
-            raise error_for_status(response.status_code, await _read(client, response, _MAX_ERROR_BYTES))
+            body = await _read(client, response, _MAX_ERROR_BYTES)
+            raise error_for_status(response.status_code, body, response.headers)
         yield response
     finally:
         await response.aclose()
@@ -181,9 +157,18 @@ async def _send(client: httpx.AsyncClient, method: str, path: str, body: Json) -
         except httpx.HTTPError as error:
             raise _translate(client, error) from error
         except AttributeError as error:
-            # anyio 4.16 asks a connection for its peer that uvloop has lost again already
+            # anyio 4.16 asks a connection for its peer that uvloop has lost again already; any other is our own mistake
+            if not _is_raised_in(error, "anyio"):
+                raise
+            logger.info("a connection to a model server was lost while it was made", exc_info=error)
             raise BackendUnavailable("The model server cannot be reached.") from error
     raise BackendUnavailable("The connection to the model server is closed.")
+
+
+def _is_raised_in(error: Exception, package: str) -> bool:
+    """Whether an exception comes out of a package's own code."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and str(frames[-1][0].f_globals.get("__name__", "")).partition(".")[0] == package
 
 
 async def _reads(client: httpx.AsyncClient, response: httpx.Response) -> AsyncGenerator[bytes]:
@@ -204,13 +189,6 @@ async def _read(client: httpx.AsyncClient, response: httpx.Response, limit: int)
             if len(data) >= limit:
                 break
     return bytes(data[:limit])
-
-
-def _json_or_none(data: bytes) -> Json:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return None
 
 
 def _translate(client: httpx.AsyncClient, error: httpx.HTTPError) -> BackendError:

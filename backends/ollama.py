@@ -4,31 +4,16 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from uuid import uuid4
 
 import anyio
 
-from backends.errors import BackendError, BackendFailed, BackendModelNotFound, BackendProtocolError, BackendRejected
-from backends.http import fetch_json, make_client, server_message
-from backends.ndjson import NdjsonDecoder
-from backends.protocol import (
-    Capability,
-    ChatRequest,
-    Chunk,
-    FinishChunk,
-    FinishReason,
-    Json,
-    Message,
-    ModelInfo,
-    Options,
-    TextChunk,
-    ThinkingChunk,
-    ToolCall,
-    ToolCallChunk,
-    Usage,
-)
+from backends.errors import BackendError, BackendModelNotFound, BackendRejected
+from backends.http import fetch_json, fetch_list, make_client
+from backends.listing import usable_models
+from backends.ollama_stream import OllamaDecoder
+from backends.protocol import Capability, ChatRequest, Chunk, Json, Message, ModelInfo, Options
 from backends.streaming import stream_chunks
-from backends.wire import as_count, as_list, as_object, as_size, as_text, json_object
+from backends.wire import as_count, as_list, as_object, as_size, as_text
 
 _SHOW_AT_ONCE = 4
 
@@ -44,9 +29,6 @@ _OPTION_NAMES = {
     "frequency_penalty": "frequency_penalty",
     "repeat_penalty": "repeat_penalty",
 }
-
-_FINISH_REASONS = {"length": FinishReason.LENGTH}
-"""Ollama's `done_reason`; every other one (`stop`, `load`, `unload`, none at all on old servers) is a stop."""
 
 
 class OllamaBackend:
@@ -74,8 +56,8 @@ class OllamaBackend:
 
         Servers that do not list capabilities or context length are asked for them once per model digest.
         """
-        listing = await fetch_json(self._client, "GET", "/api/tags")
-        models = [_model_info(as_object(entry)) for entry in as_list(listing.get("models"))]
+        listing = await fetch_list(self._client, "/api/tags", "models")
+        models = usable_models([_model_info(as_object(entry)) for entry in listing])
         await self._show({model.digest: model.name for model in models if model.digest and _incomplete(model)})
         return [self._complete(model) for model in models]
 
@@ -163,66 +145,6 @@ def _message(message: Message) -> dict[str, Json]:
     return wire
 
 
-class OllamaDecoder:
-    """Turns the lines of `/api/chat` into chunks."""
-
-    def __init__(self) -> None:
-        self.finished = False
-        self._lines = NdjsonDecoder()
-        self._called = False
-
-    def feed(self, data: bytes, into: list[Chunk]) -> None:
-        """Append the chunks that `data` completes. Raises BackendFailed or BackendProtocolError."""
-        for line in self._lines.feed(data):
-            self._line(line, into)
-            if self.finished:
-                return
-
-    def end(self, into: list[Chunk]) -> None:
-        """Take a last line without a line end. An end without `done` is a real outcome in Ollama, and an error."""
-        for line in self._lines.end():
-            self._line(line, into)
-        if not self.finished:
-            raise BackendProtocolError("The model server ended the answer without saying that it is done.")
-
-    def _line(self, line: bytes, into: list[Chunk]) -> None:
-        value = json_object(line)
-        if "error" in value:
-            raise BackendFailed(server_message(value) or "The model server failed while answering.")
-        message = as_object(value.get("message"))
-        if thinking := as_text(message.get("thinking")):
-            into.append(ThinkingChunk(thinking))
-        if content := as_text(message.get("content")):
-            into.append(TextChunk(content))
-        for call in as_list(message.get("tool_calls")):
-            into.append(ToolCallChunk(_tool_call(as_object(call))))
-            self._called = True
-        if value.get("done"):
-            into.append(self._finish(value))
-            self.finished = True
-
-    def _finish(self, value: dict[str, Json]) -> FinishChunk:
-        reason = _FINISH_REASONS.get(as_text(value.get("done_reason")), FinishReason.STOP)
-        if self._called and reason is FinishReason.STOP:
-            reason = FinishReason.TOOL_CALLS
-        load = as_size(value.get("load_duration"))
-        usage = Usage(
-            prompt_tokens=as_count(value.get("prompt_eval_count")),
-            completion_tokens=as_count(value.get("eval_count")),
-        )
-        return FinishChunk(reason=reason, usage=usage, load_ms=None if load is None else as_count(load // 1_000_000))
-
-
-def _tool_call(call: dict[str, Json]) -> ToolCall:
-    function = as_object(call.get("function"))
-    return ToolCall(
-        # Older servers give no id, and one is needed to answer the call.
-        id=as_text(call.get("id")) or f"call_{uuid4().hex}",
-        name=as_text(function.get("name")),
-        arguments=as_object(function.get("arguments")),
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _Shown:
     """What `/api/show` told about one digest; None is "does not tell"."""
@@ -238,7 +160,7 @@ def _incomplete(model: ModelInfo) -> bool:
 def _model_info(entry: dict[str, Json]) -> ModelInfo:
     details = as_object(entry.get("details"))
     return ModelInfo(
-        name=as_text(entry.get("name")),
+        name=as_text(entry.get("name")) or as_text(entry.get("model")),
         capabilities=_capabilities(entry),
         context_length=as_count(details.get("context_length")) or None,
         size_bytes=as_size(entry.get("size")),

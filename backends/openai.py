@@ -1,16 +1,17 @@
 """Speaks the OpenAI chat API to any server that offers it: vLLM, llama.cpp, LM Studio, OpenAI itself."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import orjson
 
-from backends.errors import BackendUnsupported
-from backends.http import fetch_json, make_client
+from backends.errors import BackendRejected, BackendUnsupported
+from backends.http import fetch_json, fetch_list, make_client
+from backends.listing import usable_models
 from backends.openai_stream import OpenAIDecoder
 from backends.protocol import ChatRequest, Chunk, Json, Message, ModelInfo, Options, Tool, ToolCall
 from backends.streaming import stream_chunks
-from backends.wire import as_count, as_list, as_object, as_size, as_text
+from backends.wire import as_count, as_object, as_size, as_text
 
 _OPTION_NAMES: dict[str, tuple[str, ...]] = {
     "temperature": ("temperature",),
@@ -48,6 +49,7 @@ class OpenAIBackend:
     ) -> None:
         self._name = name
         self._extra_body = dict(extra_body or {})
+        self._asks_for_usage = True
         self._client = make_client(
             base_url.rstrip("/").removesuffix("/v1"),
             headers={"authorization": f"Bearer {api_key}"} if api_key else None,
@@ -65,20 +67,37 @@ class OpenAIBackend:
 
     async def models(self) -> list[ModelInfo]:
         """List the models served. Raises BackendError. No server of this kind tells capabilities here."""
-        listing = await fetch_json(self._client, "GET", "/v1/models")
-        return [_model_info(as_object(entry)) for entry in as_list(listing.get("data"))]
+        listing = await fetch_list(self._client, "/v1/models", "data")
+        return usable_models([_model_info(as_object(entry)) for entry in listing])
 
     async def ping(self) -> None:
         """Ask for the list of models, the one question every such server answers. Raises BackendError."""
-        await fetch_json(self._client, "GET", "/v1/models")
+        await fetch_list(self._client, "/v1/models", "data")
 
     async def properties(self) -> dict[str, Json]:
         """Ask a llama.cpp server what it runs (`/props`). Raises BackendError, on every other server too."""
         return await fetch_json(self._client, "GET", "/props")
 
-    def generate(self, request: ChatRequest) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Chunk]]]:
-        """Ask `/v1/chat/completions`. Raises BackendError; BackendUnsupported when a context length is asked for."""
+    @asynccontextmanager
+    async def generate(self, request: ChatRequest) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
+        """Ask `/v1/chat/completions`. Raises BackendError; BackendUnsupported when a context length is asked for.
+
+        A server that does not know `stream_options`, with which the usage is asked for, is asked without from then on.
+        """
         body = chat_body(request) | self._extra_body
+        async with AsyncExitStack() as stack:
+            try:
+                batches = await stack.enter_async_context(self._ask(body))
+            except BackendRejected as error:
+                if "stream_options" not in str(error) or not self._asks_for_usage:
+                    raise
+                self._asks_for_usage = False
+                batches = await stack.enter_async_context(self._ask(body))
+            yield batches
+
+    def _ask(self, body: dict[str, Json]) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Chunk]]]:
+        if not self._asks_for_usage:
+            body = {name: value for name, value in body.items() if name != "stream_options"}
         return stream_chunks(self._client, "/v1/chat/completions", body, OpenAIDecoder())
 
 

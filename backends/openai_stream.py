@@ -1,111 +1,164 @@
 """Turns a streamed answer of the OpenAI chat API into chunks."""
 
-from dataclasses import dataclass, field
-from uuid import uuid4
+from collections.abc import Iterable, Sequence
 
-from backends.errors import BackendFailed, BackendProtocolError
-from backends.http import server_message
+from backends.content import Speech, pieces
+from backends.error_bodies import failure, told_error
+from backends.errors import BackendError, BackendProtocolError
 from backends.lines import MAX_LINE_BYTES
 from backends.protocol import (
     Chunk,
     FinishChunk,
     FinishReason,
     Json,
-    TextChunk,
-    ThinkingChunk,
-    ToolCall,
     ToolCallChunk,
     Usage,
     UsageChunk,
 )
-from backends.sse import SseDecoder
-from backends.wire import as_count, as_list, as_object, as_text, json_object
+from backends.sse import ServerSentEvent, SseDecoder
+from backends.think_tags import ThinkTags
+from backends.tool_calls import ToolCallPieces
+from backends.wire import as_count, as_list, as_object, as_text, json_value
 
 _FINISH_REASONS = {
     "length": FinishReason.LENGTH,
+    "max_tokens": FinishReason.LENGTH,
     "tool_calls": FinishReason.TOOL_CALLS,
     "function_call": FinishReason.TOOL_CALLS,
     "content_filter": FinishReason.CONTENT_FILTER,
+    "repetition": FinishReason.REPETITION,
 }
 """Every other reason, such as a server's own word for an end token, is a stop."""
+
+_NO_REASON = {"", "null", "none"}
+_DONE = b"[DONE]"
+
+CHARACTERS_PER_TOKEN = 4
+"""How many tokens a text that came whole is taken for, until the server tells."""
+
+MAX_WHOLE_BYTES = 16 * MAX_LINE_BYTES
+"""Longest answer that comes as one JSON document although a stream was asked for."""
 
 
 class OpenAIDecoder:
     """Turns the events of `/v1/chat/completions` into chunks.
 
-    The usage comes after the finish reason, in an event of its own, so the FinishChunk waits for `[DONE]` or for
-    the end of the stream. Usage told before that (llama.cpp's `timings`, vLLM's continuous usage) is handed on
-    as one UsageChunk per read.
+    The FinishChunk is given as soon as the finish reason is known, behind all that came in the same read; usage that
+    comes later is a UsageChunk behind it. Usage told before (llama.cpp's `timings`, vLLM's continuous usage) is handed
+    on as one UsageChunk per read. A server that answers with one JSON document instead of a stream is understood too.
+    `think_tags` is whether `<think>…</think>` at the beginning of the text is the model's reasoning.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, think_tags: bool = False) -> None:
         self.finished = False
+        self.complete = False
         self._events = SseDecoder()
+        self._begun = False
+        self._whole: bytearray | None = None
         self._reason: FinishReason | None = None
-        self._calls: dict[int, _PartialCall] = {}
+        self._calls = ToolCallPieces()
         self._usage: Usage | None = None
         self._reported: Usage | None = None
         self._counted = 0
+        self._speech = Speech()
+        self._tags = ThinkTags() if think_tags else None
 
     def feed(self, data: bytes, into: list[Chunk]) -> None:
-        """Append the chunks that `data` completes. Raises BackendFailed or BackendProtocolError."""
-        try:
-            for event in self._events.feed(data):
-                if event.data == b"[DONE]":
-                    self.end(into)
-                    return
-                self._chunk(json_object(event.data), into)
-        finally:
-            if self._usage is not self._reported and not self.finished:
-                self._reported = self._usage
-                into.append(UsageChunk(self._usage or Usage()))
+        """Append the chunks that `data` completes. Raises BackendError, but not once there is a finish reason."""
+        if not self._begun and data.strip():
+            self._begun = True
+            self._whole = bytearray() if data.lstrip().startswith((b"{", b"[")) else None
+        if self._whole is None:
+            self._take(self._events.feed(data), into)
+            return
+        self._whole += data
+        if len(self._whole) > MAX_WHOLE_BYTES:
+            raise BackendProtocolError(f"The model server sent more than {MAX_WHOLE_BYTES} bytes at once.")
 
     def end(self, into: list[Chunk]) -> None:
-        """Finish. An end without a finish reason is an answer cut off, whatever the server says after it."""
-        if self._reason is None:
+        """Finish with the end of the stream. Without a finish reason the answer was cut off: BackendProtocolError."""
+        if self._whole is None:
+            self._take(self._events.end(), into)
+        else:
+            self._take([ServerSentEvent(bytes(self._whole)), ServerSentEvent(_DONE)], into)
+        if not self.finished:
             raise BackendProtocolError("The model server ended the answer without a reason to finish.")
-        reason = self._reason
-        for call in self._calls.values():
-            into.append(ToolCallChunk(call.whole()))
-            if reason is FinishReason.STOP:
-                reason = FinishReason.TOOL_CALLS
-        into.append(FinishChunk(reason, self._usage or Usage()))
-        self.finished = True
 
-    def _chunk(self, value: dict[str, Json], into: list[Chunk]) -> None:
-        if value.get("error") is not None:
-            raise BackendFailed(server_message(value) or "The model server failed while answering.")
-        tokens = self._tokens(value["timings"]) if "timings" in value else 1
-        if value.get("usage") is not None:
-            self._usage = _usage(as_object(value["usage"]))
-        for choice in as_list(value.get("choices")):
+    def _take(self, events: Sequence[ServerSentEvent], into: list[Chunk]) -> None:
+        try:
+            for event in events:
+                self._event(event, into)
+                if self.complete:
+                    break
+        except BackendError:
+            if self._reason is None:
+                raise
+        finally:
+            self._report(into)
+        if self._reason is not None and not self.finished:
+            self._finish(self._reason, into)
+
+    def _event(self, event: ServerSentEvent, into: list[Chunk]) -> None:
+        data = event.data.strip()
+        if data == _DONE:
+            if self._reason is None and not (self._speech.begun or self._calls):
+                raise BackendProtocolError("The model server ended the answer without a reason to finish.")
+            self._reason = self._reason or FinishReason.STOP  # it said that it is done, and only not why
+            self.complete = True
+        elif data and (event.event in {"message", "error"} or data.startswith(b"{")):
+            try:
+                self._chunk(json_value(data), into)
+            except ValueError:
+                raise BackendProtocolError("The model server sent malformed JSON.") from None
+
+    def _chunk(self, value: Json, into: list[Chunk]) -> None:
+        chunk = as_object(value)
+        choices = as_list(chunk.get("choices"))
+        if chunk.get("error") or (not choices and told_error(value) is not None):
+            raise failure(value)
+        tokens = self._tokens(as_object(chunk["timings"])) if "timings" in chunk else 1
+        if usage := as_object(chunk.get("usage")):
+            self._usage = _usage(usage)
+        for choice in choices[:1]:  # one answer was asked for
             self._choice(as_object(choice), tokens, into)
 
     def _choice(self, choice: dict[str, Json], tokens: int, into: list[Chunk]) -> None:
-        delta = as_object(choice.get("delta"))
-        # Two names for one thing: llama.cpp's, DeepSeek's and older vLLM's, and the one newer vLLM and Ollama use.
-        if thinking := as_text(delta.get("reasoning_content") or delta.get("reasoning")):
-            into.append(ThinkingChunk(thinking, tokens))
-        if content := as_text(delta.get("content")):
-            into.append(TextChunk(content, tokens))
-        for call in as_list(delta.get("tool_calls")):
-            self._call(as_object(call))
-        if reason := as_text(choice.get("finish_reason")):
+        delta, message = as_object(choice.get("delta")), as_object(choice.get("message"))
+        if found := list(pieces(delta or message)):
+            whole = sum(len(text) for _, text in found)
+            self._say(found, tokens if delta else -(-whole // CHARACTERS_PER_TOKEN), into)
+        for call in as_list((delta or message).get("tool_calls")):
+            self._calls.add(as_object(call))
+        reason = as_text(choice.get("finish_reason")).lower()
+        if reason not in _NO_REASON and self._reason is None:
             self._reason = _FINISH_REASONS.get(reason, FinishReason.STOP)
 
-    def _call(self, piece: dict[str, Json]) -> None:
-        index = as_count(piece.get("index"))
-        if index is None:  # some servers leave it out: then an id begins a call, and what has none goes on with it
-            index = len(self._calls) if piece.get("id") else max(len(self._calls) - 1, 0)
-        call = self._calls.setdefault(index, _PartialCall())
-        function = as_object(piece.get("function"))
-        call.id = call.id or as_text(piece.get("id"))
-        call.name = call.name or as_text(function.get("name"))
-        call.add(as_text(function.get("arguments")))
+    def _say(self, found: Iterable[tuple[bool, str]], tokens: int, into: list[Chunk]) -> None:
+        """Hand on the texts of one chunk, whose tokens are counted once."""
+        for thinks, piece in found:
+            for is_thought, text in [(thinks, piece)] if thinks or self._tags is None else self._tags.feed(piece):
+                self._speech.add(is_thought, text, tokens, into)
+                tokens = 0
+        self._speech.owe(tokens)
 
-    def _tokens(self, timings: Json) -> int:
+    def _finish(self, reason: FinishReason, into: list[Chunk]) -> None:
+        for thinks, text in self._tags.end() if self._tags is not None else ():
+            self._speech.add(thinks, text, 0, into)
+        self._speech.end(into)
+        into += [ToolCallChunk(call) for call in self._calls.calls()]
+        if reason is FinishReason.STOP and self._calls:
+            reason = FinishReason.TOOL_CALLS
+        into.append(FinishChunk(reason, self._usage or Usage()))
+        self.finished = True
+
+    def _report(self, into: list[Chunk]) -> None:
+        """Tell usage that came without the end, or behind it."""
+        if self._usage is not self._reported and (self._reason is None or self.finished):
+            into.append(UsageChunk(self._usage or Usage()))
+        self._reported = self._usage
+
+    def _tokens(self, counts: dict[str, Json]) -> int:
         """Take llama.cpp's counts so far; give how many tokens were made since the last ones."""
-        counts = as_object(timings)
         cached = as_count(counts.get("cache_n")) or 0
         prompt = cached + (as_count(counts.get("prompt_n")) or 0)
         predicted = as_count(counts.get("predicted_n")) or 0
@@ -113,30 +166,6 @@ class OpenAIDecoder:
             self._usage = Usage(prompt_tokens=as_count(prompt), completion_tokens=predicted, cached_tokens=cached)
         new, self._counted = predicted - self._counted, predicted
         return max(new, 0)
-
-
-@dataclass(slots=True)
-class _PartialCall:
-    """A tool call whose arguments are still coming, as pieces of JSON text."""
-
-    id: str = ""
-    name: str = ""
-    pieces: list[str] = field(default_factory=list[str])
-    length: int = 0
-
-    def add(self, arguments: str) -> None:
-        self.pieces.append(arguments)
-        self.length += len(arguments)
-        if self.length > MAX_LINE_BYTES:
-            raise BackendProtocolError(f"The arguments of a tool call are longer than {MAX_LINE_BYTES} characters.")
-
-    def whole(self) -> ToolCall:
-        text = "".join(self.pieces).strip()
-        return ToolCall(
-            id=self.id or f"call_{uuid4().hex}",
-            name=self.name,
-            arguments=json_object(text.encode()) if text else {},
-        )
 
 
 def _usage(value: dict[str, Json]) -> Usage:

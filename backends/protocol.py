@@ -6,7 +6,7 @@ adapter gives and takes is defined here as plain values, so that the gateway nev
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol
@@ -42,11 +42,16 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call the model asks for. `arguments` is the decoded JSON object."""
+    """A call the model asks for.
+
+    `arguments` is the decoded JSON object, None where an answer that was cut off ends in the middle of it;
+    `arguments_text` is what the model wrote.
+    """
 
     id: str
     name: str
-    arguments: dict[str, Json]
+    arguments: dict[str, Json] | None
+    arguments_text: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +110,16 @@ class ChatRequest:
 
 
 class FinishReason(StrEnum):
-    """Why the model stopped, in the words of the OpenAI API."""
+    """Why the model stopped, in the words of the OpenAI API.
+
+    REPETITION is not OpenAI's: the server stopped a model that went on saying the same.
+    """
 
     STOP = "stop"
     LENGTH = "length"
     TOOL_CALLS = "tool_calls"
     CONTENT_FILTER = "content_filter"
+    REPETITION = "repetition"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +163,16 @@ class UsageChunk:
 
 @dataclass(frozen=True, slots=True)
 class FinishChunk:
-    """The last chunk of every answer that ended well. Exactly one per stream."""
+    """The end of every answer that ended well: given once, as soon as it is known.
+
+    Usage that the server tells later comes as a UsageChunk behind it. Where the server tells them, `load_ms` is what
+    loading the model took, and `eval_ms` what generating the tokens of the completion took.
+    """
 
     reason: FinishReason
     usage: Usage = Usage()
     load_ms: int | None = None
+    eval_ms: int | None = None
 
 
 Chunk = TextChunk | ThinkingChunk | ToolCallChunk | UsageChunk | FinishChunk
@@ -168,8 +182,9 @@ class Backend(Protocol):
     """One model server.
 
     `generate` is entered for each answer: the iterator gives a non-empty list of all chunks that came in one
-    read from the network, ends after a FinishChunk, and raises a `BackendError` for every other end. Leaving
-    the context early closes the connection, which stops the model's work.
+    read from the network, among them a FinishChunk when the answer is whole. Every other end raises a `BackendError`;
+    one behind the FinishChunk is of no account. Leaving the context early closes the connection, which stops the
+    model's work.
     """
 
     @property

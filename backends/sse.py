@@ -22,7 +22,8 @@ class ServerSentEvent:
 class SseDecoder:
     """Bytes in, events out. `id` and `retry` are not kept: a model's answer is never resumed.
 
-    An event that the stream's end cuts off is dropped, as the standard wants.
+    The standard drops an event that the stream's end cuts off. Some servers leave out the empty line behind the last
+    one, so `end` gives it; whoever reads it decides whether it is whole.
     """
 
     def __init__(self, max_event_bytes: int = MAX_LINE_BYTES) -> None:
@@ -48,6 +49,13 @@ class SseDecoder:
             elif (event := self._dispatch()) is not None:
                 events.append(event)
         return events
+
+    def end(self) -> list[ServerSentEvent]:
+        """Give the event that the end of the stream has left open, if there is one."""
+        for line in self._lines.end():
+            self._field(line)
+        event = self._dispatch()
+        return [] if event is None else [event]
 
     def _field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")

@@ -4,11 +4,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Protocol
 
+import anyio
 import httpx
 
+from backends.error_bodies import html_error, is_html
 from backends.errors import BackendError
 from backends.http import drain, stream_reads
 from backends.protocol import Chunk, Json
+
+GRACE_SECONDS = 2.0
+"""How long a server may take to tell the usage behind the end of an answer."""
 
 
 class ChunkDecoder(Protocol):
@@ -16,7 +21,12 @@ class ChunkDecoder(Protocol):
 
     @property
     def finished(self) -> bool:
-        """Whether the FinishChunk has been given; nothing is fed after it."""
+        """Whether the FinishChunk has been given: whatever comes now, the answer is whole."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more is wanted; nothing is fed after it."""
         ...
 
     def feed(self, data: bytes, into: list[Chunk]) -> None:
@@ -42,15 +52,20 @@ async def stream_chunks(
 
 async def _batches(reads: AsyncIterator[bytes], decoder: ChunkDecoder) -> AsyncGenerator[list[Chunk]]:
     batch: list[Chunk] = []
+    begun = False
     try:
         async for data in reads:
+            if not begun and is_html(data):
+                raise html_error()
+            begun = True
             decoder.feed(data, batch)
             if batch:
                 yield batch
                 batch = []
             if decoder.finished:
-                return
-        decoder.end(batch)
+                break
+        else:
+            decoder.end(batch)
     except BackendError:
         # The tokens that came before the failure were paid for: they are handed on first.
         if batch:
@@ -58,3 +73,21 @@ async def _batches(reads: AsyncIterator[bytes], decoder: ChunkDecoder) -> AsyncG
         raise
     if batch:
         yield batch
+    if not decoder.complete and (rest := await _rest(reads, decoder)):
+        yield rest
+
+
+async def _rest(reads: AsyncIterator[bytes], decoder: ChunkDecoder) -> list[Chunk]:
+    """Give what little follows the end of an answer, its usage. However the connection goes on, that is all."""
+    batch: list[Chunk] = []
+    with anyio.move_on_after(GRACE_SECONDS):
+        try:
+            async for data in reads:
+                decoder.feed(data, batch)
+                if decoder.complete:
+                    break
+            else:
+                decoder.end(batch)
+        except BackendError:
+            return batch
+    return batch

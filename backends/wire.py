@@ -1,11 +1,14 @@
-"""Reads JSON from a server that may send anything: each value is of the kind expected, absent, or an error."""
+"""Reads JSON from a server that may send anything: what is odd costs the field that it is in, and never the answer."""
 
+import json
+import math
 from typing import cast
 
 import orjson
 
 from backends.errors import BackendProtocolError
 from backends.protocol import Json
+from backends.unicode import decoded, repaired
 
 LARGEST_COUNT = 2**31 - 1
 """The largest Int of GraphQL (specification, section 3.5.1), and of an integer column."""
@@ -14,42 +17,59 @@ LARGEST_SIZE = 2**53 - 1
 """The largest integer that a JavaScript number holds exactly."""
 
 
-def json_object(data: bytes) -> dict[str, Json]:
-    """Decode one JSON object. Raises BackendProtocolError for anything else."""
+def json_value(data: bytes) -> Json:
+    """Decode JSON, and what some servers take for it: NaN, infinite numbers, control characters, odd bytes.
+
+    Strings of such a document may hold halves of characters; `as_text` and `backends.unicode` repair them. Raises
+    ValueError for what is no JSON at all.
+    """
     try:
-        value = orjson.loads(data)
+        return orjson.loads(data)
     except orjson.JSONDecodeError:
+        try:
+            return json.loads(decoded(data), strict=False)
+        except RecursionError:
+            raise ValueError("the JSON is nested too deeply") from None
+
+
+def json_object(data: bytes) -> dict[str, Json]:
+    """Decode one JSON object; an empty one for other JSON. Raises BackendProtocolError for what is no JSON."""
+    try:
+        return as_object(json_value(data))
+    except ValueError:
         raise BackendProtocolError("The model server sent malformed JSON.") from None
-    if not isinstance(value, dict):
-        raise BackendProtocolError("The model server sent JSON that is not an object.")
-    return cast("dict[str, Json]", value)
 
 
 def as_object(value: Json) -> dict[str, Json]:
-    """Give an object; an empty one for null. Raises BackendProtocolError for anything else."""
-    if isinstance(value, dict):
-        return cast("dict[str, Json]", value)
-    if value is None:
-        return {}
-    raise _unexpected("an object")
+    """Give an object; an empty one for everything else."""
+    return cast("dict[str, Json]", value) if isinstance(value, dict) else {}
 
 
 def as_list(value: Json) -> list[Json]:
-    """Give a list; an empty one for null. Raises BackendProtocolError for anything else."""
-    if isinstance(value, list):
-        return cast("list[Json]", value)
-    if value is None:
-        return []
-    raise _unexpected("a list")
+    """Give a list; an empty one for everything else."""
+    return cast("list[Json]", value) if isinstance(value, list) else []
 
 
 def as_text(value: Json) -> str:
-    """Give a string; an empty one for null. Raises BackendProtocolError for anything else."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    raise _unexpected("a string")
+    """Give a string; an empty one for everything else."""
+    return repaired(value) if isinstance(value, str) else ""
+
+
+def storable(value: Json) -> Json:
+    """Give the same JSON as every other party takes it: whole characters, finite numbers of at most 64 bits."""
+    match value:
+        case str():
+            return repaired(value)
+        case dict():
+            return {repaired(name): storable(item) for name, item in cast("dict[str, Json]", value).items()}
+        case list():
+            return [storable(item) for item in cast("list[Json]", value)]
+        case float() if not math.isfinite(value):
+            return None
+        case int() if not -(2**63) <= value < 2**64:
+            return float(value) if abs(value) < 10**300 else None
+        case _:
+            return value
 
 
 def as_count(value: Json, most: int = LARGEST_COUNT) -> int | None:
@@ -65,7 +85,3 @@ def as_count(value: Json, most: int = LARGEST_COUNT) -> int | None:
 def as_size(value: Json) -> int | None:
     """Give a number of bytes, parameters or nanoseconds, as `as_count` does."""
     return as_count(value, LARGEST_SIZE)
-
-
-def _unexpected(kind: str) -> BackendProtocolError:
-    return BackendProtocolError(f"The model server sent something else where {kind} was expected.")

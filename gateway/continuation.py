@@ -1,7 +1,9 @@
 """Whether an answer that lost its model server can be gone on with by another, and what to ask that."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from time import monotonic
 
 import orjson
 from pydantic import TypeAdapter
@@ -19,6 +21,12 @@ _LOSSES = (
     errors.BackendOverloaded,
 )
 """What is the model server's fault and may not be the next one's. What it refuses, others refuse too."""
+
+MOST_LOSSES = 10
+"""After so many model servers lost under one generation it fails: it may be what kills them."""
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 8.0
 
 _REQUEST = TypeAdapter(ChatRequest)
 
@@ -50,9 +58,60 @@ class Said:
         return most is not None and self.tokens >= most
 
 
-def is_loss(error: BackendError) -> bool:
-    """Whether the model server was lost, so that asking again makes sense."""
-    return isinstance(error, _LOSSES)
+def is_refusal(error: BackendError, *, answered: bool, said: bool) -> bool:
+    """Whether an error came instead of an answer, so that no work was done. One that is late may have done some.
+
+    `answered` is whether the server had begun a response, which some do before they say that they refuse.
+    """
+    if isinstance(error, errors.BackendTimeout):
+        return not answered and error.phase is errors.TimeoutPhase.CONNECT
+    return not said and (not answered or isinstance(error, _TOLD))
+
+
+_TOLD = (
+    errors.BackendFailed,
+    errors.BackendRejected,
+    errors.BackendContextTooLong,
+    errors.BackendModelNotFound,
+    errors.BackendOverloaded,
+)
+"""What a server says of itself, beside what befalls it."""
+
+
+class Losses:
+    """The model servers that one generation has lost, and how long each is left alone.
+
+    A server that fails fast would otherwise be asked as often as it can say no.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._by_backend: Counter[str] = Counter()
+        self._until: dict[str, float] = {}
+        self._refused = ""
+
+    def add(self, backend: str, error: BackendError, *, said: bool) -> bool:
+        """Note how an attempt ended; False where asking again makes no sense.
+
+        `said` is whether it had said something. A server's own words that come instead of an answer twice are about the
+        request, whatever their status: a schema that it cannot read is a 500 in Ollama.
+        """
+        refused = "" if said or not isinstance(error, errors.BackendFailed) else str(error)
+        again = refused and refused == self._refused
+        self._refused = refused
+        too_many = isinstance(error, errors.BackendOverloaded) and error.refused
+        if not isinstance(error, _LOSSES) or too_many or again or self._count == MOST_LOSSES:
+            return False
+        self._count += 1
+        self._by_backend[backend] = 1 if said else self._by_backend[backend] + 1
+        pause = min(FIRST_PAUSE_SECONDS * 2 ** (self._by_backend[backend] - 1), LONGEST_PAUSE_SECONDS)
+        asked = error.retry_after if isinstance(error, errors.BackendOverloaded) else None
+        self._until[backend] = monotonic() + max(pause, asked or 0)
+        return True
+
+    def pause(self, backend: str) -> float:
+        """For how many seconds a backend is to be left alone."""
+        return max(0.0, self._until.get(backend, 0.0) - monotonic())
 
 
 def continuation(request: ChatRequest, said: Said) -> ChatRequest | None:

@@ -45,6 +45,8 @@ class ErrorCode(StrEnum):
     STREAM_LOG_UNAVAILABLE = "STREAM_LOG_UNAVAILABLE"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
     INTERRUPTED = "INTERRUPTED"
+    CONTEXT_TOO_LONG = "CONTEXT_TOO_LONG"
+    MALFORMED_TOOL_CALL = "MALFORMED_TOOL_CALL"
     BACKEND_UNAVAILABLE = "BACKEND_UNAVAILABLE"
     BACKEND_TIMEOUT = "BACKEND_TIMEOUT"
     BACKEND_OVERLOADED = "BACKEND_OVERLOADED"
@@ -215,6 +217,8 @@ _BACKEND_CODES: dict[type[BackendError], ErrorCode] = {
     backend_errors.BackendTimeout: ErrorCode.BACKEND_TIMEOUT,
     backend_errors.BackendOverloaded: ErrorCode.BACKEND_OVERLOADED,
     backend_errors.BackendModelNotFound: ErrorCode.MODEL_NOT_FOUND,
+    backend_errors.BackendContextTooLong: ErrorCode.CONTEXT_TOO_LONG,
+    backend_errors.MalformedToolCall: ErrorCode.MALFORMED_TOOL_CALL,
     backend_errors.BackendRejected: ErrorCode.BACKEND_REJECTED,
     backend_errors.BackendUnsupported: ErrorCode.UNSUPPORTED,
     backend_errors.BackendFailed: ErrorCode.BACKEND_FAILED,

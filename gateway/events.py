@@ -21,6 +21,7 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     TOOL_CALLS = "tool_calls"
     CONTENT_FILTER = "content_filter"
+    REPETITION = "repetition"
     CANCELLED = "cancelled"
 
 

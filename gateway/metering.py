@@ -112,24 +112,31 @@ class Meter:
                 case TextChunk() | ThinkingChunk():
                     self._counted += chunk.tokens
                 case ToolCallChunk(call):
-                    self._estimated += -(-len(call.name + str(call.arguments)) // CHARACTERS_PER_TOKEN)
+                    written = call.arguments_text or str(call.arguments)
+                    self._estimated += -(-len(call.name + written) // CHARACTERS_PER_TOKEN)
                 case UsageChunk(usage):
                     self._told = _newer(self._told, usage)
                 case FinishChunk(usage=usage):
                     self._told = _newer(self._told, usage)
                     self._finished = True
 
+    @property
+    def counted(self) -> int:
+        """How many tokens have come, as far as they can be counted."""
+        return self._counted + self._estimated
+
     def usage(self) -> TokenUsage:
-        """The numbers now; final once the answer has ended."""
+        """The numbers now; final once the answer has ended. A zero beside text was not told, only written."""
         if not self._asked:
             return TokenUsage()
-        prompt, completion = self._told.prompt_tokens, self._told.completion_tokens
+        prompt = self._told.prompt_tokens or None
+        completion = self._told.completion_tokens or (None if self.counted else self._told.completion_tokens)
         if prompt is not None and completion is not None and (self._finished or completion >= self._counted):
             return TokenUsage(prompt, completion, self._told.cached_tokens, UsageSource.BACKEND)
         guessed = prompt is None or self._estimated > 0
         return TokenUsage(
             prompt_tokens=estimated_prompt_tokens(self._request) if prompt is None else prompt,
-            completion_tokens=min(max(self._counted + self._estimated, completion or 0), LARGEST_COUNT),
+            completion_tokens=min(max(self.counted, completion or 0), LARGEST_COUNT),
             cached_tokens=self._told.cached_tokens,
             source=UsageSource.ESTIMATED if guessed else UsageSource.COUNTED,
         )

@@ -69,7 +69,7 @@ def size(event: Event) -> int:
     """About how many bytes an event takes by itself."""
     if isinstance(event, TextDelta | ThinkingDelta):
         return EVENT_BYTES + len(event.text)
-    return EVENT_BYTES + (len(str(event.call.arguments)) if isinstance(event, ToolCallRequested) else 0)
+    return EVENT_BYTES + (2 * len(event.call.arguments_text) if isinstance(event, ToolCallRequested) else 0)
 
 
 def _run(deltas: Sequence[Delta]) -> _Run:

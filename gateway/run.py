@@ -16,12 +16,17 @@ from itertools import groupby
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from backends.errors import BackendError, BackendProtocolError, BackendTimeout, TimeoutPhase
+from backends.errors import (
+    BackendError,
+    BackendProtocolError,
+    BackendUnsupported,
+    MalformedToolCall,
+)
 from backends.protocol import ChatRequest, Chunk, FinishChunk, TextChunk, ThinkingChunk, ToolCallChunk, UsageChunk
 from backends.protocol import FinishReason as BackendFinishReason
 from db.tables import Generation, now
 from gateway.catalog import Model
-from gateway.continuation import Said, continuation, is_loss
+from gateway.continuation import Losses, Said, continuation, is_refusal
 from gateway.errors import BackendFailure, GatewayError, ShuttingDown
 from gateway.events import (
     Completed,
@@ -44,6 +49,9 @@ from gateway.streams import Saved, StreamLog
 from gateway.timings import Stopwatch, Timings
 
 logger = logging.getLogger(__name__)
+
+_CUT = (BackendFinishReason.LENGTH, BackendFinishReason.CONTENT_FILTER, BackendFinishReason.REPETITION)
+"""Ends in the middle of what was being said, be it of a tool call."""
 
 
 class State(StrEnum):
@@ -101,11 +109,8 @@ class Job:
         return self.row.on_backend_loss == OnBackendLoss.CONTINUE
 
 
-Reroute = Callable[[Job, Route], Awaitable[bool]]
-"""Changes the route to a backend that answers and has a place; False when there is none."""
-
-MOST_LOSSES = 10
-"""After so many model servers lost under one generation it fails: it may be what kills them."""
+Reroute = Callable[[Job, Route, Losses], Awaitable[bool]]
+"""Changes the route to a backend that answers, has a place and need not be left alone; False when there is none."""
 
 
 class Run:
@@ -132,11 +137,13 @@ class Run:
         self._must_wait = route.ticket.position > 0  # as its row says; the turn may come before the task begins
         self._error: GatewayError | None = None
         self._finish: FinishChunk | None = None
+        self._malformed: str | None = None
         self._asking = job.request
         self._answered = False
         self._meter = Meter(job.request)
         self._spent = NO_USAGE
-        self._losses = 0
+        self._losses = Losses()
+        self._lost: BackendError | None = None
         self._stopwatch = Stopwatch((now() - job.row.created_at).total_seconds() if job.saved else 0)
         self._sequence = 0
         self._text_offset = 0
@@ -264,8 +271,10 @@ class Run:
                 await self._read_backend()
                 return
             except BackendError as error:
-                if not self._answered and _is_refusal(error):
+                if is_refusal(error, answered=self._answered, said=self._meter.counted > 0):
                     self._meter.refused()
+                if isinstance(error, BackendUnsupported) and self._lost is not None:
+                    raise self._lost from error  # no server there can go on where another one was lost
                 if not await self._went_on(error):
                     raise
                 if self._finish is not None:
@@ -273,17 +282,18 @@ class Run:
 
     async def _went_on(self, error: BackendError) -> bool:
         """Whether there is somebody else to ask for the rest."""
-        if self._said is None or not is_loss(error) or self._losses == MOST_LOSSES:
+        backend = self.route.model.backend.name
+        if self._said is None or not self._losses.add(backend, error, said=self._meter.counted > 0):
             return False
         if self._said.fills(self.job.request):
             self._finish = FinishChunk(BackendFinishReason.LENGTH)  # all but the word of it had come
             return True
         rest = continuation(self.job.request, self._said)
-        if rest is None or not await self._reroute(self.job, self.route):
+        if rest is None or not await self._reroute(self.job, self.route, self._losses):
             return False
         backend = self.route.model.backend.name
         logger.warning("generation %s goes on at backend %s: %s", self.generation_id, backend, error)
-        self._losses += 1
+        self._lost = error
         self._spent = self.usage()
         self._asking, self._answered, self._meter = rest, False, Meter(rest)
         await self._append(Resumed(self._next, Loss.BACKEND_LOST, backend))
@@ -293,16 +303,24 @@ class Run:
         await checkpoint_if_cancelled()  # what is cancelled before it is asked costs nothing
         self._meter.asked()
         model = self.route.model
-        async with model.backend.generate(replace(self._asking, model=model.backend_name)) as batches:
-            self._answered = True
-            async for chunks in batches:
-                self._meter.add(chunks)
-                events = self._events(chunks)
-                if events:
-                    self._stopwatch.token_came()
-                    await self._append(*events)
+        try:
+            async with model.backend.generate(replace(self._asking, model=model.backend_name)) as batches:
+                self._answered = True
+                async for chunks in batches:
+                    self._meter.add(chunks)
+                    events = self._events(chunks)
+                    if events:
+                        self._stopwatch.token_came()
+                        await self._append(*events)
+        except BackendError as error:
+            if self._finish is None:
+                raise
+            logger.info("generation %s: behind the end of its answer: %s", self.generation_id, error)
         if self._finish is None:
             raise BackendProtocolError("The model server ended the answer without saying why.")
+        if self._malformed is not None and self._finish.reason not in _CUT:
+            self._finish = None
+            raise MalformedToolCall(self._malformed)
 
     def _events(self, chunks: Sequence[Chunk]) -> list[Event]:
         """The chunks of one read, neighbours of one kind as one event: a burst costs what one token costs."""
@@ -318,6 +336,7 @@ class Run:
                 for chunk in group:
                     if isinstance(chunk, ToolCallChunk):
                         events.append(ToolCallRequested(first + len(events), chunk.call))
+                        self._malformed = self._malformed or (chunk.call.name if chunk.call.arguments is None else None)
                     elif isinstance(chunk, FinishChunk):
                         self._finish = chunk
         return events
@@ -352,11 +371,6 @@ def terminal_event(sequence: int, outcome: Outcome) -> Completed | Failed:
     if error is not None:
         return Failed(sequence, error.code, error.message, error.retryable, usage)
     return Completed(sequence, outcome.finish_reason or FinishReason.CANCELLED, usage)
-
-
-def _is_refusal(error: BackendError) -> bool:
-    """Whether an error that came instead of an answer means that no work was done. One that is late did some."""
-    return not isinstance(error, BackendTimeout) or error.phase is TimeoutPhase.CONNECT
 
 
 def _joined(chunks: Iterable[Chunk]) -> tuple[str, int]:

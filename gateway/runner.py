@@ -13,6 +13,7 @@ from db import queries_generation
 from db.engine import Database
 from db.tables import Generation, now
 from gateway.catalog import Catalog, Model
+from gateway.continuation import Losses
 from gateway.errors import DatabaseDown, GatewayError, Interrupted, Overloaded, StreamExpired, StreamLogUnavailable
 from gateway.event_codec import encode_transcript
 from gateway.events import Completed, Failed, FinishReason
@@ -26,8 +27,8 @@ from gateway.tasks import spawn
 
 logger = logging.getLogger(__name__)
 
-REROUTE_SECONDS = 15.0
-"""How long a generation that lost its model server waits for one that can go on."""
+REROUTE_SECONDS = 60.0
+"""How long a generation that lost its model server waits for one that can go on, and may be asked again."""
 
 RETRY_SECONDS = 0.5
 
@@ -272,13 +273,14 @@ class Runner:
         if not alive and not run.is_watched and not self.draining:
             run.cancel()
 
-    async def _reroute(self, job: Job, route: Route) -> bool:
-        """Find a backend that answers and has room, waiting a while for one."""
+    async def _reroute(self, job: Job, route: Route, losses: Losses) -> bool:
+        """Find a backend that answers and has room, waiting a while for one. One just lost comes last."""
         delay = 0.05
         with anyio.move_on_after(REROUTE_SECONDS):
             while True:
-                for model in await self._catalog.serving(route.model):
-                    if self._change(route, model, job.row.user_id):
+                places = await self._catalog.serving(route.model)
+                for model in sorted(places, key=lambda place: losses.pause(place.backend.name)):
+                    if not losses.pause(model.backend.name) and self._change(route, model, job.row.user_id):
                         while route.ticket.position:
                             await route.ticket.moved()
                         return True

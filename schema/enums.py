@@ -47,6 +47,8 @@ _describe(
         "STREAM_LOG_UNAVAILABLE": "The log that the gateways share cannot be reached. Ask again in a moment.",
         "IDEMPOTENCY_KEY_REUSED": "Another request was made under this idempotency key.",
         "INTERRUPTED": "The gateway stopped while the generation was under way.",
+        "CONTEXT_TOO_LONG": "The prompt, with the answer asked for, does not fit into the model's context.",
+        "MALFORMED_TOOL_CALL": "The model called a tool with arguments that are not a JSON object.",
         "BACKEND_UNAVAILABLE": "The model server cannot be reached, or the connection broke.",
         "BACKEND_TIMEOUT": "The model server took too long.",
         "BACKEND_OVERLOADED": "The model server has no room now.",
@@ -102,6 +104,7 @@ _describe(
         "LENGTH": "It reached maxTokens or the end of the context.",
         "TOOL_CALLS": "The model wants tools called.",
         "CONTENT_FILTER": "The backend withheld the rest.",
+        "REPETITION": "The model repeated itself, and its server stopped it.",
         "CANCELLED": "It was cancelled, or its last viewer left.",
     },
 )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Self
 
+import orjson
 import strawberry
 from strawberry import relay
 from strawberry.scalars import JSON
@@ -78,12 +79,17 @@ def _tokens_per_second(row: tables.Generation) -> float | None:
 class ToolCall:
     id: str = strawberry.field(description="The call's id, to be given as `toolCallId` of the answer.")
     name: str = strawberry.field(description="The tool to call.")
-    arguments: JSON = strawberry.field(description="The arguments, an object.")
+    arguments: JSON | None = strawberry.field(
+        description="The arguments, an object; null where the model did not write one, as when its answer was cut off."
+    )
+    arguments_text: str = strawberry.field(description="The arguments as the model wrote them.")
 
     @classmethod
     def of(cls, call: GatewayToolCall) -> Self:
         """The call of a backend."""
-        return cls(id=call.id, name=call.name, arguments=JSON(call.arguments))
+        arguments = None if call.arguments is None else JSON(call.arguments)
+        text = call.arguments_text or orjson.dumps(call.arguments).decode()
+        return cls(id=call.id, name=call.name, arguments=arguments, arguments_text=text)
 
 
 @strawberry.type(description="Why a generation failed.")

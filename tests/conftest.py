@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from db.engine import Database
@@ -10,6 +11,10 @@ from tests.databases import PostgresqlDatabases, SqliteDatabases, postgresql_ser
 from tests.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.gateways import EVERY_MODEL, RunningGateway, gateway_settings, running_gateway
 from tests.valkeys import ValkeyServer, valkey_server
+
+# What an example takes, or the making of one, says more of the machine than of the code.
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
 
 pytest_plugins = ["tests.no_skips", "tests.browsers"]
 

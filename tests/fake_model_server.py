@@ -38,7 +38,7 @@ import socket
 import struct
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -87,6 +87,22 @@ class FakeRequest:
         self.released.set()
 
 
+@dataclass(frozen=True)
+class Raw:
+    """An answer byte by byte: each of `writes` by itself, as one server or another sends them.
+
+    `ending` is what becomes of the connection: FINISH closes the body, CUT resets, and HOLD does neither, with
+    `heartbeat` sent all the time where there is one.
+    """
+
+    writes: Sequence[bytes]
+    ending: Ending = Ending.FINISH
+    content_type: str | None = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    heartbeat: bytes = b""
+
+
 class FakeModelServer:
     """The ASGI app. Its attributes may be changed while it runs."""
 
@@ -103,6 +119,8 @@ class FakeModelServer:
         """Whether `/api/tags` leaves out capabilities and context length, as it did before 2026."""
         self.replies: dict[str, tuple[int, bytes]] = {}
         """Status and body to give for a path instead of the usual, such as {"/api/tags": (500, b"")}."""
+        self.raw: dict[str, list[Raw]] = {}
+        """Answers to give for a chat path instead of the usual, one after the other; the last one stays."""
         self.journal: int | None = None
         """A file descriptor to which the prompt's first word is written for each token sent: it outlives a kill."""
         self._arrived = anyio.Event()
@@ -130,6 +148,8 @@ class FakeModelServer:
         elif path in self.replies:
             status, body = self.replies[path]
             await _answer(send, status, body)
+        elif path in self.raw:
+            await self._give_raw(FakeRequest(path, headers, orjson.loads(data), scope["client"]), receive, send)
         elif path in _WIRES:
             await self._chat(FakeRequest(path, headers, orjson.loads(data), scope["client"]), receive, send)
         else:
@@ -166,10 +186,25 @@ class FakeModelServer:
         line = request.body["messages"][0]["content"].split()[0].encode() + b"\n"
         return partial(os.write, self.journal, line)
 
-    async def _chat(self, request: FakeRequest, receive: Any, send: Any) -> None:
+    async def _give_raw(self, request: FakeRequest, receive: Any, send: Any) -> None:
+        self._note_request(request)
+        answers = self.raw[request.path]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_watch, request, receive, tasks.cancel_scope)
+                await _write_raw(answer, request, send)
+                tasks.cancel_scope.cancel()
+        finally:
+            request.ended.set()
+
+    def _note_request(self, request: FakeRequest) -> None:
         self.requests.append(request)
         self._arrived.set()
         self._arrived = anyio.Event()
+
+    async def _chat(self, request: FakeRequest, receive: Any, send: Any) -> None:
+        self._note_request(request)
         prompt = read_prompt(request.body)
         script = self.scripts.get(request.model) or script_for(request.model, prompt)
         script = script or Script(status=404, message=f"model '{request.model}' not found")
@@ -187,6 +222,24 @@ async def _watch(request: FakeRequest, receive: Any, scope: anyio.CancelScope) -
         pass
     request.left = not request.complete
     scope.cancel()
+
+
+async def _write_raw(answer: Raw, request: FakeRequest, send: Any) -> None:
+    kind = answer.content_type or _WIRES[request.path].content_type.decode()
+    headers = [(name.encode(), value.encode()) for name, value in {"content-type": kind, **answer.headers}.items()]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    for data in answer.writes:
+        await send({"type": "http.response.body", "body": data, "more_body": True})
+    while answer.ending is Ending.HOLD:
+        with anyio.move_on_after(0.05 if answer.heartbeat else None):
+            await request.released.wait()
+            break
+        await send({"type": "http.response.body", "body": answer.heartbeat, "more_body": True})
+    request.complete = True
+    if answer.ending is Ending.CUT:
+        await _reset(send.__self__.transport)
+    else:
+        await send({"type": "http.response.body"})
 
 
 class _Play:

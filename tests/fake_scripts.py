@@ -6,6 +6,7 @@ from enum import Enum, auto
 from typing import Any
 
 FAILURE = "the fake model failed on purpose"
+NOT_FOUND = "the fake model does not exist on purpose"
 
 
 class Ending(Enum):
@@ -20,6 +21,8 @@ class Ending(Enum):
     """A clean end of the stream without the end of the answer."""
     CUT = auto()
     """A TCP reset."""
+    HOLD = auto()
+    """Nothing more, and the connection stays open."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ _KINDS: dict[str, _Kind] = {
         lambda prompt, n, m: Script(count(n + m)) if prompt.begun else Script(count(n), ending=Ending.CUT),
         defaults=(3, 3),
     ),
-    "status": _Kind(lambda _p, n, _m: Script(status=n), defaults=(500, 0)),
+    "status": _Kind(lambda _p, n, _m: Script(status=n, message=NOT_FOUND if n == 404 else FAILURE), defaults=(500, 0)),
 }
 
 

@@ -57,7 +57,8 @@ async def test_without_being_asked_to_it_fails(gateway: RunningGateway):
     assert (events[-1]["code"], events[-1]["usage"]["completionTokens"]) == ("BACKEND_UNAVAILABLE", 3)
 
 
-async def test_a_model_that_kills_every_server_is_given_up(gateway: RunningGateway):
+async def test_a_model_that_kills_every_server_is_given_up(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gateway.continuation.LONGEST_PAUSE_SECONDS", 0.01)
     events = await watched(gateway, "fake:cut-0")
     assert events[-1]["code"] == "BACKEND_UNAVAILABLE"
     assert len(gateway.fake.requests) == 11

@@ -7,9 +7,20 @@ from datetime import UTC, datetime
 
 import pytest
 
-from backends.errors import BackendFailed, BackendProtocolError
-from backends.ollama import OllamaBackend, OllamaDecoder, chat_body
-from backends.protocol import Capability, ChatRequest, Chunk, FinishReason, Message, Options, Usage
+from backends.errors import BackendFailed
+from backends.ollama import OllamaBackend, chat_body
+from backends.ollama_stream import OllamaDecoder
+from backends.protocol import (
+    Capability,
+    ChatRequest,
+    Chunk,
+    FinishChunk,
+    FinishReason,
+    Message,
+    Options,
+    TextChunk,
+    Usage,
+)
 from tests.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.wire_requests import CONVERSATION, EVERYTHING, OPTIONS, PHOTO, PIXEL, SCHEMA, WEATHER
 
@@ -132,15 +143,21 @@ def test_an_error_without_words_is_a_failure_all_the_same():
     [
         b'{"message":1}',
         b'{"message":{"content":1}}',
-        b'{"message":{"thinking":[]}}',
+        b'{"message":{"thinking":{}}}',
         b'{"message":{"tool_calls":{}}}',
-        b'{"message":{"tool_calls":[{"function":{"name":"f","arguments":"text"}}]}}',
+        b'{"error":null}',
+        b'{"message":{"content":""},"error":""}',
         b"[]",
+        b"7",
     ],
 )
-def test_a_line_of_another_shape_is_a_protocol_error(line: bytes):
-    with pytest.raises(BackendProtocolError):
-        decode(line + b"\n")
+def test_a_line_of_another_shape_costs_what_is_odd_in_it(line: bytes):
+    said, end = b'{"message":{"content":"a"}}\n', b'{"done":true,"load_duration":1.5e9,"eval_count":"1"}\n'
+    assert decode(said, line + b"\n", said, end) == [
+        TextChunk("a"),
+        TextChunk("a"),
+        FinishChunk(FinishReason.STOP, load_ms=1500),
+    ]
 
 
 def test_two_calls_without_an_id_get_different_ones():

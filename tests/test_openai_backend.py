@@ -13,6 +13,7 @@ from backends.openai_stream import OpenAIDecoder
 from backends.protocol import (
     ChatRequest,
     Chunk,
+    FinishChunk,
     FinishReason,
     Json,
     Message,
@@ -182,14 +183,22 @@ def test_the_done_mark_ends_the_answer():
 
 
 def test_a_server_without_the_done_mark_ends_with_the_stream():
-    assert decode(delta("stop"), event(choices=[], usage={"prompt_tokens": 2, "completion_tokens": 1}))[-1].usage == (
-        Usage(2, 1)
-    )
+    usage = event(choices=[], usage={"prompt_tokens": 2, "completion_tokens": 1})
+    assert decode(delta("stop") + usage)[-1].usage == Usage(2, 1)
 
 
-def test_the_done_mark_without_a_finish_reason_is_a_protocol_error():
+def test_usage_that_comes_later_follows_the_end():
+    usage = event(choices=[], usage={"prompt_tokens": 2, "completion_tokens": 1})
+    assert decode(delta("stop"), usage + DONE) == [FinishChunk(FinishReason.STOP), UsageChunk(Usage(2, 1))]
+
+
+def test_the_done_mark_without_a_finish_reason_is_a_stop_where_something_was_said():
+    assert decode(delta(content="a") + DONE)[-1] == FinishChunk(FinishReason.STOP)
+
+
+def test_the_done_mark_alone_is_a_protocol_error():
     with pytest.raises(BackendProtocolError, match="reason to finish"):
-        decode(delta(content="a") + DONE)
+        decode(delta(role="assistant") + DONE)
 
 
 @pytest.mark.parametrize("reason", ["stop", "eos", "abort"])
@@ -249,10 +258,12 @@ def test_a_call_without_arguments_has_an_empty_object(arguments: str | None):
     assert calls_of(call(0, "a", "f", arguments)) == [ToolCall("a", "f", {})]
 
 
-@pytest.mark.parametrize("arguments", ["{", "[]", "1", '{"a":1}}'])
-def test_arguments_that_are_no_object_are_a_protocol_error(arguments: str):
-    with pytest.raises(BackendProtocolError):
-        calls_of(call(0, "a", "f", arguments))
+@pytest.mark.parametrize(
+    "arguments", ["{", "[]", "1", '{"a":1}}', '"text"', "[" * 2000, '{"a":' * 300 + "1" + "}" * 300]
+)
+def test_arguments_that_are_no_object_are_handed_on_as_text(arguments: str):
+    [found] = calls_of(call(0, "a", "f", arguments))
+    assert (found.arguments, found.arguments_text) == (None, arguments)
 
 
 def test_arguments_are_bounded():
@@ -266,14 +277,23 @@ def test_arguments_are_bounded():
         event(choices=1),
         event(choices=[1]),
         delta(content=1),
-        delta(tool_calls=[1]),
-        delta(tool_calls=[{"index": -1}]),
         event(choices=[], usage={"prompt_tokens": "1"}),
-        b"data: {\n\n",
+        event(choices=[], usage=[]),
         b"data: []\n\n",
+        b"data: 1\n\n",
+        b"data:\n\n",
     ],
 )
-def test_an_event_of_another_shape_is_a_protocol_error(data: bytes):
+def test_an_event_of_another_shape_costs_what_is_odd_in_it(data: bytes):
+    assert decode(delta(content="a") + data + delta(content="b") + data + delta("stop") + data + DONE) == [
+        TextChunk("a"),
+        TextChunk("b"),
+        FinishChunk(FinishReason.STOP),
+    ]
+
+
+@pytest.mark.parametrize("data", [b"data: {\n\n", b"data: nonsense\n\n"])
+def test_an_event_that_is_no_json_is_a_protocol_error(data: bytes):
     with pytest.raises(BackendProtocolError):
         decode(data)
 

@@ -1,0 +1,64 @@
+"""What a model says, in the many forms in which servers write it, as chunks of text and of thinking."""
+
+from collections.abc import Iterator
+
+from backends.protocol import Chunk, Json, TextChunk, ThinkingChunk
+from backends.unicode import Joiner
+from backends.wire import as_list, as_object
+
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Names for one thing: llama.cpp's, DeepSeek's and older vLLM's; newer vLLM's and Ollama's; Ollama's own API's."""
+
+_THOUGHTS = {"thinking", "reasoning", "reasoning_text", "reasoning.text"}
+_PART_FIELDS = ("text", "thinking", "reasoning", "refusal", "content")
+
+
+def pieces(message: dict[str, Json]) -> Iterator[tuple[bool, str]]:
+    """Give the texts of a message, or of a part of one, each with whether it is a thought."""
+    reasoning = next((message[name] for name in _REASONING if message.get(name)), None)
+    yield from ((True, text) for _, text in _parts(reasoning))
+    yield from _parts(message.get("content"))
+    yield from _parts(message.get("refusal"))
+
+
+def _parts(content: Json) -> Iterator[tuple[bool, str]]:
+    """Give the texts of a content: a string, a part, or a list of parts (OpenAI, Mistral)."""
+    if isinstance(content, str):
+        if content:
+            yield False, content
+    elif isinstance(content, list):
+        for part in as_list(content):
+            yield from _parts(part)
+    elif part := as_object(content):
+        thinks = part.get("type") in _THOUGHTS
+        for inner, text in _parts(next((part[name] for name in _PART_FIELDS if part.get(name)), None)):
+            yield thinks or inner, text
+
+
+class Speech:
+    """Makes chunks of texts. What is half a character waits for the rest, and so do its tokens."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self._joiners = {False: Joiner(), True: Joiner()}
+        self._owed = 0
+
+    def add(self, thinks: bool, text: str, tokens: int, into: list[Chunk]) -> None:
+        """Append what is whole."""
+        self.owe(tokens)
+        self._append(thinks, self._joiners[thinks].feed(text), into)
+
+    def owe(self, tokens: int) -> None:
+        """Count tokens whose text is still to come."""
+        self.begun = True
+        self._owed += tokens
+
+    def end(self, into: list[Chunk]) -> None:
+        """Append what never became whole."""
+        for thinks in (True, False):
+            self._append(thinks, self._joiners[thinks].end(), into)
+
+    def _append(self, thinks: bool, text: str, into: list[Chunk]) -> None:
+        if text:
+            into.append((ThinkingChunk if thinks else TextChunk)(text, self._owed))
+            self._owed = 0
