@@ -26,6 +26,7 @@ LONGEST_WAIT_SECONDS = 3600.0
 """The longest Retry-After that is believed."""
 
 _DEEPEST = 8
+_LISTS = ("error", "errors", "detail")
 _FIELDS = ("error", "message", "msg", "detail", "errors", "error_message", "reason", "title")
 _ERRORS_ALONE = {"error", "errors", "message", "detail", "code", "status", "statusCode", "type", "param", "path"}
 """What stands beside the words where a body is nothing but an error."""
@@ -86,7 +87,7 @@ def told_error(value: Json) -> str | None:
         return next((said for item in cast("list[Json]", value) if (said := told_error(item)) is not None), None)
     entry = as_object(value)
     alone = entry.keys() <= _ERRORS_ALONE and not isinstance(entry.get("message"), dict)
-    worded = alone and any(entry.get(name) is not None for name in ("error", "errors", "detail", "message"))
+    worded = alone and (bool(as_text(entry.get("message"))) or any(entry.get(name) is not None for name in _LISTS))
     if entry.get("error") or worded or "error" in (entry.get("object"), entry.get("type")):
         return server_message(entry) or ""
     return None

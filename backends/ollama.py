@@ -1,7 +1,7 @@
 """Speaks Ollama's native API (api/types.go): its `/v1` endpoints hide errors that come in mid-stream."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -10,6 +10,7 @@ import anyio
 from backends.errors import BackendError, BackendModelNotFound, BackendRejected
 from backends.http import fetch_json, fetch_list, make_client
 from backends.listing import usable_models
+from backends.ollama_continuation import raw_body, raw_prompt
 from backends.ollama_stream import OllamaDecoder
 from backends.protocol import Capability, ChatRequest, Chunk, Json, Message, ModelInfo, Options
 from backends.streaming import stream_chunks
@@ -65,9 +66,14 @@ class OllamaBackend:
         """Ask for the server's version. Raises BackendError."""
         await fetch_json(self._client, "GET", "/api/version")
 
-    def generate(self, request: ChatRequest) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Chunk]]]:
-        """Ask `/api/chat`. Raises BackendError."""
-        return stream_chunks(self._client, "/api/chat", chat_body(request), OllamaDecoder())
+    @asynccontextmanager
+    async def generate(self, request: ChatRequest) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
+        """Ask `/api/chat`, or `/api/generate` for the rest of an answer. Raises BackendError."""
+        path, body = "/api/chat", chat_body(request)
+        if request.continues and (prompt := await raw_prompt(self._client, request, body)) is not None:
+            path, body = "/api/generate", raw_body(body, prompt)
+        async with stream_chunks(self._client, path, body, OllamaDecoder()) as batches:
+            yield batches
 
     async def _show(self, names: dict[str, str]) -> None:
         self._shown = {digest: shown for digest, shown in self._shown.items() if digest in names}

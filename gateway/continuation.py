@@ -124,13 +124,17 @@ def continuation(request: ChatRequest, said: Said) -> ChatRequest | None:
         return request
     if said.called_tool or request.format is not None or not said.texts:
         return None
-    begun = Message("assistant", "".join(said.texts), thinking="".join(said.thoughts) or None)
+    messages, text, thought = list(request.messages), "".join(said.texts), "".join(said.thoughts)
+    if request.continues:  # the caller had begun the answer
+        begun = messages.pop()
+        text, thought = begun.content + text, (begun.thinking or "") + thought
+    messages.append(Message("assistant", text, thinking=thought or None))
     options = request.options
     if said.fills(request):
         return None
     if options.max_tokens is not None:
         options = replace(options, max_tokens=options.max_tokens - said.tokens)
-    return replace(request, messages=[*request.messages, begun], options=options, continues=True)
+    return replace(request, messages=messages, options=options, continues=True)
 
 
 def encode_request(request: ChatRequest) -> bytes:

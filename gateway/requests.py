@@ -79,6 +79,7 @@ def chat_request(request: GenerationRequest, model: Model) -> ChatRequest:
         format=request.format,
         tools=request.tools,
         think=request.think,
+        continues=messages[-1].role == "assistant" and bool(messages[-1].content) and not messages[-1].tool_calls,
     )
 
 

@@ -40,7 +40,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -51,12 +51,12 @@ from anyio.lowlevel import checkpoint
 from uvicorn.server import ServerState
 
 from tests.fake_scripts import Ending, Prompt, Script, script_for, unsaid
-from tests.fake_wire import OllamaWire, OpenAIWire, Wire, read_prompt
+from tests.fake_wire import OllamaGenerateWire, OllamaWire, OpenAIWire, Wire, read_prompt, rendered_prompt
 
 OFFERED = ("fake:echo", "fake:count-256", "fake:paced-64-20", "fake:thinking", "fake:tools")
 """The models that are listed; the others are there all the same."""
 
-_WIRES = {"/api/chat": OllamaWire, "/v1/chat/completions": OpenAIWire}
+_WIRES = {"/api/chat": OllamaWire, "/api/generate": OllamaGenerateWire, "/v1/chat/completions": OpenAIWire}
 
 
 @dataclass(eq=False)
@@ -117,6 +117,10 @@ class FakeModelServer:
         """When set, `/v1` wants it as a bearer token."""
         self.old_ollama = False
         """Whether `/api/tags` leaves out capabilities and context length, as it did before 2026."""
+        self.closes_turns = False
+        """Whether Ollama's template marks the assistant's last message as ended, as most do: it then begins anew."""
+        self.renders = True
+        """Whether `_debug_render_only` is understood."""
         self.replies: dict[str, tuple[int, bytes]] = {}
         """Status and body to give for a path instead of the usual, such as {"/api/tags": (500, b"")}."""
         self.raw: dict[str, list[Raw]] = {}
@@ -148,6 +152,10 @@ class FakeModelServer:
         elif path in self.replies:
             status, body = self.replies[path]
             await _answer(send, status, body)
+        elif path == "/api/chat" and orjson.loads(data).get("_debug_render_only"):
+            rendered = rendered_prompt(orjson.loads(data), closes_turns=self.closes_turns)
+            shown = {"_debug_info": {"rendered_template": rendered}} if self.renders else {}
+            await _answer(send, 200, {"message": {"role": "assistant", "content": "x"}, "done": True} | shown)
         elif path in self.raw:
             await self._give_raw(FakeRequest(path, headers, orjson.loads(data), scope["client"]), receive, send)
         elif path in _WIRES:
@@ -206,6 +214,8 @@ class FakeModelServer:
     async def _chat(self, request: FakeRequest, receive: Any, send: Any) -> None:
         self._note_request(request)
         prompt = read_prompt(request.body)
+        if self.closes_turns and request.path == "/api/chat":
+            prompt = replace(prompt, last=prompt.begun or prompt.last, begun="")
         script = self.scripts.get(request.model) or script_for(request.model, prompt)
         script = script or Script(status=404, message=f"model '{request.model}' not found")
         try:

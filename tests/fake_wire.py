@@ -24,8 +24,23 @@ class Wire(Protocol):
     def malformed(self) -> bytes: ...
 
 
+TURN, END = "<|{}|>", "<|end|>"
+
+
+def rendered_prompt(body: Body, *, closes_turns: bool) -> str:
+    """What the template of Ollama's fake models makes of a conversation."""
+    turns = [TURN.format(message["role"]) + message["content"] for message in body["messages"]]
+    if body["messages"][-1]["role"] == "assistant" and not closes_turns:
+        return END.join(turns)
+    return END.join([*turns, TURN.format("assistant")])
+
+
 def read_prompt(body: Body) -> Prompt:
-    """Read either protocol's request."""
+    """Read each protocol's request."""
+    if "prompt" in body:  # as it was rendered, and what was said behind it
+        before, _, begun = body["prompt"].rpartition(TURN.format("assistant"))
+        last = before.removesuffix(END).rpartition("|>")[2]
+        return Prompt(last, len((last + begun).split()), (), body.get("options", {}).get("num_predict"), begun)
     texts = [_text(message["content"]) for message in body["messages"]]
     begun = texts[-1] if len(texts) > 1 and body["messages"][-1]["role"] == "assistant" else ""
     return Prompt(
@@ -77,6 +92,13 @@ class OllamaWire:
 
     def _line(self, **fields: Any) -> bytes:
         return orjson.dumps(self._base | fields) + b"\n"
+
+
+class OllamaGenerateWire(OllamaWire):
+    """NDJSON lines of `/api/generate`."""
+
+    def text(self, piece: str) -> bytes:
+        return self._line(response=piece, done=False)
 
 
 class OpenAIWire:

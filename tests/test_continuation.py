@@ -7,6 +7,7 @@ import pytest
 from backends.protocol import ChatRequest, Message, Options
 from gateway.continuation import Said, continuation, decode_request, encode_request
 from gateway.events import TextDelta, ThinkingDelta, ToolCall, ToolCallRequested
+from tests.fake_scripts import Ending, Script
 from tests.gateways import RunningGateway
 from tests.generations import asking, text_of
 
@@ -51,6 +52,41 @@ async def test_when_all_tokens_had_come_only_the_word_of_the_end_was_lost(gatewa
     assert len(gateway.fake.requests) == 1
 
 
+async def test_a_template_that_closes_the_turn_is_not_asked_to_begin_anew(gateway: RunningGateway):
+    gateway.fake.closes_turns = True
+    events = await watched(gateway, "fake:loses-3-4")
+    assert text_of(events) == "0 1 2 3 4 5 6 "
+    second = await gateway.fake.request(1)
+    assert second.path == "/api/generate"
+    assert second.body == {
+        "model": "fake:loses-3-4",
+        "prompt": "<|user|>one two three<|end|><|assistant|>0 1 2 ",
+        "raw": True,
+        "stream": True,
+    }
+
+
+async def test_where_nobody_can_tell_how_it_goes_on_the_loss_stands(gateway: RunningGateway):
+    gateway.fake.renders = False
+    events = await watched(gateway, "fake:loses-3-4")
+    assert (events[-1]["code"], text_of(events)) == ("BACKEND_UNAVAILABLE", "0 1 2 ")
+
+
+async def test_an_answer_that_thought_cannot_go_on_where_the_turn_is_closed(gateway: RunningGateway):
+    gateway.fake.closes_turns = True
+    gateway.fake.scripts["thinker"] = Script(["a ", "b "], thinking=["hm "], ending=Ending.CUT)
+    events = await watched(gateway, "thinker")
+    assert events[-1]["code"] == "BACKEND_UNAVAILABLE"
+    assert [request.path for request in gateway.fake.requests] == ["/api/chat"]
+
+
+async def test_a_conversation_that_ends_with_the_assistants_turn_goes_on_in_it(gateway: RunningGateway):
+    gateway.fake.closes_turns = True
+    messages = [{"role": "USER", "content": "count"}, {"role": "ASSISTANT", "content": "0 1 2 "}]
+    asked = {"input": {"model": "fake:count-5", "messages": messages}}
+    assert text_of(await gateway.events(GENERATE, asked)) == "3 4 "
+
+
 async def test_without_being_asked_to_it_fails(gateway: RunningGateway):
     gateway.fake.models.append("fake:loses-3-4")
     events = await gateway.events(GENERATE, asking("fake:loses-3-4"))
@@ -92,6 +128,13 @@ def test_what_has_said_nothing_is_asked_as_before():
 )
 def test_there_are_places_where_no_model_can_go_on(request_: ChatRequest, events: list[Any]):
     assert continuation(request_, said(*events)) is None
+
+
+def test_an_answer_that_the_caller_had_begun_stays_one_turn():
+    begun = ChatRequest("m", [*REQUEST.messages, Message("assistant", "a ")], continues=True)
+    rest = continuation(begun, said(TextDelta(1, "b", 0, 1)))
+    assert rest is not None
+    assert rest.messages == [*REQUEST.messages, Message("assistant", "a b")]
 
 
 def test_a_thought_that_is_over_goes_along():
