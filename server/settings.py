@@ -81,7 +81,11 @@ class Settings(BaseSettings):
     max_queued: int = Field(
         default=1000, ge=0, description="Generations waiting for one model server; more are refused."
     )
-    models_max_age: float = Field(default=5, ge=0, description="How old a model server's list of models may be.")
+    models_max_age: float = Field(
+        default=5,
+        ge=0,
+        description="Age at which a model server's list is read anew, in the background; 0: for each request.",
+    )
     event_interval: float = Field(
         default=0.005,
         ge=0,

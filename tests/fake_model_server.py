@@ -103,6 +103,8 @@ class FakeModelServer:
         """Whether `/api/tags` leaves out capabilities and context length, as it did before 2026."""
         self.replies: dict[str, tuple[int, bytes]] = {}
         """Status and body to give for a path instead of the usual, such as {"/api/tags": (500, b"")}."""
+        self.silent: set[str] = set()
+        """Paths that take a request and never answer it."""
         self.journal: int | None = None
         """A file descriptor to which the prompt's first word is written for each token sent: it outlives a kill."""
         self._arrived = anyio.Event()
@@ -112,6 +114,11 @@ class FakeModelServer:
         while len(self.requests) <= index:
             await self._arrived.wait()
         return self.requests[index]
+
+    async def was_asked(self, question: str, times: int = 1) -> None:
+        """Wait until something else than a chat was asked so often, such as "GET /api/tags"."""
+        while self.asked.count(question) < times:
+            await self._arrived.wait()
 
     def release(self) -> None:
         """Let every held or stalled answer go on."""
@@ -125,7 +132,13 @@ class FakeModelServer:
         while (message := await receive()).get("more_body"):
             data += message["body"]
         data += message.get("body", b"")
-        if path.startswith("/v1") and self.api_key and headers.get("authorization") != f"Bearer {self.api_key}":
+        if path not in _WIRES:
+            self.asked.append(f"{scope['method']} {path}")
+            self._tell_arrival()
+        if path in self.silent:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        elif path.startswith("/v1") and self.api_key and headers.get("authorization") != f"Bearer {self.api_key}":
             await _answer(send, 401, {"error": {"message": f"Incorrect API key: {headers.get('authorization')}"}})
         elif path in self.replies:
             status, body = self.replies[path]
@@ -133,7 +146,6 @@ class FakeModelServer:
         elif path in _WIRES:
             await self._chat(FakeRequest(path, headers, orjson.loads(data), scope["client"]), receive, send)
         else:
-            self.asked.append(f"{scope['method']} {path}")
             await _answer(send, *self._page(path, data))
 
     def _page(self, path: str, data: bytes) -> tuple[int, Any]:
@@ -166,10 +178,13 @@ class FakeModelServer:
         line = request.body["messages"][0]["content"].split()[0].encode() + b"\n"
         return partial(os.write, self.journal, line)
 
-    async def _chat(self, request: FakeRequest, receive: Any, send: Any) -> None:
-        self.requests.append(request)
+    def _tell_arrival(self) -> None:
         self._arrived.set()
         self._arrived = anyio.Event()
+
+    async def _chat(self, request: FakeRequest, receive: Any, send: Any) -> None:
+        self.requests.append(request)
+        self._tell_arrival()
         prompt = read_prompt(request.body)
         script = self.scripts.get(request.model) or script_for(request.model, prompt)
         script = script or Script(status=404, message=f"model '{request.model}' not found")
