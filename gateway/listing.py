@@ -46,7 +46,7 @@ class Patience:
     first: float = 2
     stale: float = 0.2
     shortest_pause: float = 1
-    longest_pause: float = 30
+    longest_pause: float = 10
 
 
 def no_answer(seconds: float) -> str:
