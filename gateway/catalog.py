@@ -108,6 +108,7 @@ class Catalog:
     async def serving(self, model: Model) -> list[Model]:
         """The same model at every backend that answers now and has it, that of `model` first."""
         for listing in self._listings:
+            await listing.wait()  # what was asked before the loss tells nothing of it
             listing.ask(0, urgently=True)
         for listing in self._listings:
             await listing.wait()

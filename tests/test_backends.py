@@ -11,7 +11,7 @@ import pytest
 from tests.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.gateways import GraphQLErrors, RunningGateway, gateway_settings, running_gateway
 
-HANGS = 20
+HANGS = 60
 """Seconds after which a test that hangs is given up."""
 
 LOOK = "{ models { name backend available } backends { name kind ready error latencyMs } }"

@@ -24,7 +24,10 @@ ENDLESS = Patience(list=inf, first=inf, stale=0.01, shortest_pause=0)
 HASTY = replace(ENDLESS, first=0.01)
 """A backend that does not answer at once is late."""
 
-HANGS = 20
+PATIENT = replace(ENDLESS, stale=inf)
+"""The same for a backend that failed before."""
+
+HANGS = 60
 """Seconds after which a test that hangs is given up."""
 
 
@@ -58,13 +61,14 @@ class Scene:
 async def running_scene(max_age: float = 0, patience: Patience = ENDLESS) -> AsyncIterator[Scene]:
     async with running_fake_model_server() as ollama, running_fake_model_server() as openai:
         ollama.models, openai.models = ["a", "both"], ["both", "z"]
-        with anyio.fail_after(HANGS):
-            async with anyio.create_task_group() as tasks:
-                scene = Scene(ollama, openai, lambda backends: Catalog(backends, max_age, tasks, patience))
-                yield scene
-                tasks.cancel_scope.cancel()
-        for backend in scene.backends:
-            await backend.aclose()
+        async with AsyncExitStack() as life:
+            life.enter_context(anyio.fail_after(HANGS))
+            tasks = await life.enter_async_context(anyio.create_task_group())
+            life.callback(tasks.cancel_scope.cancel)
+            scene = Scene(ollama, openai, lambda backends: Catalog(backends, max_age, tasks, patience))
+            for backend in scene.backends:
+                life.push_async_callback(backend.aclose)
+            yield scene
 
 
 @pytest.fixture
@@ -147,15 +151,16 @@ async def test_a_model_of_a_backend_that_fails_is_still_found(scene: Scene):
     assert (found.backend.name, found.available) == ("ollama", False)
 
 
-async def test_a_backend_that_answers_again_lists_its_models_again(scene: Scene):
-    fail(scene.ollama)
-    await scene.names()
-    scene.ollama.replies = {}
-    assert await scene.available() == {"a": True, "both": True, "openai/both": True, "z": True}
+async def test_a_backend_that_answers_again_lists_its_models_again():
+    async with running_scene(patience=PATIENT) as scene:
+        fail(scene.ollama)
+        await scene.names()
+        scene.ollama.replies = {}
+        assert await scene.available() == {"a": True, "both": True, "openai/both": True, "z": True}
 
 
 async def test_a_backend_that_failed_is_left_alone_for_a_while():
-    async with running_scene(patience=replace(ENDLESS, shortest_pause=3600, longest_pause=3600)) as scene:
+    async with running_scene(patience=replace(PATIENT, shortest_pause=3600, longest_pause=3600)) as scene:
         fail(scene.ollama)
         for _ in range(5):
             await scene.names()
@@ -170,7 +175,7 @@ async def test_each_failure_doubles_the_pause_up_to_the_longest():
 
 
 async def test_a_model_of_a_backend_that_answers_again_is_found_without_a_pause():
-    async with running_scene(patience=replace(ENDLESS, shortest_pause=3600, longest_pause=3600)) as scene:
+    async with running_scene(patience=replace(PATIENT, shortest_pause=3600, longest_pause=3600)) as scene:
         fail(scene.ollama)
         await scene.names()
         scene.ollama.replies = {}
@@ -273,7 +278,7 @@ async def test_what_lost_its_backend_goes_on_at_one_that_answers(vanish: Callabl
 
 
 async def test_what_lost_its_backend_finds_it_again_without_a_pause():
-    async with running_scene(patience=replace(ENDLESS, shortest_pause=3600, longest_pause=3600)) as scene:
+    async with running_scene(patience=replace(PATIENT, shortest_pause=3600, longest_pause=3600)) as scene:
         model = await scene.catalog.find("a")
         fail(scene.ollama)
         assert await scene.catalog.serving(model) == []
