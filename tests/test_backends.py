@@ -1,5 +1,6 @@
 """Model servers and their models as the API tells of them, also while one fails or is silent."""
 
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -77,3 +78,14 @@ async def test_numbers_too_large_for_the_api_are_not_told(two: tuple[RunningGate
     gateway.fake.replies["/api/tags"] = (200, orjson.dumps({"models": [model]}))
     data = await gateway.run("{ models { name size contextLength } }")
     assert data["models"][0] == {"name": "vast", "size": None, "contextLength": None}
+
+
+async def test_a_client_who_leaves_at_once_leaves_no_half_made_query_behind(gateway: RunningGateway):
+    """A coroutine that nobody awaits is a warning, and so an error here."""
+    body = orjson.dumps({"query": "{ models { name } backends { name } }"})
+    head = f"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    request = f"{head}Authorization: Bearer {gateway.token}\r\n\r\n".encode() + body
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2]))) as connection:
+            connection.sendall(request)
+        await gateway.run("{ me { username } }")
