@@ -26,7 +26,7 @@ from anyio.streams.text import TextReceiveStream
 
 from backends.errors import BackendModelNotFound, BackendUnavailable, BackendUnsupported
 from backends.openai import OpenAIBackend
-from backends.protocol import Capability, ChatRequest, Chunk, Json, ModelInfo
+from backends.protocol import BackendKind, Capability, ChatRequest, Chunk, Json, ModelInfo
 from backends.wire import as_count, as_object, as_text
 
 logger = logging.getLogger(__name__)
@@ -99,6 +99,11 @@ class EmbeddedBackend:
         return self._name
 
     @property
+    def kind(self) -> BackendKind:
+        """The gateway's own."""
+        return BackendKind.EMBEDDED
+
+    @property
     def state(self) -> EmbeddedState:
         """What the child process is doing now."""
         return self._state
@@ -112,6 +117,10 @@ class EmbeddedBackend:
         """List the one model. Raises BackendUnavailable."""
         _, model = await self._ready()
         return [model]
+
+    async def describe(self, model: ModelInfo) -> ModelInfo:
+        """Give the model as it is: the list tells everything."""
+        return model
 
     async def ping(self) -> None:
         """Ask the child whether it answers. Raises BackendError."""

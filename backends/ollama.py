@@ -5,18 +5,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import anyio
-
-from backends.errors import BackendError, BackendModelNotFound, BackendRejected
+from backends.errors import BackendModelNotFound, BackendRejected
 from backends.http import fetch_json, fetch_list, make_client
 from backends.listing import usable_models
 from backends.ollama_continuation import raw_body, raw_prompt
 from backends.ollama_stream import OllamaDecoder
-from backends.protocol import Capability, ChatRequest, Chunk, Json, Message, ModelInfo, Options
+from backends.protocol import BackendKind, Capability, ChatRequest, Chunk, Json, Message, ModelInfo, Options
 from backends.streaming import stream_chunks
 from backends.wire import as_count, as_list, as_object, as_size, as_text
-
-_SHOW_AT_ONCE = 4
 
 _OPTION_NAMES = {
     "temperature": "temperature",
@@ -48,19 +44,31 @@ class OllamaBackend:
         """The backend's name, as the operator gave it."""
         return self._name
 
+    @property
+    def kind(self) -> BackendKind:
+        """Ollama's API."""
+        return BackendKind.OLLAMA
+
     async def aclose(self) -> None:
         """Close the connections. Answers still under way end with BackendUnavailable."""
         await self._client.aclose()
 
     async def models(self) -> list[ModelInfo]:
-        """List the models pulled to the server. Raises BackendError.
-
-        Servers that do not list capabilities or context length are asked for them once per model digest.
-        """
+        """List the models pulled to the server, with what `describe` has found out before. Raises BackendError."""
         listing = await fetch_list(self._client, "/api/tags", "models")
         models = usable_models([_model_info(as_object(entry)) for entry in listing])
-        await self._show({model.digest: model.name for model in models if model.digest and _incomplete(model)})
+        digests = {model.digest for model in models}
+        self._shown = {digest: shown for digest, shown in self._shown.items() if digest in digests}
         return [self._complete(model) for model in models]
+
+    async def describe(self, model: ModelInfo) -> ModelInfo:
+        """Ask for the capabilities and the context length that old servers do not list. Raises BackendError.
+
+        It is asked once for each digest, also where the server has nothing to tell.
+        """
+        if model.digest and model.digest not in self._shown and _incomplete(model):
+            self._shown[model.digest] = await self._show(model.name)
+        return self._complete(model)
 
     async def ping(self) -> None:
         """Ask for the server's version. Raises BackendError."""
@@ -75,25 +83,12 @@ class OllamaBackend:
         async with stream_chunks(self._client, path, body, OllamaDecoder()) as batches:
             yield batches
 
-    async def _show(self, names: dict[str, str]) -> None:
-        self._shown = {digest: shown for digest, shown in self._shown.items() if digest in names}
-        limiter = anyio.CapacityLimiter(_SHOW_AT_ONCE)
-
-        async def show(digest: str, name: str) -> None:
-            async with limiter:
-                try:
-                    answer = await fetch_json(self._client, "POST", "/api/show", {"model": name})
-                    shown = _Shown(_capabilities(answer), _context_length(as_object(answer.get("model_info"))))
-                except (BackendModelNotFound, BackendRejected):
-                    shown = _Shown(None, None)
-                except BackendError:
-                    return  # what may pass is tried again at the next listing
-            self._shown[digest] = shown
-
-        async with anyio.create_task_group() as tasks:
-            for digest, name in names.items():
-                if digest not in self._shown:
-                    tasks.start_soon(show, digest, name)
+    async def _show(self, name: str) -> "_Shown":
+        try:
+            answer = await fetch_json(self._client, "POST", "/api/show", {"model": name})
+        except (BackendModelNotFound, BackendRejected):
+            return _Shown(None, None)
+        return _Shown(_capabilities(answer), _context_length(as_object(answer.get("model_info"))))
 
     def _complete(self, model: ModelInfo) -> ModelInfo:
         shown = self._shown.get(model.digest or "")

@@ -9,7 +9,7 @@ from backends.errors import BackendRejected, BackendUnsupported
 from backends.http import fetch_json, fetch_list, make_client
 from backends.listing import usable_models
 from backends.openai_stream import OpenAIDecoder
-from backends.protocol import ChatRequest, Chunk, Json, Message, ModelInfo, Options, Tool, ToolCall
+from backends.protocol import BackendKind, ChatRequest, Chunk, Json, Message, ModelInfo, Options, Tool, ToolCall
 from backends.streaming import stream_chunks
 from backends.wire import as_count, as_object, as_size, as_text
 
@@ -61,6 +61,11 @@ class OpenAIBackend:
         """The backend's name, as the operator gave it."""
         return self._name
 
+    @property
+    def kind(self) -> BackendKind:
+        """OpenAI's API."""
+        return BackendKind.OPENAI
+
     async def aclose(self) -> None:
         """Close the connections. Answers still under way end with BackendUnavailable."""
         await self._client.aclose()
@@ -69,6 +74,10 @@ class OpenAIBackend:
         """List the models served. Raises BackendError. No server of this kind tells capabilities here."""
         listing = await fetch_list(self._client, "/v1/models", "data")
         return usable_models([_model_info(as_object(entry)) for entry in listing])
+
+    async def describe(self, model: ModelInfo) -> ModelInfo:
+        """Give the model as it is: no server of this kind tells more."""
+        return model
 
     async def ping(self) -> None:
         """Ask for the list of models, the one question every such server answers. Raises BackendError."""

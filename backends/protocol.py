@@ -25,6 +25,14 @@ class Capability(StrEnum):
     EMBEDDING = "embedding"
 
 
+class BackendKind(StrEnum):
+    """What a backend speaks, and who runs it."""
+
+    OLLAMA = "OLLAMA"
+    OPENAI = "OPENAI"
+    EMBEDDED = "EMBEDDED"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """One model a backend serves now. `capabilities` is None where the backend does not tell them."""
@@ -192,8 +200,17 @@ class Backend(Protocol):
         """Short, stable and unique among the backends: "ollama", "openai", "embedded"."""
         ...
 
+    @property
+    def kind(self) -> BackendKind:
+        """What it speaks."""
+        ...
+
     async def models(self) -> list[ModelInfo]:
-        """What can be asked now. Raises BackendError."""
+        """List what can be asked now, in one request: a long list comes as fast as a short one. Raises BackendError."""
+        ...
+
+    async def describe(self, model: ModelInfo) -> ModelInfo:
+        """Complete one listed model where that costs a request of its own. Raises BackendError."""
         ...
 
     async def ping(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from backends.errors import BackendTimeout, TimeoutPhase
-from backends.protocol import Backend, ChatRequest, Chunk, ModelInfo
+from backends.protocol import Backend, BackendKind, ChatRequest, Chunk, ModelInfo
 
 T = TypeVar("T")
 
@@ -48,10 +48,20 @@ class TimedBackend:
         """The name of the backend inside."""
         return self._inner.name
 
+    @property
+    def kind(self) -> BackendKind:
+        """The kind of the backend inside."""
+        return self._inner.kind
+
     async def models(self) -> list[ModelInfo]:
         """List the models of the backend inside. Raises BackendError."""
         with _Clock(self._timeouts) as clock:
             return await clock.first(self._inner.models)
+
+    async def describe(self, model: ModelInfo) -> ModelInfo:
+        """Complete a model of the backend inside. Raises BackendError."""
+        with _Clock(self._timeouts) as clock:
+            return await clock.first(lambda: self._inner.describe(model))
 
     async def ping(self) -> None:
         """Ping the backend inside. Raises BackendError."""

@@ -1,33 +1,49 @@
 """Which models there are, over all backends."""
 
-import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import anyio
+from anyio.abc import TaskGroup
 
 from backends.errors import BackendError
 from backends.protocol import Backend, ModelInfo
+from backends.protocol import BackendKind as BackendKind
 from backends.protocol import Capability as Capability
 from gateway.errors import ModelNotFound
+from gateway.listing import Listing, Patience, no_answer
 
-logger = logging.getLogger(__name__)
+ANSWER_SECONDS = 10.0
+"""How long a backend may take to answer a ping; an answer of a model has its own time-outs."""
 
-ANSWER_SECONDS = 10
-"""How long a backend may take to list its models or to answer a ping; an answer of a model has its own time-outs."""
-
-_NO_ANSWER = f"no answer within {ANSWER_SECONDS} s"
+SEARCH_PAUSE = 1.0
+"""A name that no list has makes the backends be asked anew, but not more often than this, however many such names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model under the name users know it by. `backend_name` is what its own backend calls it."""
+    """A model under the name users know it by. `backend_name` is what its own backend calls it.
+
+    `available` is whether its backend answers now.
+    """
 
     name: str
     backend_name: str
     backend: Backend
     info: ModelInfo
+    available: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BackendState:
+    """How a backend answered last: `error` says why it is not ready, `latency_ms` how long its list took if it is."""
+
+    name: str
+    kind: BackendKind
+    ready: bool
+    error: str | None
+    latency_ms: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,113 +55,134 @@ class BackendHealth:
     error: str | None
 
 
-@dataclass(slots=True)
-class _Listing:
-    """What one backend said last, and whether it still says anything. Only one task asks it at a time."""
-
-    models: list[ModelInfo] = field(default_factory=list[ModelInfo])
-    answers: bool = True
-    asked_at: float = float("-inf")
-    lock: anyio.Lock = field(default_factory=anyio.Lock)
-
-
 class Catalog:
-    """The models of all backends, asked again when the last answer is older than `max_age` seconds.
+    """The models of all backends, asked again in `tasks` when the last answer is older than `max_age` seconds.
+
+    A known list is given at once and refreshed behind it, and nobody waits for a backend that does not answer: its
+    models stay, marked. With a `max_age` of 0 the lists of all that answer are waited for each time.
 
     Where two backends have a model of the same name, the one named first in the settings keeps the plain name
-    and the other's is called "backend/model". A backend that does not answer has no models for the moment.
+    and the other's is called "backend/model". While the first does not answer, the plain name means the other's.
     """
 
-    def __init__(self, backends: Sequence[Backend], max_age: float) -> None:
-        self._backends = backends
+    def __init__(
+        self, backends: Sequence[Backend], max_age: float, tasks: TaskGroup, patience: Patience | None = None
+    ) -> None:
         self._max_age = max_age
-        self._listings = {backend.name: _Listing() for backend in backends}
+        self._patience = patience or Patience()
+        self._listings = [Listing(backend, tasks, self._patience, self._forget_names) for backend in backends]
+        self._names: dict[str, list[tuple[Listing, ModelInfo]]] | None = None
 
     async def models(self) -> list[Model]:
-        """All models, those of the first backend first."""
-        await self._refresh_all(self._max_age)
-        return list(self._known().values())
+        """All models, those of the first backend first; of a backend that does not answer, those it listed last."""
+        await self._refresh()
+        return [model for name in self._offers() if (model := self._known(name))]
+
+    async def backends(self) -> list[BackendState]:
+        """How each backend answered when it was last asked for its models."""
+        await self._refresh()
+        return [
+            BackendState(
+                listing.backend.name,
+                listing.backend.kind,
+                ready=listing.answers,
+                error=None if listing.answers else listing.error or no_answer(self._patience.first),
+                latency_ms=listing.latency_ms if listing.answers else None,
+            )
+            for listing in self._listings
+        ]
 
     async def find(self, name: str) -> Model:
         """The model of this name. Raises ModelNotFound, after asking the backends anew.
 
-        A model that a backend had when it last answered is still found: asking for it tells what is wrong there.
+        A name that is known waits for nobody. A model that a backend had when it last answered is still found: asking
+        for it tells what is wrong there.
         """
-        known = self._known().get(name)
-        if known is not None and not self._is_stale(known.backend, self._max_age):
-            return known  # so that a backend which hangs holds up nobody else's models
-        for max_age in (self._max_age, min(1.0, self._max_age)):
-            await self._refresh_all(max_age)
-            found = self._known().get(name)
-            if found is not None:
-                return found
-        silent = [name for name, listing in self._listings.items() if not listing.answers]
-        found = self._known(silent_too=True).get(name)
+        for listing in self._listings:
+            listing.ask(self._max_age)
+        found = self._known(name) or await self._search(name)
         if found is None:
-            raise ModelNotFound(name, silent)
+            raise ModelNotFound(name, [listing.backend.name for listing in self._listings if not listing.answers])
         return found
 
     async def serving(self, model: Model) -> list[Model]:
         """The same model at every backend that answers now and has it, that of `model` first."""
-        await self._refresh_all(0)
+        for listing in self._listings:
+            await listing.wait()  # what was asked before the loss tells nothing of it
+            listing.ask(0, urgently=True)
+        for listing in self._listings:
+            await listing.wait()
         places = [
-            Model(model.name, info.name, backend, info)
-            for backend in self._backends
-            if (listing := self._listings[backend.name]).answers
-            for info in listing.models
-            if info.name == model.backend_name
+            Model(model.name, info.name, listing.backend, info)
+            for listing in self._listings
+            if listing.answers and (info := listing.models.get(model.backend_name))
         ]
         return sorted(places, key=lambda place: place.backend.name != model.backend.name)
 
-    async def health(self) -> list[BackendHealth]:
-        """Ask every backend whether it is there."""
+    async def health(self, seconds: float = ANSWER_SECONDS) -> list[BackendHealth]:
+        """Ask every backend whether it is there, and take no answer within `seconds` for a no."""
         results: dict[str, BackendHealth] = {}
 
         async def ping(backend: Backend) -> None:
             started = time.perf_counter()
             try:
-                with anyio.fail_after(ANSWER_SECONDS):
+                with anyio.fail_after(seconds):
                     await backend.ping()
             except TimeoutError:
-                results[backend.name] = BackendHealth(backend.name, None, _NO_ANSWER)
+                results[backend.name] = BackendHealth(backend.name, None, no_answer(seconds))
             except BackendError as error:
                 results[backend.name] = BackendHealth(backend.name, None, str(error))
             else:
                 results[backend.name] = BackendHealth(backend.name, (time.perf_counter() - started) * 1000, None)
 
         async with anyio.create_task_group() as tasks:
-            for backend in self._backends:
-                tasks.start_soon(ping, backend)
-        return [results[backend.name] for backend in self._backends]
+            for listing in self._listings:
+                tasks.start_soon(ping, listing.backend)
+        return [results[listing.backend.name] for listing in self._listings]
 
-    def _known(self, *, silent_too: bool = False) -> dict[str, Model]:
-        models: dict[str, Model] = {}
-        for backend in self._backends:
-            listing = self._listings[backend.name]
-            for info in listing.models if listing.answers or silent_too else ():
-                name = info.name if info.name not in models else f"{backend.name}/{info.name}"
-                models[name] = Model(name, info.name, backend, info)
-        return models
+    async def _refresh(self) -> None:
+        for listing in self._listings:
+            listing.ask(self._max_age)
+        for listing in self._listings:
+            await listing.wait(self._patience.stale if listing.is_known and self._max_age else self._patience.first)
 
-    def _is_stale(self, backend: Backend, max_age: float) -> bool:
-        return time.monotonic() - self._listings[backend.name].asked_at > max_age
+    async def _search(self, name: str) -> Model | None:
+        """Ask for lists with this name in them, and wait for the first that has it."""
+        for listing in self._listings:
+            listing.ask(min(SEARCH_PAUSE, self._max_age), urgently=True)
+        for listing in self._listings:  # in this order, since the plain name belongs to the first that has it
+            await listing.wait(self._patience.stale)
+            if found := self._known(name):
+                return found
 
-    async def _refresh_all(self, max_age: float) -> None:
-        stale = [backend for backend in self._backends if self._is_stale(backend, max_age)]
-        async with anyio.create_task_group() as tasks:
-            for backend in stale:
-                tasks.start_soon(self._refresh, backend, max_age)
+        async def look(listing: Listing) -> None:
+            await listing.wait()
+            if name in self._offers():
+                search.cancel_scope.cancel()
 
-    async def _refresh(self, backend: Backend, max_age: float) -> None:
-        listing = self._listings[backend.name]
-        async with listing.lock:
-            if not self._is_stale(backend, max_age):
-                return
-            try:
-                with anyio.fail_after(ANSWER_SECONDS):
-                    listing.models = await backend.models()
-                listing.answers = True
-            except (BackendError, TimeoutError) as error:
-                logger.warning("backend %s lists no models: %s", backend.name, str(error) or _NO_ANSWER)
-                listing.answers = False
-            listing.asked_at = time.monotonic()
+        async with anyio.create_task_group() as search:
+            for listing in self._listings:
+                search.start_soon(look, listing)
+        return self._known(name)
+
+    def _known(self, name: str) -> Model | None:
+        """The model of this name at the first backend that answers, or else at the first of all."""
+        offers = self._offers().get(name)
+        if not offers:
+            return None
+        listing, info = next((offer for offer in offers if offer[0].answers), offers[0])
+        return Model(name, info.name, listing.backend, info, available=listing.answers)
+
+    def _offers(self) -> dict[str, list[tuple[Listing, ModelInfo]]]:
+        """By each name, the places that it may mean."""
+        if self._names is None:
+            self._names = {}
+            for listing in self._listings:
+                for info in listing.models.values():
+                    if info.name in self._names:
+                        self._names[f"{listing.backend.name}/{info.name}"] = [(listing, info)]
+                    self._names.setdefault(info.name, []).append((listing, info))
+        return self._names
+
+    def _forget_names(self) -> None:
+        self._names = None

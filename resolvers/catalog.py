@@ -7,13 +7,16 @@ import strawberry
 from auth.scopes import Scope
 from gateway.errors import ModelNotFound
 from resolvers.access import requires
-from schema.catalog import Model
+from schema.catalog import Backend, Model
 from schema.context import Info
 
 
 @strawberry.type
 class CatalogQuery:
-    @strawberry.field(description="The models that the caller may use.")
+    @strawberry.field(
+        description="The models that the caller may use. Those of a model server that does not answer now stay in the "
+        "list, with `available: false`."
+    )
     @requires(Scope.MODELS_READ)
     async def models(self, info: Info) -> list[Model]:
         return [Model.of(model) for model in await info.context.gateway.catalog.models()]
@@ -27,3 +30,8 @@ class CatalogQuery:
             return Model.of(await info.context.gateway.catalog.find(name))
         except ModelNotFound:
             return None
+
+    @strawberry.field(description="The model servers, and whether they answer: why a model is missing.")
+    @requires(Scope.MODELS_READ)
+    async def backends(self, info: Info) -> list[Backend] | None:
+        return [Backend.of(state) for state in await info.context.gateway.catalog.backends()]

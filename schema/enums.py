@@ -8,7 +8,7 @@ import strawberry
 from strawberry.types.enum import StrawberryEnumDefinition
 
 from auth.scopes import Scope
-from gateway.catalog import Capability
+from gateway.catalog import BackendKind, Capability
 from gateway.errors import ErrorCode
 from gateway.events import FinishReason, Loss
 from gateway.metering import UsageSource
@@ -81,6 +81,16 @@ _describe(
         "VISION": "Read images.",
         "THINKING": "Think before it answers.",
         "EMBEDDING": "Turn text into vectors.",
+    },
+)
+_describe(
+    BackendKind,
+    "BackendKind",
+    "The API that a model server speaks.",
+    {
+        "OLLAMA": "Ollama's own API.",
+        "OPENAI": "The OpenAI chat API, as vLLM, llama.cpp and others offer it.",
+        "EMBEDDED": "None: the gateway runs this model server itself.",
     },
 )
 _describe(

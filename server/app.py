@@ -82,7 +82,7 @@ async def running_gateway(
     try:
         await upgrade(database)
         async with running_backends(settings) as backends, anyio.create_task_group() as tasks:
-            catalog = Catalog(backends, settings.models_max_age)
+            catalog = Catalog(backends, settings.models_max_age, tasks)
             lines = {backend.name: _line(settings) for backend in backends}
             async with running_engine(settings, database, catalog, lines, tasks) as engine:
                 identity = make_identity(settings, database, password_cost)

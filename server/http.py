@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import orjson
+from anyio.lowlevel import checkpoint
 from graphql import GraphQLError, OperationType
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import ClientDisconnect, Request
@@ -164,6 +165,7 @@ class GraphQLOverHttp:
         response: Response | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(cancel_when_left, request.receive, tasks.cancel_scope)
+            await checkpoint()  # who has left by now starts nothing: resolvers would be made, and never awaited
             response = await self.executor.execute(operation, context)
             tasks.cancel_scope.cancel()
         return response

@@ -94,7 +94,11 @@ class Settings(BaseSettings):
         ge=60,
         description="How long an idempotency key stands for what it began, and the database keeps the text of that.",
     )
-    models_max_age: float = Field(default=5, ge=0, description="How old a model server's list of models may be.")
+    models_max_age: float = Field(
+        default=5,
+        ge=0,
+        description="Age at which a model server's list is read anew, in the background; 0: for each request.",
+    )
     event_interval: float = Field(
         default=0.005,
         ge=0,

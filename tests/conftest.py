@@ -115,6 +115,14 @@ async def gateway(sqlite_url: str, tmp_path: Path, fake: FakeModelServer) -> Asy
 
 
 @pytest.fixture
+async def double(sqlite_url: str, tmp_path: Path, fake: FakeModelServer) -> AsyncIterator[RunningGateway]:
+    """A gateway before the fake model server in both of its roles, as Ollama and as an OpenAI-compatible server."""
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, openai_url=fake.url)
+    async with running_gateway(settings, fake) as gateway:
+        yield gateway
+
+
+@pytest.fixture
 async def gateway_on_each_database(
     database_url: str, tmp_path: Path, fake: FakeModelServer
 ) -> AsyncIterator[RunningGateway]:

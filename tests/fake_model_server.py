@@ -34,11 +34,9 @@ would, and `POST /fake/release` releases whatever is held.
 import argparse
 import asyncio
 import os
-import socket
-import struct
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -50,6 +48,7 @@ import uvicorn
 from anyio.lowlevel import checkpoint
 from uvicorn.server import ServerState
 
+from tests.fake_raw import Raw, reset, write_raw
 from tests.fake_scripts import Ending, Prompt, Script, script_for, unsaid
 from tests.fake_wire import OllamaGenerateWire, OllamaWire, OpenAIWire, Wire, read_prompt, rendered_prompt
 
@@ -87,22 +86,6 @@ class FakeRequest:
         self.released.set()
 
 
-@dataclass(frozen=True)
-class Raw:
-    """An answer byte by byte: each of `writes` by itself, as one server or another sends them.
-
-    `ending` is what becomes of the connection: FINISH closes the body, CUT resets, and HOLD does neither, with
-    `heartbeat` sent all the time where there is one.
-    """
-
-    writes: Sequence[bytes]
-    ending: Ending = Ending.FINISH
-    content_type: str | None = None
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    heartbeat: bytes = b""
-
-
 class FakeModelServer:
     """The ASGI app. Its attributes may be changed while it runs."""
 
@@ -125,6 +108,8 @@ class FakeModelServer:
         """Status and body to give for a path instead of the usual, such as {"/api/tags": (500, b"")}."""
         self.raw: dict[str, list[Raw]] = {}
         """Answers to give for a chat path instead of the usual, one after the other; the last one stays."""
+        self.silent: set[str] = set()
+        """Paths that take a request and never answer it."""
         self.journal: int | None = None
         """A file descriptor to which the prompt's first word is written for each token sent: it outlives a kill."""
         self._arrived = anyio.Event()
@@ -134,6 +119,11 @@ class FakeModelServer:
         while len(self.requests) <= index:
             await self._arrived.wait()
         return self.requests[index]
+
+    async def was_asked(self, question: str, times: int = 1) -> None:
+        """Wait until something else than a chat was asked so often, such as "GET /api/tags"."""
+        while self.asked.count(question) < times:
+            await self._arrived.wait()
 
     def release(self) -> None:
         """Let every held or stalled answer go on."""
@@ -147,7 +137,13 @@ class FakeModelServer:
         while (message := await receive()).get("more_body"):
             data += message["body"]
         data += message.get("body", b"")
-        if path.startswith("/v1") and self.api_key and headers.get("authorization") != f"Bearer {self.api_key}":
+        if path not in _WIRES:
+            self.asked.append(f"{scope['method']} {path}")
+            self._tell_arrival()
+        if path in self.silent:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        elif path.startswith("/v1") and self.api_key and headers.get("authorization") != f"Bearer {self.api_key}":
             await _answer(send, 401, {"error": {"message": f"Incorrect API key: {headers.get('authorization')}"}})
         elif path in self.replies:
             status, body = self.replies[path]
@@ -161,7 +157,6 @@ class FakeModelServer:
         elif path in _WIRES:
             await self._chat(FakeRequest(path, headers, orjson.loads(data), scope["client"]), receive, send)
         else:
-            self.asked.append(f"{scope['method']} {path}")
             await _answer(send, *self._page(path, data))
 
     def _page(self, path: str, data: bytes) -> tuple[int, Any]:
@@ -201,13 +196,17 @@ class FakeModelServer:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_watch, request, receive, tasks.cancel_scope)
-                await _write_raw(answer, request, send)
+                await write_raw(answer, _WIRES[request.path].content_type, request.released, send)
+                request.complete = True
                 tasks.cancel_scope.cancel()
         finally:
             request.ended.set()
 
     def _note_request(self, request: FakeRequest) -> None:
         self.requests.append(request)
+        self._tell_arrival()
+
+    def _tell_arrival(self) -> None:
         self._arrived.set()
         self._arrived = anyio.Event()
 
@@ -232,24 +231,6 @@ async def _watch(request: FakeRequest, receive: Any, scope: anyio.CancelScope) -
         pass
     request.left = not request.complete
     scope.cancel()
-
-
-async def _write_raw(answer: Raw, request: FakeRequest, send: Any) -> None:
-    kind = answer.content_type or _WIRES[request.path].content_type.decode()
-    headers = [(name.encode(), value.encode()) for name, value in {"content-type": kind, **answer.headers}.items()]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    for data in answer.writes:
-        await send({"type": "http.response.body", "body": data, "more_body": True})
-    while answer.ending is Ending.HOLD:
-        with anyio.move_on_after(0.05 if answer.heartbeat else None):
-            await request.released.wait()
-            break
-        await send({"type": "http.response.body", "body": answer.heartbeat, "more_body": True})
-    request.complete = True
-    if answer.ending is Ending.CUT:
-        await _reset(send.__self__.transport)
-    else:
-        await send({"type": "http.response.body"})
 
 
 class _Play:
@@ -312,7 +293,7 @@ class _Play:
                 await self._write(self._wire.malformed())
             case Ending.CUT:
                 await self._flush()
-                await _reset(self._send.__self__.transport)
+                await reset(self._send.__self__.transport)
                 return
             case Ending.TRUNCATED:
                 pass
@@ -328,15 +309,6 @@ class _Play:
         if self._held:
             await self._send({"type": "http.response.body", "body": self._held, "more_body": True})
             self._held = b""
-
-
-async def _reset(transport: asyncio.Transport) -> None:
-    while transport.get_write_buffer_size():
-        await checkpoint()
-    # Lingering for 0 seconds is what turns a close into a reset.
-    with socket.socket(fileno=socket.dup(transport.get_extra_info("socket").fileno())) as same:
-        same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
 
 
 async def _answer(send: Any, status: int, body: Any) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from backends.errors import BackendFailed
+from backends.errors import BackendFailed, BackendOverloaded
 from backends.ollama import OllamaBackend, chat_body
 from backends.ollama_stream import OllamaDecoder
 from backends.protocol import (
@@ -200,41 +200,55 @@ async def test_a_server_that_lists_everything_is_asked_nothing_more(backend: Oll
 
 async def test_an_old_server_is_asked_about_each_model(backend: OllamaBackend, fake: FakeModelServer):
     fake.old_ollama = True
-    model = (await backend.models())[0]
+    model = await backend.describe((await backend.models())[0])
     assert (model.capabilities, model.context_length) == ({Capability.COMPLETION, Capability.TOOLS}, 4096)
 
 
 async def test_an_old_server_is_asked_about_a_model_once(backend: OllamaBackend, fake: FakeModelServer):
     fake.old_ollama = True
-    assert await backend.models() == await backend.models()
+    for _ in range(2):
+        for model in await backend.models():
+            await backend.describe(model)
     assert fake.asked.count("POST /api/show") == len(fake.models)
+
+
+async def test_the_list_of_an_old_server_is_one_request(backend: OllamaBackend, fake: FakeModelServer):
+    fake.old_ollama = True
+    await backend.models()
+    assert list(fake.asked) == ["GET /api/tags"]
+
+
+async def test_what_was_found_out_about_a_model_is_in_the_next_list(backend: OllamaBackend, fake: FakeModelServer):
+    fake.old_ollama = True
+    described = await backend.describe((await backend.models())[0])
+    assert (await backend.models())[0] == described
 
 
 async def test_a_model_that_was_pulled_anew_is_asked_about_again(backend: OllamaBackend, fake: FakeModelServer):
     fake.old_ollama = True
-    fake.models = ["a"]
-    await backend.models()
-    fake.models = ["b"]
-    await backend.models()
+    for name in ("a", "b"):
+        fake.models = [name]
+        await backend.describe((await backend.models())[0])
     assert fake.asked.count("POST /api/show") == 2
 
 
-@pytest.mark.parametrize("status", [404, 500])
-async def test_a_server_that_describes_no_model_still_lists_them(
-    backend: OllamaBackend, fake: FakeModelServer, status: int
+async def test_a_model_that_the_server_cannot_describe_stays_as_it_was_listed(
+    backend: OllamaBackend, fake: FakeModelServer
 ):
     fake.old_ollama = True
-    fake.replies["/api/show"] = (status, b'{"error": "no"}')
-    models = await backend.models()
-    assert [(model.name, model.capabilities) for model in models] == [(name, None) for name in fake.models]
+    fake.replies["/api/show"] = (404, b'{"error": "no"}')
+    model = (await backend.models())[0]
+    assert await backend.describe(model) == model
 
 
 async def test_a_failed_description_is_asked_for_again(backend: OllamaBackend, fake: FakeModelServer):
     fake.old_ollama = True
     fake.replies["/api/show"] = (503, b'{"error": "busy"}')
-    await backend.models()
+    model = (await backend.models())[0]
+    with pytest.raises(BackendOverloaded):
+        await backend.describe(model)
     fake.replies.clear()
-    assert (await backend.models())[0].context_length == 4096
+    assert (await backend.describe(model)).context_length == 4096
 
 
 async def test_an_address_may_have_a_path(fake: FakeModelServer):

@@ -1,7 +1,6 @@
 """The built page in a real Chromium, against a whole gateway. `make page` builds it."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,18 +8,15 @@ from urllib.parse import urlsplit
 import pytest
 from graphql import GraphQLSchema, OperationDefinitionNode, build_schema, parse, validate
 from graphql.execution import get_variable_values
-from playwright.async_api import Browser, BrowserContext, Page
+from playwright.async_api import BrowserContext, Page
 
+from tests.browsers import run_prompt, sign_in
 from tests.fake_scripts import Script, count
 from tests.gateways import RunningGateway
-from tests.generations import start
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = ROOT / "web" / "src" / "operations"
 STARTERS: list[dict[str, Any]] = json.loads((OPERATIONS / "starters.json").read_text())
-
-PACED = "fake:paced-64-20"
-"""Slow enough for the page to show it growing, whatever the machine."""
 
 # Functions and not expressions: those would be evaluated in the page, which its policy forbids.
 STREAM_IS_READ = "() => sessionStorage.getItem('graphiql:query')?.includes('subscription Stream')"
@@ -31,50 +27,14 @@ GROWS = """() => {
 }"""
 
 
-@pytest.fixture
-async def context(browser: Browser, gateway: RunningGateway) -> AsyncIterator[BrowserContext]:
-    """A browser profile of its own. It wants the gateway so that it is closed before it."""
-    context = await browser.new_context()
-    context.set_default_timeout(20_000)
-    yield context
-    await context.close()
-
-
-@pytest.fixture
-async def page(context: BrowserContext, gateway: RunningGateway) -> Page:
-    """The page as it is when nobody has signed in."""
-    page = await context.new_page()
-    await page.goto(gateway.url)
-    return page
-
-
-@pytest.fixture
-async def signed_in(page: Page, gateway: RunningGateway) -> Page:
-    await sign_in(page, gateway.admin_username, gateway.admin_password)
-    await page.get_by_text("Signed in as").wait_for()
-    return page
-
-
 def source(operation: str) -> str:
     return (OPERATIONS / f"{operation}.graphql").read_text()
-
-
-async def sign_in(page: Page, username: str, password: str) -> None:
-    await page.get_by_label("User name").fill(username)
-    await page.get_by_label("Password").fill(password)
-    await page.get_by_role("button", name="Sign in", exact=True).click()
 
 
 async def sign_in_with_key(page: Page, key: str) -> None:
     await page.get_by_role("button", name="Use an API key instead").click()
     await page.get_by_label("API key").fill(key)
     await page.get_by_role("button", name="Sign in", exact=True).click()
-
-
-async def run_prompt(page: Page, model: str = PACED) -> None:
-    await page.get_by_label("Model").select_option(model)
-    await page.get_by_label("Prompt").fill("Hello")
-    await page.get_by_role("button", name="Run").click()
 
 
 async def open_graphiql(page: Page) -> None:
@@ -210,31 +170,6 @@ async def test_stop_ends_the_answer_and_tells_what_it_used(signed_in: Page):
     facts = signed_in.get_by_test_id("facts")
     await facts.get_by_text("Stopped").wait_for()
     assert "3 completion tokens" in await facts.inner_text()
-
-
-async def test_a_reloaded_page_finds_its_running_answer_again(signed_in: Page, gateway: RunningGateway):
-    gateway.fake.scripts["fake:echo"] = Script(count(5), stall=True, rest=["end"])
-    await run_prompt(signed_in, "fake:echo")
-    await signed_in.get_by_test_id("answer").get_by_text("0 1 2 3 4").wait_for()
-    await signed_in.reload()
-    await signed_in.get_by_test_id("answer").get_by_text("0 1 2 3 4").wait_for()
-    gateway.fake.release()
-    await signed_in.get_by_test_id("facts").get_by_text("Finished").wait_for()
-    assert await signed_in.get_by_test_id("answer").inner_text() == "0 1 2 3 4 end"
-    assert len(gateway.fake.requests) == 1
-
-
-async def test_an_answer_that_was_started_elsewhere_can_be_watched_and_stopped(
-    signed_in: Page, gateway: RunningGateway
-):
-    gateway.fake.scripts["fake:echo"] = Script(count(5), stall=True)
-    await start(gateway, "fake:echo", onDisconnect="CONTINUE")
-    await gateway.fake.request()
-    await signed_in.reload()
-    await signed_in.get_by_role("region", name="Running").get_by_role("button", name="Watch fake:echo").click()
-    await signed_in.get_by_test_id("answer").get_by_text("0 1 2 3 4").wait_for()
-    await signed_in.get_by_role("button", name="Stop").click()
-    await signed_in.get_by_test_id("facts").get_by_text("Stopped").wait_for()
 
 
 async def test_an_answer_that_fails_keeps_its_text_and_tells_the_reason(signed_in: Page):

@@ -66,7 +66,7 @@ async def running_scene(database_url: str, fake_url: str) -> AsyncGenerator[Scen
     async with database.transaction() as tx:
         tx.add(user)
     async with anyio.create_task_group() as tasks:
-        catalog = Catalog([backend], max_age=60)
+        catalog = Catalog([backend], 60, tasks)
         ledger = Ledger(database)
         tasks.start_soon(ledger.run)
         runner = Runner(database, catalog, log, ledger, {"ollama": Line(1, 10)}, tasks, new_id())

@@ -83,9 +83,13 @@ export function describe(error: unknown): string {
   return NO_ANSWER;
 }
 
+const codeOf = (error: unknown): string | undefined =>
+  Array.isArray(error) ? (error as ErrorLike[])[0]?.extensions?.code : undefined;
+
 export type StreamHandlers = {
   next: (event: GenerationEvent) => void;
-  failed: (message: string) => void;
+  /** `code` is the gateway's own, where it gave one. */
+  failed: (message: string, code?: string) => void;
   ended: () => void;
 };
 
@@ -139,18 +143,28 @@ export function connect(token: string, onRefused: () => void): Gateway {
     subscribe(operation("WatchGeneration"), { id, after }, handlers);
 
   function subscribe(query: string, variables: Record<string, unknown>, handlers: StreamHandlers): () => void {
-    const { next, failed, ended } = handlers;
+    const { next } = handlers;
+    // An error in an event is followed by the stream's end, which is then no second reason.
+    let over = false;
+    const failed = (error: unknown) => {
+      if (!over) handlers.failed(describe(error), codeOf(error));
+      over = true;
+    };
+    const ended = () => {
+      if (!over) handlers.ended();
+      over = true;
+    };
     return sockets.subscribe<Record<string, GenerationEvent>>(
       { query, variables },
       {
         next: (result) => {
           if (saysUnauthenticated(result as Answer)) onRefused();
-          if (result.errors) failed(describe(result.errors));
+          if (result.errors) failed(result.errors);
           else for (const event of Object.values(result.data ?? {})) next(event);
         },
         error: (error) => {
           if (Array.isArray(error) && saysUnauthenticated({ errors: error as ErrorLike[] })) onRefused();
-          failed(describe(error));
+          failed(error);
         },
         complete: ended,
       },

@@ -2,6 +2,13 @@
 
 export type TokenUsage = { promptTokens: number; completionTokens: number; source: string };
 
+/** The gateway's own measurements. A browser that comes late sees the whole answer in an instant. */
+export type Timings = {
+  timeToFirstTokenMs: number | null;
+  totalMs: number | null;
+  tokensPerSecond: number | null;
+};
+
 type Numbered = { generationId: string; sequence: number };
 export type GenerationEvent = Numbered &
   (
@@ -13,30 +20,38 @@ export type GenerationEvent = Numbered &
     | { __typename: "GenerationFailed"; code: string; message: string; usage: TokenUsage }
   );
 
-/** Times are milliseconds of performance.now(). */
 export type Run = {
-  state: "running" | "completed" | "failed" | "stopped";
+  /** "gone": it was there, and what it said is no longer kept. */
+  state: "running" | "completed" | "failed" | "stopped" | "gone";
   generationId?: string;
+  /** Whether it was started before, here or elsewhere. */
+  found: boolean;
   /** Of the last event seen. */
   sequence: number;
   position?: number;
   thinking: string;
   text: string;
-  startedAt: number;
-  firstTokenAt?: number;
-  endedAt?: number;
   finishReason?: string;
   usage?: TokenUsage;
+  timings?: Timings;
   error?: string;
 };
 
-export const begin = (now: number): Run => ({ state: "running", sequence: 0, thinking: "", text: "", startedAt: now });
+/** A new answer, or with an id one that was started before. */
+export const begin = (generationId?: string): Run => ({
+  state: "running",
+  generationId,
+  found: generationId !== undefined,
+  sequence: 0,
+  thinking: "",
+  text: "",
+});
 
 /** `offset` says where `text` begins in the whole output, so a delta that comes twice changes nothing. */
 const splice = (whole: string, { text, offset }: { text: string; offset: number }): string =>
   whole.slice(0, offset) + text;
 
-export function apply(run: Run, event: GenerationEvent, now: number): Run {
+export function apply(run: Run, event: GenerationEvent): Run {
   const known = { ...run, generationId: event.generationId, sequence: event.sequence };
   switch (event.__typename) {
     case "GenerationQueued":
@@ -44,29 +59,18 @@ export function apply(run: Run, event: GenerationEvent, now: number): Run {
     case "GenerationStarted":
       return { ...known, position: undefined };
     case "ThinkingDelta":
-      return { ...known, firstTokenAt: run.firstTokenAt ?? now, thinking: splice(run.thinking, event) };
+      return { ...known, thinking: splice(run.thinking, event) };
     case "TextDelta":
-      return { ...known, firstTokenAt: run.firstTokenAt ?? now, text: splice(run.text, event) };
+      return { ...known, text: splice(run.text, event) };
     case "GenerationCompleted":
-      return { ...known, state: "completed", endedAt: now, finishReason: event.finishReason, usage: event.usage };
+      return { ...known, state: "completed", finishReason: event.finishReason, usage: event.usage };
     case "GenerationFailed":
-      return { ...known, state: "failed", endedAt: now, error: event.message, usage: event.usage };
+      return { ...known, state: "failed", error: event.message, usage: event.usage };
     default:
       return known;
   }
 }
 
-/** The stream broke, or ended without a last event. */
-export const fail = (run: Run, error: string, now: number): Run =>
-  run.state === "running" ? { ...run, state: "failed", error, endedAt: now } : run;
-
-export const stop = (run: Run, now: number): Run =>
-  run.state === "running" ? { ...run, state: "stopped", endedAt: now } : run;
-
-/** Tokens a second from the first one to the end, as seen here; undefined where there is too little to measure. */
-export function tokensPerSecond({ usage, firstTokenAt, endedAt }: Run): number | undefined {
-  if (!usage || firstTokenAt === undefined || endedAt === undefined) return undefined;
-  const intervals = usage.completionTokens - 1;
-  const seconds = (endedAt - firstTokenAt) / 1000;
-  return intervals > 0 && seconds > 0 ? intervals / seconds : undefined;
-}
+/** Ends what still runs: the stream broke, or was left. */
+export const end = (run: Run, state: "failed" | "stopped" | "gone", error?: string): Run =>
+  run.state === "running" ? { ...run, state, error } : run;

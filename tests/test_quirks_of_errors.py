@@ -1,0 +1,122 @@
+"""How model servers refuse and fail: their reason reaches the user, and what is no loss is not asked for again."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.fake_raw import Raw
+from tests.gateways import Json, RunningGateway
+from tests.quirks import DONE, FINISHED, OLLAMA, OPENAI, WHOLE, ask, end, ended, said
+
+REASON = "the schema has a mistake"
+REASONS: list[Any] = [
+    {"error": REASON},
+    {"error": {"message": REASON}},
+    {"error": {"message": {"detail": REASON}}},
+    {"object": "error", "message": REASON, "type": "BadRequestError", "code": 400},
+    {"detail": REASON},
+    {"detail": [{"loc": ["body"], "msg": REASON}]},
+    {"message": REASON},
+    [{"error": {"message": REASON}}],
+    {"errors": [{"message": REASON}]},
+    {"error": orjson.dumps({"error": {"code": 400, "message": REASON}}).decode()},
+    REASON,
+]
+
+
+@pytest.mark.parametrize("body", REASONS)
+@pytest.mark.parametrize("status", [400, 500])
+@pytest.mark.parametrize("path", [OLLAMA, OPENAI])
+async def test_the_servers_reason_reaches_the_user(double: RunningGateway, path: str, status: int, body: Any):
+    data = body.encode() if isinstance(body, str) else orjson.dumps(body)
+    kind = "text/plain" if isinstance(body, str) else "application/json"
+    [*_, last] = await ask(double, path, Raw([data], status=status, content_type=kind))
+    assert (last["code"], last["message"]) == ("BACKEND_REJECTED" if status == 400 else "BACKEND_FAILED", REASON)
+    assert last["usage"]["promptTokens"] == 0
+
+
+@pytest.mark.parametrize("body", [body for body in REASONS if not isinstance(body, str)])
+@pytest.mark.parametrize("path", [OLLAMA, OPENAI])
+async def test_an_error_under_the_status_200_is_told_and_bills_nothing(double: RunningGateway, path: str, body: Any):
+    [*_, last] = await ask(double, path, Raw([orjson.dumps(body) + b"\n"], content_type="application/json"))
+    assert last["message"] == REASON
+    assert last["usage"]["promptTokens"] == 0
+
+
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "text/plain", "application/json"])
+@pytest.mark.parametrize("path", [OLLAMA, OPENAI])
+async def test_a_web_page_in_the_place_of_an_answer_is_told_as_that(double: RunningGateway, path: str, kind: str):
+    page = b"<!DOCTYPE html>\n<html><body><form>Sign in</form></body></html>"
+    [*_, last] = await ask(double, path, Raw([page], content_type=kind))
+    assert last["code"] == "BACKEND_REJECTED"
+    assert "web page" in last["message"]
+    assert last["usage"]["promptTokens"] == 0
+
+
+CONTEXT = [
+    "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens",
+    "the request exceeds the available context size (512 tokens), try increasing it",
+    "input length 600 exceeds the context length 512",
+    "prompt is too long: 200001 tokens > 200000 maximum",
+]
+
+
+@pytest.mark.parametrize("words", CONTEXT)
+@pytest.mark.parametrize("path", [OLLAMA, OPENAI])
+@pytest.mark.parametrize("status", [200, 400, 500])
+async def test_a_prompt_that_does_not_fit_has_a_code_of_its_own(
+    double: RunningGateway, path: str, words: str, status: int
+):
+    body = orjson.dumps({"error": {"message": words}}) + b"\n"
+    events = await ask(double, path, Raw([body], status=status), onBackendLoss="CONTINUE")
+    assert (events[-1]["code"], events[-1]["retryable"]) == ("CONTEXT_TOO_LONG", False)
+    assert len(double.fake.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"error": "model 'm' not found"}, "MODEL_NOT_FOUND"),
+        ({"object": "error", "message": "The model `m` does not exist."}, "MODEL_NOT_FOUND"),
+        ({"detail": "Not Found"}, "BACKEND_REJECTED"),
+        ({"error": {"message": "File Not Found", "type": "not_found_error"}}, "BACKEND_REJECTED"),
+    ],
+)
+async def test_a_404_that_names_the_model_is_told_from_a_wrong_address(double: RunningGateway, body: Json, code: str):
+    answer = Raw([orjson.dumps(body)], status=404, content_type="application/json")
+    assert (await ask(double, OPENAI, answer))[-1]["code"] == code
+
+
+async def test_a_server_that_knows_no_stream_options_is_asked_without_them(double: RunningGateway):
+    refusal = {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]}
+    answers = [Raw([orjson.dumps(refusal)], status=422), Raw((*FINISHED, DONE))]
+    for _ in range(2):
+        assert ended(await ask(double, OPENAI, *answers)) == WHOLE
+        answers = answers[1:]
+    bodies = [request.body for request in double.fake.requests]
+    assert ["stream_options" in body for body in bodies] == [True, False, False]
+
+
+LOSSES: dict[str, tuple[Raw, int]] = {
+    "429": (Raw([b'{"error":"slow down"}'], status=429), 1),
+    "400": (Raw([b'{"error":"no"}'], status=400), 1),
+    "the same 500 twice": (Raw([b'{"error":"bad schema"}'], status=500), 2),
+    "the same error in the stream twice": (Raw([b'{"error":"bad schema"}\n']), 2),
+}
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+async def test_what_is_no_loss_is_not_asked_again(gateway: RunningGateway, name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gateway.continuation.FIRST_PAUSE_SECONDS", 0.01)
+    answer, requests = LOSSES[name]
+    events = await ask(gateway, OLLAMA, answer, onBackendLoss="CONTINUE")
+    assert events[-1]["__typename"] == "GenerationFailed"
+    assert len(gateway.fake.requests) == requests
+
+
+async def test_a_server_that_asks_to_wait_is_left_alone_for_as_long(gateway: RunningGateway):
+    busy = Raw([b'{"error":"busy"}'], status=503, headers={"retry-after": "1"})
+    events = await ask(gateway, OLLAMA, busy, Raw([said("a"), said("b"), end()]), onBackendLoss="CONTINUE")
+    assert ended(events) == WHOLE
+    assert len(gateway.fake.requests) == 2
