@@ -68,6 +68,16 @@ async def note_usage(session: WriteSession, usage: Sequence[Mapping[str, object]
     await connection.execute(statement.values({name: bindparam(name) for name in names}), usage)
 
 
+async def note_detached(session: WriteSession, streams: Sequence[tuple[UUID, int]], at: datetime | None) -> None:
+    """Write of generations, each with its fence, since when their text is more than the shared log has, if it is."""
+    statement = update(Generation).where(
+        Generation.id == bindparam("row_id"), Generation.fence == bindparam("row_fence")
+    )
+    rows = [{"row_id": generation_id, "row_fence": fence, "detached_at": at} for generation_id, fence in streams]
+    connection = await session.connection()
+    await connection.execute(statement.values(detached_at=bindparam("detached_at")), rows)
+
+
 async def orphans(session: ReadSession, limit: int) -> Sequence[Generation]:
     """Unfinished generations that no living gateway runs, oldest first."""
     alive = select(Replica.id)
@@ -78,10 +88,16 @@ async def orphans(session: ReadSession, limit: int) -> Sequence[Generation]:
 
 
 async def ended_lately(session: ReadSession, replica_ids: Sequence[UUID], since: datetime) -> Sequence[Generation]:
-    """What these gateways ended since that moment, of the generations of the last day: UUIDv7 begin with their time."""
+    """What these gateways ended since that moment, or without the log that all share, and began within the last day.
+
+    UUIDv7 begin with their time.
+    """
     oldest = UUID(int=int((since - timedelta(days=1)).timestamp() * 1000) << 80)
     query = select(Generation).where(
-        Generation.id >= oldest, Generation.replica_id.in_(replica_ids), Generation.finished_at >= since
+        Generation.id >= oldest,
+        Generation.replica_id.in_(replica_ids),
+        Generation.finished_at.is_not(None),
+        or_(Generation.finished_at >= since, Generation.detached_at.is_not(None)),
     )
     return (await session.scalars(query)).all()
 

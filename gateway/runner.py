@@ -19,7 +19,7 @@ from gateway.event_codec import encode_transcript
 from gateway.events import Completed, Failed, FinishReason
 from gateway.ledger import Ending, Ledger, Transcribed, is_outage
 from gateway.metering import NO_USAGE, TokenUsage
-from gateway.orphans import Adopted, continuable, noted_usage, orphan_timings, outcome_in, outcome_of
+from gateway.orphans import Adopted, continuable, nothing_saved, orphan_timings, outcome_in, outcome_of
 from gateway.queue import Line
 from gateway.run import Job, Outcome, Route, Run, terminal_event
 from gateway.streams import Saved, Source, StreamLog, StreamMoved
@@ -117,7 +117,7 @@ class Runner:
         """A gateway died: where it had recorded an end but not told it, the viewers are told now."""
         async with self._adoptions:
             try:
-                saved = await self._log.claim(row.id, Source(row.fence + 1))
+                saved = await self._log.claim(row.id, Source(row.fence + 1), detached=row.detached_at is not None)
             except (StreamMoved, StreamLogUnavailable):
                 return
             if saved is None or saved.end is not None:
@@ -302,13 +302,15 @@ class Runner:
     async def _claim(self, row: Generation, source: Adopted) -> Saved:
         while True:
             try:
-                saved = await self._log.claim(row.id, Source(row.fence, source.usage))
+                own = Source(row.fence, source.usage)
+                saved = await self._log.claim(row.id, own, detached=row.detached_at is not None)
             except StreamLogUnavailable:
                 await anyio.sleep(RETRY_SECONDS)
                 continue
             if saved is None:
-                await self._log.open(row.id, Source(row.fence, source.usage))
-            return saved or Saved([], noted_usage(row))
+                saved = nothing_saved(row)
+                await self._log.open(row.id, own, saved.dropped)
+            return saved
 
     async def _go_on(self, job: Job, source: Adopted) -> bool:
         """Run it here, where the model is served and there is a place. The slot is waited for in line."""
