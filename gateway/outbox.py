@@ -6,12 +6,13 @@ that Valkey has not taken, so whatever a viewer has seen can be read on any gate
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from uuid import UUID
 
 import anyio
 
+from gateway.errors import StreamLogUnavailable
 from gateway.event_codec import encode, encode_usage
 from gateway.events import TERMINAL, Event
 from gateway.exposure import Exposure, Note, Owned
@@ -28,14 +29,27 @@ MOST_WAITING = 20_000
 
 
 class Outbox:
-    """The streams that this gateway writes. `lost` is told of those that another gateway has taken over."""
+    """The streams that this gateway writes.
 
-    def __init__(self, valkey: Valkey, local: MemoryStreamLog, lost: Callable[[UUID], None], note: Note) -> None:
+    `lost` is told of those that another gateway has taken over. `owns` asks the database whether one has.
+    """
+
+    def __init__(
+        self,
+        valkey: Valkey,
+        local: MemoryStreamLog,
+        lost: Callable[[UUID], None],
+        note: Note,
+        owns: Callable[[UUID, int], Awaitable[bool]],
+    ) -> None:
         self._valkey = valkey
         self._local = local
         self._lost = lost
         self._owned: dict[UUID, Owned] = {}
+        self._owns = owns
         self._dirty: dict[UUID, Owned] = {}
+        self._fenced: dict[UUID, Owned] = {}
+        self._any_fenced = anyio.Event()
         self._waiting = 0
         self._wake = anyio.Event()
         self._room = anyio.Event()
@@ -126,11 +140,13 @@ class Outbox:
     async def look_after(self) -> None:
         """Write again what Valkey has refused, or has lost of the running streams to which nothing is added."""
         for stream_id, owned in list(self._owned.items()):
-            if owned.failing_since is not None or stream_id not in self._local:
+            if (owned.failing_since is not None and stream_id not in self._fenced) or stream_id not in self._local:
                 self._mark(stream_id, owned)
         await self._compare([each for each, owned in self._owned.items() if owned.quiet and owned.settled is None])
         for owned in self._owned.values():
             owned.quiet = True
+        if self._fenced:
+            self._any_fenced.set()
 
     async def write_forever(self) -> None:
         """Write whatever comes, until cancelled."""
@@ -144,6 +160,29 @@ class Outbox:
                 except ValkeyUnavailable as error:
                     self._dirty = dirty | self._dirty
                     self.detach(error)
+
+    async def settle_fenced_forever(self) -> None:
+        """Let go of what another gateway has taken over; what none has is written whatever stands in Valkey."""
+        while True:
+            await self._any_fenced.wait()
+            self._any_fenced = anyio.Event()
+            for stream_id, owned in list(self._fenced.items()):
+                if self._owned.get(stream_id) is owned:
+                    await self._settle_fenced(stream_id, owned)
+
+    async def _settle_fenced(self, stream_id: UUID, owned: Owned) -> None:
+        try:
+            if await self._owns(stream_id, owned.source.fence):
+                logger.warning("generation %s is written anew: nobody else may write it", stream_id)
+                owned.anew = True
+                self._lacks(stream_id, owned, 0)
+            else:
+                logger.warning("generation %s is another gateway's now", stream_id)
+                self._let_go(stream_id)
+                self._lost(stream_id)
+            self._fenced.pop(stream_id, None)
+        except StreamLogUnavailable:
+            self._fails(stream_id, owned, "The database does not tell who may write them.")
 
     async def _compare(self, stream_ids: Sequence[UUID]) -> None:
         lasts = await self._valkey.last_numbers(stream_ids) if stream_ids else []
@@ -177,9 +216,8 @@ class Outbox:
             if isinstance(reply, ValkeyUnavailable):
                 refused.append((batch.stream_id, owned, reply))
             elif reply == FENCED:
-                logger.warning("generation %s is another gateway's now", batch.stream_id)
-                self._let_go(batch.stream_id)
-                self._lost(batch.stream_id)
+                self._fenced[batch.stream_id] = owned
+                self._any_fenced.set()
             else:
                 self._written(batch, owned, reply)
         self._make_room()
@@ -283,6 +321,7 @@ class Outbox:
     def _drop(self, stream_id: UUID, owned: Owned) -> None:
         del self._owned[stream_id]
         self._dirty.pop(stream_id, None)
+        self._fenced.pop(stream_id, None)
         self._waiting -= len(owned.pending)
         owned.pending.clear()
         owned.settle()

@@ -46,7 +46,7 @@ class Handlers:
     """What is to be done when another gateway says something, or has taken a stream over.
 
     `note` tells the database of streams that go on in memory alone (see Exposure); `finished` asks it which of these
-    have their end on record.
+    have their end on record, and `owns` whether a fence is still the latest.
     """
 
     cancel: Callable[[UUID], None]
@@ -55,6 +55,7 @@ class Handlers:
     orphans: Callable[[], None]
     note: Note
     finished: Callable[[Sequence[UUID]], Awaitable[set[UUID]]]
+    owns: Callable[[UUID, int], Awaitable[bool]]
 
 
 class SharedStreamLog:
@@ -63,7 +64,7 @@ class SharedStreamLog:
     def __init__(self, valkey: Valkey, local: MemoryStreamLog) -> None:
         self._valkey = valkey
         self._local = local
-        self._outbox = Outbox(valkey, local, self._lost, self._note)
+        self._outbox = Outbox(valkey, local, self._lost, self._note, self._owns)
         self._mirrors = Mirrors(valkey, local)
         self._handlers: Handlers | None = None
 
@@ -92,6 +93,7 @@ class SharedStreamLog:
             await self._look()
             tasks.start_soon(keep_on, "writing the stream log", self._outbox.write_forever)
             tasks.start_soon(keep_on, "watching the stream log", self._outbox.exposure.watch_forever)
+            tasks.start_soon(keep_on, "handing over streams", self._outbox.settle_fenced_forever)
             tasks.start_soon(keep_on, "listening to other gateways", self._listen)
             tasks.start_soon(keep_on, "reading other gateways' streams", self._mirrors.mend_forever)
             tasks.start_soon(keep_on, "tending the stream log", self._tend_forever)
@@ -148,7 +150,9 @@ class SharedStreamLog:
             kept = await self._valkey.claim(stream_id, source.fence, void=detached)
             events = [] if kept is None else events_of(kept)
         except Fenced as error:
-            raise StreamMoved from error
+            if not await self._owns(stream_id, source.fence):
+                raise StreamMoved from error
+            kept, events = None, []  # nobody has a newer right: the one that stands there was never given
         except ValkeyUnavailable as error:
             raise StreamLogUnavailable from error
         except ValueError:
@@ -211,6 +215,12 @@ class SharedStreamLog:
     async def _note(self, streams: Sequence[tuple[UUID, int]], detached: bool) -> None:
         if self._handlers is not None:
             await self._handlers.note(streams, detached)
+
+    async def _owns(self, stream_id: UUID, fence: int) -> bool:
+        try:
+            return self._handlers is not None and await self._handlers.owns(stream_id, fence)
+        except Exception as error:
+            raise StreamLogUnavailable from error
 
     async def _tend_forever(self) -> None:
         rounds = 0

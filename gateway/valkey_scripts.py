@@ -55,7 +55,7 @@ end
 
 local mine, first, last = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local now, fence = kept()
-if fence and fence > mine then return -1 end
+if fence and fence > mine and ARGV[4] ~= 'anew' then return -1 end
 local have = now and now.last or 0
 if ARGV[4] == 'anew' then now, have = nil, 0 end
 if not now then
@@ -111,7 +111,8 @@ return last
 
 ARGV: fence, first, last, mode, payload, owner, usage, expiry in ms, most bytes, whether it ends, request, the id's
 bytes, the id, whether it was written before, the last number that viewers have seen. The mode is empty, or `rebased`
-where what went before is kept by nobody, or `anew` where what is kept is not to be shown to anybody.
+where what went before is kept by nobody, or `anew` where what is kept is not to be shown to anybody: the database says
+that this gateway may write it, whatever stands here.
 """
 
 CLAIM = (

@@ -86,6 +86,7 @@ async def running_engine(
                     orphans=replicas.look_now,
                     note=records.note,
                     finished=records.finished,
+                    owns=records.owns,
                 )
             )
             await tasks.start(shared.run)

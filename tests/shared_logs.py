@@ -20,13 +20,14 @@ PLENTY = 1_000_000
 
 
 class Heard(Handlers):
-    """What the other gateways said, in order; and what the database would know: `detached`, and `ended`."""
+    """What the other gateways said, in order; and what the database would know: `detached`, `ended`, `owning`."""
 
     def __init__(self) -> None:
         self.words: list[tuple[str, UUID | None]] = []
         self.changed = anyio.Event()
         self.detached: set[UUID] = set()
         self.ended: set[UUID] = set()
+        self.owning = False
         super().__init__(
             self._hearing("cancel"),
             self._hearing("unfollowed"),
@@ -34,6 +35,7 @@ class Heard(Handlers):
             self._orphans,
             self._take_note,
             self._finished,
+            self._owns_it,
         )
 
     def _hearing(self, word: str) -> Callable[[UUID], None]:
@@ -48,6 +50,9 @@ class Heard(Handlers):
 
     async def _finished(self, stream_ids: Sequence[UUID]) -> set[UUID]:
         return self.ended.intersection(stream_ids)
+
+    async def _owns_it(self, stream_id: UUID, fence: int) -> bool:
+        return self.owning
 
     def _orphans(self) -> None:
         self._add("orphans", None)
