@@ -88,16 +88,10 @@ async def orphans(session: ReadSession, limit: int) -> Sequence[Generation]:
 
 
 async def ended_lately(session: ReadSession, replica_ids: Sequence[UUID], since: datetime) -> Sequence[Generation]:
-    """What these gateways ended since that moment, or without the log that all share, and began within the last day.
-
-    UUIDv7 begin with their time.
-    """
+    """What these gateways ended since that moment, of the generations of the last day: UUIDv7 begin with their time."""
     oldest = UUID(int=int((since - timedelta(days=1)).timestamp() * 1000) << 80)
     query = select(Generation).where(
-        Generation.id >= oldest,
-        Generation.replica_id.in_(replica_ids),
-        Generation.finished_at.is_not(None),
-        or_(Generation.finished_at >= since, Generation.detached_at.is_not(None)),
+        Generation.id >= oldest, Generation.replica_id.in_(replica_ids), Generation.finished_at >= since
     )
     return (await session.scalars(query)).all()
 

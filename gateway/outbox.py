@@ -59,14 +59,18 @@ class Outbox:
     def open(self, stream_id: UUID, source: Source, dropped: int) -> None:
         """Begin an empty stream; Valkey hears of it at once, but nobody waits for that."""
         self._local.begin(stream_id, dropped)
-        anew = dropped > 0
-        self._owned[stream_id] = owned = Owned(source, shown=dropped, written=dropped, anew=anew, again=anew)
+        gone = dropped > 0
+        self._owned[stream_id] = owned = Owned(
+            source, shown=dropped, written=dropped, anew=gone, again=gone, noted=gone
+        )
         self._mark(stream_id, owned)
+        self.exposure.look()
 
-    def take_up(self, stream_id: UUID, source: Source) -> None:
-        """Go on with a stream as it stands in memory and in Valkey."""
+    def take_up(self, stream_id: UUID, source: Source, *, noted: bool) -> None:
+        """Go on with a stream as it stands in memory and in Valkey; `noted` as the database has it."""
         length = self._local.length(stream_id)
-        self._owned[stream_id] = Owned(source, shown=length, written=length, known=True, again=True)
+        self._owned[stream_id] = Owned(source, shown=length, written=length, known=True, again=True, noted=noted)
+        self.exposure.look()
 
     async def append(self, stream_id: UUID, events: Sequence[Event]) -> None:
         """Add events to the next batch; with a terminal one wait until Valkey has taken it, or is away.

@@ -114,10 +114,15 @@ class Runner:
                 await self._abort(row, saved)
 
     async def tell_end(self, row: Generation) -> None:
-        """A gateway died: where it had recorded an end but not told it, the viewers are told now."""
+        """A gateway died: where it had recorded an end but not told it, the viewers are told now.
+
+        Not where some of its text was in that gateway's memory alone: the end would make what is left look whole.
+        """
+        if row.detached_at is not None:
+            return
         async with self._adoptions:
             try:
-                saved = await self._log.claim(row.id, Source(row.fence + 1), detached=row.detached_at is not None)
+                saved = await self._log.claim(row.id, Source(row.fence + 1))
             except (StreamMoved, StreamLogUnavailable):
                 return
             if saved is None or saved.end is not None:

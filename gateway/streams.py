@@ -309,6 +309,8 @@ class MemoryStreamLog:
 
     def add(self, stream_id: UUID, events: Sequence[Event]) -> None:
         """Add events and wake whoever waits."""
+        if not events:
+            return  # what has ended must not end again
         stream = self._streams[stream_id]
         for event in events:
             stream.append(event)

@@ -19,6 +19,7 @@ local function kept()
   local it = {fence = number(found[1]), owner = found[2], first = number(found[3]), last = number(found[4]),
     entries = number(found[5]), bytes = number(found[6]), ended = found[7] == '1', void = number(found[8]) or 0}
   if not (it.fence and it.owner and it.first and it.last and it.entries and it.bytes) then return nil, it.fence end
+  if it.first < 1 then return nil, it.fence end
   if types[1] ~= 'stream' and (types[1] ~= 'none' or it.entries > 0) then return nil, it.fence end
   if it.entries == 0 and it.last ~= it.first - 1 then return nil, it.fence end
   if types[1] == 'stream' then
@@ -58,16 +59,12 @@ local now, fence = kept()
 if fence and fence > mine and ARGV[4] ~= 'anew' then return -1 end
 local have = now and now.last or 0
 if ARGV[4] == 'anew' then now, have = nil, 0 end
-if not now then
-  redis.call('DEL', KEYS[1])
-  if type_of(KEYS[2]) == 'hash' then
-    redis.call('HDEL', KEYS[2], 'fence', 'first', 'last', 'entries', 'bytes', 'ended', 'void', 'usage', 'request')
-  else
-    redis.call('DEL', KEYS[2])
-  end
-end
 if have ~= first - 1 and (ARGV[4] == '' or have > first - 1) then return have end
 if now and (now.ended or last < first) then return have end
+local meta = type_of(KEYS[2])
+if meta ~= 'hash' and meta ~= 'none' then redis.call('DEL', KEYS[2]) end
+redis.call('HSET', KEYS[2], 'fence', ARGV[1])
+if not now then redis.call('HDEL', KEYS[2], 'ended', 'void', 'request') end
 local start, entries, bytes = first, 0, 0
 if now and have == first - 1 then
   start, entries, bytes = now.first, now.entries, now.bytes
@@ -84,7 +81,7 @@ while bytes > tonumber(ARGV[9]) and entries > 1 do
   entries, bytes = entries - 1, math.max(0, bytes - string.len(oldest[2][2]) - 64)
   start = tonumber(string.match(oldest[1], '^%d+')) + 1
 end
-redis.call('HSET', KEYS[2], 'fence', ARGV[1], 'owner', ARGV[6], 'first', start, 'last', ARGV[3], 'entries', entries,
+redis.call('HSET', KEYS[2], 'owner', ARGV[6], 'first', start, 'last', ARGV[3], 'entries', entries,
   'bytes', bytes, 'usage', ARGV[7], 'shown', ARGV[15])
 if ARGV[4] == 'anew' then redis.call('HSET', KEYS[2], 'void', first - 1) end
 if ARGV[10] == '1' then
@@ -113,6 +110,8 @@ ARGV: fence, first, last, mode, payload, owner, usage, expiry in ms, most bytes,
 bytes, the id, whether it was written before, the last number that viewers have seen. The mode is empty, or `rebased`
 where what went before is kept by nobody, or `anew` where what is kept is not to be shown to anybody: the database says
 that this gateway may write it, whatever stands here.
+
+HSET comes before DEL: once a script has written, Valkey no longer asks whether there is memory for the rest.
 """
 
 CLAIM = (
