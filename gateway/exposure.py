@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 GRACE_SECONDS = 2.0
 """How long viewers wait for a Valkey that went away, as one that starts anew does, before they see what it lacks."""
 
-NOTE_SECONDS = 2.0
+NOTE_SECONDS = 5.0
 """How long they wait after that for a database that is away too."""
 
 LOOK_SECONDS = 0.1
