@@ -70,6 +70,16 @@ async def note_usage(session: WriteSession, usage: Sequence[Mapping[str, object]
     await connection.execute(statement.values({name: bindparam(name) for name in names}), usage)
 
 
+async def note_detached(session: WriteSession, streams: Sequence[tuple[UUID, int]], at: datetime | None) -> None:
+    """Write of generations, each with its fence, since when their text is more than the shared log has, if it is."""
+    statement = update(Generation).where(
+        Generation.id == bindparam("row_id"), Generation.fence == bindparam("row_fence")
+    )
+    rows = [{"row_id": generation_id, "row_fence": fence, "detached_at": at} for generation_id, fence in streams]
+    connection = await session.connection()
+    await connection.execute(statement.values(detached_at=bindparam("detached_at")), rows)
+
+
 async def orphans(session: ReadSession, limit: int) -> Sequence[Generation]:
     """Unfinished generations that no living gateway runs, oldest first."""
     alive = select(Replica.id)

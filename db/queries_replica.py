@@ -27,6 +27,11 @@ async def beats(session: ReadSession) -> dict[UUID, int]:
     return {replica_id: beat for replica_id, beat in rows}
 
 
+async def is_alive(session: ReadSession, replica_id: UUID | None) -> bool:
+    """Whether a gateway is among those alive."""
+    return await session.scalar(select(Replica.id).where(Replica.id == replica_id)) is not None
+
+
 async def declare_dead(session: WriteSession, silent: Sequence[tuple[UUID, int]]) -> Sequence[UUID]:
     """Remove those that have given no sign of life since this one, and return them."""
     dead: list[UUID] = []

@@ -124,6 +124,8 @@ _UNFINISHED = text("finished_at IS NULL")
 class Generation(Table):
     """One answer of a model: its state and its numbers. The text lives in the stream log, not here.
 
+    `detached_at` is since when its viewers may have seen more of the text than the log has that the gateways share.
+
     `replica_id` is the gateway that runs it; None offers it to any other. Each change of hands raises `fence`, and
     who holds an older one writes nothing any more.
     """
@@ -160,6 +162,7 @@ class Generation(Table):
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    detached_at: Mapped[datetime | None]
 
 
 class UsageRecord(Table):

@@ -41,12 +41,47 @@ _LETTERS: dict[type[Event], str] = {
 _FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _LETTERS}
 
 
+MOST = 2**31 - 1
+"""No number in an event is larger; it fits into every column and array that it may come to."""
+
+
+def _number(value: Any, least: int = 0) -> int:
+    if type(value) is not int or not least <= value <= MOST:
+        raise TypeError("not a count")
+    return value
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError("not a text")
+    return value
+
+
+def _queued(sequence: int, position: int) -> Queued:
+    return Queued(sequence, _number(position))
+
+
+def _started(sequence: int, queued_ms: int) -> Started:
+    return Started(sequence, _number(queued_ms))
+
+
+def _text_delta(sequence: int, text: str, offset: int, tokens: int) -> TextDelta:
+    return TextDelta(sequence, _text(text), _number(offset), _number(tokens))
+
+
+def _thinking_delta(sequence: int, text: str, offset: int, tokens: int) -> ThinkingDelta:
+    return ThinkingDelta(sequence, _text(text), _number(offset), _number(tokens))
+
+
 def _tool_call(sequence: int, call: dict[str, Any]) -> ToolCallRequested:
-    return ToolCallRequested(sequence, ToolCall(**call))
+    arguments: Any = call["arguments"]
+    if not isinstance(arguments, dict):
+        raise TypeError("not an object")
+    return ToolCallRequested(sequence, ToolCall(_text(call["id"]), _text(call["name"]), {**arguments}))
 
 
 def _resumed(sequence: int, reason: str, backend: str) -> Resumed:
-    return Resumed(sequence, Loss(reason), backend)
+    return Resumed(sequence, Loss(reason), _text(backend))
 
 
 def _completed(sequence: int, reason: str, usage: dict[str, Any]) -> Completed:
@@ -54,19 +89,24 @@ def _completed(sequence: int, reason: str, usage: dict[str, Any]) -> Completed:
 
 
 def _failed(sequence: int, code: str, message: str, retryable: bool, usage: dict[str, Any]) -> Failed:
-    return Failed(sequence, ErrorCode(code), message, retryable, _usage(usage))
+    return Failed(sequence, ErrorCode(code), _text(message), bool(retryable), _usage(usage))
 
 
 def _usage(value: dict[str, Any]) -> TokenUsage:
-    counts = value["prompt_tokens"], value["completion_tokens"], value["cached_tokens"]
-    return TokenUsage(*counts, source=UsageSource(value["source"]))
+    cached = value["cached_tokens"]
+    return TokenUsage(
+        _number(value["prompt_tokens"]),
+        _number(value["completion_tokens"]),
+        None if cached is None else _number(cached),
+        source=UsageSource(value["source"]),
+    )
 
 
 _MAKE: dict[str, Callable[..., Event]] = {
-    "q": Queued,
-    "s": Started,
-    "t": TextDelta,
-    "h": ThinkingDelta,
+    "q": _queued,
+    "s": _started,
+    "t": _text_delta,
+    "h": _thinking_delta,
     "c": _tool_call,
     "r": _resumed,
     "e": _completed,
@@ -80,10 +120,10 @@ def encode(events: Iterable[Event]) -> bytes:
 
 
 def decode(data: bytes) -> list[Event]:
-    """The events again. Raises ValueError for what `encode` did not make."""
+    """The events again. Raises ValueError for what `encode` did not make, or a newer version's did."""
     rows: list[list[Any]] = orjson.loads(data)
     try:
-        return [_MAKE[letter](*values) for letter, *values in rows]
+        return [_MAKE[letter](_number(sequence, 1), *values) for letter, sequence, *values in rows]
     except (KeyError, TypeError) as error:
         raise ValueError("these are not events") from error
 
@@ -94,8 +134,11 @@ def encode_usage(usage: TokenUsage) -> bytes:
 
 
 def decode_usage(data: bytes) -> TokenUsage:
-    """The counts again."""
-    return _usage(orjson.loads(data))
+    """The counts again. Raises ValueError for what `encode_usage` did not make."""
+    try:
+        return _usage(orjson.loads(data))
+    except (KeyError, TypeError) as error:
+        raise ValueError("these are not counts") from error
 
 
 def encode_transcript(events: Iterable[Event]) -> bytes:
@@ -104,8 +147,11 @@ def encode_transcript(events: Iterable[Event]) -> bytes:
 
 
 def decode_transcript(data: bytes) -> list[Event]:
-    """The events again."""
-    return decode(zlib.decompress(data))
+    """The events again. Raises ValueError for what `encode_transcript` did not make."""
+    try:
+        return decode(zlib.decompress(data))
+    except zlib.error as error:
+        raise ValueError("this is not a transcript") from error
 
 
 def _row(event: Event) -> list[Any]:

@@ -1,6 +1,7 @@
 """Generations: started by one call, run by the gateway itself, watched by any number of viewers."""
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -10,24 +11,28 @@ from sqlalchemy.exc import IntegrityError
 from auth.principal import Principal
 from auth.scopes import Scope
 from backends.protocol import ToolCall
-from db import queries_generation, queries_transcript
+from db import queries_generation, queries_replica, queries_transcript
 from db.engine import Database
 from db.tables import Generation, new_id, now
 from gateway.catalog import Catalog
 from gateway.continuation import encode_request
 from gateway.errors import NotFound, ShuttingDown, StreamExpired, StreamLogUnavailable
 from gateway.event_codec import decode_transcript
-from gateway.events import Event, Failed, TextDelta, ThinkingDelta, ToolCallRequested
+from gateway.events import TERMINAL, Event, Failed, TextDelta, ThinkingDelta, ToolCallRequested
 from gateway.idempotency import begun_under, check_key, note_key
 from gateway.ledger import is_outage
+from gateway.orphans import outcome_in
 from gateway.requests import GenerationRequest, OnBackendLoss, chat_request
-from gateway.run import Job, Route, Run, State
+from gateway.run import Job, Route, Run, State, terminal_event
 from gateway.runner import Runner
-from gateway.streams import StreamLog
+from gateway.streams import StreamLog, StreamWithoutEnd
 from gateway.viewer import Viewer
 
 CANCEL_SECONDS = 10
 """How long another gateway may take to end a generation that it was asked to cancel."""
+
+BEHIND_ALL = 2**31
+"""A cursor to which nothing but the end of a stream comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +187,16 @@ class Generations:
     async def output(self, generation_id: UUID) -> Output | None:
         """What a generation has said so far; None when that is no longer kept. Raises StreamLogUnavailable."""
         try:
-            return _output(await self._log.read(generation_id))
+            events = await self._log.read(generation_id)
         except StreamExpired:
+            events = None
+        if events is None or await self._is_cut_off(generation_id, events):
             events = await self._transcript(generation_id)
-        return None if events is None else _output(events)
+        if events is not None:
+            return _output(events)
+        if not self._log.is_shared and (generation := (await self.by_id([generation_id]))[0]) is not None:
+            await self._check_reachable(generation)
+        return None
 
     async def _begun_under(self, principal: Principal, request: GenerationRequest) -> Generation | None:
         async with self._database.reading() as session:
@@ -214,38 +225,64 @@ class Generations:
         if not self._log.is_shared:
             raise StreamLogUnavailable(shared=False)
         await self._log.cancel_elsewhere(generation.id)
-        with anyio.move_on_after(CANCEL_SECONDS):
-            try:
-                async for _ in self._log.follow(generation.id):
-                    pass
-                return
-            except StreamExpired:
+        with anyio.move_on_after(CANCEL_SECONDS), suppress(StreamExpired, StreamWithoutEnd):
+            async for _ in self._log.follow(generation.id, BEHIND_ALL):
                 pass
+            return
         raise StreamLogUnavailable
 
     def _viewer(self, generation: Generation, after: int) -> Viewer:
         """A viewer, counted where the generation runs here."""
         run = self._runner.get(generation.id)
-        batches = self._batches(generation.id, after) if generation.finished_at else None
-        if batches is None:
-            batches = self._log.follow(generation.id, after)
+        batches = self._batches(generation, after)
         if run is None:
-            return Viewer(generation.id, batches)
+            return Viewer(generation.id, batches, interval=self._event_interval)
         run.viewer_came()
         return Viewer(generation.id, batches, run.viewer_left, self._event_interval)
 
-    async def _batches(self, generation_id: UUID, after: int) -> AsyncGenerator[Sequence[Event], None]:
-        """Of a generation that has ended: from the log, and after that from the database."""
+    async def _batches(self, generation: Generation, after: int) -> AsyncGenerator[Sequence[Event], None]:
+        """From the log, and what that lacks of an ended generation from the database."""
+        batches = self._log.follow(generation.id, after, ended=generation.finished_at is not None)
         try:
-            async for batch in self._log.follow(generation_id, after, ended=True):
+            async for batch in batches:
                 after = batch[-1].sequence
                 yield batch
             return
-        except StreamExpired:
-            events = await self._transcript(generation_id)
-        if events is None:
+        except (StreamExpired, StreamWithoutEnd) as error:
+            end_alone = isinstance(error, StreamWithoutEnd)
+        finally:
+            await batches.aclose()
+        yield await self._rest(generation.id, after, end_alone=end_alone)
+
+    async def _rest(self, generation_id: UUID, after: int, *, end_alone: bool) -> Sequence[Event]:
+        """What the log lacks, which may be the `end_alone`. Raises StreamExpired, and StreamLogUnavailable."""
+        (generation,) = await self.by_id([generation_id])
+        if generation is None:
             raise StreamExpired
-        yield [event for event in events if event.sequence > after] or events[-1:]
+        if events := await self._transcript(generation_id):
+            return [event for event in events if event.sequence > after] or events[-1:]
+        await self._check_reachable(generation)
+        if generation.finished_at is None:
+            raise StreamLogUnavailable if end_alone else StreamExpired
+        if (end_alone or not generation.completion_tokens) and generation.detached_at is None:
+            return [terminal_event(after + 1, outcome_in(generation))]  # there is no text that is missing
+        raise StreamExpired
+
+    async def _check_reachable(self, generation: Generation) -> None:
+        """Raise StreamLogUnavailable where another gateway, which is alive, has what is not here."""
+        shared = self._log.is_shared
+        if generation.replica_id == self._runner.replica_id or (shared and generation.detached_at is None):
+            return
+        async with self._database.reading() as session:
+            if await queries_replica.is_alive(session, generation.replica_id):
+                raise StreamLogUnavailable(shared=shared)
+
+    async def _is_cut_off(self, generation_id: UUID, events: Sequence[Event]) -> bool:
+        """Whether more was said than these, which will not come any more."""
+        if (events and isinstance(events[-1], TERMINAL)) or self._runner.get(generation_id) is not None:
+            return False
+        (generation,) = await self.by_id([generation_id])
+        return generation is not None and None not in (generation.finished_at, generation.detached_at)
 
     async def _transcript(self, generation_id: UUID) -> list[Event] | None:
         async with self._database.reading() as session:

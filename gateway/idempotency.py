@@ -14,8 +14,6 @@ from db.tables import Generation, IdempotencyKey, now
 from gateway.errors import IdempotencyKeyReused, InvalidInput
 from gateway.requests import GenerationRequest
 
-KEY_LIFETIME = timedelta(days=1)
-
 LONGEST_KEY = 255
 
 

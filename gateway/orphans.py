@@ -15,7 +15,7 @@ class Adopted:
     """What an adopted generation has used: what is saved of it, and once it runs what it uses here."""
 
     def __init__(self, row: Generation) -> None:
-        self.saved = Saved([], noted_usage(row))
+        self.saved = nothing_saved(row)
         self.run: Run | None = None
 
     def usage(self) -> TokenUsage:
@@ -27,11 +27,19 @@ def continuable(row: Generation, saved: Saved) -> Job | None:
     """The job to go on with; None where it must not, or cannot."""
     if row.on_backend_loss != OnBackendLoss.CONTINUE or not saved.request or saved.cancelled:
         return None
-    if saved.events and not saved.is_whole:
+    if not saved.is_whole:
         return None
-    request, said = decode_request(saved.request), Said()
+    try:
+        request, said = decode_request(saved.request), Said()
+    except ValueError:
+        return None
     said.add(saved.events)
     return None if continuation(request, said) is None else Job(row, request, saved)
+
+
+def nothing_saved(row: Generation) -> Saved:
+    """What is left where the log has nothing: it may have had something, so whoever reads on misses the beginning."""
+    return Saved([], noted_usage(row), dropped=1)
 
 
 def outcome_of(row: Generation, end: Completed | Failed) -> Outcome:

@@ -19,7 +19,7 @@ from gateway.event_codec import encode_transcript
 from gateway.events import Completed, Failed, FinishReason
 from gateway.ledger import Ending, Ledger, Transcribed, is_outage
 from gateway.metering import NO_USAGE, TokenUsage
-from gateway.orphans import Adopted, continuable, noted_usage, orphan_timings, outcome_in, outcome_of
+from gateway.orphans import Adopted, continuable, nothing_saved, orphan_timings, outcome_in, outcome_of
 from gateway.queue import Line
 from gateway.run import Job, Outcome, Route, Run, terminal_event
 from gateway.streams import Saved, Source, StreamLog, StreamMoved
@@ -121,7 +121,12 @@ class Runner:
                 await self._abort(row, source.saved)
 
     async def tell_end(self, row: Generation) -> None:
-        """A gateway died: where it had recorded an end but not told it, the viewers are told now."""
+        """A gateway died: where it had recorded an end but not told it, the viewers are told now.
+
+        Not where some of its text was in that gateway's memory alone: the end would make what is left look whole.
+        """
+        if row.detached_at is not None:
+            return
         async with self._adoptions:
             try:
                 saved = await self._log.claim(row.id, Source(row.fence + 1))
@@ -321,13 +326,15 @@ class Runner:
     async def _claim(self, row: Generation, source: Adopted) -> Saved:
         while True:
             try:
-                saved = await self._log.claim(row.id, Source(row.fence, source.usage))
+                own = Source(row.fence, source.usage)
+                saved = await self._log.claim(row.id, own, detached=row.detached_at is not None)
             except StreamLogUnavailable:
                 await anyio.sleep(RETRY_SECONDS)
                 continue
             if saved is None:
-                await self._log.open(row.id, Source(row.fence, source.usage))
-            return saved or Saved([], noted_usage(row))
+                saved = nothing_saved(row)
+                await self._log.open(row.id, own, saved.dropped)
+            return saved
 
     async def _finish(self, row: Generation, source: Adopted) -> None:
         saved = source.saved

@@ -5,43 +5,57 @@ they go on from memory; when it is back, all that it missed is written.
 """
 
 import logging
-import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from uuid import UUID
 
 import anyio
 from anyio.abc import TaskStatus
+from anyio.lowlevel import checkpoint
 
 from gateway.errors import StreamExpired, StreamLogUnavailable
-from gateway.event_codec import decode, decode_usage
+from gateway.event_codec import decode_usage
 from gateway.events import Event
-from gateway.metering import NO_USAGE
+from gateway.exposure import Note
+from gateway.metering import NO_USAGE, TokenUsage
 from gateway.mirrors import PATIENCE_SECONDS, Mirrors, events_of
 from gateway.outbox import Outbox
 from gateway.streams import MemoryStreamLog, Saved, Source, StreamMoved
+from gateway.tasks import spawn_service
 from gateway.valkey import Fenced, Valkey, ValkeyUnavailable
 
 logger = logging.getLogger(__name__)
 
 TEND_SECONDS = 0.5
-"""How often Valkey is asked for a sign of life, and how soon after its return it is noticed."""
+"""How often Valkey is asked to take something, and how soon after its return it is noticed."""
 
-GRACE_SECONDS = 2.0
-"""How long viewers wait for a Valkey that went away, as one that starts anew does, before they see what it lacks."""
+AWAY_SECONDS = 0.1
+"""The same while viewers wait for it."""
+
+ROUNDS_UNTIL_COMPARED = 2
 
 ROUNDS_UNTIL_TIDY = 20
+
+FOLLOWERS_SECONDS = 1.0
+"""How long gateways with viewers may take to say so again after Valkey has lost their names."""
 
 
 @dataclass(slots=True)
 class Handlers:
-    """What is to be done when another gateway says something, or has taken a stream over."""
+    """What is to be done when another gateway says something, or has taken a stream over.
+
+    `note` tells the database of streams that go on in memory alone (see Exposure); `finished` asks it which of these
+    have their end on record, and `owns` whether a fence is still the latest.
+    """
 
     cancel: Callable[[UUID], None]
     unfollowed: Callable[[UUID], None]
     lost: Callable[[UUID], None]
     orphans: Callable[[], None]
+    note: Note
+    finished: Callable[[Sequence[UUID]], Awaitable[set[UUID]]]
+    owns: Callable[[UUID, int], Awaitable[bool]]
 
 
 class SharedStreamLog:
@@ -50,10 +64,9 @@ class SharedStreamLog:
     def __init__(self, valkey: Valkey, local: MemoryStreamLog) -> None:
         self._valkey = valkey
         self._local = local
-        self._outbox = Outbox(valkey, local, self._lost)
+        self._outbox = Outbox(valkey, local, self._lost, self._note, self._owns)
         self._mirrors = Mirrors(valkey, local)
         self._handlers: Handlers | None = None
-        self._away_since = time.monotonic()
 
     def set_handlers(self, handlers: Handlers) -> None:
         """Tell who is to be called; nobody is before."""
@@ -67,26 +80,32 @@ class SharedStreamLog:
     @property
     def attached(self) -> bool:
         """Whether Valkey is there and takes what is written."""
-        return self._outbox.attached
+        return self._outbox.exposure.attached
+
+    @property
+    def trouble(self) -> str | None:
+        """Why other gateways may not see all that is said here, without addresses; None where they do."""
+        return self._outbox.exposure.trouble
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Write, listen and tend until cancelled; it has started when Valkey was asked once."""
         async with anyio.create_task_group() as tasks:
             await self._look()
-            tasks.start_soon(self._outbox.write_forever, self._detach)
-            tasks.start_soon(self._listen_forever)
-            tasks.start_soon(self._mirrors.mend_forever)
-            tasks.start_soon(self._tend_forever)
-            if not self.attached:
-                logger.error("Valkey does not answer: until it does, the stream log is in memory alone")
-            else:
+            spawn_service(tasks, "writing the stream log", self._outbox.write_forever)
+            spawn_service(tasks, "watching the stream log", self._outbox.exposure.watch_forever)
+            spawn_service(tasks, "handing over streams", self._outbox.settle_fenced_forever)
+            spawn_service(tasks, "listening to other gateways", self._listen)
+            spawn_service(tasks, "reading other gateways' streams", self._mirrors.mend_forever)
+            spawn_service(tasks, "tending the stream log", self._tend_forever)
+            if self.attached:
                 with anyio.move_on_after(TEND_SECONDS):
                     await self._mirrors.listening.wait()
             task_status.started()
 
-    async def open(self, stream_id: UUID, source: Source) -> None:
+    async def open(self, stream_id: UUID, source: Source, dropped: int = 0) -> None:
         """Begin an empty stream."""
-        self._outbox.open(stream_id, source)
+        self._mirrors.drop(stream_id)
+        self._outbox.open(stream_id, source, dropped)
 
     async def append(self, stream_id: UUID, events: Sequence[Event]) -> None:
         """Add events, which viewers see when Valkey has taken them, or at once where it is away."""
@@ -94,54 +113,62 @@ class SharedStreamLog:
 
     async def read(self, stream_id: UUID) -> Sequence[Event]:
         """All events so far, also those that viewers must not see yet."""
-        if stream_id in self._local and (stream_id not in self._mirrors or self._mirrors.is_loaded(stream_id)):
+        if stream_id in self._local and (stream_id not in self._mirrors or self._mirrors.holds(stream_id)):
             return [*await self._local.read(stream_id), *self._outbox.pending(stream_id)]
         try:
             kept = await self._valkey.read(stream_id)
+            events = [] if kept is None else events_of(kept)
         except ValkeyUnavailable as error:
             raise StreamLogUnavailable from error
-        if kept.first != 1:
+        except ValueError as error:
+            raise StreamExpired from error
+        if kept is None or kept.first != 1:
             raise StreamExpired
-        return events_of(kept)
+        return events
 
     async def follow(
         self, stream_id: UUID, after: int = 0, *, ended: bool = False
     ) -> AsyncGenerator[Sequence[Event], None]:
-        """Replay, then follow, here or over Valkey."""
-        if stream_id in self._local and stream_id not in self._mirrors:
+        """Replay, then follow, here or over Valkey; where it goes over to another gateway, go on there."""
+        while True:
+            own = stream_id in self._local and stream_id not in self._mirrors
+            mirrors = self._mirrors
+            batches = self._local.follow(stream_id, after) if own else mirrors.follow(stream_id, after, ended=ended)
             try:
-                async for batch in self._local.follow(stream_id, after):
+                async for batch in batches:
                     after = batch[-1].sequence
                     yield batch
                 return
             except StreamMoved:
-                pass
-        batches = self._mirrors.follow(stream_id, after, ended=ended)
-        try:
-            async for batch in batches:
-                yield batch
-        finally:
-            await batches.aclose()
+                await checkpoint()
+            finally:
+                await batches.aclose()
 
-    async def claim(self, stream_id: UUID, source: Source) -> Saved | None:
+    async def claim(self, stream_id: UUID, source: Source, *, detached: bool = False) -> Saved | None:
         """Fence off the gateway that wrote it, and take up what it left."""
         try:
-            kept = await self._valkey.claim(stream_id, source.fence)
+            kept = await self._valkey.claim(stream_id, source.fence, void=detached)
+            events = [] if kept is None else events_of(kept)
         except Fenced as error:
-            raise StreamMoved from error
+            if not await self._owns(stream_id, source.fence):
+                raise StreamMoved from error
+            kept, events = None, []  # nobody has a newer right: the one that stands there was never given
         except ValkeyUnavailable as error:
             raise StreamLogUnavailable from error
-        self._mirrors.drop(stream_id)
-        events = [] if kept is None else events_of(kept)
-        if stream_id not in self._local:
-            self._local.begin(stream_id, max(0, kept.first - 1) if kept else 0)
-        length = self._local.length(stream_id)
-        self._local.add(stream_id, [event for event in events if event.sequence > length])
-        self._outbox.take_up(stream_id, source, known=kept is not None)
+        except ValueError:
+            logger.warning("what is kept of generation %s cannot be read", stream_id)
+            return None
         if kept is None:
             return None
-        usage = decode_usage(kept.usage) if kept.usage else NO_USAGE
-        return Saved(events, usage, kept.request, kept.cancelled)
+        self._mirrors.drop(stream_id)
+        length = self._local.length(stream_id)
+        copied = stream_id in self._local and kept.void <= self._local.dropped(stream_id)
+        if not copied or not kept.first - 1 <= length <= kept.last:
+            self._local.begin(stream_id, kept.first - 1)
+            length = kept.first - 1
+        self._local.add(stream_id, [event for event in events if event.sequence > length])
+        self._outbox.take_up(stream_id, source, noted=detached)
+        return Saved(events, _usage(kept.usage), kept.request, kept.cancelled, kept.first - 1)
 
     async def raise_fence(self, stream_id: UUID, fence: int) -> None:
         """With the next batch Valkey knows it too."""
@@ -158,9 +185,14 @@ class SharedStreamLog:
     async def followers(self, stream_id: UUID) -> tuple[int, int]:
         """As Valkey knows them; while it is away, those of other gateways see nothing and count for nothing."""
         try:
-            return await self._valkey.followers(stream_id)
+            known = await self._valkey.followers(stream_id)
+            if known is None:
+                await self._outbox.rewrite(stream_id)
+                await anyio.sleep(FOLLOWERS_SECONDS)
+                known = await self._valkey.followers(stream_id)
         except ValkeyUnavailable:
-            return 0, 0
+            known = None
+        return known or (0, 0)
 
     async def cancel_elsewhere(self, stream_id: UUID) -> bool:
         """Ask its writer."""
@@ -180,75 +212,87 @@ class SharedStreamLog:
         if self._handlers is not None:
             self._handlers.lost(stream_id)
 
-    def _detach(self, error: ValkeyUnavailable) -> None:
-        """Nothing is written until Valkey answers; where it stays away, this gateway's streams go on from memory."""
-        if self._outbox.connected:
-            self._outbox.connected = False
-            self._away_since = time.monotonic()
-        if self.attached and time.monotonic() - self._away_since > GRACE_SECONDS:
-            logger.error("the stream log goes on in memory alone: %s", error)
-            self._outbox.detach()
+    async def _note(self, streams: Sequence[tuple[UUID, int]], detached: bool) -> None:
+        if self._handlers is not None:
+            await self._handlers.note(streams, detached)
+
+    async def _owns(self, stream_id: UUID, fence: int) -> bool:
+        try:
+            return self._handlers is not None and await self._handlers.owns(stream_id, fence)
+        except Exception as error:
+            raise StreamLogUnavailable from error
 
     async def _tend_forever(self) -> None:
         rounds = 0
         while True:
-            away = self.attached and not self._outbox.connected
-            await anyio.sleep(TEND_SECONDS / 5 if away else TEND_SECONDS)
+            waited_for = self.attached and self._outbox.exposure.is_away
+            await anyio.sleep(AWAY_SECONDS if waited_for else TEND_SECONDS)
             await self._look()
             rounds += 1
-            if self.attached and rounds % ROUNDS_UNTIL_TIDY == 0:
-                await self._tidy()
+            if not self._outbox.connected:
+                continue
+            with suppress(ValkeyUnavailable):  # the next look shows whether it is there
+                if rounds % ROUNDS_UNTIL_COMPARED == 0:
+                    await self._outbox.look_after()
+                if rounds % ROUNDS_UNTIL_TIDY == 0:
+                    await self._catch_up()
+                    await self._valkey.trim()
+
+    async def _catch_up(self) -> None:
+        """Valkey promises nobody that a message arrives, and a gateway that was killed sends none."""
+        silent = self._mirrors.silent()
+        await self._mirrors.catch_up()
+        still = [stream_id for stream_id in self._mirrors.silent() if stream_id in silent]
+        if still and self._handlers is not None:
+            self._mirrors.give_up(await self._handlers.finished(still))
 
     async def _look(self) -> None:
         try:
-            await self._valkey.ping()
+            await self._valkey.probe()
             if not self._outbox.connected:
                 await self._outbox.reattach()
-                logger.info("the stream log is connected")
         except ValkeyUnavailable as error:
-            self._detach(error)
-            if time.monotonic() - self._away_since > PATIENCE_SECONDS:
+            self._outbox.detach(error)
+            if self._outbox.exposure.away_for() > PATIENCE_SECONDS:
                 self._mirrors.fail_all()
 
-    async def _tidy(self) -> None:
-        self._outbox.forget_forgotten()
+    async def _listen(self) -> None:
+        """Listen until Valkey goes."""
         try:
-            await self._valkey.trim()
-            await self._mirrors.catch_up()  # Valkey promises nobody that a message arrives
-        except ValkeyUnavailable as error:
-            self._detach(error)
-
-    async def _listen_forever(self) -> None:
-        while True:
-            try:
-                async with aclosing(self._valkey.messages()) as messages:
-                    async for message in messages:
-                        if message:
-                            self._hear_safely(message)
-                        else:
-                            self._mirrors.listening.set()
-                            await self._mirrors.catch_up()
-            except ValkeyUnavailable:
-                self._mirrors.listening = anyio.Event()
-            await anyio.sleep(TEND_SECONDS / 2)
-
-    def _hear_safely(self, message: bytes) -> None:
-        try:
-            self._hear(message)
-        except Exception:  # in the task group of the whole application it would end everything
-            logger.exception("what another gateway said could not be taken")
+            async with aclosing(self._valkey.messages()) as messages:
+                async for message in messages:
+                    if message is not None:
+                        self._hear(message)
+                    else:
+                        self._mirrors.listening.set()
+                        await self._mirrors.catch_up()
+        except ValkeyUnavailable:
+            pass
+        finally:
+            self._mirrors.listening = anyio.Event()
+        await anyio.sleep(TEND_SECONDS / 2)
 
     def _hear(self, message: bytes) -> None:
-        """`o` alone, or a kind of word, the stream's id and what belongs to it."""
+        """`o` alone, or a kind of word, the stream's id and what belongs to it. What is none of these is for nobody."""
         if self._handlers is None:
             return
-        if len(message) < 17:
+        if message == b"o":
             self._handlers.orphans()
+        if len(message) < 17:
             return
         kind, stream_id = message[:1], UUID(bytes=message[1:17])
         if kind == b"e":
-            self._mirrors.hear(stream_id, decode(message[17:]))
+            self._mirrors.hear(stream_id, message[17:])
+        elif kind == b"w":
+            self._mirrors.look_again(stream_id)
         elif kind == b"c":
             self._handlers.cancel(stream_id)
         elif kind == b"u":
             self._handlers.unfollowed(stream_id)
+
+
+def _usage(data: bytes) -> TokenUsage:
+    try:
+        return decode_usage(data)
+    except ValueError:
+        return NO_USAGE

@@ -20,7 +20,11 @@ from gateway.packing import Packed, pack, packed_size, size, unpack
 
 
 class StreamMoved(Exception):
-    """Another gateway writes the stream now."""
+    """Another gateway writes the stream now, or it was begun anew."""
+
+
+class StreamWithoutEnd(Exception):
+    """The generation has ended, but the log does not say so, and nothing more comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What the log holds of a generation that another gateway began."""
+    """What the log holds of a generation that another gateway began. `dropped` events at its beginning are gone."""
 
     events: Sequence[Event]
     usage: TokenUsage
     request: bytes = b""
     cancelled: bool = False
+    dropped: int = 0
 
     @property
     def has_started(self) -> bool:
@@ -52,13 +57,13 @@ class Saved:
 
     @property
     def last_sequence(self) -> int:
-        """The number of its last event, 0 where there is none."""
-        return self.events[-1].sequence if self.events else 0
+        """The number of its last event, 0 where there was none."""
+        return self.events[-1].sequence if self.events else self.dropped
 
     @property
     def is_whole(self) -> bool:
         """Whether nothing of its beginning was dropped."""
-        return bool(self.events) and self.events[0].sequence == 1
+        return not self.dropped
 
     @property
     def end(self) -> Completed | Failed | None:
@@ -75,8 +80,11 @@ class StreamLog(Protocol):
         """Whether other gateways read and write it too."""
         ...
 
-    async def open(self, stream_id: UUID, source: Source) -> None:
-        """Begin an empty stream. From here on `follow` waits instead of raising."""
+    async def open(self, stream_id: UUID, source: Source, dropped: int = 0) -> None:
+        """Begin an empty stream. From here on `follow` waits instead of raising.
+
+        Where `dropped` events are gone for good, whatever is kept of them is shown to nobody any more.
+        """
         ...
 
     async def append(self, stream_id: UUID, events: Sequence[Event]) -> None:
@@ -94,7 +102,8 @@ class StreamLog(Protocol):
     def follow(self, stream_id: UUID, after: int = 0, *, ended: bool = False) -> AsyncGenerator[Sequence[Event], None]:
         """All events after the sequence number `after`, as they come, until the terminal one.
 
-        `ended` is told by who knows that the generation has: then what is not there does not come any more.
+        `ended` is told by who knows that the generation has: then what is not there does not come any more, and
+        StreamWithoutEnd is raised where that is the terminal event.
 
         Each item is everything that has come since the last one was taken, so a slow viewer gets larger items,
         never older ones. A cursor behind the end of a stream that has ended gets its terminal event. Raises
@@ -103,10 +112,11 @@ class StreamLog(Protocol):
         """
         ...
 
-    async def claim(self, stream_id: UUID, source: Source) -> Saved | None:
+    async def claim(self, stream_id: UUID, source: Source, *, detached: bool = False) -> Saved | None:
         """Become the writer of a stream that another gateway wrote; None where nothing is kept of it.
 
-        Raises StreamLogUnavailable, and StreamMoved where yet another one has it.
+        `detached` is told by who knows that viewers may have seen more of it than the log: then nothing of it is
+        kept on, unless its end is there. Raises StreamLogUnavailable, and StreamMoved where yet another one has it.
         """
         ...
 
@@ -213,9 +223,9 @@ class MemoryStreamLog:
         """It dies with this process."""
         return False
 
-    async def open(self, stream_id: UUID, source: Source) -> None:
+    async def open(self, stream_id: UUID, source: Source, dropped: int = 0) -> None:
         """Begin an empty stream."""
-        self.begin(stream_id)
+        self.begin(stream_id, dropped)
 
     async def append(self, stream_id: UUID, events: Sequence[Event]) -> None:
         """Add events and wake whoever waits."""
@@ -246,7 +256,7 @@ class MemoryStreamLog:
             else:
                 await stream.wait()
 
-    async def claim(self, stream_id: UUID, source: Source) -> Saved | None:
+    async def claim(self, stream_id: UUID, source: Source, *, detached: bool = False) -> Saved | None:
         """Another process's streams died with it."""
         return None
 
@@ -272,7 +282,8 @@ class MemoryStreamLog:
         return stream_id in self._streams
 
     def begin(self, stream_id: UUID, dropped: int = 0) -> None:
-        """Begin a stream of which the first events are not kept."""
+        """Begin a stream of which the first events are not kept; who watched one of this name has to look again."""
+        self.fail(stream_id, StreamMoved())
         self.forget(stream_id)
         stream = self._streams[stream_id] = _Stream()
         stream.dropped = stream.length = dropped
@@ -286,6 +297,11 @@ class MemoryStreamLog:
         stream = self._streams.get(stream_id)
         return 0 if stream is None else stream.length
 
+    def dropped(self, stream_id: UUID) -> int:
+        """How many events at the beginning of a stream are not kept."""
+        stream = self._streams.get(stream_id)
+        return 0 if stream is None else stream.dropped
+
     def after(self, stream_id: UUID, sequence: int) -> tuple[int, list[Event]]:
         """How many events were dropped, and those behind a sequence number that are kept."""
         stream = self._streams[stream_id]
@@ -293,6 +309,8 @@ class MemoryStreamLog:
 
     def add(self, stream_id: UUID, events: Sequence[Event]) -> None:
         """Add events and wake whoever waits."""
+        if not events:
+            return  # what has ended must not end again
         stream = self._streams[stream_id]
         for event in events:
             stream.append(event)

@@ -27,15 +27,14 @@ def spawn(tasks: TaskGroup, name: str, call: Callable[[*Arguments], Awaitable[ob
 
 
 def spawn_service(tasks: TaskGroup, name: str, run: Callable[[], Awaitable[object]]) -> None:
-    """Start a task that works until it is cancelled. Where it fails, that is logged and it is started again."""
+    """Start a task that runs something again and again until it is cancelled. What it raises is logged."""
 
     async def guarded() -> None:
         while True:
             try:
                 await run()
-                return
             except Exception:
                 logger.exception("%s failed; it is started again", name)
-            await anyio.sleep(RESTART_SECONDS)
+                await anyio.sleep(RESTART_SECONDS)
 
     tasks.start_soon(guarded, name=name)

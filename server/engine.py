@@ -17,7 +17,9 @@ from gateway.queue import Line
 from gateway.replicas import Replicas
 from gateway.runner import Runner
 from gateway.shared_streams import Handlers, SharedStreamLog
+from gateway.stream_records import StreamRecords
 from gateway.streams import MemoryStreamLog
+from gateway.tasks import spawn_service
 from gateway.valkey import Valkey
 from server.settings import PREFIX, Settings, SettingsError
 
@@ -71,15 +73,34 @@ async def running_engine(
     shared = None if valkey is None else SharedStreamLog(valkey, local)
     log = shared or local
     ledger = Ledger(database)
+    records = StreamRecords(database)
+    heartbeat = database if database.dialect == "sqlite" else Database(settings.database, pool_size=1)
     runner = Runner(database, catalog, log, ledger, lines, tasks, replica_id, settings.text_retention)
-    replicas = Replicas(database, runner, tasks, settings.lease_time, notes_usage=shared is None)
+    replicas = Replicas(
+        database,
+        heartbeat,
+        runner,
+        lease_time=settings.lease_time,
+        idempotency_time=settings.idempotency_time,
+        notes_usage=shared is None,
+    )
     try:
         if shared is not None:
-            shared.set_handlers(Handlers(runner.cancel, runner.unfollowed, runner.lost, replicas.look_now))
+            shared.set_handlers(
+                Handlers(
+                    cancel=runner.cancel,
+                    unfollowed=runner.unfollowed,
+                    lost=runner.lost,
+                    orphans=replicas.look_now,
+                    note=records.note,
+                    finished=records.finished,
+                    owns=records.owns,
+                )
+            )
             await tasks.start(shared.run)
-        tasks.start_soon(ledger.run)
+        spawn_service(tasks, "the ledger", ledger.run)
         await replicas.join()
-        tasks.start_soon(replicas.run)
+        spawn_service(tasks, "looking after the other gateways", replicas.run)
         generations = Generations(
             database,
             catalog,
@@ -96,6 +117,8 @@ async def running_engine(
     finally:
         if valkey is not None:
             await valkey.aclose()
+        if heartbeat is not database:
+            await heartbeat.close()
 
 
 def _valkey(settings: Settings, replica_id: UUID) -> Valkey:

@@ -45,7 +45,7 @@ class Readiness:
             reasons.append("the gateway is stopping")
         body = {"status": "not ready" if reasons else "ready", "database": database, "backends": backends}
         if self._engine.shared_log is not None:
-            body["streamLog"] = {"ready": self._engine.shared_log.attached}
+            body["streamLog"] = _entry(None, self._engine.shared_log.trouble)
         if reasons:
             body["reason"] = "; ".join(reasons)
         return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK)

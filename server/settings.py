@@ -45,7 +45,10 @@ class Settings(BaseSettings):
         description="`sqlite:///path` or `postgresql://user:password@host/name`. Default: SQLite in the data folder.",
     )
     database_pool_size: int = Field(
-        default=5, ge=1, le=500, description="The most connections to the database at once."
+        default=5,
+        ge=1,
+        le=500,
+        description="The most connections to the database at once; on PostgreSQL the heartbeat has one more.",
     )
     secret_key: SecretStr | None = Field(
         default=None,

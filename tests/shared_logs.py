@@ -1,6 +1,6 @@
 """Stream logs over a real Valkey, as one gateway has them or as two share them."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -20,18 +20,39 @@ PLENTY = 1_000_000
 
 
 class Heard(Handlers):
-    """What the other gateways said, in order."""
+    """What the other gateways said, in order; and what the database would know: `detached`, `ended`, `owning`."""
 
     def __init__(self) -> None:
         self.words: list[tuple[str, UUID | None]] = []
         self.changed = anyio.Event()
-        super().__init__(self._note("cancel"), self._note("unfollowed"), self._note("lost"), self._orphans)
+        self.detached: set[UUID] = set()
+        self.ended: set[UUID] = set()
+        self.owning = False
+        super().__init__(
+            self._hearing("cancel"),
+            self._hearing("unfollowed"),
+            self._hearing("lost"),
+            self._orphans,
+            self._take_note,
+            self._finished,
+            self._owns_it,
+        )
 
-    def _note(self, word: str):
-        def note(stream_id: UUID) -> None:
+    def _hearing(self, word: str) -> Callable[[UUID], None]:
+        def hear(stream_id: UUID) -> None:
             self._add(word, stream_id)
 
-        return note
+        return hear
+
+    async def _take_note(self, streams: Sequence[tuple[UUID, int]], detached: bool) -> None:
+        for stream_id, _ in streams:
+            (self.detached.add if detached else self.detached.discard)(stream_id)
+
+    async def _finished(self, stream_ids: Sequence[UUID]) -> set[UUID]:
+        return self.ended.intersection(stream_ids)
+
+    async def _owns_it(self, stream_id: UUID, fence: int) -> bool:
+        return self.owning
 
     def _orphans(self) -> None:
         self._add("orphans", None)
@@ -82,8 +103,8 @@ class Pair:
     def is_shared(self) -> bool:
         return True
 
-    async def open(self, stream_id: UUID, source: Source) -> None:
-        await self._writer.open(stream_id, source)
+    async def open(self, stream_id: UUID, source: Source, dropped: int = 0) -> None:
+        await self._writer.open(stream_id, source, dropped)
 
     async def append(self, stream_id: UUID, events: Sequence[Event]) -> None:
         """As the contract has it; and then wait until Valkey has it, so that tests know what a reader sees."""
@@ -103,8 +124,8 @@ class Pair:
     def follow(self, stream_id: UUID, after: int = 0, *, ended: bool = False) -> AsyncGenerator[Sequence[Event], None]:
         return self._reader.follow(stream_id, after, ended=ended)
 
-    async def claim(self, stream_id: UUID, source: Source) -> Saved | None:
-        return await self._reader.claim(stream_id, source)
+    async def claim(self, stream_id: UUID, source: Source, *, detached: bool = False) -> Saved | None:
+        return await self._reader.claim(stream_id, source, detached=detached)
 
     async def raise_fence(self, stream_id: UUID, fence: int) -> None:
         await self._writer.raise_fence(stream_id, fence)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import pytest
 from sqlalchemy import select, update
 
 from db.tables import IdempotencyKey, Transcript, now
-from gateway.idempotency import KEY_LIFETIME
 from tests.fake_model_server import FakeModelServer
 from tests.gateways import RunningGateway, gateway_settings, running_gateway
 from tests.generations import COMPLETE, GENERATE, START, asking, text_of
@@ -135,7 +135,7 @@ async def test_a_key_is_its_principals_own(gateway: RunningGateway):
 async def test_a_key_may_be_used_again_after_a_day(gateway_on_each_database: RunningGateway):
     first = await start(gateway_on_each_database)
     async with gateway_on_each_database.database.transaction() as tx:
-        await tx.execute(update(IdempotencyKey).values(created_at=now() - KEY_LIFETIME))
+        await tx.execute(update(IdempotencyKey).values(created_at=now() - timedelta(days=1)))
     second = await start(gateway_on_each_database, prompt="something else")
     assert first["generation"]["id"] != second["generation"]["id"]
 

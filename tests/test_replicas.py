@@ -1,13 +1,17 @@
 """Several gateways over one database and one Valkey act as one."""
 
+import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
+import asyncpg
 import pytest
+from sqlalchemy import select
 
+from db.tables import Generation
 from tests.fake_model_server import FakeModelServer
 from tests.gateways import RunningGateway, gateway_settings, running_gateway
 from tests.generations import CANCEL, GENERATE, WATCH, asking, look, next_event, start, until, until_tokens
@@ -108,3 +112,88 @@ async def test_the_last_viewer_counts_wherever_it_is(two: Two, fake: FakeModelSe
     with anyio.fail_after(10):
         while (await look(one, id))["state"] != "CANCELLED":
             pass
+
+
+async def test_the_interval_between_events_holds_at_another_gateway(
+    tmp_path: Path, sqlite_url: str, fake: FakeModelServer, valkey: ValkeyServer
+):
+    async with gateways(2, tmp_path, sqlite_url, fake, valkey, event_interval=1) as (one, other):
+        id = await start(one, "fake:hold-300", onDisconnect="CONTINUE")
+        async with other.connect() as socket:
+            await socket.subscribe(WATCH, {"id": id})
+            seen = [await next_event(socket)]
+            (await fake.request()).release()
+            seen += await until(socket, "GenerationCompleted")
+    assert text_of(seen) == "".join(f"{number} " for number in range(300))
+    assert len([event for event in seen if "offset" in event]) < 15
+
+
+async def beats(connection: asyncpg.Connection) -> dict[Any, int]:
+    """The beat of each gateway that counts as alive."""
+    return {row["id"]: row["beat"] for row in await connection.fetch("SELECT id, beat FROM replicas")}
+
+
+async def test_statements_that_wait_do_not_keep_a_gateway_from_showing_that_it_lives(
+    tmp_path: Path, postgresql_url: str, fake: FakeModelServer, valkey: ValkeyServer
+):
+    blocker = await asyncpg.connect(postgresql_url)
+    looker = await asyncpg.connect(postgresql_url)
+    try:
+        async with gateways(2, tmp_path, postgresql_url, fake, valkey, database_pool_size=2) as (one, _):
+            async with anyio.create_task_group() as tasks:
+                async with blocker.transaction():
+                    await blocker.execute("LOCK TABLE generations, transcripts IN ACCESS EXCLUSIVE MODE")
+                    for _ in range(3):
+                        tasks.start_soon(one.run, MINE)
+                    while await looker.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < 3:
+                        pass
+                    before = await beats(looker)
+                    with anyio.fail_after(30):
+                        while any(beat < before[replica] + 10 for replica, beat in (await beats(looker)).items()):
+                            pass
+                    assert (await beats(looker)).keys() == before.keys()
+            assert len(before) == 2
+    finally:
+        await blocker.close()
+        await looker.close()
+
+
+MINE = "{ generations(first: 1) { nodes { id } } }"
+
+
+async def test_a_database_that_takes_no_writes_for_long_makes_no_gateway_die(
+    tmp_path: Path, sqlite_url: str, fake: FakeModelServer, valkey: ValkeyServer
+):
+    async with gateways(2, tmp_path, sqlite_url, fake, valkey) as (one, other):
+        id = await start(one, "fake:stall-3", onDisconnect="CONTINUE")
+        await fake.request()
+        writer = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+        try:
+            writer.execute("BEGIN IMMEDIATE")
+            await anyio.sleep(2)  # four leases
+            writer.execute("ROLLBACK")
+        finally:
+            writer.close()
+        await anyio.sleep(1)  # in which they would look for the dead
+        async with one.database.reading() as session:
+            (row,) = await session.scalars(select(Generation))
+        assert (row.fence, row.finished_at) == (1, None)
+        fake.release()
+        assert text_of(await other.events(WATCH, {"id": id})) == "0 1 2 "
+
+
+async def test_each_upkeep_goes_on_while_another_fails(
+    tmp_path: Path, postgresql_url: str, fake: FakeModelServer, valkey: ValkeyServer
+):
+    connection = await asyncpg.connect(postgresql_url)
+    try:
+        await connection.execute("ALTER TABLE transcripts RENAME TO elsewhere")  # tidying up fails from the start
+        async with gateways(1, tmp_path, postgresql_url, fake, valkey) as (one,):
+            await connection.execute("INSERT INTO replicas (id, beat, started_at, seen_at)"
+                " VALUES (gen_random_uuid(), 7, now(), now())")  # fmt: skip
+            with anyio.fail_after(30):
+                while len(await beats(connection)) != 1:
+                    pass
+            assert (await one.client.get("/readyz")).status_code == 200
+    finally:
+        await connection.close()

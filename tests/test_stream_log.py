@@ -181,6 +181,13 @@ async def test_nothing_may_come_after_the_end(log: StreamLog):
         await log.append(stream_id, [said(5)])
 
 
+async def test_adding_nothing_to_what_has_ended_changes_nothing():
+    log = MemoryStreamLog(NEVER, PLENTY)
+    stream_id = await opened(log, *ANSWER)
+    log.add(stream_id, [])
+    assert list(await log.read(stream_id)) == ANSWER
+
+
 @pytest.mark.parametrize("sequence", [1, 3])
 async def test_a_repetition_or_a_gap_is_refused(log: StreamLog, sequence: int):
     stream_id = await opened(log, Started(1, 0))

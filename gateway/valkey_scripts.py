@@ -1,0 +1,216 @@
+"""The scripts that Valkey runs: each looks at all keys of a stream at once, and trusts none of them alone.
+
+KEYS are a stream's `events` and `meta`. Memory that is full may cost either of them, and nobody promises that what
+stands there was written by a gateway; so `kept` compares the two. What does not fit together counts as gone, as a
+whole: whoever has the stream in memory writes it anew, and nobody is shown a part of it.
+"""
+
+_KEPT = """
+local function number(text)
+  if type(text) == 'string' and #text < 16 and string.match(text, '^%d+$') then return tonumber(text) end
+end
+
+local function type_of(key) return redis.call('TYPE', key).ok end
+
+local function kept()
+  local types = {type_of(KEYS[1]), type_of(KEYS[2])}
+  if types[2] ~= 'hash' then return nil end
+  local found = redis.call('HMGET', KEYS[2], 'fence', 'owner', 'first', 'last', 'entries', 'bytes', 'ended', 'void')
+  local it = {fence = number(found[1]), owner = found[2], first = number(found[3]), last = number(found[4]),
+    entries = number(found[5]), bytes = number(found[6]), ended = found[7] == '1', void = number(found[8]) or 0}
+  if not (it.fence and it.owner and it.first and it.last and it.entries and it.bytes) then return nil, it.fence end
+  if it.first < 1 then return nil, it.fence end
+  if types[1] ~= 'stream' and (types[1] ~= 'none' or it.entries > 0) then return nil, it.fence end
+  if it.entries == 0 and it.last ~= it.first - 1 then return nil, it.fence end
+  if types[1] == 'stream' then
+    if redis.call('XLEN', KEYS[1]) ~= it.entries then return nil, it.fence end
+    local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+    if newest and newest[1] ~= found[4] .. '-0' then return nil, it.fence end
+  end
+  return it, it.fence
+end
+
+local function followers()
+  local names = {}
+  for _, field in ipairs(redis.call('HKEYS', KEYS[2])) do
+    if string.sub(field, 1, 2) == 'w:' then names[#names + 1] = string.sub(field, 3) end
+  end
+  return names
+end
+
+local function tell(word)
+  for _, name in ipairs(followers()) do redis.call('PUBLISH', 'ollagraph:replica:' .. name, word) end
+end
+"""
+
+APPEND = (
+    _KEPT
+    + """
+local function surely(command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) == 'table' and reply.err then
+    redis.call('DEL', key)
+    redis.call(command, key, ...)
+  end
+end
+
+local mine, first, last = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local now, fence = kept()
+if fence and fence > mine and ARGV[4] ~= 'anew' then return -1 end
+local have = now and now.last or 0
+if ARGV[4] == 'anew' then now, have = nil, 0 end
+if have ~= first - 1 and (ARGV[4] == '' or have > first - 1) then return have end
+if now and (now.ended or last < first) then return have end
+local meta = type_of(KEYS[2])
+if meta ~= 'hash' and meta ~= 'none' then redis.call('DEL', KEYS[2]) end
+redis.call('HSET', KEYS[2], 'fence', ARGV[1])
+if not now then redis.call('HDEL', KEYS[2], 'ended', 'void', 'request') end
+local start, entries, bytes = first, 0, 0
+if now and have == first - 1 then
+  start, entries, bytes = now.first, now.entries, now.bytes
+else
+  redis.call('DEL', KEYS[1])
+end
+if last >= first then
+  redis.call('XADD', KEYS[1], ARGV[3] .. '-0', 'e', ARGV[5])
+  entries, bytes = entries + 1, bytes + string.len(ARGV[5]) + 64
+end
+while bytes > tonumber(ARGV[9]) and entries > 1 do
+  local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+  redis.call('XDEL', KEYS[1], oldest[1])
+  entries, bytes = entries - 1, math.max(0, bytes - string.len(oldest[2][2]) - 64)
+  start = tonumber(string.match(oldest[1], '^%d+')) + 1
+end
+redis.call('HSET', KEYS[2], 'owner', ARGV[6], 'first', start, 'last', ARGV[3], 'entries', entries,
+  'bytes', bytes, 'usage', ARGV[7], 'shown', ARGV[15])
+if ARGV[4] == 'anew' then redis.call('HSET', KEYS[2], 'void', first - 1) end
+if ARGV[10] == '1' then
+  redis.call('HDEL', KEYS[2], 'request')
+  redis.call('HSET', KEYS[2], 'ended', '1')
+elseif ARGV[11] ~= '' then
+  redis.call('HSET', KEYS[2], 'request', ARGV[11])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[8])
+redis.call('PEXPIRE', KEYS[2], ARGV[8])
+if not now and ARGV[14] == '1' then redis.call('PUBLISH', 'ollagraph:replicas', 'w' .. ARGV[12]) end
+if last < first then return last end
+tell('e' .. ARGV[12] .. ARGV[5])
+if ARGV[10] == '1' then
+  local time = redis.call('TIME')
+  local at = time[1] * 1000 + math.floor(time[2] / 1000)
+  surely('ZADD', 'ollagraph:ended', at, ARGV[13] .. ':' .. bytes)
+  surely('INCRBY', 'ollagraph:bytes', bytes)
+end
+return last
+"""
+)
+"""Returns the last sequence number that is kept now, -1 where another gateway has a newer right.
+
+ARGV: fence, first, last, mode, payload, owner, usage, expiry in ms, most bytes, whether it ends, request, the id's
+bytes, the id, whether it was written before, the last number that viewers have seen. The mode is empty, or `rebased`
+where what went before is kept by nobody, or `anew` where what is kept is not to be shown to anybody: the database says
+that this gateway may write it, whatever stands here.
+
+HSET comes before DEL: once a script has written, Valkey no longer asks whether there is memory for the rest.
+"""
+
+CLAIM = (
+    _KEPT
+    + """
+local now, fence = kept()
+local owner = type_of(KEYS[2]) == 'hash' and redis.call('HGET', KEYS[2], 'owner')
+if fence and fence >= tonumber(ARGV[1]) + (owner == ARGV[2] and 1 or 0) then return false end
+if not now then return {} end
+redis.call('HSET', KEYS[2], 'fence', ARGV[1], 'owner', ARGV[2])
+local shown = number(redis.call('HGET', KEYS[2], 'shown')) or 0
+if (ARGV[3] == '1' or now.last < shown) and not now.ended then
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[2], 'first', now.last + 1, 'entries', 0, 'bytes', 0, 'void', now.last)
+  redis.call('HDEL', KEYS[2], 'request')
+  now.first, now.void = now.last + 1, now.last
+  tell('w' .. ARGV[4])
+end
+local more = redis.call('HMGET', KEYS[2], 'usage', 'request', 'cancelled')
+return {now.first, now.last, now.void, redis.call('XRANGE', KEYS[1], '-', '+'), more[1], more[2], more[3]}
+"""
+)
+"""ARGV: fence, owner, whether what is kept is known not to be the whole, the id's bytes. False for a newer right.
+
+What is not the whole is not kept on. So it is also where the last gateway was killed while it wrote a stream anew.
+"""
+
+FOLLOW = (
+    _KEPT
+    + """
+local now = kept()
+if ARGV[1] ~= '' and not (now and now.ended) then
+  if type_of(KEYS[2]) ~= 'hash' then redis.call('DEL', KEYS[2]) end
+  redis.call('HSET', KEYS[2], 'w:' .. ARGV[1], '1')
+  if not now then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
+end
+if not now then return {} end
+return {now.first, now.last, now.void, redis.call('XRANGE', KEYS[1], '(' .. ARGV[3] .. '-0', '+')}
+"""
+)
+"""ARGV: the gateway that wants to be told of all that comes, or nothing; an expiry in ms; a sequence number."""
+
+UNFOLLOW = """
+if redis.call('TYPE', KEYS[2]).ok ~= 'hash' then return end
+redis.call('HDEL', KEYS[2], 'w:' .. ARGV[1])
+local owner = redis.call('HGET', KEYS[2], 'owner')
+if owner then redis.call('PUBLISH', 'ollagraph:replica:' .. owner, 'u' .. ARGV[2]) end
+"""
+"""ARGV: the gateway, the id's bytes."""
+
+FOLLOWERS = _KEPT + "if not kept() then return false end return followers()"
+
+LAST = _KEPT + "local now = kept() return now and now.last or 0"
+
+CANCEL = (
+    _KEPT
+    + """
+if not kept() then return redis.call('PUBLISH', 'ollagraph:replicas', 'c' .. ARGV[1]) end
+redis.call('HSET', KEYS[2], 'cancelled', '1')
+return redis.call('PUBLISH', 'ollagraph:replica:' .. redis.call('HGET', KEYS[2], 'owner'), 'c' .. ARGV[1])
+"""
+)
+"""ARGV: the id's bytes. Where the owner's name is gone, all are told."""
+
+TRIM = """
+if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then redis.call('DEL', KEYS[1]) end
+local function size(member) return tonumber(string.match(member, ':(%d+)$') or '0') end
+local bytes = redis.call('TYPE', KEYS[2]).ok == 'string' and string.match(redis.call('GET', KEYS[2]), '^%-?%d+$')
+if bytes then
+  bytes = tonumber(bytes)
+else
+  bytes = 0
+  for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do bytes = bytes + size(member) end
+end
+local time, gone = redis.call('TIME'), {}
+local horizon = time[1] * 1000 - tonumber(ARGV[1])
+while #gone < 500 do
+  local oldest = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+  if #oldest == 0 then bytes = 0 break end
+  if tonumber(oldest[2]) >= horizon and bytes <= tonumber(ARGV[2]) then break end
+  redis.call('ZREM', KEYS[1], oldest[1])
+  bytes = bytes - size(oldest[1])
+  gone[#gone + 1] = string.sub(oldest[1], 1, 36)
+end
+redis.call('SET', KEYS[2], string.format('%.0f', bytes))
+return gone
+"""
+"""KEYS: the ended streams, and what they take. ARGV: milliseconds to keep them, most bytes. Returns who is to go."""
+
+PROBE = """
+redis.call('SET', KEYS[2], '1')
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('HSET', KEYS[2], 'fence', '1')
+redis.call('XADD', KEYS[1], '1-0', 'e', '')
+redis.call('PEXPIRE', KEYS[1], 60000)
+redis.call('PEXPIRE', KEYS[2], 60000)
+redis.call('PUBLISH', ARGV[1], 'p')
+"""
+"""All that a stream asks of Valkey, in small. ARGV: the channel of the gateway that asks.
+
+SET comes first: once a script has written, Valkey no longer asks whether there is memory for the rest.
+"""
