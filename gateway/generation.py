@@ -15,7 +15,7 @@ from db import queries_generation, queries_replica, queries_transcript
 from db.engine import Database
 from db.tables import Generation, new_id, now
 from gateway.catalog import Catalog
-from gateway.errors import NotFound, ShuttingDown, StreamExpired, StreamLogUnavailable
+from gateway.errors import ErrorCode, NotFound, ShuttingDown, StreamExpired, StreamLogUnavailable
 from gateway.event_codec import decode_transcript
 from gateway.events import TERMINAL, Event, Failed, TextDelta, ThinkingDelta, ToolCallRequested
 from gateway.idempotency import begun_under, check_key, note_key
@@ -237,9 +237,11 @@ class Generations:
             raise StreamLogUnavailable if end_alone else StreamExpired
         if events := await self._transcript(generation_id):
             return [event for event in events if event.sequence > after] or events[-1:]
-        if end_alone and generation.detached_at is None:
-            return [terminal_event(after + 1, outcome_in(generation))]
-        if generation.detached_at is not None:
+        interrupted = generation.error_code == ErrorCode.INTERRUPTED
+        if generation.detached_at is None:
+            if end_alone or interrupted:
+                return [terminal_event(after + 1, outcome_in(generation))]
+        elif not interrupted:
             async with self._database.reading() as session:
                 if await queries_replica.is_alive(session, generation.replica_id):
                     raise StreamLogUnavailable  # it will write what is missing

@@ -107,6 +107,9 @@ class Runner:
                 saved = await self._claim(row, source)
             except StreamMoved:
                 return
+            if saved is None:
+                await self._abort(row, nothing_saved(row), unknown=True)
+                return
             source.saved = saved
             if saved.end is not None:
                 await self._settle(row, outcome_of(row, saved.end))
@@ -304,18 +307,13 @@ class Runner:
         await run.gone.wait()
         return False
 
-    async def _claim(self, row: Generation, source: Adopted) -> Saved:
+    async def _claim(self, row: Generation, source: Adopted) -> Saved | None:
         while True:
             try:
                 own = Source(row.fence, source.usage)
-                saved = await self._log.claim(row.id, own, detached=row.detached_at is not None)
+                return await self._log.claim(row.id, own, detached=row.detached_at is not None)
             except StreamLogUnavailable:
                 await anyio.sleep(RETRY_SECONDS)
-                continue
-            if saved is None:
-                saved = nothing_saved(row)
-                await self._log.open(row.id, own, saved.dropped)
-            return saved
 
     async def _go_on(self, job: Job, source: Adopted) -> bool:
         """Run it here, where the model is served and there is a place. The slot is waited for in line."""
@@ -330,10 +328,13 @@ class Runner:
         self._begin(run)
         return True
 
-    async def _abort(self, row: Generation, saved: Saved) -> None:
+    async def _abort(self, row: Generation, saved: Saved, *, unknown: bool = False) -> None:
+        """End it; where the log knows nothing of it, whoever finds no text must find the end on record first."""
         reason = FinishReason.CANCELLED if saved.cancelled else None
         outcome = Outcome(reason, None if reason else Interrupted(), saved.usage, orphan_timings(row))
         await self._settle(row, outcome)
+        if unknown:
+            await self._log.open(row.id, Source(row.fence), saved.dropped)
         await self._log.append(row.id, [terminal_event(saved.last_sequence + 1, outcome)])
         logger.warning("generation %s was ended: its gateway is gone", row.id)
 
