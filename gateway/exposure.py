@@ -146,7 +146,7 @@ class Exposure:
         written = {
             stream_id: owned
             for stream_id, owned in self._owned.items()
-            if owned.noted and not (owned.exposed or owned.anew or owned.is_short) and stream_id not in late
+            if owned.noted and not owned.exposed and not owned.is_short and stream_id not in late
         }
         await self._tell({**late, **exposed}, detached=True)
         await self._tell(written, detached=False)

@@ -16,7 +16,7 @@ from db.engine import Database
 from db.tables import Generation, new_id, now
 from gateway.catalog import Catalog
 from gateway.continuation import encode_request
-from gateway.errors import NotFound, ShuttingDown, StreamExpired, StreamLogUnavailable
+from gateway.errors import ErrorCode, NotFound, ShuttingDown, StreamExpired, StreamLogUnavailable
 from gateway.event_codec import decode_transcript
 from gateway.events import TERMINAL, Event, Failed, TextDelta, ThinkingDelta, ToolCallRequested
 from gateway.idempotency import begun_under, check_key, note_key
@@ -261,11 +261,13 @@ class Generations:
             raise StreamExpired
         if events := await self._transcript(generation_id):
             return [event for event in events if event.sequence > after] or events[-1:]
-        await self._check_reachable(generation)
+        interrupted = generation.error_code == ErrorCode.INTERRUPTED
+        if not interrupted:
+            await self._check_reachable(generation)
         if generation.finished_at is None:
             raise StreamLogUnavailable if end_alone else StreamExpired
-        if (end_alone or not generation.completion_tokens) and generation.detached_at is None:
-            return [terminal_event(after + 1, outcome_in(generation))]  # there is no text that is missing
+        if (end_alone or interrupted or not generation.completion_tokens) and generation.detached_at is None:
+            return [terminal_event(after + 1, outcome_in(generation))]
         raise StreamExpired
 
     async def _check_reachable(self, generation: Generation) -> None:

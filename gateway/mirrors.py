@@ -91,9 +91,10 @@ class Mirrors:
             return
         length = self._local.length(stream_id)
         try:
-            events = [event for event in decode(opened(stream_id, data)) if event.sequence > length]
-            if events:
-                self._local.add(stream_id, events)
+            events = decode(opened(stream_id, data))
+            if not events:
+                raise StreamDamaged
+            self._local.add(stream_id, [event for event in events if event.sequence > length])
         except (ValueError, KeyError):  # something was missed, or this was never said: it is read anew
             self._look_at(stream_id, mirror)
 

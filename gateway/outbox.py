@@ -59,18 +59,14 @@ class Outbox:
     def open(self, stream_id: UUID, source: Source, dropped: int) -> None:
         """Begin an empty stream; Valkey hears of it at once, but nobody waits for that."""
         self._local.begin(stream_id, dropped)
-        gone = dropped > 0
-        self._owned[stream_id] = owned = Owned(
-            source, shown=dropped, written=dropped, anew=gone, again=gone, noted=gone
-        )
+        anew = dropped > 0
+        self._owned[stream_id] = owned = Owned(source, shown=dropped, written=dropped, anew=anew, again=anew)
         self._mark(stream_id, owned)
-        self.exposure.look()
 
-    def take_up(self, stream_id: UUID, source: Source, *, noted: bool) -> None:
-        """Go on with a stream as it stands in memory and in Valkey; `noted` as the database has it."""
+    def take_up(self, stream_id: UUID, source: Source) -> None:
+        """Go on with a stream as it stands in memory and in Valkey."""
         length = self._local.length(stream_id)
-        self._owned[stream_id] = Owned(source, shown=length, written=length, known=True, again=True, noted=noted)
-        self.exposure.look()
+        self._owned[stream_id] = Owned(source, shown=length, written=length, known=True, again=True)
 
     async def append(self, stream_id: UUID, events: Sequence[Event]) -> None:
         """Add events to the next batch; with a terminal one wait until Valkey has taken it, or is away.

@@ -112,8 +112,12 @@ class Runner:
                 return
             source = Adopted(row)
             try:
-                source.saved = await self._claim(row, source)
-                await self._finish(row, source)
+                saved = await self._claim(row, source)
+                if saved is None:
+                    await self._abort(row, nothing_saved(row), unknown=True)
+                else:
+                    source.saved = saved
+                    await self._finish(row, saved, source)
             except StreamMoved:
                 return
             except Exception:
@@ -323,21 +327,15 @@ class Runner:
         await run.gone.wait()
         return False
 
-    async def _claim(self, row: Generation, source: Adopted) -> Saved:
+    async def _claim(self, row: Generation, source: Adopted) -> Saved | None:
         while True:
             try:
                 own = Source(row.fence, source.usage)
-                saved = await self._log.claim(row.id, own, detached=row.detached_at is not None)
+                return await self._log.claim(row.id, own, detached=row.detached_at is not None)
             except StreamLogUnavailable:
                 await anyio.sleep(RETRY_SECONDS)
-                continue
-            if saved is None:
-                saved = nothing_saved(row)
-                await self._log.open(row.id, own, saved.dropped)
-            return saved
 
-    async def _finish(self, row: Generation, source: Adopted) -> None:
-        saved = source.saved
+    async def _finish(self, row: Generation, saved: Saved, source: Adopted) -> None:
         if saved.end is not None:
             await self._settle(row, outcome_of(row, saved.end))
         elif (job := continuable(row, saved)) is None or not await self._go_on(job, source):
@@ -356,12 +354,15 @@ class Runner:
         self._begin(run)
         return True
 
-    async def _abort(self, row: Generation, saved: Saved) -> None:
+    async def _abort(self, row: Generation, saved: Saved, *, unknown: bool = False) -> None:
+        """End it; where the log knows nothing of it, whoever finds no text must find the end on record first."""
         reason = FinishReason.CANCELLED if saved.cancelled else None
         outcome = Outcome(reason, None if reason else Interrupted(), saved.usage, orphan_timings(row))
         await self._settle(row, outcome)
         logger.warning("generation %s was ended: its gateway is gone", row.id)
         try:
+            if unknown:
+                await self._log.open(row.id, Source(row.fence), saved.dropped)
             await self._log.append(row.id, [terminal_event(saved.last_sequence + 1, outcome)])
         except Exception:
             logger.exception("the viewers of generation %s are not told of its end", row.id)

@@ -167,7 +167,7 @@ class SharedStreamLog:
             self._local.begin(stream_id, kept.first - 1)
             length = kept.first - 1
         self._local.add(stream_id, [event for event in events if event.sequence > length])
-        self._outbox.take_up(stream_id, source, noted=detached)
+        self._outbox.take_up(stream_id, source)
         return Saved(events, _usage(kept.usage), kept.request, kept.cancelled, kept.first - 1)
 
     async def raise_fence(self, stream_id: UUID, fence: int) -> None:

@@ -160,7 +160,7 @@ async def main(options: argparse.Namespace, folder: Path) -> int:
         rows = await ledger(world.database_url)
         gateways, models = ([each.deaths for each in programs] for programs in (world.gateways, world.models))
         print(f"deaths of gateways {gateways}, of model servers {models}")
-        may_expire = bool(options.valkey_refuses or options.evict)
+        may_expire = bool(options.evict and not options.text_retention)
         return report(streams, rows, sent(world.journal), tally, may_expire=may_expire)
 
 

@@ -16,12 +16,16 @@ FIRST_FENCE = 1
 
 
 class Record(NamedTuple):
-    """One generation: its state, its completion tokens, how many rows of the ledger it has, how often it was taken."""
+    """One generation: its state, its completion tokens, how many rows of the ledger it has, how often it was taken.
+
+    `cut_off`: its gateway was killed, or was about to show more of its text than Valkey had.
+    """
 
     state: str
     tokens: int
     records: int
     fence: int
+    cut_off: bool
 
 
 async def ledger(database_url: str) -> dict[str, Record]:
@@ -29,12 +33,16 @@ async def ledger(database_url: str) -> dict[str, Record]:
     connection = await asyncpg.connect(database_url)
     try:
         rows = await connection.fetch(
-            "SELECT g.id, g.state, g.fence, count(u.generation_id) AS records, sum(u.completion_tokens) AS u"
+            "SELECT g.id, g.state, g.fence, count(u.generation_id) AS records, sum(u.completion_tokens) AS u,"
+            " g.detached_at IS NOT NULL OR g.error_code = 'INTERRUPTED' AS cut_off"
             " FROM generations g LEFT JOIN usage u ON u.generation_id = g.id GROUP BY g.id"
         )
     finally:
         await connection.close()
-    return {str(row["id"]): Record(row["state"], row["u"] or 0, row["records"], row["fence"]) for row in rows}
+    return {
+        str(row["id"]): Record(row["state"], row["u"] or 0, row["records"], row["fence"], bool(row["cut_off"]))
+        for row in rows
+    }
 
 
 def sent(journal: Path) -> Counter[str]:
@@ -49,13 +57,14 @@ def report(
     lost = sum(stream.lost + _missing(stream) for stream in streams)
     doubled = sum(stream.doubled + _surplus(stream) for stream in streams)
     ends = sum(1 for stream in streams if not _has_one_end(stream))
-    expired = sum(stream.expired for stream in streams)
+    gone = [stream for stream in streams if stream.expired or (_is_gone(stream) and stream.text)]
+    unduly = [stream for stream in gone if stream.id and not (may_expire or _row(stream, rows).cut_off)]
     unrecorded = sum(1 for row in rows.values() if row.records != 1 or row.state in {"QUEUED", "RUNNING"})
     extra = len(rows) - len(streams)
     print(f"streams                                          {len(streams)}")
     print(f"  ended as                                       {_states(streams)}")
     print(f"  gone on with after a lost gateway / backend    {_seams(streams)}")
-    print(f"  told that the text is gone                     {expired}")
+    print(f"  told that the text is gone                     {len(gone)}")
     print(f"  keys evicted                                   {tally.evicted}")
     print(f"lost characters                                  {lost}")
     print(f"doubled characters                               {doubled}")
@@ -83,7 +92,7 @@ def report(
         f"of {len(times)}"
     )
     print(f"what clients had to try again                    {dict(tally.retries)}")
-    return lost + doubled + ends + unrecorded + extra + wrong + (0 if may_expire else expired)
+    return lost + doubled + ends + unrecorded + extra + wrong + len(unduly)
 
 
 def _wound(stream: Stream) -> str:
@@ -97,8 +106,13 @@ def _wound(stream: Stream) -> str:
     )
 
 
+def _is_gone(stream: Stream) -> bool:
+    """Whether its client was told so: by a code, or by an interrupted generation of which nothing is shown."""
+    return stream.expired or (len(stream.again) == 1 and stream.again[0].get("code") == "INTERRUPTED")
+
+
 def _missing(stream: Stream) -> int:
-    if stream.expired:
+    if _is_gone(stream):
         return 0
     whole = _text(stream.again)
     short = max(0, len(whole) - len(stream.text))
@@ -108,7 +122,7 @@ def _missing(stream: Stream) -> int:
 
 
 def _surplus(stream: Stream) -> int:
-    if stream.expired:
+    if _is_gone(stream):
         return 0 if stream.expected.startswith(stream.text) else len(stream.text)
     whole = _text(stream.again)
     begins = stream.expected.startswith(stream.text) and stream.expected.startswith(whole)
