@@ -80,6 +80,8 @@ function SignedIn({ token, onRefused }: { token: string; onRefused: () => void }
 /** A fresh page is the surest way to leave nothing in memory. */
 function signOut(): void {
   forgetEverything();
+  // GraphiQL stores its tabs a moment after they change, which may be now.
+  addEventListener("pagehide", forgetEverything);
   location.reload();
 }
 
