@@ -18,8 +18,12 @@ from server.app import create_app
 from server.engine import Engine
 from server.http_protocol import bounded_http_protocol
 from server.settings import Settings, SettingsError
+from server.websocket_protocol import QuietWebSocketProtocol
 
 MOST_OPEN_FILES = 65_536
+
+HANG_UP_SECONDS = 5.0
+"""How long clients have to take what was sent to them, when nothing runs any more and the gateway stops."""
 
 
 class _Server(uvicorn.Server):
@@ -44,13 +48,28 @@ class _Server(uvicorn.Server):
             if has_peers:
                 engine.expect_nobody()
                 tasks.start_soon(engine.stop)
-                for stream in list(self._app.state.open_streams):
-                    stream.cancel()
+                self._cut_streams()
+                tasks.start_soon(self._cut_what_is_left, engine)
                 await super().shutdown(sockets)
             await engine.stop()
             tasks.cancel_scope.cancel()
         if not has_peers:
-            await super().shutdown(sockets)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._cut_what_is_left, engine)
+                await super().shutdown(sockets)
+                tasks.cancel_scope.cancel()
+
+    async def _cut_what_is_left(self, engine: Engine) -> None:
+        """Hang up on clients who do not take, or do not send, what they should: else uvicorn would call it an error."""
+        await engine.stop()
+        await anyio.sleep(HANG_UP_SECONDS)
+        self._cut_streams()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+    def _cut_streams(self) -> None:
+        for stream in list(self._app.state.open_streams):
+            stream.cancel()
 
     async def _wait_for_force(self, drain: anyio.CancelScope) -> None:
         while not self.force_exit:  # noqa: ASYNC110 - uvicorn's flag, which a signal handler sets
@@ -123,11 +142,13 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         app,
         access_log=False,
         log_config=None,
+        proxy_headers=False,  # server/proxies.py does it; uvicorn would believe every program on this machine
+        timeout_keep_alive=settings.keep_alive_timeout,
         http=bounded_http_protocol(settings.request_timeout),
-        ws="websockets-sansio",
+        ws=QuietWebSocketProtocol,
         ws_max_size=settings.max_body_size,
         ws_per_message_deflate=False,
-        timeout_graceful_shutdown=round(settings.drain_time) + 5,
+        timeout_graceful_shutdown=round(settings.drain_time + 3 * HANG_UP_SECONDS),
         server_header=False,
     )
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from server.settings import PREFIX, Settings, SettingsError, load_settings
 
 ROOT = Path(__file__).parent.parent
-SECRET = "s3cret-" * 6
+SECRET = "kP9x-2mWq-7fHd-31zT-v8Ra-0bNc-5yLe"
 DASH = "\N{EN DASH}"
 
 ROW = re.compile(r"^\| `(\w+)` \| (\S.*?) \| (.+) \|$", re.MULTILINE)
