@@ -180,7 +180,7 @@ class _Connection:
         await self._send(server_message("connection_ack"))
 
     async def _expect_init(self) -> None:
-        # The second time is for what had come but was not read: the clock may have run on while the process stood still.
+        # The second time is for what had come and was not read: the clock runs on while the process stands still.
         for seconds in (self._limits.init_timeout, 0.1):
             with anyio.move_on_after(seconds):
                 await self._init_came.wait()

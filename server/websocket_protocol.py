@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket protocol, without the tracebacks that a client can provoke, and with an end for every handshake."""
+"""uvicorn's WebSocket protocol, without tracebacks that a client can provoke, and with an end for every handshake."""
 
 from typing import Any
 
