@@ -19,6 +19,7 @@ from gateway.runner import Runner
 from gateway.shared_streams import Handlers, SharedStreamLog
 from gateway.streams import MemoryStreamLog
 from gateway.valkey import Valkey
+from gateway.valkey_check import UnusableValkey, check_valkey
 from server.settings import PREFIX, Settings, SettingsError
 
 LEDGER_SECONDS = 5
@@ -65,6 +66,11 @@ async def running_engine(
 
     Raises SettingsError.
     """
+    if settings.redis_url is not None:
+        try:
+            await check_valkey(settings.redis_url.get_secret_value())
+        except UnusableValkey as error:
+            raise SettingsError(f"{PREFIX}REDIS_URL {error}.") from error
     replica_id = new_id()
     local = MemoryStreamLog(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
     valkey = None if settings.redis_url is None else _valkey(settings, replica_id)
@@ -93,15 +99,10 @@ async def running_engine(
 
 def _valkey(settings: Settings, replica_id: UUID) -> Valkey:
     assert settings.redis_url is not None  # noqa: S101
-    try:
-        return Valkey(
-            settings.redis_url.get_secret_value(),
-            replica_id,
-            retention=settings.stream_retention,
-            max_stream_bytes=settings.stream_max_size,
-            max_bytes=settings.redis_memory,
-        )
-    except ValueError as error:
-        raise SettingsError(
-            f"{PREFIX}REDIS_URL must be an address such as redis://:password@host:6379/0 or unix:///path."
-        ) from error
+    return Valkey(
+        settings.redis_url.get_secret_value(),
+        replica_id,
+        retention=settings.stream_retention,
+        max_stream_bytes=settings.stream_max_size,
+        max_bytes=settings.redis_memory,
+    )

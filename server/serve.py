@@ -4,7 +4,7 @@ import resource
 import signal
 import socket
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 import anyio
@@ -164,16 +164,20 @@ def _allow_open_files() -> None:
 @contextmanager
 def _listening(settings: Settings) -> Generator[socket.socket]:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with ExitStack() as stack:
         try:
+            listening = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((settings.host, settings.port))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no host"
             raise SettingsError(
-                f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}). "
+                f"Cannot listen on {settings.host}:{settings.port} ({reason}). "
                 "Set OLLAGRAPH_HOST or OLLAGRAPH_PORT to another."
             ) from error
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: the kernel drops a peer that takes nothing for so long
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.send_timeout * 2000))
+            listening.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(round(settings.send_timeout * 2000), 2**31 - 1)
+            )
         listening.listen(2048)
         yield listening

@@ -12,6 +12,7 @@ from server.addresses import is_loopback
 from server.environment import ENV_FILE, ENV_FILE_ENCODING, PREFIX, UnreadableEnvFile, cleaned, read_env_file, remarks
 from server.setting_types import AnyCase, FilePath, Hosts, Networks, Origins
 
+DATABASE_FILE = "ollagraph.db"
 MIN_SECRET_BYTES = 32
 LARGEST_NUMBER = 1e12
 """More than any setting needs, and less than breaks a clock."""
@@ -208,7 +209,7 @@ class Settings(BaseSettings):
         """The URL of the database."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        path = (self.data_dir / "ollagraph.db").absolute()
+        path = (self.data_dir / DATABASE_FILE).absolute()
         return URL.create("sqlite", database=str(path)).render_as_string()
 
     @property
