@@ -67,10 +67,6 @@ def _sqlite(url: URL) -> URL:
 
 def _postgresql(url: URL) -> URL:
     """Rename the options that psql knows into asyncpg's, and refuse the others."""
-    if any("@" in str(part) for option in url.query.items() for part in option):
-        raise DatabaseUrlError(
-            "The database URL cannot be read: in its password, ? is written %3F, # %23, / %2F, @ %40 and % %25."
-        )
     unknown = sorted(set(url.query) - set(_POSTGRESQL_OPTIONS))
     if unknown:
         known = ", ".join(_POSTGRESQL_OPTIONS)

@@ -9,12 +9,14 @@ from typing import Any, cast
 
 import anyio
 import click
+from sqlalchemy.exc import DBAPIError
 
 from auth.errors import AuthenticationError
 from auth.passwords import generate_password
 from auth.scopes import Scope
 from auth.weak_secrets import is_common_password
-from db.engine import Database, DatabaseUnavailable
+from db.engine import Database, DatabaseUnavailable, unavailable
+from db.failures import explain
 from db.migrations import MigrationsMissing, current_revision, upgrade
 from db.ownership import UnusableDatabase
 from db.tables import now
@@ -44,20 +46,27 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            cause = _unwrapped(error)
-            if isinstance(cause, EXPECTED):
-                raise click.ClickException(str(cause)) from error
+            sentences = [_sentence(leaf) for leaf in _leaves(error)]
+            if all(sentences):
+                raise click.ClickException(sentences[0] or "") from error
             raise
 
 
-def _unwrapped(error: Exception) -> Exception:
-    """The one error in the groups that task groups put around what leaves them."""
-    while isinstance(error, ExceptionGroup):
-        group = cast("ExceptionGroup[Exception]", error)
-        if len(group.exceptions) != 1:
-            return group
-        error = group.exceptions[0]
-    return error
+def _leaves(error: Exception) -> list[Exception]:
+    """The errors in the groups that task groups put around what leaves them."""
+    if not isinstance(error, ExceptionGroup):
+        return [error]
+    group = cast("ExceptionGroup[Exception]", error)
+    return [leaf for inner in group.exceptions for leaf in _leaves(inner)]
+
+
+def _sentence(error: Exception) -> str | None:
+    """What is told of an expected error; None for a bug."""
+    if isinstance(error, EXPECTED):
+        return str(error)
+    if isinstance(error, DBAPIError) and explain(error) is not None:
+        return unavailable(error)
+    return None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,10 +1,14 @@
 """The server process: uvicorn, and the few lines that tell a newcomer where to go."""
 
 import resource
+import shlex
+import shutil
 import signal
 import socket
+import sys
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import FrameType
 
 import anyio
@@ -103,11 +107,25 @@ def welcome(settings: Settings, url: str, password: str | None) -> str:
             "",
             f"  Sign in as         {settings.admin_username}",
             f"  Password           {password}",
-            "  This password is shown once. Keep it; `ollagraph create-user` makes more users.",
+            "  This password is shown once. Keep it. To make more users:",
+            f"    {_command()} create-user NAME",
         ]
     else:
         lines.append("  Sign in with the user and password that you have.")
     return "\n".join([*lines, ""])
+
+
+def _command() -> str:
+    """How to type our command in the folder where this process was started."""
+    here = Path.cwd()
+    python = Path(sys.executable)
+    script = python.with_name("ollagraph")
+    on_path = shutil.which("ollagraph")
+    if on_path is not None and script.exists() and script.samefile(on_path):
+        return "ollagraph"
+    program = script if script.exists() else python
+    typed = shlex.quote(str(program.relative_to(here) if program.is_relative_to(here) else program))
+    return typed if program is script else f"{typed} -m server"
 
 
 def serve(settings: Settings) -> None:
