@@ -18,13 +18,21 @@ INSTALL := PYTHONWARNINGS=ignore $(VENV_PYTHON) -m pip install --quiet --disable
 
 # --- The commands -----------------------------------------------------------------------------------------------
 
-.PHONY: help run test check lint types page-types structure audit chaos bench format lock schema setup page clean FORCE
+.PHONY: help run user test check lint types page-types structure audit chaos bench format lock schema setup page clean FORCE
 
 help: ## List the commands
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: setup page ## Start the gateway, after setting up what is missing
 	@exec $(VENV_PYTHON) -m server serve $(ARGS)
+
+# Only from the command line: in some shells a variable NAME is set to the machine's.
+user: setup ## Make a user who can sign in: make user NAME=ada (ADMIN=1 for an administrator)
+ifneq ($(origin NAME),command line)
+	@echo "Say whom to make: make user NAME=ada" >&2; exit 1
+else
+	@exec $(VENV_PYTHON) -m server create-user $(if $(ADMIN),--admin) -- '$(subst ','\'',$(NAME))'
+endif
 
 test: .make/dev page .make/examples .make/react ## Run the tests (ARGS="-k name" for some of them)
 	@exec $(VENV_PYTHON) -m pytest $(ARGS)

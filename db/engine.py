@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar, cast
 
 from anyio import Semaphore, fail_after, move_on_after
@@ -25,6 +26,7 @@ from sqlalchemy import QueuePool, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
+from db.failures import explain
 from db.sqlite import (
     MIGRATING,
     MIGRATION_BUSY_SECONDS,
@@ -110,6 +112,14 @@ class Database:
     def dialect(self) -> str:
         """Which database it is: "sqlite" or "postgresql"."""
         return self._url.get_backend_name()
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people who run the gateway: a path, or the database's name and its server."""
+        if self.dialect == "sqlite":
+            return str(Path(self._url.database or "").absolute())
+        host = self._url.host or self._url.query.get("host") or "localhost"
+        return f"{self._url.database or self._url.username} at {host}:{self._url.port or 5432}"
 
     @property
     def checked_out(self) -> int:
@@ -211,8 +221,17 @@ async def _dispose(engine: AsyncEngine) -> None:
 
 @contextmanager
 def _reporting_failure() -> Generator[None]:
-    """Turn the many errors of connecting into one. A refused connection is an OSError, and so is TimeoutError."""
+    """Turn the many errors of connecting into one. A refused connection is an OSError, and so is TimeoutError.
+
+    A UnicodeError is a host that cannot be one.
+    """
     try:
         yield
-    except (OSError, SQLAlchemyError) as error:
-        raise DatabaseUnavailable("The database cannot be reached.") from error
+    except (OSError, SQLAlchemyError, UnicodeError) as error:
+        raise DatabaseUnavailable(unavailable(error)) from error
+
+
+def unavailable(error: Exception) -> str:
+    """Say that the database cannot be reached, and why if the error tells it; no name and no password is in it."""
+    reason = explain(error)
+    return "The database cannot be reached." if reason is None else f"The database cannot be reached: {reason}."

@@ -1,7 +1,7 @@
 """Bringing a database's tables to the form this version needs, with the scripts in the project's `alembic/` folder."""
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import alembic.command
@@ -9,8 +9,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
-from db.engine import Database
+from db.engine import Database, DatabaseUnavailable, unavailable
+from db.failures import explain
+from db.queries_ownership import UnusableDatabase, check_ownership
 
 _SCRIPTS = Path(__file__).resolve().parent.parent / "alembic"
 
@@ -23,8 +26,8 @@ async def upgrade(database: Database | str, revision: str = "head") -> None:
     """Bring a database, or the one at a URL, up to a revision. All or nothing; does nothing where nothing is to do.
 
     Several processes may do so at once: one works, the others wait for it. One process may do so to one database at
-    a time, for Alembic keeps the connection in a global. Raises MigrationsMissing,
-    DatabaseUnavailable, DatabaseUrlError and Alembic's CommandError (a revision that this version does not know).
+    a time, for Alembic keeps the connection in a global. Raises MigrationsMissing, DatabaseUnavailable,
+    DatabaseUrlError and UnusableDatabase.
     """
     await _migrate(database, lambda config: alembic.command.upgrade(config, revision))
 
@@ -35,10 +38,17 @@ async def downgrade(database: Database | str, revision: str) -> None:
 
 
 async def current_revision(database: Database) -> str | None:
-    """Give the revision the database is at; None when it was never migrated. Raises DatabaseUnavailable."""
-    async with database.reading() as session:
-        connection = await session.connection()
-        return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+    """Give the revision the database is at; None when it was never migrated. Raises as `upgrade` does."""
+    known = _known_revisions()
+
+    def look(sync: Connection) -> str | None:
+        check_ownership(sync, known)
+        return MigrationContext.configure(sync).get_current_revision()
+
+    with _naming(database):
+        async with database.reading() as session:
+            connection = await session.connection()
+            return await connection.run_sync(look)
 
 
 def head_revision() -> str:
@@ -52,13 +62,34 @@ def head_revision() -> str:
 async def _migrate(target: Database | str, command: Callable[[Config], None]) -> None:
     """Run one of Alembic's commands on a connection of ours, which `alembic/env.py` finds in the attributes."""
     config = _config()
+    known = _known_revisions()
 
     def run(connection: Connection) -> None:
+        check_ownership(connection, known)
         config.attributes["connection"] = connection
         command(config)
 
-    async with _opened(target) as database, database.migrating() as connection:
-        await connection.run_sync(run)
+    async with _opened(target) as database:
+        with _naming(database):
+            async with database.migrating() as connection:
+                await connection.run_sync(run)
+
+
+def _known_revisions() -> frozenset[str]:
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
+@contextmanager
+def _naming(database: Database) -> Generator[None]:
+    """Tell what keeps a database from being used, and which one it is, to people who start the gateway."""
+    try:
+        yield
+    except (DatabaseUnavailable, UnusableDatabase) as error:
+        raise type(error)(f"{error} It is {database.place}.") from error
+    except DBAPIError as error:  # while tables are made
+        if explain(error) is None:
+            raise
+        raise DatabaseUnavailable(f"{unavailable(error)} It is {database.place}.") from error
 
 
 @asynccontextmanager

@@ -15,6 +15,8 @@ _DRIVERS = {
 _POSTGRESQL_OPTIONS = {"host": "host", "port": "port", "ssl": "ssl", "sslmode": "ssl"}
 """What may stand after the question mark, and what asyncpg calls it."""
 
+_SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+
 _EXAMPLES = "'sqlite:///data/ollagraph.db' or 'postgresql://user:password@host:5432/ollagraph'"
 
 
@@ -45,11 +47,22 @@ def _sqlite(url: URL) -> URL:
             "Give a file, like 'sqlite:///data/ollagraph.db'."
         )
     if url.query:
-        raise DatabaseUrlError("A SQLite URL takes no options after a question mark.")
-    folder = Path(url.database).parent
-    if not folder.is_dir():
-        raise DatabaseUrlError(f"The folder {str(folder)!r} for the SQLite database does not exist. Create it first.")
-    return url
+        raise DatabaseUrlError(
+            "A SQLite URL takes no options after a question mark; one that belongs to the path is written %3F."
+        )
+    try:
+        path = Path(url.database).expanduser()
+        is_folder, has_folder = path.is_dir(), path.parent.is_dir()
+    except (OSError, RuntimeError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or "there is no such home folder"
+        raise DatabaseUrlError(f"The path of the SQLite database cannot be used ({reason}).") from error
+    if is_folder:
+        raise DatabaseUrlError(f"The SQLite database {str(path)!r} is a folder. Name a file, such as one in it.")
+    if not has_folder:
+        raise DatabaseUrlError(
+            f"The folder {str(path.parent)!r} for the SQLite database does not exist. Create it first."
+        )
+    return url.set(database=str(path))
 
 
 def _postgresql(url: URL) -> URL:
@@ -58,4 +71,9 @@ def _postgresql(url: URL) -> URL:
     if unknown:
         known = ", ".join(_POSTGRESQL_OPTIONS)
         raise DatabaseUrlError(f"The database URL holds unknown options: {', '.join(unknown)}. It may hold: {known}.")
-    return url.set(query={_POSTGRESQL_OPTIONS[name]: value for name, value in url.query.items()})
+    query = {_POSTGRESQL_OPTIONS[name]: value for name, value in url.query.items()}
+    if query.get("ssl", "prefer") not in _SSL_MODES:
+        raise DatabaseUrlError(f"The database URL's sslmode must be one of {', '.join(sorted(_SSL_MODES))}.")
+    if not all(part.isdecimal() for part in str(query.get("port", "1")).split(",")):
+        raise DatabaseUrlError("The port in the database URL must be a number.")
+    return url.set(query=query)

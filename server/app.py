@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 
 import anyio
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from auth.passwords import Argon2Cost
@@ -16,19 +15,22 @@ from gateway.catalog import Catalog
 from gateway.queue import Line
 from gateway.usage import Usage
 from resolvers.root import build_schema
+from server.addresses import HostPatterns, parse_network
 from server.backends import running_backends
 from server.callers import Callers
 from server.credential_watch import CredentialWatch
 from server.engine import Engine, running_engine
 from server.execution import Executor
 from server.health import Readiness, healthz
+from server.hosts import HostCheck
 from server.http import GraphQLOverHttp
 from server.http_stream import StreamLimits
 from server.limits import DocumentLimits
-from server.middleware import RequestContext
-from server.origins import PREFLIGHT_HEADERS, OriginCheck, Origins
+from server.middleware import GRAPHQL_PATHS, RequestContext
+from server.origins import PREFLIGHT_HEADERS, CrossOriginAnswers, OriginCheck, Origins
 from server.page import page
 from server.persisted import ManifestError, PersistedDocuments, load_manifest
+from server.proxies import TrustedProxies
 from server.seats import Seats
 from server.settings import Settings, SettingsError
 from server.setup import ensure_admin, make_identity, prepare_data_dir
@@ -58,19 +60,27 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
                 tasks.cancel_scope.cancel()
 
     app = FastAPI(title="Ollagraph", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    _add_middleware(app, settings)
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """Add what stands around every request. The last one added comes first."""
     if settings.check_origin:
-        app.add_middleware(OriginCheck, origins=Origins(frozenset(settings.cors_origins)))
+        app.add_middleware(OriginCheck, origins=Origins(settings.cors_origins))
     if settings.cors_origins:
         app.add_middleware(
-            CORSMiddleware,
+            CrossOriginAnswers,
             allow_origins=settings.cors_origins,
             allow_credentials=settings.cors_credentials,
             allow_methods=["GET", "POST"],
             allow_headers=[*PREFLIGHT_HEADERS, "content-type", "x-request-id"],
             expose_headers=["x-request-id"],
         )
+    app.add_middleware(HostCheck, allowed=HostPatterns(settings.answers_to))
+    if settings.trusted_proxies:
+        app.add_middleware(TrustedProxies, networks=[parse_network(text) for text in settings.trusted_proxies])
     app.add_middleware(RequestContext)
-    return app
 
 
 @asynccontextmanager
@@ -154,6 +164,7 @@ def _routes(
         open_streams,
     )
     socket_limits = SocketLimits(
+        check_timeout=settings.query_timeout,
         send_timeout=settings.send_timeout,
         idle_timeout=settings.socket_idle_timeout,
         operations=settings.max_operations_per_socket,
@@ -164,8 +175,8 @@ def _routes(
     routes: list[Route | WebSocketRoute | Mount] = [
         Route("/healthz", healthz),
         Route("/readyz", Readiness(database, gateway.catalog, engine).check),
-        Route("/graphql", http),
-        WebSocketRoute("/graphql", websocket),
+        *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),
+        *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),
     ]
     if settings.serves_page:
         routes.append(Mount("/", page()))

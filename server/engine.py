@@ -21,6 +21,7 @@ from gateway.stream_records import StreamRecords
 from gateway.streams import MemoryStreamLog
 from gateway.tasks import spawn_service
 from gateway.valkey import Valkey
+from gateway.valkey_check import UnusableValkey, check_valkey
 from server.settings import PREFIX, Settings, SettingsError
 
 LEDGER_SECONDS = 5
@@ -69,7 +70,7 @@ async def running_engine(
     """
     replica_id = new_id()
     local = MemoryStreamLog(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
-    valkey = None if settings.redis_url is None else _valkey(settings, replica_id)
+    valkey = None if settings.redis_url is None else await _valkey(settings, replica_id)
     shared = None if valkey is None else SharedStreamLog(valkey, local)
     log = shared or local
     ledger = Ledger(database)
@@ -86,17 +87,7 @@ async def running_engine(
     )
     try:
         if shared is not None:
-            shared.set_handlers(
-                Handlers(
-                    cancel=runner.cancel,
-                    unfollowed=runner.unfollowed,
-                    lost=runner.lost,
-                    orphans=replicas.look_now,
-                    note=records.note,
-                    finished=records.finished,
-                    owns=records.owns,
-                )
-            )
+            shared.set_handlers(_handlers(runner, replicas, records))
             await tasks.start(shared.run)
         spawn_service(tasks, "the ledger", ledger.run)
         await replicas.join()
@@ -121,17 +112,28 @@ async def running_engine(
             await heartbeat.close()
 
 
-def _valkey(settings: Settings, replica_id: UUID) -> Valkey:
+def _handlers(runner: Runner, replicas: Replicas, records: StreamRecords) -> Handlers:
+    return Handlers(
+        cancel=runner.cancel,
+        unfollowed=runner.unfollowed,
+        lost=runner.lost,
+        orphans=replicas.look_now,
+        note=records.note,
+        finished=records.finished,
+        owns=records.owns,
+    )
+
+
+async def _valkey(settings: Settings, replica_id: UUID) -> Valkey:
     assert settings.redis_url is not None  # noqa: S101
     try:
-        return Valkey(
-            settings.redis_url.get_secret_value(),
-            replica_id,
-            retention=settings.stream_retention,
-            max_stream_bytes=settings.stream_max_size,
-            max_bytes=settings.redis_memory,
-        )
-    except ValueError as error:
-        raise SettingsError(
-            f"{PREFIX}REDIS_URL must be an address such as redis://:password@host:6379/0 or unix:///path."
-        ) from error
+        await check_valkey(settings.redis_url.get_secret_value())
+    except UnusableValkey as error:
+        raise SettingsError(f"{PREFIX}REDIS_URL {error}.") from error
+    return Valkey(
+        settings.redis_url.get_secret_value(),
+        replica_id,
+        retention=settings.stream_retention,
+        max_stream_bytes=settings.stream_max_size,
+        max_bytes=settings.redis_memory,
+    )

@@ -1,15 +1,29 @@
-"""uvicorn's HTTP protocol, with a bound on how slowly and how long a request's head may come.
+"""uvicorn's HTTP protocol, with a bound on how slowly and how long a request's head may come, and a way to hang up.
 
 uvicorn has a time-out between requests and none for the head of one: a client that sends a byte now and then holds its
-connection for ever ("slow loris", CWE-400). The body's time is the endpoint's business.
+connection for ever ("slow loris", CWE-400). The body's time is the endpoint's business. And ASGI has no way to end a
+response before its time: an application that just returns counts as broken, and is logged as an error.
 """
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD_SIZE = 65_536
 """Bytes of a request line with its headers."""
+
+_HANG_UP = "ollagraph.hang_up"
+
+
+def hang_up(scope: Scope) -> None:
+    """Cut the connection of a request whose response will not be completed; the client is to see that."""
+    cut: Callable[[], None] | None = scope.get("extensions", {}).get(_HANG_UP)
+    if cut is not None:
+        cut()
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -42,6 +56,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_came()
         super().on_headers_complete()
+        if self.cycle is not None and self.cycle.scope is self.scope:  # pyright: ignore[reportUnnecessaryComparison] - None at first
+            scope = cast("Scope", self.scope)
+            scope.setdefault("extensions", {})[_HANG_UP] = partial(self._hang_up, self.cycle)
+
+    def _hang_up(self, cycle: RequestResponseCycle) -> None:
+        cycle.disconnected = True
+        self.transport.close()
 
     def _expect_head(self) -> None:
         self._head_size = 0

@@ -12,6 +12,7 @@ from anyio.lowlevel import checkpoint
 from starlette.types import Message, Receive, Scope, Send
 
 from server.execution import Response
+from server.http_protocol import hang_up
 from server.stream_framing import Framing
 
 logger = logging.getLogger(__name__)
@@ -49,12 +50,16 @@ class HttpStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything."""
+        complete = False
         async with anyio.create_task_group() as tasks, aclosing(self.responses):
             self.open_streams.add(tasks.cancel_scope)
             try:
                 await self._send_responses(receive, send, tasks)
+                complete = True
             finally:
                 self.open_streams.discard(tasks.cancel_scope)
+        if not complete:
+            hang_up(scope)
 
     async def _send_responses(self, receive: Receive, send: Send, tasks: TaskGroup) -> None:
         tasks.start_soon(cancel_when_left, receive, tasks.cancel_scope)
@@ -128,7 +133,6 @@ class _Sender:
 def _start(framing: Framing) -> Message:
     headers = {
         "content-type": framing.content_type,
-        "cache-control": "no-cache",
         "x-accel-buffering": "no",  # nginx would hold the tokens back
     }
     return {

@@ -13,6 +13,9 @@ logger = logging.getLogger("ollagraph.access")
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
+GRAPHQL_PATHS = frozenset({"/graphql", "/graphql/"})
+"""The one endpoint, however its address is written."""
+
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -38,12 +41,14 @@ class RequestContext:
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if message["type"] in {"http.response.start", "websocket.http.response.start"}:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
+                if scope["path"] in GRAPHQL_PATHS:
+                    headers["Cache-Control"] = "no-store"
             await send(message)
 
         try:

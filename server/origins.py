@@ -6,19 +6,21 @@ what the browser says of the page, in headers that no page can set: `Origin` (RF
 (https://www.w3.org/TR/fetch-metadata/). Clients that are no browsers send neither.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 import orjson
 from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import ErrorCode
+from server.addresses import NotAnAddress, parse_host, parse_origin, shown
+from server.middleware import GRAPHQL_PATHS
 
-PATH = "/graphql"
+logger = logging.getLogger(__name__)
 
 PREFLIGHT_HEADERS = frozenset(
     {"authorization", "x-api-key", "apollo-require-preflight", "graphql-require-preflight", "x-apollo-operation-name"}
@@ -26,19 +28,28 @@ PREFLIGHT_HEADERS = frozenset(
 """A browser sends these across sites only after a preflight."""
 
 
-@dataclass(frozen=True, slots=True)
 class Origins:
     """The origins, such as `https://a.example`, whose pages may call the API beside those of its own host."""
 
-    allowed: frozenset[str]
+    def __init__(self, allowed: Iterable[str]) -> None:
+        self._allowed = frozenset(allowed)
 
-    def are_foreign(self, headers: Mapping[str, str]) -> bool:
+    def are_foreign(self, scope: Scope, headers: Headers) -> bool:
         """Whether a page of another site made this request, and that site is not allowed."""
-        origin = headers.get("origin")
-        if origin is None:
+        given = headers.get("origin")
+        if given is None:
             return headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}
-        own = urlsplit(origin).netloc == headers.get("host")  # the scheme may be lost at a proxy that ends TLS
-        return not (own or origin in self.allowed or "*" in self.allowed)
+        if "*" in self._allowed:
+            return False
+        try:
+            origin = parse_origin(given)
+            if str(origin) in self._allowed:
+                return False
+            own = origin.is_of(parse_host(headers.get("host", "")))
+        except NotAnAddress:  # such as `null`, which stands for every page that must not tell where it is from
+            return True
+        # The scheme is lost at a proxy that ends TLS and is not named in the settings; where it is told, it counts.
+        return not own or (scope["scheme"] in {"https", "wss"} and origin.scheme != "https")
 
 
 class OriginCheck:
@@ -50,16 +61,32 @@ class OriginCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, or refuse."""
-        if scope["type"] not in {"http", "websocket"} or scope["path"] != PATH:
+        if scope["type"] not in {"http", "websocket"} or scope["path"] not in GRAPHQL_PATHS:
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
-        if not self._origins.are_foreign(headers):
+        if not self._origins.are_foreign(scope, headers):
             return await self._app(scope, receive, send)
-        if scope["type"] == "websocket":
-            return await send({"type": "websocket.close"})  # before it was accepted: the handshake ends with 403
-        if scope["method"] != "GET" or not PREFLIGHT_HEADERS.isdisjoint(headers):
+        if scope["type"] == "http" and (scope["method"] != "GET" or not PREFLIGHT_HEADERS.isdisjoint(headers)):
             return await self._app(scope, receive, send)
+        logger.warning(
+            "refused a page of another site: its origin is %s, the host %s://%s; OLLAGRAPH_CORS_ORIGINS lists the "
+            "sites that may call, and behind a proxy OLLAGRAPH_TRUSTED_PROXIES whose word on the host is taken",
+            shown(headers.get("origin")),
+            scope["scheme"],
+            shown(headers.get("host")),
+        )
         return await _REFUSAL(scope, receive, send)
+
+
+class CrossOriginAnswers(CORSMiddleware):
+    """CORS for origins that are written in any form."""
+
+    def is_allowed_origin(self, origin: str) -> bool:
+        """Tell whether pages of this origin may read the answers."""
+        try:
+            return super().is_allowed_origin(str(parse_origin(origin)))
+        except NotAnAddress:
+            return super().is_allowed_origin(origin)
 
 
 _REFUSAL = Response(

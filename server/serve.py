@@ -1,10 +1,14 @@
 """The server process: uvicorn, and the few lines that tell a newcomer where to go."""
 
 import resource
+import shlex
+import shutil
 import signal
 import socket
+import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import FrameType
 
 import anyio
@@ -18,8 +22,12 @@ from server.app import create_app
 from server.engine import Engine
 from server.http_protocol import bounded_http_protocol
 from server.settings import Settings, SettingsError
+from server.websocket_protocol import QuietWebSocketProtocol
 
 MOST_OPEN_FILES = 65_536
+
+HANG_UP_SECONDS = 5.0
+"""How long clients have to take what was sent to them, when nothing runs any more and the gateway stops."""
 
 
 class _Server(uvicorn.Server):
@@ -44,13 +52,28 @@ class _Server(uvicorn.Server):
             if has_peers:
                 engine.expect_nobody()
                 tasks.start_soon(engine.stop)
-                for stream in list(self._app.state.open_streams):
-                    stream.cancel()
+                self._cut_streams()
+                tasks.start_soon(self._cut_what_is_left, engine)
                 await super().shutdown(sockets)
             await engine.stop()
             tasks.cancel_scope.cancel()
         if not has_peers:
-            await super().shutdown(sockets)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._cut_what_is_left, engine)
+                await super().shutdown(sockets)
+                tasks.cancel_scope.cancel()
+
+    async def _cut_what_is_left(self, engine: Engine) -> None:
+        """Hang up on clients who do not take, or do not send, what they should: else uvicorn would call it an error."""
+        await engine.stop()
+        await anyio.sleep(HANG_UP_SECONDS)
+        self._cut_streams()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+    def _cut_streams(self) -> None:
+        for stream in list(self._app.state.open_streams):
+            stream.cancel()
 
     async def _wait_for_force(self, drain: anyio.CancelScope) -> None:
         while not self.force_exit:  # noqa: ASYNC110 - uvicorn's flag, which a signal handler sets
@@ -84,11 +107,25 @@ def welcome(settings: Settings, url: str, password: str | None) -> str:
             "",
             f"  Sign in as         {settings.admin_username}",
             f"  Password           {password}",
-            "  This password is shown once. Keep it; `ollagraph create-user` makes more users.",
+            "  This password is shown once. Keep it. To make more users:",
+            f"    {_command()} create-user NAME",
         ]
     else:
         lines.append("  Sign in with the user and password that you have.")
     return "\n".join([*lines, ""])
+
+
+def _command() -> str:
+    """How to type our command in the folder where this process was started."""
+    here = Path.cwd()
+    python = Path(sys.executable)
+    script = python.with_name("ollagraph")
+    on_path = shutil.which("ollagraph")
+    if on_path is not None and script.exists() and script.samefile(on_path):
+        return "ollagraph"
+    program = script if script.exists() else python
+    typed = shlex.quote(str(program.relative_to(here) if program.is_relative_to(here) else program))
+    return typed if program is script else f"{typed} -m server"
 
 
 def serve(settings: Settings) -> None:
@@ -123,11 +160,13 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         app,
         access_log=False,
         log_config=None,
+        proxy_headers=False,  # server/proxies.py does it; uvicorn would believe every program on this machine
+        timeout_keep_alive=settings.keep_alive_timeout,
         http=bounded_http_protocol(settings.request_timeout),
-        ws="websockets-sansio",
+        ws=QuietWebSocketProtocol,
         ws_max_size=settings.max_body_size,
         ws_per_message_deflate=False,
-        timeout_graceful_shutdown=round(settings.drain_time) + 5,
+        timeout_graceful_shutdown=round(settings.drain_time + 3 * HANG_UP_SECONDS),
         server_header=False,
     )
 
@@ -143,16 +182,20 @@ def _allow_open_files() -> None:
 @contextmanager
 def _listening(settings: Settings) -> Generator[socket.socket]:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with ExitStack() as stack:
         try:
+            listening = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((settings.host, settings.port))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no host"
             raise SettingsError(
-                f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}). "
+                f"Cannot listen on {settings.host}:{settings.port} ({reason}). "
                 "Set OLLAGRAPH_HOST or OLLAGRAPH_PORT to another."
             ) from error
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: the kernel drops a peer that takes nothing for so long
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(settings.send_timeout * 2000))
+            listening.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(round(settings.send_timeout * 2000), 2**31 - 1)
+            )
         listening.listen(2048)
         yield listening

@@ -1,15 +1,21 @@
 """The settings: the only place where the environment is read."""
 
-from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
-from pydantic_settings import SettingsError as NotJson
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from sqlalchemy.engine import URL
 
-PREFIX = "OLLAGRAPH_"
+from auth.weak_secrets import is_common_password, is_guessable_secret
+from server.addresses import is_loopback
+from server.environment import ENV_FILE, ENV_FILE_ENCODING, PREFIX, UnreadableEnvFile, cleaned, read_env_file, remarks
+from server.setting_types import AnyCase, FilePath, Hosts, Networks, Origins
+
+DATABASE_FILE = "ollagraph.db"
 MIN_SECRET_BYTES = 32
+LARGEST_NUMBER = 1e12
+"""More than any setting needs, and less than breaks a clock."""
 
 
 class SettingsError(Exception):
@@ -24,19 +30,21 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
-        env_file=".env",
+        env_file=ENV_FILE,
+        env_file_encoding=ENV_FILE_ENCODING,
         env_ignore_empty=True,
+        allow_inf_nan=False,
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
     )
 
-    environment: Literal["development", "production"] = Field(
+    environment: Annotated[Literal["development", "production"], AnyCase] = Field(
         default="development", description="In production, insecure settings refuse to start."
     )
     host: str = Field(default="127.0.0.1", description="The address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
-    data_dir: Path = Field(
+    data_dir: FilePath = Field(
         default_factory=lambda: user_data_path("ollagraph", appauthor=False),
         description="The folder for everything the gateway writes. Default: the user's data folder of the system.",
     )
@@ -69,7 +77,9 @@ class Settings(BaseSettings):
         default=None, description="The first administrator's password. Default: made at the first start and shown once."
     )
     embedded: bool = Field(default=True, description="Run a small model inside, in a process of its own.")
-    embedded_model: Path | None = Field(default=None, description="A GGUF file to run instead of the packaged SmolLM2.")
+    embedded_model: FilePath | None = Field(
+        default=None, description="A GGUF file to run instead of the packaged SmolLM2."
+    )
     embedded_parallel: int = Field(default=4, ge=1, le=64, description="Answers that the embedded model gives at once.")
     ollama_url: str | None = Field(default=None, description="An Ollama server, such as `http://localhost:11434`.")
     openai_url: str | None = Field(default=None, description="An OpenAI-compatible server: vLLM, llama.cpp, LM Studio.")
@@ -142,6 +152,9 @@ class Settings(BaseSettings):
         ge=1024,
         description="The largest HTTP body or WebSocket message. Prompts with images need more.",
     )
+    keep_alive_timeout: int = Field(
+        default=75, ge=1, description="How long an HTTP connection without a request stays open for the next one."
+    )
     request_timeout: float = Field(
         default=10, gt=0, description="How long the head of an HTTP request, and then its body, may take to come."
     )
@@ -161,10 +174,10 @@ class Settings(BaseSettings):
     automatic_persisted_queries: bool = Field(
         default=True, description="Let clients name a document that they sent before by its SHA-256."
     )
-    trusted_documents: Literal["off", "allow", "only"] = Field(
+    trusted_documents: Annotated[Literal["off", "allow", "only"], AnyCase] = Field(
         default="off", description="Whether clients may, or must, name documents of `trusted_documents_file`."
     )
-    trusted_documents_file: Path | None = Field(
+    trusted_documents_file: FilePath | None = Field(
         default=None, description="A JSON object of ids and documents, or Apollo's persisted query manifest."
     )
     max_operations_per_socket: int = Field(default=20, ge=1, description="Operations at once on one WebSocket.")
@@ -184,7 +197,16 @@ class Settings(BaseSettings):
     recheck_interval: float = Field(
         default=2, gt=0, description="How often open sockets look for expiry and revocation."
     )
-    cors_origins: list[str] = Field(
+    allowed_hosts: Hosts | None = Field(
+        default=None,
+        description='Names by which the gateway may be called, as JSON: `["a.example", "*.b.example"]`. Default: '
+        "`localhost` and the loopback addresses where it listens on one of these, else all.",
+    )
+    trusted_proxies: Networks = Field(
+        default_factory=list[str],
+        description='Addresses and networks of proxies whose `X-Forwarded-…` are believed, as JSON: `["10.0.0.0/8"]`.',
+    )
+    cors_origins: Origins = Field(
         default_factory=list[str],
         description='Other sites whose pages may call the API, over HTTP and WebSocket, as JSON: `["https://a.b"]`.',
     )
@@ -198,14 +220,24 @@ class Settings(BaseSettings):
         default=None, description='Help with "Did you mean …" in errors. Default: not in production.'
     )
     debug: bool = Field(default=False, description="Tell internal errors to clients. Never in production.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What goes to the log.")
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = Field(
+        default="info", description="What goes to the log."
+    )
 
     @property
     def database(self) -> str:
         """The URL of the database."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite:///{(self.data_dir / 'ollagraph.db').absolute()}"
+        path = (self.data_dir / DATABASE_FILE).absolute()
+        return URL.create("sqlite", database=str(path)).render_as_string()
+
+    @property
+    def answers_to(self) -> list[str]:
+        """The names by which the gateway may be called: the setting, or its default for where it listens."""
+        if self.allowed_hosts is not None:
+            return self.allowed_hosts
+        return ["localhost", "127.0.0.1", "::1", self.host] if is_loopback(self.host) else ["*"]
 
     @property
     def serves_page(self) -> bool:
@@ -225,8 +257,31 @@ class Settings(BaseSettings):
     def _or_in_development(self, setting: bool | None) -> bool:
         return self.environment == "development" if setting is None else setting
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Clean what the environment and `.env` hold before it is looked at."""
+        for source in (env_settings, dotenv_settings):
+            if isinstance(source, EnvSettingsSource):
+                source.env_vars = cleaned(source.env_vars)
+        return init_settings, env_settings, dotenv_settings
+
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, host: str) -> str:
+        return host.removeprefix("[").removesuffix("]")
+
     @model_validator(mode="after")
     def _check(self) -> Self:
+        for name, value in self:
+            if isinstance(value, int | float) and abs(value) > LARGEST_NUMBER:
+                raise ValueError(f"{PREFIX}{name.upper()} must be at most {LARGEST_NUMBER:,.0f}")
         if self.secret_key is not None and len(self.secret_key.get_secret_value().encode()) < MIN_SECRET_BYTES:
             raise ValueError(f"{PREFIX}SECRET_KEY must have at least {MIN_SECRET_BYTES} bytes: openssl rand -hex 32")
         if "*" in self.cors_origins and self.cors_credentials:
@@ -236,23 +291,38 @@ class Settings(BaseSettings):
         if self.trusted_documents != "off" and self.trusted_documents_file is None:
             raise ValueError(f"set {PREFIX}TRUSTED_DOCUMENTS_FILE, or leave {PREFIX}TRUSTED_DOCUMENTS off")
         if self.environment == "production":
-            if self.secret_key is None:
-                raise ValueError(f"set {PREFIX}SECRET_KEY in production: openssl rand -hex 32")
-            if self.debug:
-                raise ValueError(f"unset {PREFIX}DEBUG in production: it tells internal errors to clients")
+            self._check_production()
         return self
+
+    def _check_production(self) -> None:
+        if self.secret_key is None:
+            raise ValueError(f"set {PREFIX}SECRET_KEY in production: openssl rand -hex 32")
+        if is_guessable_secret(self.secret_key.get_secret_value()):
+            raise ValueError(f"{PREFIX}SECRET_KEY can be guessed, in production make one with openssl rand -hex 32")
+        if self.admin_password is not None and is_common_password(
+            self.admin_password.get_secret_value(), self.admin_username
+        ):
+            raise ValueError(f"{PREFIX}ADMIN_PASSWORD is one of the first that are tried, take another in production")
+        if self.debug:
+            raise ValueError(f"unset {PREFIX}DEBUG in production: it tells internal errors to clients")
 
 
 def load_settings() -> Settings:
     """Read and check the settings. Raises SettingsError with a sentence for each mistake."""
     try:
+        read_env_file()
         return Settings()
-    except NotJson:  # its message names neither the variable nor the form; there is one list among the settings
-        raise SettingsError(f'{PREFIX}CORS_ORIGINS must be a list in JSON, such as ["https://a.example"].') from None
+    except UnreadableEnvFile as error:
+        raise SettingsError(str(error)) from error
     except ValidationError as error:
         sentences: list[str] = []
         for mistake in error.errors(include_input=False, include_url=False):
-            name = "_".join(str(part) for part in mistake["loc"]).upper()
+            name = "_".join(str(part) for part in mistake["loc"][:1]).upper()
             message = mistake["msg"].removeprefix("Value error, ")
             sentences.append(f"{PREFIX}{name}: {message}" if name else message)
         raise SettingsError("\n".join(sentences)) from None
+
+
+def unread_settings() -> list[str]:
+    """Tell in sentences which names in the environment and in `.env` look like settings and are none."""
+    return remarks(Settings.model_fields)

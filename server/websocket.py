@@ -65,9 +65,12 @@ class _Closing(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SocketLimits:
-    """Seconds for `connection_init` to come, for a message to be taken, and without operations; operations at once."""
+    """Seconds for `connection_init` to come, for its credentials to be checked, for a message to be taken, and without
+    operations; operations at once.
+    """
 
     init_timeout: float = 5
+    check_timeout: float = 10
     send_timeout: float = 15
     idle_timeout: float = 300
     operations: int = 20
@@ -88,7 +91,7 @@ class GraphQLOverWebSocket:
         websocket = WebSocket(scope, receive, send)
         if SUBPROTOCOL not in scope.get("subprotocols", ()):
             await websocket.accept()
-            await websocket.close(CloseCode.SUBPROTOCOL_NOT_ACCEPTABLE, f"Speak the subprotocol {SUBPROTOCOL}")
+            await _close(websocket, CloseCode.SUBPROTOCOL_NOT_ACCEPTABLE, f"Speak the subprotocol {SUBPROTOCOL}")
             return
         await websocket.accept(subprotocol=SUBPROTOCOL)
         with ExitStack() as held:
@@ -109,7 +112,7 @@ class _Connection:
         self._operations: dict[str, anyio.CancelScope] = {}
         self._credentials: Credentials | None = None
         self._acknowledged = anyio.Event()
-        self._initialised = False
+        self._init_came = anyio.Event()
         self._idle_since = anyio.current_time()
         self._lost: AuthenticationError | None = None
         self._credentials_lost = anyio.Event()
@@ -129,7 +132,7 @@ class _Connection:
         except* WebSocketDisconnect:
             pass
         if closing is not None:
-            await self._close(closing)
+            await _close(self._websocket, closing.code, str(closing))
 
     async def _receive(self, tasks: TaskGroup) -> None:
         while True:
@@ -156,16 +159,19 @@ class _Connection:
                         scope.cancel()
 
     async def _init(self, payload: dict[str, object] | None) -> None:
-        if self._initialised:
+        if self._init_came.is_set():
             raise _Closing(CloseCode.TOO_MANY_INIT, "Too many initialisation requests")
-        self._initialised = True
+        self._init_came.set()
         try:
             credentials = read_connection_params(payload) or read_credentials(self._websocket.headers)
-            principal = credentials and await self._callers.gateway.identity.authenticate(credentials)
+            with anyio.fail_after(self._limits.check_timeout):
+                principal = credentials and await self._callers.gateway.identity.authenticate(credentials)
         except AuthenticationError as error:
             raise _Closing(CloseCode.FORBIDDEN, str(error)) from error
         except DatabaseUnavailable as error:
             raise _Closing(CloseCode.TRY_LATER, "The gateway cannot reach its database") from error
+        except TimeoutError as error:
+            raise _Closing(CloseCode.TRY_LATER, "The gateway could not check the credentials in time") from error
         seats = self._endpoint.seats
         if not self._held.enter_context(seats.seat(principal, self._websocket.client)):
             raise _Closing(CloseCode.TRY_LATER, f"Too many connections are open ({seats.setting})")
@@ -175,10 +181,12 @@ class _Connection:
         await self._send(server_message("connection_ack"))
 
     async def _expect_init(self) -> None:
-        with anyio.move_on_after(self._limits.init_timeout) as timeout:
-            await self._acknowledged.wait()
-        if timeout.cancelled_caught:
-            raise _Closing(CloseCode.INIT_TIMEOUT, "Connection initialisation timeout")
+        # The second time is for what had come and was not read: the clock runs on while the process stands still.
+        for seconds in (self._limits.init_timeout, 0.1):
+            with anyio.move_on_after(seconds):
+                await self._init_came.wait()
+                return
+        raise _Closing(CloseCode.INIT_TIMEOUT, "Connection initialisation timeout")
 
     async def _expect_work(self) -> None:
         """End a connection that nobody uses, counted from its acknowledgement."""
@@ -259,17 +267,24 @@ class _Connection:
         """Send one frame. A client that does not take it in time loses the connection, not the gateway its memory."""
         with anyio.move_on_after(self._limits.send_timeout) as timeout:
             async with self._sending:
-                await self._websocket.send({"type": "websocket.send", "text": text})
+                await self._send_frame(text)
         if timeout.cancelled_caught:
             raise _Closing(CloseCode.TRY_LATER, "The client does not read")
 
-    async def _close(self, closing: _Closing) -> None:
-        reason = str(closing).encode()[:MAX_REASON_BYTES].decode(errors="ignore")
-        with anyio.move_on_after(1, shield=True):
-            try:
-                await self._websocket.close(closing.code, reason)
-            except (WebSocketDisconnect, RuntimeError):
-                logger.debug("the client had left before the connection was closed with %d", closing.code)
+    async def _send_frame(self, text: str) -> None:
+        try:
+            await self._websocket.send({"type": "websocket.send", "text": text})
+        except RuntimeError:  # the connection was closed meanwhile, by either side
+            raise WebSocketDisconnect(1006) from None
+
+
+async def _close(websocket: WebSocket, code: CloseCode, reason: str) -> None:
+    """Say why the connection ends, if the client is still there."""
+    with anyio.move_on_after(1, shield=True):
+        try:
+            await websocket.close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
+        except (WebSocketDisconnect, RuntimeError):
+            logger.debug("the client had left before the connection was closed with %d", code)
 
 
 def _too_many(most: int) -> GraphQLError:

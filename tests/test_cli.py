@@ -121,7 +121,10 @@ def test_a_host_that_is_none_is_told_in_a_sentence(data_dir: Path):
     ("url", "said"),
     [
         (f"mysql://u:{SECRET_IN_URL}@h/x", "There is no database called 'mysql' here."),
-        (f"postgresql://u:{SECRET_IN_URL}@127.0.0.1:1/x", "The database cannot be reached."),
+        (
+            f"postgresql://u:{SECRET_IN_URL}@127.0.0.1:1/x",
+            "The database cannot be reached: nothing listens at its address.",
+        ),
     ],
 )
 def test_a_database_that_is_none_is_told_in_a_sentence(data_dir: Path, command: str, url: str, said: str):
@@ -154,9 +157,9 @@ def test_a_setting_with_which_the_gateway_cannot_start_is_told_in_a_sentence(
 
 def test_migrate_tells_where_it_came_from_and_where_it_is(data_dir: Path):
     result = run_command(data_dir, "migrate")
-    assert re.fullmatch(r"Migrating from an empty database \.\.\.\nThe database is at (\w+)\.\n", result.stdout), (
-        result.stdout
-    )
+    assert re.fullmatch(
+        r"Migrating \S+/ollagraph\.db from an empty database \.\.\.\nThe database is at (\w+)\.\n", result.stdout
+    ), result.stdout
 
 
 def test_migrate_a_second_time_changes_nothing(data_dir: Path):
@@ -174,7 +177,10 @@ async def test_a_user_made_on_the_command_line_can_sign_in(data_dir: Path):
 
 def test_a_password_given_in_the_environment_is_not_shown(data_dir: Path):
     result = run_here(data_dir, "create-user", "ada", "--admin", NEW_PASSWORD="a password of mine")
-    assert (result.exit_code, result.stdout) == (0, "Made the administrator ada.\n")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"Made the administrator ada in the database {data_dir / 'ollagraph.db'}.\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -207,7 +213,9 @@ def test_a_database_of_a_newer_version_is_told_in_a_sentence(data_dir: Path):
         database.execute("UPDATE alembic_version SET version_num = '9999'")
     result = run_here(data_dir, "migrate")
     assert result.exit_code == 1
-    assert result.stderr == "Error: Can't locate revision identified by '9999'\n"
+    assert result.stderr.startswith(
+        "Error: The database was made by a newer version of Ollagraph (its revision is '9999')."
+    )
 
 
 def test_a_key_for_nobody_is_told_in_a_sentence(data_dir: Path):

@@ -242,7 +242,7 @@ async def test_a_ping_of_a_database_that_does_not_answer_fails_without_telling_i
     database = Database("postgresql://ollagraph:hunter2@127.0.0.1:1/ollagraph")
     with pytest.raises(DatabaseUnavailable) as caught:
         await database.ping()
-    assert str(caught.value) == "The database cannot be reached."
+    assert str(caught.value) == "The database cannot be reached: nothing listens at its address."
     await database.close()
 
 

@@ -13,6 +13,9 @@ from tests.gateways import RunningGateway, gateway_settings, running_gateway
 
 ME = {"query": "{ me { username } }"}
 FRIEND = "https://friend.example"
+FORMS = ["https://Friend.Example", "HTTPS://friend.example:443", "https://friend.example/"]
+"""The same, written otherwise."""
+
 STRANGER = "https://stranger.example"
 
 
@@ -38,13 +41,68 @@ async def handshake(gateway: RunningGateway, origin: str | None) -> int:
         return error.response.status_code
 
 
-@pytest.mark.parametrize("origin", [STRANGER, "null", "http://127.0.0.1", "https://friend.example.evil.example"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        STRANGER,
+        "null",
+        "http://127.0.0.1",
+        "https://friend.example.evil.example",
+        "http://friend.example",
+        "https://friend.example:8443",
+        "nonsense",
+        "http://[::1",
+        "",
+    ],
+)
 async def test_a_page_of_another_site_gets_no_websocket(friendly: RunningGateway, origin: str):
     assert await handshake(friendly, origin) == 403
 
 
 async def test_clients_that_are_no_browsers_and_allowed_sites_get_websockets(friendly: RunningGateway):
     assert [await handshake(friendly, origin) for origin in (None, FRIEND, friendly.url)] == [101, 101, 101]
+
+
+@pytest.mark.parametrize("origin", FORMS)
+async def test_an_allowed_site_is_known_in_every_form(friendly: RunningGateway, origin: str):
+    assert await handshake(friendly, origin) == 101
+
+
+async def test_an_allowed_site_may_be_written_in_every_form(tmp_path: Path, sqlite_url: str, fake: FakeModelServer):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, cors_origins=[FORMS[1]])
+    async with running_gateway(settings, fake) as gateway:
+        assert await handshake(gateway, FRIEND) == 101
+        assert (await preflight(gateway, FRIEND))["access-control-allow-origin"] == FRIEND
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "status"),
+    [
+        ("http://localhost", "localhost:80", 200),
+        ("http://localhost:80", "localhost", 200),
+        ("https://LOCALHOST", "localhost:443", 200),
+        ("http://[::1]:8000", "[0:0:0:0:0:0:0:1]:8000", 200),
+        ("http://localhost:8000", "localhost", 403),
+        ("http://localhost", "localhost:443", 403),
+        ("http://localhost", "127.0.0.1", 403),
+    ],
+)
+async def test_a_page_of_the_own_host_is_known_in_every_form(
+    friendly: RunningGateway, origin: str, host: str, status: int
+):
+    response = await friendly.client.get("/graphql", params=ME, headers={"Origin": origin, "Host": host})
+    assert response.status_code == status
+
+
+async def test_a_refusal_is_logged_with_what_was_compared_and_the_setting(
+    friendly: RunningGateway, caplog: pytest.LogCaptureFixture
+):
+    await handshake(friendly, f"https://{'x' * 300}.example")
+    await handshake(friendly, STRANGER)
+    long, line = [record.getMessage() for record in caplog.records if record.name == "server.origins"]
+    assert f"its origin is '{STRANGER}', the host ws://'{friendly.url.removeprefix('http://')}'" in line
+    assert "OLLAGRAPH_CORS_ORIGINS" in line
+    assert len(long) < 500
 
 
 async def test_the_check_can_be_switched_off(tmp_path: Path, sqlite_url: str, fake: FakeModelServer):

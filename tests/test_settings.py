@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from server.settings import PREFIX, Settings, SettingsError, load_settings
+from server.settings import PREFIX, Settings, SettingsError, load_settings, unread_settings
 
 ROOT = Path(__file__).parent.parent
-SECRET = "s3cret-" * 6
+SECRET = "kP9x-2mWq-7fHd-31zT-v8Ra-0bNc-5yLe"
 DASH = "\N{EN DASH}"
 
 ROW = re.compile(r"^\| `(\w+)` \| (\S.*?) \| (.+) \|$", re.MULTILINE)
@@ -165,6 +165,129 @@ def test_production_refuses_to_tell_internal_errors(monkeypatch: pytest.MonkeyPa
 def test_production_starts_with_a_secret(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OLLAGRAPH_ENVIRONMENT", "production")
     monkeypatch.setenv("OLLAGRAPH_SECRET_KEY", SECRET)
+    assert load_settings().environment == "production"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("LOG_LEVEL", "INFO", "info"),
+        ("LOG_LEVEL", " Debug\n", "debug"),
+        ("ENVIRONMENT", "Development", "development"),
+        ("TRUSTED_DOCUMENTS", "OFF", "off"),
+        ("EMBEDDED", "False", False),
+        ("EMBEDDED", " no ", False),
+        ("CHECK_ORIGIN", "ON", True),
+        ("PORT", " 8001\n", 8001),
+        ("OLLAMA_URL", " http://localhost:11434\n", "http://localhost:11434"),
+        ("HOST", "[::1]", "::1"),
+        ("ALLOWED_HOSTS", '[" a.example "]', ["a.example"]),
+        ("TRUSTED_PROXIES", '["10.1.2.3/8", "::1"]', ["10.0.0.0/8", "::1/128"]),
+        ("CORS_ORIGINS", '["HTTPS://A.example:443/", "http://a:80", "https://bücher.example"]',
+         ["https://a.example", "http://a", "https://xn--bcher-kva.example"]),
+        ("REDIS_URL", "   ", None),
+    ],
+)  # fmt: skip
+def test_a_value_is_taken_in_the_forms_in_which_people_write_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, found: Any
+):
+    monkeypatch.setenv(PREFIX + name, value)
+    assert getattr(load_settings(), name.lower()) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("SECRET_KEY", f" {SECRET}\n", SECRET),
+        ("OPENAI_API_KEY", "\tkey\r\n", "key"),
+        ("DATABASE_URL", "sqlite:///x.db\n", "sqlite:///x.db"),
+        ("ADMIN_PASSWORD", " a blank may be meant \n", " a blank may be meant "),
+    ],
+)
+def test_a_secret_is_taken_without_the_white_space_around_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, found: str
+):
+    monkeypatch.setenv(PREFIX + name, value)
+    assert getattr(load_settings(), name.lower()).get_secret_value() == found
+
+
+@pytest.mark.parametrize("name", ["DATA_DIR", "EMBEDDED_MODEL", "TRUSTED_DOCUMENTS_FILE"])
+def test_a_path_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(PREFIX + name, "~/x")
+    assert getattr(load_settings(), name.lower()) == tmp_path / "x"
+
+
+def test_a_file_env_may_begin_with_the_mark_of_an_editor(tmp_path: Path):
+    (tmp_path / ".env").write_text("OLLAGRAPH_PORT=8123\n", encoding="utf-8-sig")
+    assert load_settings().port == 8123
+
+
+OF_KUBERNETES = {
+    "OLLAGRAPH_PORT": "tcp://10.0.0.1:8000",
+    "OLLAGRAPH_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+    "OLLAGRAPH_PORT_8000_TCP_PROTO": "tcp",
+    "OLLAGRAPH_PORT_8000_TCP_PORT": "8000",
+    "OLLAGRAPH_PORT_8000_TCP_ADDR": "10.0.0.1",
+    "OLLAGRAPH_SERVICE_HOST": "10.0.0.1",
+    "OLLAGRAPH_SERVICE_PORT": "8000",
+    "OLLAGRAPH_SERVICE_PORT_HTTP": "8000",
+    "OLLAGRAPH_POSTGRES_PORT": "tcp://10.0.0.2:5432",
+    "OLLAGRAPH_POSTGRES_SERVICE_HOST": "10.0.0.2",
+}
+"""What a container sees that runs beside services called `ollagraph` and `ollagraph-postgres`."""
+
+
+def test_what_kubernetes_sets_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    for name, value in OF_KUBERNETES.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / ".env").write_text("OLLAGRAPH_PORT=8123\n")
+    assert load_settings().port == 8123
+    assert unread_settings() == [
+        "OLLAGRAPH_PORT in the environment is the address of a Kubernetes service, and counts as not set."
+    ]
+
+
+def test_a_name_that_is_no_setting_is_told_with_the_nearest_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("OLLAGRAPH_ALOWED_HOSTS", "hunter2")
+    monkeypatch.setenv("OLLAGRAPH_NEW_PASSWORD", "hunter2")
+    (tmp_path / ".env").write_text("ollagraph_reddis_url=hunter2\nOLLAGRAPH_XYZZY=hunter2\nOTHER=1\n")
+    assert unread_settings() == [
+        "OLLAGRAPH_ALOWED_HOSTS in the environment is not a setting. Is OLLAGRAPH_ALLOWED_HOSTS meant?",
+        "OLLAGRAPH_REDDIS_URL in .env is not a setting. Is OLLAGRAPH_REDIS_URL meant?",
+        "OLLAGRAPH_XYZZY in .env is not a setting.",
+    ]
+
+
+@pytest.mark.parametrize("secret", ["a" * 64, "ab" * 32, "changeme" * 4, "0123456789abcdefghijklmnopqrstuvwxyz"])
+def test_production_refuses_a_secret_that_can_be_guessed(monkeypatch: pytest.MonkeyPatch, secret: str):
+    said = refusal(monkeypatch, ENVIRONMENT="production", SECRET_KEY=secret)
+    assert said.startswith("OLLAGRAPH_SECRET_KEY can be guessed")
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "password",
+        "Passw0rd!",
+        "12345678",
+        "qwertyuiop",
+        "admin123",
+        "Administrator1",
+        "ollagraph",
+        "aaaaaaaa",
+        "letmein!",
+    ],
+)
+def test_production_refuses_a_password_that_is_common(monkeypatch: pytest.MonkeyPatch, password: str):
+    said = refusal(monkeypatch, ENVIRONMENT="production", SECRET_KEY=SECRET, ADMIN_PASSWORD=password)
+    assert said.startswith("OLLAGRAPH_ADMIN_PASSWORD is one of the first that are tried")
+
+
+@pytest.mark.parametrize("password", ["correct horse battery", "k7pq-x2mw-9fhd", "a password of mine"])
+def test_production_takes_a_password_that_is_not(monkeypatch: pytest.MonkeyPatch, password: str):
+    for name, value in {"ENVIRONMENT": "production", "SECRET_KEY": SECRET, "ADMIN_PASSWORD": password}.items():
+        monkeypatch.setenv(PREFIX + name, value)
     assert load_settings().environment == "production"
 
 

@@ -1,5 +1,6 @@
 """What the gateway makes for itself before it serves, and where it leaves it."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -20,6 +21,10 @@ def settings_in(data_dir: Path, **others: object):
     return gateway_settings(data_dir, f"sqlite:///{data_dir / 'ollagraph.db'}", None, **others)
 
 
+def modes(folder: Path, pattern: str) -> dict[str, int]:
+    return {path.name: mode(path) for path in folder.glob(pattern)}
+
+
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -32,9 +37,48 @@ async def test_the_data_folder_is_its_owners_only(tmp_path: Path):
 async def test_a_data_folder_that_cannot_be_made_is_told_in_a_sentence(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(
-        SettingsError, match=r"cannot be made \(Not a directory\)\. Set OLLAGRAPH_DATA_DIR to another\."
+        SettingsError, match=r"cannot be made or read \(Not a directory\)\. Set OLLAGRAPH_DATA_DIR to another\."
     ):
         prepare_data_dir(settings_in(tmp_path / "file" / "data"))
+
+
+def test_a_data_folder_that_is_open_to_others_is_closed(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    for name in (SECRET_FILE, "ollagraph.db", "ollagraph.db-wal"):
+        (tmp_path / name).touch(0o644)
+    tmp_path.chmod(0o755)
+    prepare_data_dir(settings_in(tmp_path))
+    assert {mode(tmp_path), *(mode(path) for path in tmp_path.iterdir())} == {0o700, 0o600}
+    assert "was open to others; now it is not" in caplog.text
+
+
+def test_a_folder_that_is_not_ours_alone_is_left_and_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "song.mp3").touch()
+    tmp_path.chmod(0o755)
+    prepare_data_dir(settings_in(tmp_path))
+    assert mode(tmp_path) == 0o755
+    assert "is open to others: chmod 700" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["a?b", "100%", "a%20b", "a#b", "a b", "ä", "a&b=c"])
+def test_the_database_is_in_the_data_folder_whatever_its_name(tmp_path: Path, name: str):
+    data_dir = tmp_path / name
+    result = run_command(data_dir, "create-user", "ada", NEW_PASSWORD="a password of mine")
+    assert result.stdout == f"Made the user ada in the database {data_dir / 'ollagraph.db'}.\n"
+    assert (data_dir / "ollagraph.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+async def test_every_file_is_its_owners_only(tmp_path: Path):
+    data_dir = tmp_path / "home" / "data"
+    url = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    before = os.umask(0o022)
+    try:
+        async with serving(data_dir, DATABASE_URL=url) as served:
+            await served.sign_in("wrong password")
+            found = modes(data_dir, "*") | modes(tmp_path, "elsewhere.db*")
+    finally:
+        os.umask(before)
+    assert found == dict.fromkeys([SECRET_FILE, "elsewhere.db", "elsewhere.db-wal", "elsewhere.db-shm"], 0o600)
 
 
 async def test_the_secret_is_its_owners_only(tmp_path: Path):

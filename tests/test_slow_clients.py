@@ -13,7 +13,7 @@ from server.http_protocol import MAX_HEAD_SIZE
 from tests.fake_model_server import FakeModelServer
 from tests.gateways import RunningGateway, gateway_settings, running_gateway
 
-HEAD = b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 26\r\n\r\n"
+HEAD = b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 26\r\n\r\n"
 BODY = b'{"query": "{ __typename }"}'[:26]
 
 
@@ -49,7 +49,7 @@ async def test_a_head_that_does_not_come_is_408(impatient: RunningGateway, sent:
 
 async def test_a_second_head_that_does_not_come_is_408(impatient: RunningGateway):
     async with await connect(impatient) as stream:
-        await stream.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        await stream.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await stream.receive()).startswith(b"HTTP/1.1 200")
         await stream.send(b"GET /healthz HTTP/1.1\r\nHost:")
         assert "HTTP/1.1 408" in await read(stream)
@@ -72,7 +72,7 @@ async def test_a_stream_may_take_longer_than_its_request(impatient: RunningGatew
 
 async def test_a_head_that_is_too_large_is_431(gateway: RunningGateway):
     async with await connect(gateway) as stream:
-        await stream.send(b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X-A: aaaaaaaaaa\r\n" * (MAX_HEAD_SIZE // 16))
+        await stream.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: aaaaaaaaaa\r\n" * (MAX_HEAD_SIZE // 16))
         assert (await read(stream)).startswith("HTTP/1.1 431")
 
 

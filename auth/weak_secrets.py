@@ -1,0 +1,34 @@
+"""Passwords and secrets that are tried first: those that people choose, and those with a pattern."""
+
+from itertools import pairwise
+from typing import Any, cast
+
+from zxcvbn import zxcvbn  # pyright: ignore[reportMissingTypeStubs] - it has none
+
+_LEAST_DISTINCT = 8
+"""Characters. Of 32 hexadecimal digits by chance, fewer than one in ten million has so few different ones."""
+
+_MOST_EXAMINED = 72
+"""Characters that zxcvbn looks at."""
+
+_LEAST_SCORE = 2
+"""Of zxcvbn's 0 to 4: below it, fewer than a million guesses are enough."""
+
+
+def is_common_password(password: str, username: str = "") -> bool:
+    """Tell whether a password is on the lists, as it is or dressed up a little, or made of the user's name."""
+    found = cast("dict[str, Any]", zxcvbn(password[:_MOST_EXAMINED], user_inputs=["ollagraph", username]))
+    return found["score"] < _LEAST_SCORE
+
+
+def is_guessable_secret(secret: str) -> bool:
+    """Tell whether a secret was hardly made by chance: few different characters, one piece over and over, or a run."""
+    steps = [ord(after) - ord(before) for before, after in pairwise(secret)]
+    run = max((steps.count(step) for step in (-1, 0, 1)), default=0)
+    return len(set(secret)) < _LEAST_DISTINCT or _unit(secret) <= len(secret) // 2 or run >= 0.75 * len(steps)
+
+
+def _unit(text: str) -> int:
+    """Give the length of the shortest piece of which the text is a repetition; the end may cut the last one short."""
+    lengths = range(1, len(text) // 2 + 1)
+    return next((n for n in lengths if all(text[at] == text[at % n] for at in range(n, len(text)))), len(text))

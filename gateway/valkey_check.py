@@ -1,0 +1,78 @@
+"""Whether a Valkey can be used at all, asked once at the start: what is wrong with its URL does not mend itself."""
+
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from redis import asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, InvalidResponse, NoPermissionError, RedisError, ResponseError
+
+CONNECT_SECONDS = 2.0
+_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+
+
+class UnusableValkey(Exception):
+    """The URL cannot be used, or what is at it refuses us. The message holds no address and no password."""
+
+
+def check_url(url: str) -> None:
+    """Look at all that the client looks at when it connects, and at what it would overlook. Raises UnusableValkey."""
+    try:
+        parts = urlsplit(url)
+        path = unquote(parts.path).strip("/")
+        options = parse_qs(parts.query, keep_blank_values=True)
+        _ = parts.port
+    except ValueError:
+        raise UnusableValkey("cannot be read") from None
+    if parts.scheme not in {"redis", "rediss", "unix"}:
+        raise UnusableValkey("must begin with redis://, rediss:// or unix://")
+    unknown = [name for name in options if name != "db" and not name.startswith("ssl_")]
+    if unknown:
+        raise UnusableValkey("takes no options but db, and those of TLS, such as ssl_ca_certs, with rediss://")
+    number = (options.get("db") or [path if parts.scheme != "unix" else ""])[0]
+    if number and not (number.isascii() and number.isdecimal()):
+        raise UnusableValkey("must end with the number of a database, such as /0")
+    if parts.scheme == "unix" and not path:
+        raise UnusableValkey("must name the path of a socket, as in unix:///run/valkey.sock")
+    try:
+        _client(url).connection_pool.make_connection()
+        missing = [name for name in _FILES if name in options and not Path(options[name][0]).exists()]
+    except (TypeError, ValueError, AttributeError, RedisError):
+        raise UnusableValkey("has an option that cannot be used") from None
+    if missing:
+        raise UnusableValkey(f"names a file that is not there, in {missing[0]}")
+
+
+async def check_valkey(url: str) -> None:
+    """Ask it for a sign of life. One that cannot be reached may come back; one that refuses raises UnusableValkey."""
+    check_url(url)
+    client = _client(url)
+    try:
+        await client.ping()
+    except AuthenticationError:
+        raise UnusableValkey("names a server that refuses its password or user") from None
+    except NoPermissionError:
+        raise UnusableValkey("names a user who may not do anything there") from None
+    except InvalidResponse:
+        raise UnusableValkey("names a server that is no Valkey") from None
+    except ResponseError as error:
+        if "DB index" in str(error):
+            raise UnusableValkey("names a database that the server has not: see its setting `databases`") from None
+    except UnicodeError:
+        raise UnusableValkey("names a host that is none") from None
+    except (RedisError, OSError):
+        pass
+    finally:
+        await client.aclose()
+
+
+def _client(url: str) -> Any:
+    client = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - half typed
+        url,
+        socket_timeout=CONNECT_SECONDS,
+        socket_connect_timeout=CONNECT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return cast("Any", client)

@@ -1,0 +1,73 @@
+"""The types of settings that are more than a number or a word: how they are read from text, and brought into form."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_settings import NoDecode
+
+from server.addresses import NotAnAddress, parse_host_name, parse_network, parse_origin
+
+
+def _strings(value: Any) -> Any:
+    """Read a list as it stands in the environment."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, list):
+        raise ValueError('must be a list in JSON, such as ["a", "b"]')
+    return found  # pyright: ignore[reportUnknownVariableType] - pydantic looks at what is in it
+
+
+def _origins(origins: list[str]) -> list[str]:
+    what = "is not an origin such as https://a.example:8443"
+    return ["*" if origin.strip() == "*" else str(_parsed(parse_origin, origin, what)) for origin in origins]
+
+
+def _hosts(hosts: list[str]) -> list[str]:
+    stripped = [host.strip() for host in hosts]
+    for host in stripped:
+        if host != "*":
+            _parsed(parse_host_name, host.removeprefix("*."), "is not a host such as a.example or *.a.example")
+    return stripped
+
+
+def _networks(networks: list[str]) -> list[str]:
+    what = "is not an address or a network such as 10.0.0.0/8"
+    return [str(_parsed(parse_network, network, what)) for network in networks]
+
+
+def _parsed(parse: Callable[[str], object], text: str, what: str) -> object:
+    """Parse an entry of a list. Raises ValueError with a sentence."""
+    try:
+        return parse(text)
+    except NotAnAddress:
+        raise ValueError(f"{text[:100]!r} {what}") from None
+
+
+def _in_lower_case(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~, and there is no such home folder") from None
+
+
+AnyCase = BeforeValidator(_in_lower_case)
+"""For a choice of words."""
+
+FilePath = Annotated[Path, AfterValidator(_expanded)]
+"""In which `~` is the home folder."""
+
+Strings = Annotated[list[str], NoDecode, BeforeValidator(_strings)]
+Origins = Annotated[Strings, AfterValidator(_origins)]
+Hosts = Annotated[Strings, AfterValidator(_hosts)]
+Networks = Annotated[Strings, AfterValidator(_networks)]
