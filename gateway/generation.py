@@ -14,7 +14,7 @@ from db import queries_generation, queries_transcript
 from db.engine import Database
 from db.tables import Generation, new_id, now
 from gateway.catalog import Catalog
-from gateway.errors import NotFound, ShuttingDown, StreamExpired, StreamLogUnavailable
+from gateway.errors import GatewayError, NotFound, ShuttingDown, StreamExpired, StreamLogUnavailable, TooMuchText
 from gateway.event_codec import decode_transcript
 from gateway.events import Event, Failed, TextDelta, ThinkingDelta, ToolCallRequested
 from gateway.idempotency import begun_under, check_key, note_key
@@ -166,13 +166,35 @@ class Generations:
             )
         return rows[:first], len(rows) > first
 
-    async def output(self, generation_id: UUID) -> Output | None:
-        """What a generation has said so far; None when that is no longer kept. Raises StreamLogUnavailable."""
-        try:
-            return _output(await self._log.read(generation_id))
-        except StreamExpired:
-            events = await self._transcript(generation_id)
-        return None if events is None else _output(events)
+    async def texts(self, ids: Sequence[UUID], most: int) -> list[str | GatewayError | None]:
+        """What each of these generations has said so far, in the order of the ids; None when it is no longer kept.
+
+        No more is read once there are more than `most` characters: the rest is LimitExceeded, as what the log cannot
+        give now is StreamLogUnavailable. The database is asked once for all that the log has no more.
+        """
+        found: dict[UUID, str | GatewayError | None] = {}
+        expired: list[UUID] = []
+        for generation_id in dict.fromkeys(ids):
+            if most < 0:
+                break
+            try:
+                text = _text(await self._log.read(generation_id))
+            except StreamExpired:
+                expired.append(generation_id)
+            except StreamLogUnavailable as error:
+                found[generation_id] = error
+            else:
+                found[generation_id] = text
+                most -= len(text)
+        if expired:
+            async with self._database.reading() as session:
+                async for generation_id, data in queries_transcript.transcripts(session, expired, now()):
+                    if most >= 0:
+                        found[generation_id] = text = _text(decode_transcript(data))
+                        most -= len(text)
+        if most >= 0:
+            found = {**dict.fromkeys(expired), **found}
+        return [found.get(generation_id, TooMuchText()) for generation_id in ids]
 
     async def _begun_under(self, principal: Principal, request: GenerationRequest) -> Generation | None:
         async with self._database.reading() as session:
@@ -246,6 +268,10 @@ class Generations:
             created_at=created_at,
             started_at=None if waits else created_at,
         )
+
+
+def _text(events: Iterable[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
 
 
 def _output(events: Iterable[Event]) -> Output:

@@ -17,6 +17,7 @@ from gateway.queue import Line
 from gateway.usage import Usage
 from resolvers.root import build_schema
 from server.backends import running_backends
+from server.bodies import BodyLimits, BytesInFlight
 from server.callers import Callers
 from server.credential_watch import CredentialWatch
 from server.engine import Engine, running_engine
@@ -32,6 +33,7 @@ from server.persisted import ManifestError, PersistedDocuments, load_manifest
 from server.seats import Seats
 from server.settings import Settings, SettingsError
 from server.setup import ensure_admin, make_identity, prepare_data_dir
+from server.variables import VariableLimits
 from server.websocket import GraphQLOverWebSocket, SocketLimits
 
 
@@ -40,6 +42,10 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
 
     `password_cost` is what one sign-in costs; tests make it cheap.
     """
+
+    body_limits = BodyLimits(
+        settings.max_body_size, settings.max_anonymous_body_size, BytesInFlight(settings.max_bytes_in_flight)
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -51,13 +57,14 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
             open_streams: set[anyio.CancelScope] = set()
             app.state.open_streams = open_streams
             watch = CredentialWatch(gateway.identity, settings.recheck_interval)
-            app.router.routes += _routes(settings, gateway, database, engine, watch, open_streams)
+            app.router.routes += _routes(settings, gateway, database, engine, watch, open_streams, body_limits)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(watch.run)
                 yield
                 tasks.cancel_scope.cancel()
 
     app = FastAPI(title="Ollagraph", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.body_limits = body_limits
     if settings.check_origin:
         app.add_middleware(OriginCheck, origins=Origins(frozenset(settings.cors_origins)))
     if settings.cors_origins:
@@ -111,6 +118,9 @@ def _executor(settings: Settings) -> Executor:
         root_fields=settings.max_query_root_fields,
         directives=settings.max_query_directives,
         fragments=settings.max_query_fragments,
+        fields=settings.max_query_fields,
+        repeats=settings.max_query_repeats,
+        list_length=settings.max_list_length,
         cost=settings.max_query_cost,
     )
     return Executor(
@@ -121,6 +131,7 @@ def _executor(settings: Settings) -> Executor:
         introspection=settings.allows_introspection,
         suggestions=settings.gives_suggestions,
         debug=settings.debug,
+        variable_limits=VariableLimits(settings.max_list_length, settings.max_variable_values),
     )
 
 
@@ -131,13 +142,14 @@ def _routes(
     engine: Engine,
     watch: CredentialWatch,
     open_streams: set[anyio.CancelScope],
+    body_limits: BodyLimits,
 ) -> list[Route | WebSocketRoute | Mount]:
     executor = _executor(settings)
-    callers = Callers(gateway)
+    callers = Callers(gateway, settings.max_answer_text)
     http = GraphQLOverHttp(
         executor,
         callers,
-        settings.max_body_size,
+        body_limits,
         settings.request_timeout,
         StreamLimits(settings.send_timeout, settings.heartbeat_interval),
         watch,
@@ -149,7 +161,9 @@ def _routes(
         idle_timeout=settings.socket_idle_timeout,
         operations=settings.max_operations_per_socket,
     )
-    websocket = GraphQLOverWebSocket(executor, callers, socket_limits, watch, Seats(settings.max_sockets_per_user))
+    websocket = GraphQLOverWebSocket(
+        executor, callers, body_limits, socket_limits, watch, Seats(settings.max_sockets_per_user)
+    )
     routes: list[Route | WebSocketRoute | Mount] = [
         Route("/healthz", healthz),
         Route("/readyz", Readiness(database, gateway.catalog, engine).check),

@@ -18,6 +18,7 @@ from server.app import create_app
 from server.engine import Engine
 from server.http_protocol import bounded_http_protocol
 from server.settings import Settings, SettingsError
+from server.websocket_protocol import bounded_websocket_protocol
 
 MOST_OPEN_FILES = 65_536
 
@@ -124,8 +125,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         http=bounded_http_protocol(settings.request_timeout),
-        ws="websockets-sansio",
-        ws_max_size=settings.max_body_size,
+        ws=bounded_websocket_protocol(app.state.body_limits),
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=round(settings.drain_time) + 5,
         server_header=False,
