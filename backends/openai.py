@@ -27,7 +27,15 @@ _OPTION_NAMES: dict[str, tuple[str, ...]] = {
     "repeat_penalty": ("repeat_penalty", "repetition_penalty"),
 }
 
-_IMAGE_TYPES = {"/9j/": "image/jpeg", "R0lGOD": "image/gif", "UklGR": "image/webp"}
+_IMAGE_TYPES = {
+    "/9j/": "image/jpeg",
+    "R0lGOD": "image/gif",
+    "UklGR": "image/webp",
+    "Qk": "image/bmp",
+    "SUkq": "image/tiff",
+    "TU0A": "image/tiff",
+    "AAAA": "image/avif",
+}
 """How the base64 of each kind of image begins; a PNG is assumed for everything else."""
 
 

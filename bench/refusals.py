@@ -12,6 +12,7 @@ import anyio
 import orjson
 import psutil
 
+from bench.documents import Search, search
 from bench.fake import HOLD
 from bench.memory import START
 from bench.paths import PROMPT, graphql_socket, subscribe
@@ -22,6 +23,7 @@ REPEATS = 50
 OPERATIONS = 10_000
 SLOW = 500
 LONGEST_SECONDS = 120
+SEARCHED_SECONDS = 30
 
 DOCUMENTS = {
     "40 nested fragments that double (2^40 fields)": "{ ...F0 } "
@@ -30,7 +32,8 @@ DOCUMENTS = {
     "1,100 aliases": "{ " + " ".join(f"a{n}:me{{id}}" for n in range(1100)) + " }",
     "2,000 directives on a field": "{ me { id " + "@a " * 2000 + "} }",
     "introspection 60 levels deep": "{ __schema { types { " + "ofType { " * 58 + "name" + " }" * 61,
-    "a page that may cost 1,201": "{ generations(first: 100) { nodes { user { apiKeys { id } } } } }",
+    "230 equal fields": "{ generations(first: 1) { nodes { " + "user{id} " * 230 + "} } }",
+    "a page that may cost 10,201": "{ generations(first: 100) { nodes { user { apiKeys { id } } } } }",
 }
 
 
@@ -43,6 +46,12 @@ async def costs(gateway: Gateway) -> dict[str, Mapping[str, float]]:
     with anyio.fail_after(LONGEST_SECONDS):
         found = {name: await _refused(gateway, request) for name, request in kinds.items()}
         found[f"one of {OPERATIONS:,} operations on one socket"] = await _flooded(gateway)
+    for name, deed in (("document", Search.documents), ("variables", Search.variables)):
+        worst = search(deed, SEARCHED_SECONDS, seed=1).best[0].milliseconds
+        found[f"the worst {name} of {SEARCHED_SECONDS} s of random search"] = {
+            "milliseconds": round(worst, 2),
+            "cpu_ms": round(worst, 2),
+        }
     return found
 
 

@@ -1,5 +1,6 @@
 """The statements about kept text."""
 
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -14,6 +15,17 @@ async def find_transcript(session: ReadSession, generation_id: UUID, at: datetim
     return await session.scalar(
         select(Transcript.events).where(Transcript.generation_id == generation_id, Transcript.expires_at > at)
     )
+
+
+async def transcripts(
+    session: ReadSession, generation_ids: Sequence[UUID], at: datetime
+) -> AsyncGenerator[tuple[UUID, bytes], None]:
+    """The events of those of these generations that are kept at that moment, one after the other."""
+    wanted = select(Transcript.generation_id, Transcript.events).where(
+        Transcript.generation_id.in_(generation_ids), Transcript.expires_at > at
+    )
+    async for row in await session.stream(wanted):
+        yield row.generation_id, row.events
 
 
 async def forget_transcripts(session: WriteSession, at: datetime) -> None:

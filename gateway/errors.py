@@ -14,6 +14,7 @@ GatewayError                 anything below; has a `code` and a message fit for 
 ├── DatabaseDown             the database cannot be reached (retryable)
 ├── InternalError            a fault of the gateway's own, told in the log
 ├── StreamExpired            the stream's text is no longer kept
+├── TooMuchText              the texts of one answer are too long together
 ├── StreamLogUnavailable     the log that the gateways share cannot be reached (retryable)
 ├── Interrupted              the gateway that ran the generation died (retryable)
 └── BackendFailure           a `backends.errors.BackendError`, told in the gateway's codes
@@ -61,6 +62,15 @@ class ErrorCode(StrEnum):
     GRAPHQL_PARSE_FAILED = "GRAPHQL_PARSE_FAILED"
     GRAPHQL_VALIDATION_FAILED = "GRAPHQL_VALIDATION_FAILED"
     INTERNAL_ERROR = "INTERNAL_ERROR"
+
+
+MOST_REPEATED = 80
+"""Characters of what a client sent that an error message repeats."""
+
+
+def cut(text: str) -> str:
+    """The beginning of what a client sent, to be repeated in a message."""
+    return text if len(text) <= MOST_REPEATED else f"{text[:MOST_REPEATED]}…"
 
 
 class GatewayError(Exception):
@@ -132,7 +142,7 @@ class ModelNotFound(GatewayError):
 
     def __init__(self, name: str, silent: Sequence[str] = ()) -> None:
         self.name = name
-        message = f"There is no model {name!r}. The query `models` lists those that you may use."
+        message = f"There is no model {cut(name)!r}. The query `models` lists those that you may use."
         if silent:
             message += f" Without an answer now: {', '.join(silent)}."
         super().__init__(message)
@@ -185,6 +195,18 @@ class StreamExpired(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("The text of this generation is no longer kept; its usage and timings still are.")
+
+
+class TooMuchText(GatewayError):
+    """One answer asks for more text than it may hold."""
+
+    code = ErrorCode.LIMIT_EXCEEDED
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The texts in this answer are too long together (OLLAGRAPH_MAX_ANSWER_TEXT). Ask for fewer generations at "
+            "once, or for their text one by one."
+        )
 
 
 class StreamLogUnavailable(GatewayError):

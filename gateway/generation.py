@@ -16,7 +16,15 @@ from db.engine import Database
 from db.tables import Generation, new_id, now
 from gateway.catalog import Catalog
 from gateway.continuation import encode_request
-from gateway.errors import ErrorCode, NotFound, ShuttingDown, StreamExpired, StreamLogUnavailable
+from gateway.errors import (
+    ErrorCode,
+    GatewayError,
+    NotFound,
+    ShuttingDown,
+    StreamExpired,
+    StreamLogUnavailable,
+    TooMuchText,
+)
 from gateway.event_codec import decode_transcript
 from gateway.events import TERMINAL, Event, Failed, TextDelta, ThinkingDelta, ToolCallRequested
 from gateway.idempotency import begun_under, check_key, note_key
@@ -184,19 +192,55 @@ class Generations:
             )
         return rows[:first], len(rows) > first
 
-    async def output(self, generation_id: UUID) -> Output | None:
-        """What a generation has said so far; None when that is no longer kept. Raises StreamLogUnavailable."""
+    async def texts(self, ids: Sequence[UUID], most: int) -> list[str | GatewayError | None]:
+        """What each of these generations has said so far, in the order of the ids; None when it is no longer kept.
+
+        No more is read once there are more than `most` characters: the rest is LimitExceeded, as what the log cannot
+        give now is StreamLogUnavailable. The database is asked once for all that the log has no more.
+        """
+        found: dict[UUID, str | GatewayError | None] = {}
+        expired: list[UUID] = []
+        for generation_id in dict.fromkeys(ids):
+            if most < 0:
+                break
+            try:
+                events = await self._logged(generation_id)
+            except StreamLogUnavailable as error:
+                found[generation_id] = error
+                continue
+            if events is None:
+                expired.append(generation_id)
+            else:
+                found[generation_id] = text = _text(events)
+                most -= len(text)
+        if expired:
+            async with self._database.reading() as session:
+                async for generation_id, data in queries_transcript.transcripts(session, expired, now()):
+                    if most >= 0:
+                        found[generation_id] = text = _text(decode_transcript(data))
+                        most -= len(text)
+        if most >= 0:
+            found |= await self._why_gone([generation_id for generation_id in expired if generation_id not in found])
+        return [found.get(generation_id, TooMuchText()) for generation_id in ids]
+
+    async def _logged(self, generation_id: UUID) -> Sequence[Event] | None:
+        """Give what the log has; None where that is not all. Raises StreamLogUnavailable."""
         try:
             events = await self._log.read(generation_id)
         except StreamExpired:
-            events = None
-        if events is None or await self._is_cut_off(generation_id, events):
-            events = await self._transcript(generation_id)
-        if events is not None:
-            return _output(events)
-        if not self._log.is_shared and (generation := (await self.by_id([generation_id]))[0]) is not None:
-            await self._check_reachable(generation)
-        return None
+            return None
+        return None if await self._is_cut_off(generation_id, events) else events
+
+    async def _why_gone(self, ids: Sequence[UUID]) -> dict[UUID, GatewayError | None]:
+        """Tell for each text that is not here whether it cannot be reached; None: it is no longer kept."""
+        reasons: dict[UUID, GatewayError | None] = dict.fromkeys(ids)
+        for generation in await self.by_id(ids) if ids and not self._log.is_shared else ():
+            if generation is not None:
+                try:
+                    await self._check_reachable(generation)
+                except StreamLogUnavailable as error:
+                    reasons[generation.id] = error
+        return reasons
 
     async def _begun_under(self, principal: Principal, request: GenerationRequest) -> Generation | None:
         async with self._database.reading() as session:
@@ -308,6 +352,10 @@ class Generations:
             created_at=created_at,
             started_at=None if waits else created_at,
         )
+
+
+def _text(events: Iterable[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
 
 
 def _output(events: Iterable[Event]) -> Output:

@@ -1,14 +1,15 @@
 """What a user may ask of a model, and the checks that keep a bad request from ever reaching a backend."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
 from backends.protocol import Capability, ChatRequest, Json, Message, Options, Tool
 from backends.protocol import ToolCall as ToolCall
 from gateway.catalog import Model
-from gateway.errors import InvalidInput, Unsupported
+from gateway.content import check_json, check_text, picture
+from gateway.errors import InvalidInput, Unsupported, cut
 
 OPTION_RANGES: dict[str, tuple[str, float, float]] = {
     "temperature": ("temperature", 0, 2),
@@ -47,7 +48,10 @@ class OnBackendLoss(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One request as the user made it, in Python types. Exactly one of `prompt` and `messages` is given."""
+    """One request as the user made it, in Python types. Exactly one of `prompt` and `messages` is given.
+
+    There is none with text or JSON that cannot be sent or kept: making it raises InvalidInput with the field's path.
+    """
 
     model: str
     prompt: str | None = None
@@ -61,6 +65,33 @@ class GenerationRequest:
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
     on_backend_loss: OnBackendLoss = OnBackendLoss.FAIL
     idempotency_key: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check whatever goes on to a model server or is kept, wherever it stands in the request."""
+        for name in ("model", "prompt", "system"):
+            check_text(getattr(self, name), name)
+        for index, message in enumerate(self.messages or ()):
+            _check_message(message, f"messages[{index}]")
+        for index, sequence in enumerate(self.options.stop):
+            check_text(sequence, f"options.stop[{index}]")
+        if self.format != "json":
+            check_json(self.format, "format.schema")
+        for index, tool in enumerate(self.tools):
+            check_text(tool.name, f"tools[{index}].name")
+            check_text(tool.description, f"tools[{index}].description")
+            check_json(tool.parameters, f"tools[{index}].parameters")
+
+
+def _check_message(message: Message, field: str) -> None:
+    check_text(message.content, f"{field}.content")
+    check_text(message.thinking, f"{field}.thinking")
+    check_text(message.tool_call_id, f"{field}.toolCallId")
+    check_text(message.tool_name, f"{field}.toolName")
+    for index, call in enumerate(message.tool_calls):
+        path = f"{field}.toolCalls[{index}]"
+        check_text(call.id, f"{path}.id")
+        check_text(call.name, f"{path}.name")
+        check_json(call.arguments, f"{path}.arguments")
 
 
 def chat_request(request: GenerationRequest, model: Model) -> ChatRequest:
@@ -90,7 +121,7 @@ def _messages(request: GenerationRequest) -> Sequence[Message]:
     if request.prompt is not None:
         if not request.prompt and not request.images:
             raise InvalidInput("prompt", "must not be empty.")
-        messages = [Message("user", request.prompt, images=request.images)]
+        messages = [Message("user", request.prompt, images=_pictures(request.images, "images"))]
     elif not messages:
         raise InvalidInput("messages", "must hold at least one message.")
     elif request.images:
@@ -98,9 +129,16 @@ def _messages(request: GenerationRequest) -> Sequence[Message]:
     for index, message in enumerate(messages):
         if message.role == "tool" and not message.tool_call_id and not message.tool_name:
             raise InvalidInput(f"messages[{index}]", "a TOOL message needs the toolCallId or toolName it answers.")
+        if message.images and request.messages is not None:
+            messages[index] = replace(message, images=_pictures(message.images, f"messages[{index}].images"))
     if request.system:
         messages.insert(0, Message("system", request.system))
     return messages
+
+
+def _pictures(images: Sequence[str], field: str) -> Sequence[str]:
+    """The base64 of each, without what a data URL has before it: adapters that need a media type read it from that."""
+    return [picture(image, f"{field}[{index}]") for index, image in enumerate(images)]
 
 
 def _check_options(options: Options) -> None:
@@ -123,7 +161,7 @@ def _check_tools(tools: Sequence[Tool]) -> None:
         if not tool.name:
             raise InvalidInput(f"tools[{index}].name", "must not be empty.")
         if names.index(tool.name) != index:
-            raise InvalidInput(f"tools[{index}].name", f"{tool.name!r} is there twice.")
+            raise InvalidInput(f"tools[{index}].name", f"{cut(tool.name)!r} is there twice.")
 
 
 def _check_abilities(request: GenerationRequest, messages: Sequence[Message], model: Model) -> None:

@@ -1,8 +1,11 @@
 """Who may use which root field."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+
+from graphql import GraphQLSchema, OperationType
+from strawberry.schema.schema_converter import GraphQLCoreConverter
 
 from auth.scopes import Scope
 
@@ -30,3 +33,18 @@ def requires(scope: Scope | None) -> Callable[[_Resolver], _Resolver]:
         return checked  # pyright: ignore[reportReturnType]
 
     return decorate
+
+
+def public_fields(schema: GraphQLSchema) -> Mapping[OperationType, frozenset[str]]:
+    """The root fields of each kind of operation that need no credentials."""
+    return {
+        kind: frozenset(name for name, field in root.fields.items() if _scope(field.extensions) is PUBLIC)
+        if (root := schema.get_root_type(kind))
+        else frozenset()
+        for kind in OperationType
+    }
+
+
+def _scope(extensions: dict[str, Any]) -> Scope | None:
+    """The scope that a root field was marked with."""
+    return extensions[GraphQLCoreConverter.DEFINITION_BACKREF].base_resolver.wrapped_func.required_scope

@@ -9,7 +9,7 @@ from auth.errors import AuthenticationError, MissingCredentials
 from auth.principal import Principal
 from auth.scopes import Scope
 from gateway import Gateway
-from gateway.errors import Forbidden, GatewayError
+from gateway.errors import Forbidden, GatewayError, TooMuchText
 from schema.loaders import Loaders
 
 
@@ -17,17 +17,24 @@ from schema.loaders import Loaders
 class Context:
     """One operation: who asks, and what it has loaded. It holds no database session: sibling fields run at once.
 
-    `refused` is why the credentials that were given did not hold, or could not be checked.
+    `refused` is why the credentials that were given did not hold, or could not be checked. `max_text` is how many
+    characters of generations' text the answer may hold.
     """
 
     gateway: Gateway
     request_id: str
     principal: Principal | None = None
     refused: AuthenticationError | GatewayError | None = None
+    max_text: int = 16_000_000
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:
-        self.loaders = Loaders(self.gateway)
+        self.loaders = Loaders(self.gateway, self.max_text)
+
+    @property
+    def nobody(self) -> AuthenticationError | GatewayError | None:
+        """Why the caller is nobody known; None for those who are."""
+        return None if self.principal is not None else self.refused or MissingCredentials()
 
     @property
     def caller(self) -> Principal:
@@ -42,6 +49,13 @@ class Context:
         if not caller.has(scope):
             raise Forbidden(f"This needs the scope {scope.value}, which these credentials do not have.")
         return caller
+
+    def answered(self, text: str) -> str:
+        """A text that goes into the answer, counted. Raises TooMuchText where the answer has no room for it."""
+        self.max_text -= len(text)
+        if self.max_text < 0:
+            raise TooMuchText
+        return text
 
 
 Info: TypeAlias = strawberry.Info[Context, None]

@@ -116,9 +116,9 @@ class Generation(Node):
 
     @strawberry.field(description="What it has said so far; null when its text is no longer kept.")
     async def text(self, info: Info) -> str | None:
-        """Read from the stream log."""
-        output = await info.context.gateway.generations.output(self.row.id)
-        return None if output is None else output.text
+        """Those of a page are read together, each once, however often the answer holds it."""
+        text = await info.context.loaders.texts.load(self.row.id)
+        return info.context.answered(text) if isinstance(text, str) else None
 
     @strawberry.field(description="The model; null when no backend serves it any more.")
     async def model(self, info: Info) -> Model | None:
@@ -232,14 +232,14 @@ class GenerateSuccess:
     generation: Generation = strawberry.field(description="The generation, ended.")
 
     @strawberry.field(description="What the model said.")
-    def text(self) -> str:
+    def text(self, info: Info) -> str:
         """The deltas together."""
-        return self.output.text
+        return info.context.answered(self.output.text)
 
     @strawberry.field(description="What the model thought before, where it was asked to.")
-    def thinking(self) -> str | None:
+    def thinking(self, info: Info) -> str | None:
         """Null and not empty where there is none."""
-        return self.output.thinking or None
+        return info.context.answered(self.output.thinking) or None
 
     @strawberry.field(description="The tool calls that the model asks for.")
     def tool_calls(self) -> list[ToolCall]:
@@ -249,9 +249,14 @@ class GenerateSuccess:
 
 @strawberry.type(description="The generation began and failed. What was said before is in `text`, and is counted.")
 class GenerateFailure(Error):
+    output: strawberry.Private[Output]
     retryable: bool = strawberry.field(description="Whether asking again may work.")
-    text: str = strawberry.field(description="What the model said before it failed.")
     generation: Generation = strawberry.field(description="The generation, failed.")
+
+    @strawberry.field(description="What the model said before it failed.")
+    def text(self, info: Info) -> str:
+        """The deltas together."""
+        return info.context.answered(self.output.text)
 
 
 def generate_result(answer: Answer, row: tables.Generation) -> GenerateSuccess | GenerateFailure:
@@ -263,7 +268,7 @@ def generate_result(answer: Answer, row: tables.Generation) -> GenerateSuccess |
         message=failure.message,
         code=failure.code,
         retryable=failure.retryable,
-        text=answer.output.text,
+        output=answer.output,
         generation=generation,
     )
 

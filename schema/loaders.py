@@ -7,6 +7,7 @@ from aiodataloader import DataLoader
 from db import tables
 from gateway import Gateway
 from gateway.catalog import Model
+from gateway.errors import GatewayError
 
 MAX_BATCH = 500
 """Keys in one statement; SQLite takes 32,766 variables, and short statements let others in."""
@@ -15,8 +16,9 @@ MAX_BATCH = 500
 class Loaders:
     """The loaders of one operation. Never shared between two: they cache what they have seen."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, max_text: int) -> None:
         self._gateway = gateway
+        self._max_text = max_text
         self.users: DataLoader[UUID, tables.User | None] = DataLoader(
             gateway.identity.users_by_id, max_batch_size=MAX_BATCH
         )
@@ -29,8 +31,15 @@ class Loaders:
         self.generations: DataLoader[UUID, tables.Generation | None] = DataLoader(
             gateway.generations.by_id, max_batch_size=MAX_BATCH
         )
+        # not remembered: who watches a generation may ask for its text again when there is more of it
+        self.texts: DataLoader[UUID, str | GatewayError | None] = DataLoader(
+            self._texts, max_batch_size=MAX_BATCH, cache=False
+        )
         self.models: DataLoader[str, Model | None] = DataLoader(self._models, max_batch_size=MAX_BATCH)
 
     async def _models(self, names: list[str]) -> list[Model | None]:
         known = {model.name: model for model in await self._gateway.catalog.models()}
         return [known.get(name) for name in names]
+
+    async def _texts(self, ids: list[UUID]) -> list[str | GatewayError | None]:
+        return await self._gateway.generations.texts(ids, self._max_text)

@@ -17,6 +17,7 @@ from gateway.usage import Usage
 from resolvers.root import build_schema
 from server.addresses import HostPatterns, parse_network
 from server.backends import running_backends
+from server.bodies import BodyLimits, BytesInFlight
 from server.callers import Callers
 from server.credential_watch import CredentialWatch
 from server.engine import Engine, running_engine
@@ -34,6 +35,7 @@ from server.proxies import TrustedProxies
 from server.seats import Seats
 from server.settings import Settings, SettingsError
 from server.setup import ensure_admin, make_identity, prepare_data_dir
+from server.variables import VariableLimits
 from server.websocket import GraphQLOverWebSocket, SocketLimits
 
 
@@ -42,6 +44,10 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
 
     `password_cost` is what one sign-in costs; tests make it cheap.
     """
+
+    body_limits = BodyLimits(
+        settings.max_body_size, settings.max_anonymous_body_size, BytesInFlight(settings.max_bytes_in_flight)
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -53,13 +59,14 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
             open_streams: set[anyio.CancelScope] = set()
             app.state.open_streams = open_streams
             watch = CredentialWatch(gateway.identity, settings.recheck_interval)
-            app.router.routes += _routes(settings, gateway, database, engine, watch, open_streams)
+            app.router.routes += _routes(settings, gateway, database, engine, watch, open_streams, body_limits)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(watch.run)
                 yield
                 tasks.cancel_scope.cancel()
 
     app = FastAPI(title="Ollagraph", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.body_limits = body_limits
     _add_middleware(app, settings)
     return app
 
@@ -130,6 +137,9 @@ def _executor(settings: Settings) -> Executor:
         root_fields=settings.max_query_root_fields,
         directives=settings.max_query_directives,
         fragments=settings.max_query_fragments,
+        fields=settings.max_query_fields,
+        repeats=settings.max_query_repeats,
+        list_length=settings.max_list_length,
         cost=settings.max_query_cost,
     )
     return Executor(
@@ -140,6 +150,7 @@ def _executor(settings: Settings) -> Executor:
         introspection=settings.allows_introspection,
         suggestions=settings.gives_suggestions,
         debug=settings.debug,
+        variable_limits=VariableLimits(settings.max_list_length, settings.max_variable_values),
     )
 
 
@@ -150,13 +161,14 @@ def _routes(
     engine: Engine,
     watch: CredentialWatch,
     open_streams: set[anyio.CancelScope],
+    body_limits: BodyLimits,
 ) -> list[Route | WebSocketRoute | Mount]:
     executor = _executor(settings)
-    callers = Callers(gateway)
+    callers = Callers(gateway, settings.max_answer_text)
     http = GraphQLOverHttp(
         executor,
         callers,
-        settings.max_body_size,
+        body_limits,
         settings.request_timeout,
         StreamLimits(settings.send_timeout, settings.heartbeat_interval),
         watch,
@@ -170,7 +182,12 @@ def _routes(
         operations=settings.max_operations_per_socket,
     )
     websocket = GraphQLOverWebSocket(
-        executor, callers, socket_limits, watch, Seats(settings.max_sockets_per_user, "OLLAGRAPH_MAX_SOCKETS_PER_USER")
+        executor,
+        callers,
+        body_limits,
+        socket_limits,
+        watch,
+        Seats(settings.max_sockets_per_user, "OLLAGRAPH_MAX_SOCKETS_PER_USER"),
     )
     routes: list[Route | WebSocketRoute | Mount] = [
         Route("/healthz", healthz),

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -17,23 +18,27 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Callers:
-    """Makes contexts for callers."""
+    """Makes contexts for callers. `max_text` is how many characters of generations' text one answer may hold."""
 
     gateway: Gateway
+    max_text: int
 
     async def context(self, credentials: Credentials | AuthenticationError | None, request_id: str) -> Context:
         """A fresh context. Credentials that do not hold are kept as the reason, for the fields that need them."""
         if credentials is None:
-            return Context(self.gateway, request_id)
+            return self._context(request_id)
         if isinstance(credentials, AuthenticationError):
-            return Context(self.gateway, request_id, refused=credentials)
+            return self._context(request_id, refused=credentials)
         try:
             principal = await self.gateway.identity.authenticate(credentials)
         except AuthenticationError as error:
-            return Context(self.gateway, request_id, refused=error)
+            return self._context(request_id, refused=error)
         except DatabaseUnavailable:
-            return Context(self.gateway, request_id, refused=DatabaseDown())
+            return self._context(request_id, refused=DatabaseDown())
         except SQLAlchemyError:
             logger.exception("request %s: the credentials could not be checked", request_id)
-            return Context(self.gateway, request_id, refused=InternalError())
-        return Context(self.gateway, request_id, principal=principal)
+            return self._context(request_id, refused=InternalError())
+        return self._context(request_id, principal=principal)
+
+    def _context(self, request_id: str, **who: Any) -> Context:
+        return Context(self.gateway, request_id, max_text=self.max_text, **who)

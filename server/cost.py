@@ -1,8 +1,8 @@
 """What an operation costs, told before it runs: the most objects that it can make the gateway fetch.
 
 After IBM's GraphQL Cost Directive Specification (https://ibm.github.io/graphql-specs/cost-spec.html), with its weights
-in a table here: an object is 1, a scalar is nothing, and what stands in a list counts as often as the list may be long.
-Each fragment is looked at once for each length of page, so that measuring costs less than sending.
+in tables here: an object is 1, a scalar is nothing unless it is large, and what stands in a list counts as often as
+the list may be long. Each fragment is looked at once for each length of page: measuring costs less than sending.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,6 +23,7 @@ from graphql import (
     IntValueNode,
     OperationDefinitionNode,
     SelectionSetNode,
+    ValueNode,
     VariableNode,
     get_named_type,
     is_composite_type,
@@ -31,12 +32,20 @@ from graphql import (
 WEIGHTS = {"generate": 100, "startGeneration": 100, "login": 50}
 """Fields that cost more than an object: those that make a model, or a password's hash, be computed."""
 
-PAGE = "first"
-ASSUMED_LENGTH = 10
-"""Of a list that has no `first`: a user's keys, the models."""
+SCALARS = {("Generation", "text"): 10}
+"""Scalars that are not small, by the type and the field: a whole answer is read from the stream log."""
 
+MODELS = 100
+
+ASSUMED_LENGTH = 10
+"""Of a list that no table knows: those of a usage report, which are sums over the rows of one statement."""
+
+PAGE = "first"
 LONGEST_PAGE = 100
 """What is asked for beyond it is refused by its field."""
+
+LONGEST_NUMBER = 11
+"""Characters of an Int. What is longer is none, and its other digits are not looked at."""
 
 
 def operation_cost(
@@ -44,15 +53,20 @@ def operation_cost(
     operation: OperationDefinitionNode,
     fragments: Mapping[str, FragmentDefinitionNode],
     variables: Mapping[str, Any],
+    api_keys: int,
 ) -> int:
-    """The cost of a valid operation with these variables, which need not be valid."""
+    """The cost of a valid operation with these variables, which need not be valid.
+
+    `api_keys` is how many a user may have.
+    """
     root = schema.get_root_type(operation.operation)
     defaults = {
-        definition.variable.name.value: int(definition.default_value.value)
+        definition.variable.name.value: _whole(definition.default_value)
         for definition in operation.variable_definitions or ()
-        if isinstance(definition.default_value, IntValueNode)
+        if definition.default_value is not None
     }
-    return _Costing(schema, fragments, {**defaults, **variables}).selections(operation.selection_set, root, None)
+    costing = _Costing(schema, fragments, {**defaults, **variables}, api_keys)
+    return costing.selections(operation.selection_set, root, None)
 
 
 # graphql-core's own annotations leave type variables open, which strict checking does not let through
@@ -69,10 +83,12 @@ class _Costing:
         schema: GraphQLSchema,
         fragments: Mapping[str, FragmentDefinitionNode],
         variables: Mapping[str, Any],
+        api_keys: int,
     ) -> None:
         self._schema = schema
         self._fragments = fragments
         self._variables = variables
+        self._lengths = {("Query", "models"): MODELS, ("User", "apiKeys"): api_keys}
         self._known: dict[tuple[str, int | None], int] = {}
 
     def selections(self, node: SelectionSetNode | None, kind: GraphQLNamedType | None, page: int | None) -> int:
@@ -99,13 +115,16 @@ class _Costing:
     def _field(self, node: FieldNode, kind: GraphQLNamedType | None, page: int | None) -> int:
         if not isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
             return 0
-        field = kind.fields.get(node.name.value)
+        name = node.name.value
+        field = kind.fields.get(name)
         inner = _named(field.type) if field else None
         if field is None or not is_composite_type(inner):
-            return 0  # introspection has limits of its own
+            return SCALARS.get((kind.name, name), 0)  # introspection has limits of its own
         asked = self._page(node, field)
-        one = WEIGHTS.get(node.name.value, 1) + self.selections(node.selection_set, inner, asked)
-        return one * (asked or page or ASSUMED_LENGTH) if _is_list(field.type) else one
+        one = WEIGHTS.get(name, 1) + self.selections(node.selection_set, inner, asked)
+        if not _is_list(field.type):
+            return one
+        return one * (self._lengths.get((kind.name, name)) or page or ASSUMED_LENGTH)
 
     def _page(self, node: FieldNode, field: GraphQLField) -> int | None:
         """How many are asked for; None for a field that has no pages."""
@@ -114,8 +133,12 @@ class _Costing:
         value: object = field.args[PAGE].default_value
         for argument in node.arguments or ():
             if argument.name.value == PAGE:
-                if isinstance(argument.value, IntValueNode):
-                    value = int(argument.value.value[:10])
-                elif isinstance(argument.value, VariableNode):
+                if isinstance(argument.value, VariableNode):
                     value = self._variables.get(argument.value.name.value, value)
+                else:
+                    value = _whole(argument.value)
         return max(1, min(value, LONGEST_PAGE)) if isinstance(value, int) else LONGEST_PAGE
+
+
+def _whole(node: ValueNode) -> int | None:
+    return int(node.value[:LONGEST_NUMBER]) if isinstance(node, IntValueNode) else None

@@ -20,14 +20,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from auth.credentials import Credentials, read_credentials
 from auth.errors import AuthenticationError
-from gateway.errors import ErrorCode
+from gateway.errors import ErrorCode, Overloaded
 from schema.context import Context
+from server.bodies import BodyLimits, too_large
 from server.callers import Callers
 from server.credential_watch import CredentialWatch
-from server.execution import Executor, Operation, RequestError, Response
+from server.error_format import raised
+from server.execution import Executor, NotForNobody, Operation, RequestError, Response
 from server.http_stream import Allowed, EndStream, HttpStream, StreamLimits, cancel_when_left
 from server.negotiation import GRAPHQL_RESPONSE, JSON, OFFERS, is_json, negotiate
-from server.requests import BadRequest, GraphQLRequest, parse_request
+from server.requests import BadRequest, GraphQLRequest, parse_request, read_json
 from server.seats import Seats
 from server.stream_framing import EVENT_STREAM, FRAMINGS, MULTIPART
 
@@ -37,14 +39,20 @@ ONE_RESPONSE = (*OFFERS, EVENT_STREAM)
 SUBSCRIPTION = (EVENT_STREAM, MULTIPART)
 ANY = (*OFFERS, EVENT_STREAM, MULTIPART)
 
+SLOWEST_BODY = 65_536
+"""Bytes a second: so slowly may a large body come, and no slower, after its first seconds."""
+
 
 class _Refusal(Exception):
-    """The request is answered with an HTTP status of 4xx before any GraphQL."""
+    """The request is answered with an HTTP status of its own before any GraphQL."""
 
-    def __init__(self, status: HTTPStatus, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, status: HTTPStatus, error: GraphQLError | str, headers: Mapping[str, str] | None = None) -> None:
         self.status = status
         self.headers = headers
-        super().__init__(message)
+        self.error = (
+            GraphQLError(error, extensions={"code": ErrorCode.BAD_REQUEST}) if isinstance(error, str) else error
+        )
+        super().__init__(self.error.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class GraphQLOverHttp:
 
     executor: Executor
     callers: Callers
-    max_body_size: int
+    body_limits: BodyLimits
     body_timeout: float
     stream_limits: StreamLimits
     watch: CredentialWatch
@@ -68,43 +76,63 @@ class GraphQLOverHttp:
             _negotiated(accept, ANY)
             answer = await self._answer(request, accept)
         except _Refusal as refusal:
-            body = _error_body(request, ErrorCode.BAD_REQUEST, str(refusal))
-            answer = _json(body, negotiate(accept, OFFERS) or JSON, refusal.status, refusal.headers)
+            answer = self._refused(request, refusal)
         except ClientDisconnect:
             return
+        except Exception as error:  # masked for this request; what is sent by others goes on
+            answer = self._refused(request, _Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, raised(error)))
         if answer is not None:
             await answer(scope, receive, send)
 
+    def _refused(self, request: Request, refusal: _Refusal) -> HttpResponse:
+        body: Response = {"errors": self.executor.formatted([refusal.error], request.state.request_id)}
+        media_type = negotiate(request.headers.get("accept"), OFFERS) or JSON
+        return _json(body, media_type, refusal.status, refusal.headers)
+
     async def _answer(self, request: Request, accept: str | None) -> ASGIApp | None:
-        """What to answer with; None when the client has left."""
-        graphql_request = await self._read(request)
-        try:
-            operation = self.executor.prepare(graphql_request)
-        except RequestError as error:
-            errors = self.executor.formatted(error.errors, request.state.request_id)
-            return self._request_error({"errors": errors}, _negotiated(accept, ANY))
-        if request.method == "GET" and operation.type is not OperationType.QUERY:
-            kind = operation.type.value.capitalize()
-            raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{kind}s must be sent by POST.", {"Allow": "POST"})
-        subscribes = operation.type is OperationType.SUBSCRIPTION
-        media_type = _negotiated(accept, SUBSCRIPTION if subscribes else ONE_RESPONSE)
-        if media_type in FRAMINGS:
-            return await self._stream(request, operation, media_type)
-        response = await self._execute(request, operation)
-        if response is None:
-            return None
-        return _json(response, media_type) if "data" in response else self._request_error(response, media_type)
+        """What to answer with; None when the client has left.
 
-    def _request_error(self, response: Response, media_type: str) -> ASGIApp:
-        """A response without data, in the form that its client reads errors in."""
-        if media_type in FRAMINGS:
-            return self._http_stream(_one(response), media_type, lambda _: nullcontext())
-        return _json(response, media_type, HTTPStatus.BAD_REQUEST if media_type == GRAPHQL_RESPONSE else HTTPStatus.OK)
-
-    async def _stream(self, request: Request, operation: Operation, media_type: str) -> ASGIApp:
+        Who asks is looked up first: what may be sent, and what is done with it, depends on that.
+        """
+        _check_head(request)
         credentials = _credentials(request.headers)
         context = await self.callers.context(credentials, request.state.request_id)
+        graphql_request = await self._read(request, context)
+        try:
+            operation = self.executor.prepare(graphql_request, context.nobody)
+        except RequestError as error:
+            offers = ANY
+            if isinstance(error, NotForNobody):
+                _check_method(request, error.type)
+                offers = _offers(error.type)
+            return self._only(self.executor.refusal(error, request.state.request_id), _negotiated(accept, offers))
+        _check_method(request, operation.type)
+        media_type = _negotiated(accept, _offers(operation.type))
+        if media_type in FRAMINGS:
+            return self._stream(request, operation, media_type, credentials, context)
+        response = await self._execute(request, operation, context)
+        if response is None:
+            return None
+        return self._only(response, media_type)
 
+    def _only(self, response: Response, media_type: str) -> ASGIApp:
+        """The one response of an operation, with the status of its kind and form."""
+        if media_type in FRAMINGS:
+            return self._http_stream(_one(response), media_type, lambda _: nullcontext())
+        if "data" in response or media_type != GRAPHQL_RESPONSE:
+            return _json(response, media_type)
+        codes = {error["extensions"]["code"] for error in response["errors"]}
+        status = HTTPStatus.INTERNAL_SERVER_ERROR if ErrorCode.INTERNAL_ERROR in codes else HTTPStatus.BAD_REQUEST
+        return _json(response, media_type, status)
+
+    def _stream(
+        self,
+        request: Request,
+        operation: Operation,
+        media_type: str,
+        credentials: Credentials | AuthenticationError | None,
+        context: Context,
+    ) -> ASGIApp:
         @contextmanager
         def allowed(end: EndStream) -> Generator[None]:
             def lost(error: AuthenticationError) -> None:
@@ -124,44 +152,52 @@ class GraphQLOverHttp:
     def _http_stream(self, responses: AsyncGenerator[Response, None], media_type: str, allowed: Allowed) -> HttpStream:
         return HttpStream(responses, FRAMINGS[media_type], self.stream_limits, allowed, self.open_streams)
 
-    async def _read(self, request: Request) -> GraphQLRequest:
+    async def _read(self, request: Request, context: Context) -> GraphQLRequest:
         try:
             if request.method == "GET":
+                if len(request.url.query) > self.body_limits.of(context):
+                    raise self._too_large("the query string", context)
                 return parse_request(_parameters(request.query_params))
-            if request.method != "POST":
-                raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Use POST, or GET for a query.", {"Allow": "GET, POST"})
-            if not is_json(request.headers.get("content-type")):
-                raise _Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The body must be {JSON} in UTF-8.")
-            if request.headers.get("content-encoding", "identity").lower() != "identity":
-                encoding = {"Accept-Encoding": "identity"}  # RFC 9110, section 15.5.16
-                raise _Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must not be compressed.", encoding)
-            with anyio.fail_after(self.body_timeout):
-                return parse_request(orjson.loads(await self._body(request)))
+            begun = anyio.current_time()
+            with anyio.fail_after(self.body_timeout) as timeout, self.body_limits.in_flight.holding() as held:
+                body = bytearray()
+                async for chunk in self._chunks(request, context):
+                    body += chunk
+                    held.keep(len(body))
+                    timeout.deadline = begun + self.body_timeout + len(body) / SLOWEST_BODY
+                return parse_request(read_json(bytes(body)))
         except TimeoutError as error:
-            message = f"The body did not come within {self.body_timeout:g} s."
+            message = (
+                f"The body did not come within {self.body_timeout:g} s, and a second for each {SLOWEST_BODY:,} bytes."
+            )
             raise _Refusal(HTTPStatus.REQUEST_TIMEOUT, message, {"Connection": "close"}) from error
+        except Overloaded as error:
+            raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, raised(error), {"Retry-After": "1"}) from error
         except BadRequest as error:
             raise _Refusal(HTTPStatus.BAD_REQUEST, str(error)) from error
-        except orjson.JSONDecodeError as error:
-            raise _Refusal(HTTPStatus.BAD_REQUEST, f"The request is not valid JSON: {error}.") from error
 
-    async def _body(self, request: Request) -> bytes:
-        too_large = _Refusal(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body may have at most {self.max_body_size:,} bytes."
-        )
+    async def _chunks(self, request: Request, context: Context) -> AsyncGenerator[bytes, None]:
+        most = self.body_limits.of(context)
         length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self.max_body_size:
-            raise too_large
-        body = bytearray()
+        if length.isdecimal() and int(length) > most:
+            raise self._too_large("the body", context)
+        size = 0
         async for chunk in request.stream():
-            body += chunk
-            if len(body) > self.max_body_size:
-                raise too_large
-        return bytes(body)
+            size += len(chunk)
+            if size > most:
+                raise self._too_large("the body", context)
+            yield chunk
 
-    async def _execute(self, request: Request, operation: Operation) -> Response | None:
+    def _too_large(self, what: str, context: Context) -> _Refusal:
+        error = too_large(what, context, self.body_limits)
+        if isinstance(context.refused, AuthenticationError):
+            return _Refusal(HTTPStatus.UNAUTHORIZED, error, {"WWW-Authenticate": "Bearer"})
+        if context.refused is not None:
+            return _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, error, {"Retry-After": "1"})
+        return _Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error)
+
+    async def _execute(self, request: Request, operation: Operation, context: Context) -> Response | None:
         """Run the operation beside a watch on the client; whichever ends first ends the other. None: it has left."""
-        context = await self.callers.context(_credentials(request.headers), request.state.request_id)
         response: Response | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(cancel_when_left, request.receive, tasks.cancel_scope)
@@ -191,8 +227,28 @@ def _too_many_streams(seats: Seats) -> GraphQLError:
     )
 
 
-def _error_body(request: Request, code: ErrorCode, message: str) -> Response:
-    return {"errors": [{"message": message, "extensions": {"code": code, "requestId": request.state.request_id}}]}
+def _offers(type: OperationType) -> tuple[str, ...]:
+    return SUBSCRIPTION if type is OperationType.SUBSCRIPTION else ONE_RESPONSE
+
+
+def _check_method(request: Request, type: OperationType) -> None:
+    """Raises _Refusal for a GET of what is no query."""
+    if request.method == "GET" and type is not OperationType.QUERY:
+        kind = type.value.capitalize()
+        raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{kind}s must be sent by POST.", {"Allow": "POST"})
+
+
+def _check_head(request: Request) -> None:
+    """Raises _Refusal for what tells by its head alone that it is no GraphQL request."""
+    if request.method == "GET":
+        return
+    if request.method != "POST":
+        raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Use POST, or GET for a query.", {"Allow": "GET, POST"})
+    if not is_json(request.headers.get("content-type")):
+        raise _Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The body must be {JSON} in UTF-8.")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        encoding = {"Accept-Encoding": "identity"}  # RFC 9110, section 15.5.16
+        raise _Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must not be compressed.", encoding)
 
 
 async def _one(response: Response) -> AsyncGenerator[Response, None]:
@@ -223,7 +279,7 @@ def _parameters(query: QueryParams) -> dict[str, Any]:
     parameters: dict[str, Any] = dict(query)
     for name in ("variables", "extensions"):
         if parameters.get(name):
-            parameters[name] = orjson.loads(parameters[name])
+            parameters[name] = read_json(parameters[name])
         else:
             parameters.pop(name, None)
     return parameters

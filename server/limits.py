@@ -5,21 +5,30 @@ a document whose few lines would unfold to millions of fields is refused in micr
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphql import (
+    ArgumentNode,
+    DirectiveNode,
     DocumentNode,
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLError,
+    ListValueNode,
+    ObjectValueNode,
     OperationDefinitionNode,
     SelectionNode,
     SelectionSetNode,
+    ValueNode,
 )
 
-from gateway.errors import ErrorCode
+from gateway.errors import ErrorCode, cut
+
+TYPENAME = "__typename"
+TYPENAME_REPEATS = 60
+"""How often `__typename` may stand in one selection set at least: Apollo Client writes it into every fragment."""
 
 INTROSPECTION_DEPTH = 20
 """What the usual introspection query needs, with room: its types are wrapped several times over."""
@@ -32,7 +41,9 @@ ONCE = frozenset({"login"})
 class DocumentLimits:
     """The most of each thing in one operation, fragments unfolded; `fragments` counts their definitions.
 
-    `cost` is in the measure of `server.cost`, and checked there.
+    `fields` counts fields and fragments of the whole document, `repeats` how often one response name stands in what
+    becomes one object, `list_length` the values of one list, and `api_keys` how many keys a user may have. `cost` is
+    in the measure of `server.cost`, and checked there.
     """
 
     length: int = 15_000
@@ -42,38 +53,100 @@ class DocumentLimits:
     root_fields: int = 10
     directives: int = 50
     fragments: int = 50
+    fields: int = 1_000
+    repeats: int = 10
+    list_length: int = 500
     cost: int = 1_000
+    api_keys: int = 100
 
 
 @dataclass(frozen=True, slots=True)
 class _Measure:
-    """What a selection comes to. `fields` are the names at its top: of an operation, its root fields."""
+    """What a selection comes to."""
 
-    depth: int
-    introspection: int
-    aliases: int
-    directives: int
-    fields: Counter[str]
+    depth: int = 0
+    introspection: int = 0
+    aliases: int = 0
+    directives: int = 0
+    fields: int = 0
+    list_length: int = 0
 
 
-_NOTHING = _Measure(0, 0, 0, 0, Counter())
+_NOTHING = _Measure()
 
 
 def check_limits(document: DocumentNode, limits: DocumentLimits) -> None:
-    """Raises GraphQLError with the code LIMIT_EXCEEDED, naming the limit."""
+    """Raises GraphQLError with the code LIMIT_EXCEEDED, naming the limit.
+
+    Fragments that spread themselves are refused here, too, as validation does it: they have no measure.
+    """
+    defined = [node for node in document.definitions if isinstance(node, FragmentDefinitionNode)]
+    _check("fragments", len(defined), limits.fragments)
     fragments = fragments_of(document)
-    _check("fragments", len(fragments), limits.fragments)
     measuring = _Measuring(fragments)
-    for operation in document.definitions:
-        if isinstance(operation, OperationDefinitionNode):
-            found = measuring.selection_set(operation.selection_set)
-            _check("levels", found.depth, limits.depth)
-            _check("levels of introspection", found.introspection, INTROSPECTION_DEPTH)
-            _check("aliases", found.aliases, limits.aliases)
-            _check("directives", found.directives + len(operation.directives or ()), limits.directives)
-            _check("root fields", found.fields.total(), limits.root_fields)
-            for name in ONCE:
-                _check(f"{name} fields", found.fields[name], 1)
+    roots = [node.selection_set for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+    fields = sum(
+        _check_operation(measuring, node, limits)
+        for node in document.definitions
+        if isinstance(node, OperationDefinitionNode)
+    )
+    for node in defined:  # those that no operation spreads: validation refuses them, but looks at them first
+        name = node.name.value
+        if not measuring.knows(name) or fragments[name] is not node:
+            measuring.fragment(name)
+            fields += _check_measure(measuring.selection_set(node.selection_set), limits)
+            roots.append(node.selection_set)
+    _check("fields", fields, limits.fields)
+    for selections in roots:
+        _check_repeats(selections, fragments, limits.repeats)
+
+
+def _check_operation(measuring: "_Measuring", operation: OperationDefinitionNode, limits: DocumentLimits) -> int:
+    """Check one operation, and give how many fields it has."""
+    found = measuring.selection_set(operation.selection_set)
+    directives, longest = _outside(operation.directives or ())
+    for definition in operation.variable_definitions or ():
+        more, longer = _outside(definition.directives or ())
+        default = longest_list(definition.default_value) if definition.default_value else 0
+        directives, longest = directives + more, max(longest, longer, default)
+    fields = _check_measure(found, limits)
+    _check("directives", found.directives + directives, limits.directives)
+    _check("values in one list", longest, limits.list_length)
+    if found.fields <= limits.fields:
+        names = Counter(node.name.value for node in _top(operation.selection_set, measuring.fragments))
+        _check("root fields", names.total(), limits.root_fields)
+        for name in ONCE:
+            _check(f"{name} fields", names[name], 1)
+    return fields
+
+
+def _check_measure(found: _Measure, limits: DocumentLimits) -> int:
+    _check("levels", found.depth, limits.depth)
+    _check("levels of introspection", found.introspection, INTROSPECTION_DEPTH)
+    _check("aliases", found.aliases, limits.aliases)
+    _check("directives", found.directives, limits.directives)
+    _check("values in one list", found.list_length, limits.list_length)
+    return found.fields
+
+
+def _check_repeats(selections: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode], most: int) -> None:
+    """Check every object of the response: equal names become one, and so do the selections below them.
+
+    Validation compares all pairs of equal names, which is why there must not be many. This looks at each field once,
+    with fragments written out; how many those are has been checked.
+    """
+    objects = [[selections]]
+    while objects:
+        named: dict[str, list[FieldNode]] = {}
+        for part in objects.pop():
+            for node in _top(part, fragments):
+                named.setdefault(response_name(node), []).append(node)
+        for name, nodes in named.items():
+            allowed = max(most, TYPENAME_REPEATS) if nodes[0].name.value == TYPENAME else most
+            if len(nodes) > allowed:
+                raise _repeated(name, allowed)
+            if below := [node.selection_set for node in nodes if node.selection_set]:
+                objects.append(below)
 
 
 def fragments_of(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
@@ -82,8 +155,26 @@ def fragments_of(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
 
 
 def root_fields(document: DocumentNode, operation: OperationDefinitionNode) -> Counter[str]:
-    """The names of the root fields that an operation selects, and how often each."""
-    return _Measuring(fragments_of(document)).selection_set(operation.selection_set).fields
+    """The names of the root fields that an operation within its limits selects, and how often each."""
+    return Counter(node.name.value for node in _top(operation.selection_set, fragments_of(document)))
+
+
+def response_name(node: FieldNode) -> str:
+    """The key that a field has in the response."""
+    return (node.alias or node.name).value
+
+
+def longest_list(value: ValueNode) -> int:
+    """How many values the longest list within a literal has."""
+    longest, waiting = 0, [value]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ListValueNode):
+            longest = max(longest, len(node.values))
+            waiting += node.values
+        elif isinstance(node, ObjectValueNode):
+            waiting += [field.value for field in node.fields]
+    return longest
 
 
 def limit_exceeded(what: str, most: int) -> GraphQLError:
@@ -102,56 +193,100 @@ def too_costly(cost: int, most: int) -> GraphQLError:
     )
 
 
+def too_much_to_merge() -> GraphQLError:
+    """The refusal of a document whose equal fields take too many comparisons, though each is within its limit."""
+    return GraphQLError(
+        "The document has too many equal fields: comparing them would take too long. Select each field once, "
+        "or use fewer fragments.",
+        extensions={"code": ErrorCode.LIMIT_EXCEEDED},
+    )
+
+
+def _repeated(name: str, most: int) -> GraphQLError:
+    return GraphQLError(
+        f"The document has the field {cut(name)!r} too often in one selection set: {most:,} times are allowed, with "
+        "fragments written out (OLLAGRAPH_MAX_QUERY_REPEATS). Select it once, or give it another alias.",
+        extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": most},
+    )
+
+
 def _check(what: str, found: int, most: int) -> None:
     if found > most:
         raise limit_exceeded(what, most)
+
+
+def _top(selections: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode]) -> Iterable[FieldNode]:
+    """The fields of a selection set, fragments written out. No fragment may spread itself."""
+    for node in selections.selections:
+        if isinstance(node, FieldNode):
+            yield node
+        elif isinstance(node, FragmentSpreadNode):
+            if node.name.value in fragments:
+                yield from _top(fragments[node.name.value].selection_set, fragments)
+        else:
+            yield from _top(getattr(node, "selection_set"), fragments)  # noqa: B009 - an inline fragment
+
+
+def _outside(directives: Sequence[DirectiveNode]) -> tuple[int, int]:
+    """How many directives, and the longest list in them."""
+    return len(directives), max((_longest(node.arguments or ()) for node in directives), default=0)
+
+
+def _longest(arguments: Sequence[ArgumentNode]) -> int:
+    return max((longest_list(argument.value) for argument in arguments), default=0)
 
 
 class _Measuring:
     """Measures selections, each fragment once."""
 
     def __init__(self, fragments: Mapping[str, FragmentDefinitionNode]) -> None:
-        self._fragments = fragments
-        self._measured: dict[str, _Measure] = {}
+        self.fragments = fragments
+        self._measured: dict[str, _Measure | None] = {}
+
+    def knows(self, name: str) -> bool:
+        """Whether the fragment has been measured."""
+        return name in self._measured
 
     def selection_set(self, selections: SelectionSetNode | None) -> _Measure:
         """The deepest and the sums of all parts."""
-        parts = [self._selection(node) for node in selections.selections] if selections else []
-        fields: Counter[str] = Counter()
-        for part in parts:
-            fields += part.fields
+        if selections is None or not selections.selections:
+            return _NOTHING
+        parts = [self._selection(node) for node in selections.selections]
         return _Measure(
-            depth=max((part.depth for part in parts), default=0),
-            introspection=max((part.introspection for part in parts), default=0),
+            depth=max(part.depth for part in parts),
+            introspection=max(part.introspection for part in parts),
             aliases=sum(part.aliases for part in parts),
             directives=sum(part.directives for part in parts),
-            fields=fields,
+            fields=sum(part.fields for part in parts),
+            list_length=max(part.list_length for part in parts),
         )
+
+    def fragment(self, name: str) -> _Measure:
+        """What the selection of a fragment comes to. Raises GraphQLError for one that spreads itself."""
+        if name not in self._measured:
+            self._measured[name] = None
+            fragment = self.fragments.get(name)
+            self._measured[name] = self.selection_set(fragment.selection_set if fragment else None)
+        measure = self._measured[name]
+        if measure is None:
+            raise GraphQLError(f"Cannot spread fragment {cut(name)!r} within itself.", [self.fragments[name]])
+        return measure
 
     def _selection(self, node: SelectionNode) -> _Measure:
-        if isinstance(node, FragmentSpreadNode):
-            return _with_directives(self._fragment(node.name.value), node)
-        inner = self.selection_set(getattr(node, "selection_set", None))
-        if not isinstance(node, FieldNode):
-            return _with_directives(inner, node)
-        name = node.name.value
-        introspects = name in {"__schema", "__type"}
+        directives, longest = _outside(node.directives or ())
+        spread = isinstance(node, FragmentSpreadNode)
+        inner = self.fragment(node.name.value) if spread else self.selection_set(getattr(node, "selection_set", None))
+        depth, introspection, aliases = inner.depth, inner.introspection, inner.aliases
+        if isinstance(node, FieldNode):
+            introspects = node.name.value in {"__schema", "__type"}
+            depth, introspection = (1, depth + 1) if introspects else (depth + 1, introspection)
+            aliases += node.alias is not None
+            longest = max(longest, _longest(node.arguments or ()))
         return _Measure(
-            depth=1 if introspects else inner.depth + 1,
-            introspection=inner.depth + 1 if introspects else inner.introspection,
-            aliases=inner.aliases + (node.alias is not None),
-            directives=inner.directives + len(node.directives or ()),
-            fields=Counter({name: 1}),
+            depth=depth,
+            introspection=introspection,
+            aliases=aliases,
+            directives=inner.directives + directives,
+            fields=inner.fields + 1,
+            list_length=max(inner.list_length, longest),
         )
-
-    def _fragment(self, name: str) -> _Measure:
-        if name not in self._measured:
-            self._measured[name] = _NOTHING  # what a fragment that spreads itself finds; validation refuses it
-            fragment = self._fragments.get(name)
-            self._measured[name] = self.selection_set(fragment.selection_set if fragment else None)
-        return self._measured[name]
-
-
-def _with_directives(measure: _Measure, node: SelectionNode) -> _Measure:
-    directives = measure.directives + len(node.directives or ())
-    return _Measure(measure.depth, measure.introspection, measure.aliases, directives, measure.fields)

@@ -59,7 +59,10 @@ class PersistedDocuments:
             self._kept.popitem(last=False)
 
     def _named(self, name: str | None) -> str:
-        found = self._trusted.get(name or "") or self._kept.get(name or "")
+        found = self._trusted.get(name or "")
+        if found is None and name in self._kept:
+            self._kept.move_to_end(name)
+            found = self._kept[name]
         if found is not None:
             return found
         if self._automatic or self._trusted:

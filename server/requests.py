@@ -1,12 +1,27 @@
 """One GraphQL request, however it came: the checks that are the same for every transport."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
+
+import orjson
+
+MOST_PARTS = 250_000
+"""Commas and brackets in one text of JSON, most of which part values. Reading more would hold up everybody else."""
+
+EXACT_SIZE = 65_536
+"""Bytes of JSON up to which numbers that no 64 bits hold are read as they were sent, to be told from others."""
+
+LONGEST_INTEGER = 25
 
 
 class BadRequest(Exception):
     """What came is not a GraphQL request. The message says why."""
+
+
+class TooMuchJson(BadRequest):
+    """What came is JSON, and more of it than is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +33,63 @@ class GraphQLRequest:
     variables: dict[str, Any] = field(default_factory=dict[str, Any])
     extensions: dict[str, Any] = field(default_factory=dict[str, Any])
     document_id: str | None = None
+
+
+def read_json(text: bytes | str) -> Any:
+    """Decode JSON. Raises BadRequest.
+
+    orjson makes another number of an integer beyond 64 bits, and refuses 1e400. Both are legal, and it is for the field
+    that they stand in to refuse them: such JSON is read once more, by Python's slower reader.
+    """
+    if len(text) > MOST_PARTS and _count_parts(text) > MOST_PARTS:
+        raise TooMuchJson(f"The request's JSON may have at most {MOST_PARTS:,} commas and brackets.")
+    try:
+        value: Any = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        if "infinity" in str(error):
+            if len(text) <= EXACT_SIZE:
+                return _read_slowly(text)
+            raise TooMuchJson("The request has a number that is too large.") from error
+        if "depth limit" in str(error):
+            raise TooMuchJson("The request's JSON is nested too deeply.") from error
+        raise BadRequest(f"The request is not valid JSON: {error}.") from error
+    if len(text) <= EXACT_SIZE and any(_may_be_rounded(part) for part in _leaves(value)):
+        return _read_slowly(text)
+    return value
+
+
+def _count_parts(text: bytes | str) -> int:
+    if isinstance(text, str):
+        return text.count(",") + text.count("[") + text.count("{")
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def _read_slowly(text: bytes | str) -> Any:
+    try:
+        return json.loads(text, parse_int=lambda digits: int(digits[:LONGEST_INTEGER]), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest("The request is not valid JSON.") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _may_be_rounded(value: object) -> bool:
+    return isinstance(value, float) and abs(value) >= 2**63 and value.is_integer()
+
+
+def _leaves(value: object) -> Iterator[object]:
+    """Everything in a JSON value that is neither an object nor a list."""
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            waiting += cast("dict[str, object]", part).values()
+        elif isinstance(part, list):
+            waiting += cast("list[object]", part)
+        else:
+            yield part
 
 
 def parse_request(body: object) -> GraphQLRequest:

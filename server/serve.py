@@ -19,10 +19,10 @@ from fastapi import FastAPI
 from uvicorn.server import HANDLED_SIGNALS
 
 from server.app import create_app
+from server.bounded_websockets import bounded_websocket_protocol
 from server.engine import Engine
 from server.http_protocol import bounded_http_protocol
 from server.settings import Settings, SettingsError
-from server.websocket_protocol import QuietWebSocketProtocol
 
 MOST_OPEN_FILES = 65_536
 
@@ -163,8 +163,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         proxy_headers=False,  # server/proxies.py does it; uvicorn would believe every program on this machine
         timeout_keep_alive=settings.keep_alive_timeout,
         http=bounded_http_protocol(settings.request_timeout),
-        ws=QuietWebSocketProtocol,
-        ws_max_size=settings.max_body_size,
+        ws=bounded_websocket_protocol(app.state.body_limits),
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=round(settings.drain_time + 3 * HANG_UP_SECONDS),
         server_header=False,

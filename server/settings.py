@@ -148,9 +148,17 @@ class Settings(BaseSettings):
         default=10, ge=0, description="How long running generations may go on when the gateway stops."
     )
     max_body_size: int = Field(
-        default=262_144,
+        default=16_777_216,
         ge=1024,
-        description="The largest HTTP body or WebSocket message. Prompts with images need more.",
+        description="The largest HTTP body or WebSocket message of a caller with valid credentials.",
+    )
+    max_anonymous_body_size: int = Field(
+        default=16_384, ge=1024, description="The largest one of a caller without; such callers can only sign in."
+    )
+    max_bytes_in_flight: int = Field(
+        default=134_217_728,
+        ge=65_536,
+        description="Bytes of requests being read at once, of all callers; more are refused for the moment.",
     )
     keep_alive_timeout: int = Field(
         default=75, ge=1, description="How long an HTTP connection without a request stays open for the next one."
@@ -165,8 +173,25 @@ class Settings(BaseSettings):
     max_query_root_fields: int = Field(default=10, ge=1, description="Root fields of one operation.")
     max_query_directives: int = Field(default=50, ge=0, description="Directives in one operation.")
     max_query_fragments: int = Field(default=50, ge=0, description="Fragments that a document may define.")
+    max_query_fields: int = Field(
+        default=1_000, ge=1, description="Fields and fragments of a document, fragments written out."
+    )
+    max_query_repeats: int = Field(
+        default=10,
+        ge=1,
+        description="How often one response name may stand in one selection set, fragments written out.",
+    )
+    max_list_length: int = Field(
+        default=500, ge=1, description="Values in one list, in variables and in documents: messages, tools, scopes."
+    )
+    max_variable_values: int = Field(
+        default=10_000, ge=1, description="Values in all variables of a request, those within JSON counted, too."
+    )
     max_query_cost: int = Field(
         default=1_000, ge=1, description="What an operation may cost: objects at most, 100 for each `generate`."
+    )
+    max_answer_text: int = Field(
+        default=16_000_000, ge=1, description="Characters of generations' text in one answer; the rest is an error."
     )
     query_timeout: float = Field(
         default=10, gt=0, description="How long a query or mutation may take; `generate` has the limits of its model."

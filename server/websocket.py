@@ -17,18 +17,26 @@ from auth.credentials import Credentials, read_connection_params, read_credentia
 from auth.errors import AuthenticationError
 from db.engine import DatabaseUnavailable
 from gateway.errors import ErrorCode
+from schema.context import Context
+from server.bodies import BodyLimits, too_large
+from server.bounded_websockets import known
 from server.callers import Callers
 from server.credential_watch import CredentialWatch
+from server.error_format import raised
 from server.execution import Executor, Operation, RequestError, Response
+from server.requests import TooMuchJson
 from server.seats import Seats
 from server.websocket_messages import (
     SUBPROTOCOL,
+    ClientMessage,
     Complete,
     ConnectionInit,
     InvalidMessage,
     Ping,
     Pong,
     Subscribe,
+    byte_length,
+    find_id,
     parse_message,
     server_message,
 )
@@ -44,6 +52,7 @@ class CloseCode(IntEnum):
 
     NORMAL = 1000
     GOING_AWAY = 1001
+    TOO_LARGE = 1009
     RESTART = 1012
     TRY_LATER = 1013
     BAD_REQUEST = 4400
@@ -82,6 +91,7 @@ class GraphQLOverWebSocket:
 
     executor: Executor
     callers: Callers
+    body_limits: BodyLimits
     limits: SocketLimits
     watch: CredentialWatch
     seats: Seats
@@ -106,6 +116,7 @@ class _Connection:
         self._executor = endpoint.executor
         self._callers = endpoint.callers
         self._limits = endpoint.limits
+        self._most = endpoint.body_limits.anonymous
         self._endpoint = endpoint
         self._held = held
         self._sending = anyio.Lock()
@@ -139,24 +150,50 @@ class _Connection:
             frame = await self._websocket.receive()
             if frame["type"] == "websocket.disconnect":
                 return
+            text: str | None = frame.get("text")
+            if text is not None and byte_length(text, self._most) > self._most:
+                await self._refuse(text)
+                continue
             try:
-                message = parse_message(frame.get("text"))
+                message = parse_message(text)
+            except TooMuchJson as error:
+                await self._refuse(text or "", error)
+                continue
             except InvalidMessage as error:
                 raise _Closing(CloseCode.BAD_REQUEST, str(error)) from error
-            match message:
-                case ConnectionInit(payload):
-                    await self._init(payload)
-                case Ping(payload):
-                    await self._send(server_message("pong", payload=payload))
-                case Pong():
-                    pass
-                case Subscribe():
-                    await self._subscribe(message, tasks)
-                case Complete(id):
-                    if id in self._operations:
-                        scope = self._operations[id]
-                        self._done(id, scope)
-                        scope.cancel()
+            await self._take(message, tasks)
+
+    async def _take(self, message: ClientMessage, tasks: TaskGroup) -> None:
+        match message:
+            case ConnectionInit(payload):
+                await self._init(payload)
+            case Ping(payload):
+                await self._send(server_message("pong", payload=payload))
+            case Pong():
+                pass
+            case Subscribe():
+                await self._subscribe(message, tasks)
+            case Complete(id):
+                if id in self._operations:
+                    scope = self._operations[id]
+                    self._done(id, scope)
+                    scope.cancel()
+
+    async def _refuse(self, text: str, reason: TooMuchJson | None = None) -> None:
+        """Refuse a message that is too large, or for a reason, and with it the one operation that it would begin."""
+        id = find_id(text)
+        if not self._acknowledged.is_set() or id is None:
+            if reason is not None:
+                raise _Closing(CloseCode.BAD_REQUEST, str(reason))
+            raise _Closing(CloseCode.TOO_LARGE, f"A message may have at most {self._most:,} bytes")
+        if id in self._operations:
+            raise _Closing(CloseCode.SUBSCRIBER_EXISTS, f"Subscriber for {id[:64]} already exists")
+        context = await self._callers.context(self._credentials, uuid4().hex)
+        if reason is None:
+            error = too_large("a message", context, self._endpoint.body_limits)
+        else:
+            error = GraphQLError(str(reason), extensions={"code": ErrorCode.LIMIT_EXCEEDED})
+        await self._send(server_message("error", id, self._executor.formatted([error], context.request_id)))
 
     async def _init(self, payload: dict[str, object] | None) -> None:
         if self._init_came.is_set():
@@ -177,6 +214,9 @@ class _Connection:
             raise _Closing(CloseCode.TRY_LATER, f"Too many connections are open ({seats.setting})")
         self._held.enter_context(self._endpoint.watch.watching(credentials, self._lose))
         self._credentials = credentials
+        if principal is not None:
+            self._most = self._endpoint.body_limits.known
+            known(self._websocket.scope)
         self._acknowledged.set()
         await self._send(server_message("connection_ack"))
 
@@ -224,34 +264,42 @@ class _Connection:
         request_id = uuid4().hex
         with scope:
             try:
-                operation = self._executor.prepare(message.request)
+                context = await self._callers.context(self._credentials, request_id)
+                if isinstance(context.refused, AuthenticationError):
+                    raise _Closing(CloseCode.FORBIDDEN, str(context.refused))
+                operation = self._executor.prepare(message.request, context.nobody)
+                await self._run(message.id, operation, context, scope)
+            except (_Closing, WebSocketDisconnect):
+                raise
             except RequestError as error:
-                self._done(message.id, scope)
-                errors = self._executor.formatted(error.errors, request_id)
-                await self._send(server_message("error", message.id, errors))
-                return
-            await self._run(message.id, operation, request_id, scope)
+                await self._answer(message.id, self._executor.refusal(error, request_id), scope)
+            except Exception as error:  # masked for this operation; the others go on
+                response = {"errors": self._executor.formatted([raised(error)], request_id)}
+                await self._answer(message.id, response, scope)
         self._done(message.id, scope)
 
-    async def _run(self, id: str, operation: Operation, request_id: str, scope: anyio.CancelScope) -> None:
-        context = await self._callers.context(self._credentials, request_id)
-        if isinstance(context.refused, AuthenticationError):
-            raise _Closing(CloseCode.FORBIDDEN, str(context.refused))
+    async def _run(self, id: str, operation: Operation, context: Context, scope: anyio.CancelScope) -> None:
         if operation.type is OperationType.SUBSCRIPTION:
             result = await self._executor.subscribe(operation, context)
         else:
             result = await self._executor.execute(operation, context)
         if isinstance(result, AsyncGenerator):
             await self._stream(id, result)
-        elif "data" not in result:
+            # the id is free again before the client can know it
             self._done(id, scope)
-            await self._send(server_message("error", id, result["errors"]))
-            return
+            await self._send(server_message("complete", id))
         else:
-            await self._send(server_message("next", id, result))
-        # the id is free again before the client can know it
-        self._done(id, scope)
-        await self._send(server_message("complete", id))
+            await self._answer(id, result, scope)
+
+    async def _answer(self, id: str, response: Response, scope: anyio.CancelScope) -> None:
+        """Send the one response of an operation, and end it."""
+        if "data" in response:
+            await self._send(server_message("next", id, response))
+            self._done(id, scope)
+            await self._send(server_message("complete", id))
+        else:
+            self._done(id, scope)
+            await self._send(server_message("error", id, response["errors"]))
 
     async def _stream(self, id: str, responses: AsyncGenerator[Response, None]) -> None:
         async with aclosing(responses):

@@ -3,15 +3,23 @@
 The protocol: https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import orjson
 
-from server.requests import BadRequest, GraphQLRequest, parse_request
+from server.requests import BadRequest, GraphQLRequest, TooMuchJson, parse_request, read_json
 
 SUBPROTOCOL = "graphql-transport-ws"
+
+_ID = r'"id"\s*:\s*"([^"\\]{1,256})"'
+_TYPE = r'"type"\s*:\s*"\w+"'
+_FIRST = re.compile(rf"\s*\{{\s*(?:{_TYPE}\s*,\s*)?{_ID}")
+_LAST = re.compile(rf"{_ID}\s*(?:,\s*{_TYPE}\s*)?\}}\s*\Z")
+_LAST_AT = 1_000
+"""Characters of the end of a message in which its id may stand."""
 
 
 class InvalidMessage(Exception):
@@ -48,13 +56,15 @@ ClientMessage = ConnectionInit | Ping | Pong | Subscribe | Complete
 
 
 def parse_message(text: str | None) -> ClientMessage:
-    """Read one message of the client's; None stands for a binary frame. Raises InvalidMessage."""
+    """Read one message of the client's; None stands for a binary frame. Raises InvalidMessage or TooMuchJson."""
     if text is None:
         raise InvalidMessage("The message must be a text frame")
     try:
-        decoded = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InvalidMessage("The message is not valid JSON") from error
+        decoded = read_json(text)
+    except TooMuchJson:
+        raise
+    except BadRequest as error:
+        raise InvalidMessage(str(error)) from error
     if not isinstance(decoded, Mapping):
         raise InvalidMessage("The message must be a JSON object")
     message = cast("Mapping[str, object]", decoded)
@@ -81,6 +91,20 @@ def server_message(kind: str, id: str | None = None, payload: object = None) -> 
     if payload is not None:
         message["payload"] = payload
     return orjson.dumps(message).decode()
+
+
+def byte_length(text: str, most: int) -> int:
+    """How many bytes a text has in UTF-8; its characters where that is more than `most` already, or few enough."""
+    characters = len(text)
+    if characters > most or characters * 4 <= most or text.isascii():
+        return characters
+    return len(text.encode())
+
+
+def find_id(text: str) -> str | None:
+    """The id of a message that is too large to be read, where it stands first or last, as clients write it."""
+    found = _FIRST.match(text) or _LAST.search(text, max(0, len(text) - _LAST_AT))
+    return found[1] if found else None
 
 
 def _id(message: Mapping[str, object]) -> str:

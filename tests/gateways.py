@@ -21,6 +21,7 @@ from auth.passwords import Argon2Cost
 from db.engine import Database
 from db.tables import User
 from server.app import create_app
+from server.execution import Executor
 from server.http import GraphQLOverHttp
 from server.serve import server_config
 from server.settings import Settings
@@ -128,6 +129,16 @@ class RunningGateway:
         route = next(route for route in self.app.router.routes if isinstance(route, WebSocketRoute))
         endpoint = cast("GraphQLOverWebSocket", route.app)
         route.app = replace(endpoint, limits=replace(endpoint.limits, **limits))
+
+    @property
+    def executor(self) -> Executor:
+        """What executes all operations, whatever they come over."""
+        route = next(route for route in self.app.router.routes if isinstance(route, WebSocketRoute))
+        return cast("GraphQLOverWebSocket", route.app).executor
+
+    def limit_documents(self, **limits: int) -> None:
+        """Change fields of DocumentLimits."""
+        self.executor.limits = replace(self.executor.limits, **limits)
 
     def limit_streams(self, **limits: float) -> None:
         """Change fields of StreamLimits, for the streams over HTTP that are opened from now on."""

@@ -10,8 +10,8 @@ PAGE = "query($first: Int = 7) { generations(first: $first) { nodes { id } } }"
 COSTS: list[tuple[str, Json, int]] = [
     ("{ __typename }", {}, 0),
     ("{ me { username } }", {}, 1),
-    ("{ me { id apiKeys { id user { id } } } }", {}, 1 + 10 * 2),
-    ("{ models { name } }", {}, 10),
+    ("{ me { id apiKeys { id user { id } } } }", {}, 1 + 100 * 2),
+    ("{ models { name } }", {}, 100),
     ("{ generations { nodes { id } } }", {}, 1 + 20),
     ("{ generations(first: 3) { nodes { id } pageInfo { endCursor } } }", {}, 1 + 3 + 1),
     ("{ generations(first: 3) { edges { cursor node { id usage { source } } } } }", {}, 1 + 3 * 3),
@@ -20,7 +20,9 @@ COSTS: list[tuple[str, Json, int]] = [
      "fragment A on GenerationConnection { nodes { id } }", {}, 2 + 3 + 5),
     (PAGE, {}, 1 + 7),
     (PAGE, {"first": 9}, 1 + 9),
-    ("{ node(id: \"x\") { ... on User { apiKeys { id } } } }", {}, 1 + 10),
+    ("{ node(id: \"x\") { ... on User { apiKeys { id } } } }", {}, 1 + 100),
+    ("{ usage { total { generations } byModel { totals { generations } } } }", {}, 2 + 10 * 2),
+    ("{ generations(first: 3) { nodes { text } } }", {}, 1 + 3 * (1 + 10)),
     ("{ __schema { types { name } } }", {}, 0),
 ]  # fmt: skip
 
@@ -44,6 +46,12 @@ async def test_a_generation_costs_a_hundred(gateway: RunningGateway):
     assert response["extensions"]["cost"]["requestedQueryCost"] >= 100
 
 
+async def test_a_list_of_keys_costs_as_many_as_a_user_may_have(gateway: RunningGateway):
+    gateway.limit_documents(api_keys=3)
+    response = (await gateway.post("{ me { apiKeys { user { apiKeys { id } } } } }")).json()
+    assert response["extensions"]["cost"]["requestedQueryCost"] == 1 + 3 * (1 + 1 + 3)
+
+
 COSTLY = "query($n: Int!) { generations(first: $n) { nodes { user { apiKeys { id } } } } }"
 
 
@@ -52,7 +60,7 @@ async def test_what_may_cost_too_much_is_refused_with_its_cost(shared_gateway: R
     with pytest.raises(GraphQLErrors) as refusal:
         await shared_gateway.run(COSTLY, {"n": first})
     extensions = refusal.value.errors[0]["extensions"]
-    assert (refusal.value.code, extensions["limit"], extensions["cost"]) == ("LIMIT_EXCEEDED", 1000, 1 + 100 * 12)
+    assert (refusal.value.code, extensions["limit"], extensions["cost"]) == ("LIMIT_EXCEEDED", 1000, 1 + 100 * 102)
 
 
 @pytest.mark.parametrize("first", ["many", None, 1.5, [], -5])

@@ -76,6 +76,7 @@ async def test_the_statements_of_a_nested_query_do_not_grow_with_the_rows(
     gateway_on_each_database: RunningGateway, selection: str
 ):
     gateway = gateway_on_each_database
+    gateway.limit_documents(cost=100_000)
     counts: list[int] = []
     for more in (1, 5, 40):
         await write_rows(gateway, more)
@@ -87,6 +88,7 @@ async def test_the_statements_of_a_nested_query_do_not_grow_with_the_rows(
 
 
 async def test_all_rows_of_a_nested_query_are_found(gateway: RunningGateway):
+    gateway.limit_documents(cost=100_000)
     await write_rows(gateway, 46)
     data = await gateway.run(NESTED)
     assert len(data["me"]["apiKeys"]) == 46

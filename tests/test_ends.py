@@ -13,7 +13,6 @@ import pytest
 from anyio.lowlevel import checkpoint
 from sqlalchemy.exc import OperationalError
 
-from backends.protocol import Message, Tool
 from db.engine import Database, WriteSession
 from db.queries_generation import mark_ended, mark_running
 from db.tables import Generation, User, now
@@ -158,14 +157,18 @@ async def rows_of(scene: Scene) -> Sequence[Generation]:
     return rows
 
 
-async def test_a_request_that_cannot_be_kept_for_others_leaves_no_row_and_takes_no_slot(scene: Scene):
-    tool = Tool("f", "", {"const": 2**70})
-    request = GenerationRequest(
-        "fake:tools", messages=[Message("user", "x")], tools=[tool], on_backend_loss=OnBackendLoss.CONTINUE
-    )
-    for _ in range(3):
-        with pytest.raises(TypeError):
-            await scene.generations.start(scene.principal, request)
+async def test_a_request_that_cannot_be_kept_for_others_leaves_no_row_and_takes_no_slot(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(request: Any) -> bytes:
+        raise TypeError("not JSON")
+
+    request = GenerationRequest("fake:count-3", prompt="x", on_backend_loss=OnBackendLoss.CONTINUE)
+    with monkeypatch.context() as broken:
+        broken.setattr("gateway.generation.encode_request", fail)
+        for _ in range(3):
+            with pytest.raises(TypeError):
+                await scene.generations.start(scene.principal, request)
     assert await rows_of(scene) == []
     assert (await scene.events(await scene.start("fake:count-3")))[0].sequence == 1
 

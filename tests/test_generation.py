@@ -210,6 +210,9 @@ async def test_the_form_of_the_answer_reaches_the_model(gateway: RunningGateway,
 
 async def test_a_model_without_an_ability_is_not_even_asked(gateway: RunningGateway):
     gateway.fake.old_ollama = True  # its models complete and call tools, and no more
+    told = '{ model(name: "fake:count-3") { capabilities } }'
+    while not (await gateway.run(told))["model"]["capabilities"]:
+        pass  # what the list leaves out is asked for behind it
     refusal = (await gateway.run(START, asking("fake:count-3", think=True)))["startGeneration"]
     assert (refusal["__typename"], refusal["code"]) == ("Unsupported", "UNSUPPORTED")
     assert not gateway.fake.requests

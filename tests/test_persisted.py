@@ -106,6 +106,29 @@ def test_only_so_many_documents_are_kept():
         documents.text(GraphQLRequest(None, extensions=automatic(texts[0])))
 
 
+def test_the_documents_used_last_stay():
+    documents = PersistedDocuments({}, "off", automatic=True)
+    texts = [f"{{ me {{ id }} }} #{number}" for number in range(persisted.MOST_AUTOMATIC + 1)]
+    for text in texts[:-1]:
+        documents.keep(GraphQLRequest(text, extensions=automatic(text)))
+    documents.text(GraphQLRequest(None, extensions=automatic(texts[0])))
+    documents.keep(GraphQLRequest(texts[-1], extensions=automatic(texts[-1])))
+    assert documents.text(GraphQLRequest(None, extensions=automatic(texts[0]))) == texts[0]
+    with pytest.raises(Exception, match="PersistedQueryNotFound"):
+        documents.text(GraphQLRequest(None, extensions=automatic(texts[1])))
+
+
+@pytest.mark.parametrize("token", [None, "olg_nonsense"])
+async def test_a_document_is_kept_for_known_callers_only(gateway: RunningGateway, token: str | None):
+    known, gateway.token = gateway.token, token
+    assert "data" in await ask(gateway, query="{ __typename }", extensions=automatic("{ __typename }"))
+    gateway.token = known
+    assert code(await ask(gateway, extensions=automatic("{ __typename }"))) == "PERSISTED_QUERY_NOT_FOUND"
+    await ask(gateway, query="{ __typename }", extensions=automatic("{ __typename }"))
+    gateway.token = token
+    assert (await ask(gateway, extensions=automatic("{ __typename }")))["data"] == {"__typename": "Query"}
+
+
 MANIFESTS: dict[str, Json] = {
     "ids and documents": {"me": ME},
     "hashes": {f"sha256:{digest(ME)}": ME},

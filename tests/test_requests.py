@@ -9,6 +9,7 @@ from backends.protocol import Capability, Json, Message, ModelInfo, Options, Too
 from gateway.catalog import Model
 from gateway.errors import InvalidInput, Unsupported
 from gateway.requests import MAX_STOP_SEQUENCES, MAX_TOOLS, OPTION_RANGES, GenerationRequest, chat_request
+from tests.wire_requests import PIXEL
 
 INTEGERS = {"top_k", "max_tokens", "seed", "context_length"}
 RANGES = [(attribute, *bounds) for attribute, bounds in OPTION_RANGES.items()]
@@ -75,7 +76,7 @@ def test_an_empty_stop_sequence_is_refused():
         ({"messages": [Message("user", "Hi")]}, "prompt"),
         ({"prompt": ""}, "prompt"),
         ({"prompt": None, "messages": []}, "messages"),
-        ({"prompt": None, "messages": [Message("user", "Hi")], "images": ["aGk="]}, "images"),
+        ({"prompt": None, "messages": [Message("user", "Hi")], "images": [PIXEL]}, "images"),
         ({"prompt": None, "messages": [Message("user", "Hi"), Message("tool", "42")]}, "messages[1]"),
         ({"tools": [Tool("", "", {})]}, "tools[0].name"),
         ({"tools": [LOOK, LOOK]}, "tools[1].name"),
@@ -87,12 +88,12 @@ def test_a_request_that_makes_no_sense_is_refused_by_field(fields: dict[str, Any
 
 
 def test_a_prompt_becomes_one_message_of_the_user_with_its_images():
-    chat = chat_request(request(images=["aGk="]), model())
-    assert list(chat.messages) == [Message("user", "Hello", images=["aGk="])]
+    chat = chat_request(request(images=[PIXEL]), model())
+    assert list(chat.messages) == [Message("user", "Hello", images=[PIXEL])]
 
 
 def test_images_alone_are_a_prompt():
-    assert chat_request(request(prompt="", images=["aGk="]), model()).messages[0].images == ["aGk="]
+    assert chat_request(request(prompt="", images=[PIXEL]), model()).messages[0].images == [PIXEL]
 
 
 def test_system_instructions_come_first():
@@ -114,8 +115,8 @@ def test_the_backend_is_asked_by_its_own_name_of_the_model():
     [
         ({"tools": [LOOK]}, Capability.TOOLS),
         ({"think": True}, Capability.THINKING),
-        ({"images": ["aGk="]}, Capability.VISION),
-        ({"prompt": None, "messages": [Message("user", "Hi", images=["aGk="])]}, Capability.VISION),
+        ({"images": [PIXEL]}, Capability.VISION),
+        ({"prompt": None, "messages": [Message("user", "Hi", images=[PIXEL])]}, Capability.VISION),
         ({}, Capability.COMPLETION),
     ],
 )
@@ -127,7 +128,7 @@ def test_an_ability_that_the_model_lacks_is_refused(fields: dict[str, Json], cap
 
 
 def test_a_model_whose_abilities_are_not_told_gets_the_benefit_of_the_doubt():
-    assert chat_request(request(tools=[LOOK], think=True, images=["aGk="]), model(None)).tools == [LOOK]
+    assert chat_request(request(tools=[LOOK], think=True, images=[PIXEL]), model(None)).tools == [LOOK]
 
 
 def test_a_model_without_thinking_may_be_told_not_to_think():

@@ -78,7 +78,8 @@ async def test_a_head_that_is_too_large_is_431(gateway: RunningGateway):
 
 async def test_a_large_body_in_one_piece_with_its_head_is_taken(gateway: RunningGateway):
     query = "{ __typename }" + " " * 100_000
-    response = await gateway.client.post("/graphql", json={"query": "{ __typename }", "extensions": {"x": query}})
+    body = {"query": "{ __typename }", "extensions": {"x": query}}
+    response = await gateway.client.post("/graphql", json=body, headers=gateway.headers())
     assert response.status_code == 200
 
 

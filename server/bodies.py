@@ -1,0 +1,77 @@
+"""How large what a caller sends may be, one by one and all together."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from graphql import GraphQLError
+
+from gateway.errors import ErrorCode, Overloaded
+from schema.context import Context
+
+
+class BytesInFlight:
+    """Counts the bytes that are held while requests come in, those of all callers together, up to `most`."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.held = 0
+
+    def take(self, size: int) -> None:
+        """Hold so many more; fewer, when negative. Raises Overloaded where that would be too many."""
+        if size > 0 and self.held + size > self._most:
+            raise Overloaded(
+                f"More than {self._most:,} bytes of requests are being read at once (OLLAGRAPH_MAX_BYTES_IN_FLIGHT). "
+                "Send the request again in a moment."
+            )
+        self.held += size
+
+    @contextmanager
+    def holding(self) -> Generator["Held"]:
+        """Within the block bytes may be held; after it they are not."""
+        held = Held(self)
+        try:
+            yield held
+        finally:
+            held.keep(0)
+
+
+class Held:
+    """The bytes that one request or connection holds."""
+
+    def __init__(self, all_held: BytesInFlight) -> None:
+        self._all = all_held
+        self._size = 0
+
+    def keep(self, size: int) -> None:
+        """Hold this many from now on. Raises Overloaded, and then holds what it did."""
+        self._all.take(size - self._size)
+        self._size = size
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """The bytes that a body, a query string or a message may have: of callers who are known, and of all others."""
+
+    known: int
+    anonymous: int
+    in_flight: BytesInFlight
+
+    def of(self, context: Context) -> int:
+        """The limit for a caller."""
+        return self.anonymous if context.principal is None else self.known
+
+
+def too_large(what: str, context: Context, limits: BodyLimits) -> GraphQLError:
+    """The refusal of something too large. Who gave credentials that do not hold is told of those instead."""
+    if context.refused is not None:
+        return GraphQLError(str(context.refused), original_error=context.refused)
+    most = limits.of(context)
+    if context.principal is None:
+        message = (
+            f"Without credentials {what} may have at most {most:,} bytes (OLLAGRAPH_MAX_ANONYMOUS_BODY_SIZE). "
+            "Sign in, or send an API key, to send more."
+        )
+    else:
+        message = f"{what[0].upper()}{what[1:]} may have at most {most:,} bytes (OLLAGRAPH_MAX_BODY_SIZE)."
+    return GraphQLError(message, extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": most})

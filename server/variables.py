@@ -1,0 +1,48 @@
+"""Limits on variables, checked before anything is made of them: coercing a long list costs more than sending it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from graphql import GraphQLError
+
+from gateway.errors import ErrorCode
+
+
+@dataclass(frozen=True, slots=True)
+class VariableLimits:
+    """The most values in one list, and in all; those within JSON count, too. Levels are bounded by JSON's reader."""
+
+    list_length: int = 500
+    values: int = 10_000
+
+
+def check_variables(variables: Mapping[str, Any], limits: VariableLimits) -> None:
+    """Raises GraphQLError with the code LIMIT_EXCEEDED, naming the setting.
+
+    Level by level, and without looking further once there is too much.
+    """
+    level: list[object] = list(variables.values())
+    values = 0
+    while level:
+        values += len(level)
+        if values > limits.values:
+            raise _exceeded(f"{limits.values:,} values in all (OLLAGRAPH_MAX_VARIABLE_VALUES)", limits.values)
+        below: list[object] = []
+        for value in level:
+            if isinstance(value, list):
+                items = cast("list[object]", value)
+                if len(items) > limits.list_length:
+                    raise _exceeded(
+                        f"{limits.list_length:,} values in one list (OLLAGRAPH_MAX_LIST_LENGTH)", limits.list_length
+                    )
+                below += items
+            elif isinstance(value, dict):
+                below += cast("dict[str, object]", value).values()
+        level = below
+
+
+def _exceeded(most: str, limit: int) -> GraphQLError:
+    return GraphQLError(
+        f"The variables may have at most {most}.", extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": limit}
+    )

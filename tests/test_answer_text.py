@@ -1,0 +1,134 @@
+"""The texts of many generations in one answer: priced, read together, and bounded."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from gateway.errors import TooMuchText
+from schema.node import parse_uuid
+from server.cost import SCALARS
+from tests.fake_model_server import FakeModelServer
+from tests.gateways import GraphQLErrors, Json, RunningGateway, gateway_settings, running_gateway
+from tests.generations import COMPLETE, asking, start
+
+TEXT = "0 1 2 "
+"""What fake:count-3 says."""
+
+LONG = "x" * 400
+ALIASED = "{ " + " ".join(f"a{number}: generations(first: 100) {{ nodes {{ text }} }}" for number in range(10)) + " }"
+
+
+@pytest.fixture
+async def narrow(sqlite_url: str, tmp_path: Path, fake: FakeModelServer) -> AsyncIterator[RunningGateway]:
+    """A gateway whose answers hold a thousand characters of text."""
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, max_answer_text=1_000)
+    async with running_gateway(settings, fake) as gateway:
+        yield gateway
+
+
+async def say(gateway: RunningGateway, count: int, prompt: str = LONG) -> None:
+    """So many generations, each of which says the prompt."""
+    for _ in range(count):
+        await gateway.run(COMPLETE, {"input": {"model": "fake:echo", "prompt": prompt}})
+
+
+async def ask(gateway: RunningGateway, query: str) -> Json:
+    return (await gateway.post(query)).json()
+
+
+async def test_the_texts_of_many_pages_cost_too_much(shared_gateway: RunningGateway):
+    with pytest.raises(GraphQLErrors) as refusal:
+        await shared_gateway.run(ALIASED)
+    cost = refusal.value.errors[0]["extensions"]["cost"]
+    assert cost == 10 * (1 + 100 * (1 + SCALARS["Generation", "text"]))
+
+
+async def test_an_answer_holds_so_many_characters_of_text_and_no_more(narrow: RunningGateway):
+    await say(narrow, 4)
+    response = await ask(narrow, "{ generations { nodes { id text } } }")
+    nodes = response["data"]["generations"]["nodes"]
+    assert [node["text"] is not None for node in nodes] == [True, True, False, False]
+    assert all(node["id"] for node in nodes)
+    for error in response["errors"]:
+        assert error["extensions"]["code"] == "LIMIT_EXCEEDED"
+        assert "OLLAGRAPH_MAX_ANSWER_TEXT" in error["message"]
+        assert "Ask for fewer" in error["message"]
+
+
+async def test_a_text_counts_as_often_as_the_answer_holds_it(narrow: RunningGateway):
+    await say(narrow, 1)
+    response = await ask(narrow, "{ generations { nodes { a: text b: text c: text } } }")
+    [node] = response["data"]["generations"]["nodes"]
+    assert (node["a"], node["b"], node["c"]) == (LONG, LONG, None)
+
+
+async def test_the_text_of_an_answer_just_given_counts_too(narrow: RunningGateway):
+    query = "mutation($input: GenerateInput!) { generate(input: $input) { ... on GenerateSuccess { %s } } }"
+    variables = {"input": {"model": "fake:echo", "prompt": LONG}}
+    aliases = " ".join(f"a{number}: text" for number in range(3))
+    response = (await narrow.post(query % aliases, variables)).json()
+    assert {error["extensions"]["code"] for error in response["errors"]} == {"LIMIT_EXCEEDED"}
+    assert (await narrow.post(query % "text", variables)).json()["data"]["generate"] == {"text": LONG}
+
+
+async def test_each_operation_has_room_of_its_own(narrow: RunningGateway):
+    await say(narrow, 2)
+    for _ in range(3):
+        assert "errors" not in await ask(narrow, "{ generations { nodes { text } } }")
+
+
+@contextmanager
+def looks() -> Iterator[list[str]]:
+    """The statements within the block that read kept text."""
+    asked: list[str] = []
+
+    def note(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        if statement.startswith("SELECT") and "transcripts" in statement:
+            asked.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield asked
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+async def test_the_texts_that_the_log_has_no_more_are_looked_up_together(
+    database_url: str, tmp_path: Path, fake: FakeModelServer
+):
+    kept = {"text_retention": 3600, "stream_memory": 0}
+    counts: list[int] = []
+    async with running_gateway(gateway_settings(tmp_path, database_url, fake.url, **kept), fake) as gateway:
+        for more in (1, 5):
+            for _ in range(more):
+                await gateway.run(COMPLETE, asking("fake:count-3"))
+            with looks() as asked:
+                data = await gateway.run("{ generations { nodes { a: text b: text } } }")
+            counts.append(len(asked))
+            assert {node[key] for node in data["generations"]["nodes"] for key in "ab"} == {TEXT}
+    assert counts == [1, 1]
+
+
+async def test_a_text_that_nobody_keeps_is_null_beside_one_that_still_comes(
+    sqlite_url: str, tmp_path: Path, fake: FakeModelServer
+):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, stream_memory=0)
+    async with running_gateway(settings, fake) as gateway:
+        await say(gateway, 2, "hello")
+        await start(gateway, "fake:hold-3")
+        data = await gateway.run("{ generations { nodes { text } } }")
+        assert [node["text"] for node in data["generations"]["nodes"]] == ["", None, None]
+        fake.release()
+
+
+async def test_no_more_is_read_than_there_is_room_for(narrow: RunningGateway):
+    await say(narrow, 3)
+    nodes = (await narrow.run("{ generations { nodes { id } } }"))["generations"]["nodes"]
+    ids = [parse_uuid(node["id"], "Generation") for node in nodes]
+    texts = await narrow.app.state.engine.generations.texts(ids, 500)
+    assert [type(text) for text in texts] == [str, str, TooMuchText]

@@ -1,0 +1,278 @@
+"""What is too large, or too much at once, is refused by itself: nothing else on its connection ends."""
+
+import json
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from websockets.asyncio.client import connect as websocket
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from gateway.errors import Overloaded
+from server.bodies import BytesInFlight
+from server.websocket_messages import byte_length, find_id
+from tests.fake_model_server import FakeModelServer
+from tests.gateways import ADMIN, Json, RunningGateway, gateway_settings, running_gateway
+from tests.generations import GENERATE, asking
+from tests.http_streams import EVENT_STREAM, MULTIPART
+
+ME = "{ me { username } }"
+LIMIT = 100_000
+FLIGHT = 1_000_000
+
+
+@pytest.fixture
+async def small(sqlite_url: str, tmp_path: Path, fake: FakeModelServer) -> AsyncGenerator[RunningGateway]:
+    """A gateway with small limits on what comes in."""
+    limits = {"max_body_size": LIMIT, "max_bytes_in_flight": FLIGHT}
+    async with running_gateway(gateway_settings(tmp_path, sqlite_url, fake.url, **limits), fake) as gateway:
+        yield gateway
+
+
+def subscribing(id: str, size: int, **order: Any) -> str:
+    """A message of this many bytes."""
+    message = {"id": id, "type": "subscribe", "payload": {"query": ME, "variables": {"x": ""}}, **order}
+    text = json.dumps({key: message[key] for key in [*order, *message]} if order else message)
+    return text.replace('"x": ""', '"x": "' + "y" * (size - len(text)) + '"')
+
+
+@pytest.mark.parametrize("size", [LIMIT + 1, LIMIT * 2])
+async def test_a_message_that_is_too_large_ends_no_other_operation(small: RunningGateway, size: int):
+    async with small.connect() as socket:
+        await socket.subscribe(GENERATE, asking("fake:stall-3"), id="running")
+        await socket.connection.send(subscribing("large", size))
+        while (message := await socket.receive())["id"] != "large":
+            pass
+        [error] = message["payload"]
+        assert (message["type"], error["extensions"]["code"]) == ("error", "LIMIT_EXCEEDED")
+        assert "OLLAGRAPH_MAX_BODY_SIZE" in error["message"]
+        (await small.fake.request()).release()
+        events = [event async for event in socket.events("running")]
+    assert events[-1]["__typename"] == "GenerationCompleted"
+
+
+async def test_a_message_at_the_limit_is_taken(small: RunningGateway):
+    async with small.connect() as socket:
+        await socket.connection.send(subscribing("1", LIMIT))
+        assert [event async for event in socket.events()] == [{"username": ADMIN}]
+
+
+async def test_characters_of_several_bytes_count_by_their_bytes(small: RunningGateway):
+    async with small.connect() as socket:
+        await socket.subscribe(ME + "#" + "\u20ac" * (LIMIT // 3))
+        refusal = await socket.receive()
+    assert refusal["payload"][0]["extensions"]["code"] in {"LIMIT_EXCEEDED"}
+
+
+async def test_a_message_in_many_frames_is_refused_by_its_size(small: RunningGateway):
+    text = subscribing("large", LIMIT + 10)
+    async with small.connect() as socket:
+        await socket.connection.send(text[at : at + 1000] for at in range(0, len(text), 1000))
+        assert (await socket.receive())["payload"][0]["extensions"]["code"] == "LIMIT_EXCEEDED"
+        await socket.subscribe(ME)
+        assert [event async for event in socket.events()] == [{"username": ADMIN}]
+
+
+async def test_a_large_message_without_credentials_is_an_error_that_names_the_setting(small: RunningGateway):
+    async with small.connect(init={}) as socket:
+        await socket.connection.send(subscribing("large", small.settings.max_anonymous_body_size + 1))
+        [error] = (await socket.receive())["payload"]
+        assert error["extensions"]["code"] == "LIMIT_EXCEEDED"
+        assert "OLLAGRAPH_MAX_ANONYMOUS_BODY_SIZE" in error["message"]
+        await socket.subscribe(ME)
+        assert [event async for event in socket.events()] == [None]
+
+
+@pytest.mark.parametrize("initialised", [False, True])
+async def test_nobody_may_make_the_gateway_hold_a_large_message(small: RunningGateway, initialised: bool):
+    url = small.url.replace("http://", "ws://") + "/graphql"
+    async with websocket(url, subprotocols=[Subprotocol("graphql-transport-ws")]) as connection:
+        if initialised:
+            await connection.send('{"type": "connection_init"}')
+            await connection.recv()
+        await connection.send("x" * 1_000_000)
+        with pytest.raises(ConnectionClosed) as closed:
+            await connection.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1009
+
+
+async def test_a_large_initialisation_is_closed_and_told_why(small: RunningGateway):
+    url = small.url.replace("http://", "ws://") + "/graphql"
+    async with websocket(url, subprotocols=[Subprotocol("graphql-transport-ws")]) as connection:
+        await connection.send('{"type": "connection_init", "payload": {"x": "' + "y" * 17_000 + '"}}')
+        with pytest.raises(ConnectionClosed) as closed:
+            await connection.recv()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1009, "A message may have at most 16,384 bytes")
+
+
+@pytest.mark.parametrize(
+    ("text", "id"),
+    [
+        ('{"id":"a","type":"subscribe","payload":{"id":"b"}}', "a"),
+        ('{ "type" : "subscribe" , "id" : "a" , "payload": {"query": "', "a"),
+        ('{"type":"subscribe","payload":{"query":"x"},"id":"a"}', "a"),
+        ('{"payload":{"id":"b"},"id":"a","type":"subscribe"}\n', "a"),
+        ('{"payload":{"query":"x","variables":{"id":"b"}},"type":"subscribe"}', None),
+        ('{"payload":{"id":"b"}}', None),
+        ('"id":"a"', None),
+        ("", None),
+    ],
+)
+def test_the_id_of_a_message_is_found_where_clients_write_it(text: str, id: str | None):
+    assert find_id(text) == id
+
+
+@pytest.mark.parametrize(("text", "size"), [("", 0), ("abc", 3), ("\u20ac\u20ac", 6), ("\U0001f600" * 3, 12)])
+def test_the_bytes_of_a_text_are_counted(text: str, size: int):
+    assert byte_length(text, 12) <= 12
+    assert (byte_length(text, 5) > 5) == (size > 5)
+
+
+@asynccontextmanager
+async def held(gateway: RunningGateway, size: int) -> AsyncGenerator[None]:
+    """As many bytes of bodies that have come in and do not end."""
+    ending = anyio.Event()
+    piece = LIMIT - 1
+
+    async def body() -> AsyncGenerator[bytes]:
+        yield b"x" * piece
+        await ending.wait()
+
+    async def post() -> None:
+        headers = {**gateway.headers(), "Content-Type": "application/json"}
+        await gateway.client.post("/graphql", content=body(), headers=headers)
+
+    in_flight = gateway.app.state.body_limits.in_flight
+    async with anyio.create_task_group() as tasks:
+        for _ in range(size // piece):
+            tasks.start_soon(post)
+        with anyio.fail_after(20):
+            while in_flight.held < size - piece:
+                await gateway.client.get("/healthz")
+        yield
+        ending.set()
+
+
+async def large(gateway: RunningGateway) -> httpx.Response:
+    headers = {**gateway.headers(), "Content-Type": "application/json"}
+    return await gateway.client.post("/graphql", content=b'{"query": "{me{id}}"}'.ljust(LIMIT), headers=headers)
+
+
+async def test_more_bytes_at_once_than_are_allowed_are_refused_until_there_is_room(small: RunningGateway):
+    async with held(small, FLIGHT):
+        response = await large(small)
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+        [error] = response.json()["errors"]
+        assert (error["extensions"]["code"], error["extensions"]["retryable"]) == ("OVERLOADED", True)
+        assert "OLLAGRAPH_MAX_BYTES_IN_FLIGHT" in error["message"]
+    assert (await large(small)).status_code == 200
+    assert small.app.state.body_limits.in_flight.held == 0
+
+
+async def test_a_large_message_on_a_socket_has_no_room_either(small: RunningGateway):
+    async with small.connect() as socket, held(small, FLIGHT):
+        half = subscribing("1", LIMIT)[: LIMIT - 10]
+
+        async def never_ending() -> AsyncGenerator[str]:
+            yield half
+            await anyio.sleep_forever()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(socket.connection.send, never_ending())
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.receive()
+            tasks.cancel_scope.cancel()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1013
+
+
+def test_bytes_that_are_held_no_longer_make_room():
+    in_flight = BytesInFlight(10)
+    with in_flight.holding() as one:
+        one.keep(6)
+        with in_flight.holding() as other, pytest.raises(Overloaded):
+            other.keep(5)
+        assert in_flight.held == 6
+        one.keep(4)
+        assert in_flight.held == 4
+    assert in_flight.held == 0
+
+
+MANY = '{"query": "{ me { id } }", "variables": {"x": [%s1]}}' % ("1," * 300_000)
+
+
+async def test_json_with_very_many_parts_is_refused_unread(shared_gateway: RunningGateway):
+    headers = {**shared_gateway.headers(), "Content-Type": "application/json"}
+    response = await shared_gateway.client.post("/graphql", content=MANY, headers=headers)
+    assert response.status_code == 400
+    assert "commas and brackets" in response.text
+
+
+@pytest.mark.parametrize(
+    "json", ["[" + "1," * 300_000 + "1]", "[" * 1_100 + "]" * 1_100, "[1e400" + ",1" * 40_000 + "]"]
+)
+async def test_json_that_is_too_much_to_read_ends_no_other_operation(gateway: RunningGateway, json: str):
+    async with gateway.connect() as socket:
+        await socket.subscribe(GENERATE, asking("fake:stall-3"), id="running")
+        request = await gateway.fake.request()
+        message = f'{{"id": "much", "type": "subscribe", "payload": {{"query": "{ME}", "variables": {{"x": {json}}}}}}}'
+        await socket.connection.send(message)
+        while (message := await socket.receive())["id"] != "much":
+            pass
+        assert message["payload"][0]["extensions"]["code"] == "LIMIT_EXCEEDED"
+        request.release()
+        events = [event async for event in socket.events("running")]
+    assert events[-1]["__typename"] == "GenerationCompleted"
+
+
+class Broken:
+    """Limits that are none: whoever reads one finds a fault of the program's own."""
+
+
+def broken(gateway: RunningGateway) -> None:
+    gateway.executor.limits = Broken()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/graphql-response+json", EVENT_STREAM, MULTIPART])
+async def test_what_nobody_foresaw_is_masked_over_http(
+    gateway: RunningGateway, caplog: pytest.LogCaptureFixture, accept: str
+):
+    broken(gateway)
+    response = await gateway.post(ME, Accept=accept, **{"X-Request-ID": "trace-42"})
+    assert response.status_code == (500 if accept == "application/graphql-response+json" else 200)
+    assert "INTERNAL_ERROR" in response.text
+    assert "trace-42" in response.text
+    assert "Broken" not in response.text
+    [message] = logged(caplog)
+    assert "trace-42" in message
+
+
+async def test_what_nobody_foresaw_ends_one_operation_of_a_socket(
+    gateway: RunningGateway, caplog: pytest.LogCaptureFixture
+):
+    async with gateway.connect() as socket:
+        await socket.subscribe(GENERATE, asking("fake:stall-3"), id="running")
+        request = await gateway.fake.request()
+        limits = gateway.executor.limits
+        broken(gateway)
+        await socket.subscribe(ME, id="broken")
+        while (message := await socket.receive())["id"] != "broken":
+            pass
+        assert message["payload"][0]["extensions"]["code"] == "INTERNAL_ERROR"
+        gateway.executor.limits = limits
+        request.release()
+        events: list[Json] = [event async for event in socket.events("running")]
+    assert events[-1]["__typename"] == "GenerationCompleted"
+    assert len(logged(caplog)) == 1
