@@ -97,17 +97,17 @@ class Catalog:
         ]
         return sorted(places, key=lambda place: place.backend.name != model.backend.name)
 
-    async def health(self) -> list[BackendHealth]:
-        """Ask every backend whether it is there."""
+    async def health(self, seconds: float = ANSWER_SECONDS) -> list[BackendHealth]:
+        """Ask every backend whether it is there, and wait no longer than that for any of them."""
         results: dict[str, BackendHealth] = {}
 
         async def ping(backend: Backend) -> None:
             started = time.perf_counter()
             try:
-                with anyio.fail_after(ANSWER_SECONDS):
+                with anyio.fail_after(seconds):
                     await backend.ping()
             except TimeoutError:
-                results[backend.name] = BackendHealth(backend.name, None, _NO_ANSWER)
+                results[backend.name] = BackendHealth(backend.name, None, f"no answer within {seconds:g} s")
             except BackendError as error:
                 results[backend.name] = BackendHealth(backend.name, None, str(error))
             else:

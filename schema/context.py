@@ -17,13 +17,15 @@ from schema.loaders import Loaders
 class Context:
     """One operation: who asks, and what it has loaded. It holds no database session: sibling fields run at once.
 
-    `refused` is why the credentials that were given did not hold, or could not be checked.
+    `refused` is why the credentials that were given did not hold, or could not be checked; `host` is the address that
+    the client connects from.
     """
 
     gateway: Gateway
     request_id: str
     principal: Principal | None = None
     refused: AuthenticationError | GatewayError | None = None
+    host: str | None = None
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:

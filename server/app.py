@@ -51,9 +51,12 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
             open_streams: set[anyio.CancelScope] = set()
             app.state.open_streams = open_streams
             watch = CredentialWatch(gateway.identity, settings.recheck_interval)
-            app.router.routes += _routes(settings, gateway, database, engine, watch, open_streams)
+            readiness = Readiness(database, gateway.catalog, engine)
+            app.router.routes += _routes(settings, gateway, readiness, watch, open_streams)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(watch.run)
+                tasks.start_soon(gateway.identity.run)
+                tasks.start_soon(readiness.run)
                 yield
                 tasks.cancel_scope.cancel()
 
@@ -127,8 +130,7 @@ def _executor(settings: Settings) -> Executor:
 def _routes(
     settings: Settings,
     gateway: Gateway,
-    database: Database,
-    engine: Engine,
+    readiness: Readiness,
     watch: CredentialWatch,
     open_streams: set[anyio.CancelScope],
 ) -> list[Route | WebSocketRoute | Mount]:
@@ -152,7 +154,7 @@ def _routes(
     websocket = GraphQLOverWebSocket(executor, callers, socket_limits, watch, Seats(settings.max_sockets_per_user))
     routes: list[Route | WebSocketRoute | Mount] = [
         Route("/healthz", healthz),
-        Route("/readyz", Readiness(database, gateway.catalog, engine).check),
+        Route("/readyz", readiness.check),
         Route("/graphql", http),
         WebSocketRoute("/graphql", websocket),
     ]

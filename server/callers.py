@@ -21,19 +21,24 @@ class Callers:
 
     gateway: Gateway
 
-    async def context(self, credentials: Credentials | AuthenticationError | None, request_id: str) -> Context:
-        """A fresh context. Credentials that do not hold are kept as the reason, for the fields that need them."""
+    async def context(
+        self, credentials: Credentials | AuthenticationError | None, request_id: str, host: str | None
+    ) -> Context:
+        """A fresh context for a client at `host`.
+
+        Credentials that do not hold are kept as the reason, for the fields that need them.
+        """
         if credentials is None:
-            return Context(self.gateway, request_id)
+            return Context(self.gateway, request_id, host=host)
         if isinstance(credentials, AuthenticationError):
-            return Context(self.gateway, request_id, refused=credentials)
+            return Context(self.gateway, request_id, refused=credentials, host=host)
         try:
             principal = await self.gateway.identity.authenticate(credentials)
         except AuthenticationError as error:
-            return Context(self.gateway, request_id, refused=error)
+            return Context(self.gateway, request_id, refused=error, host=host)
         except DatabaseUnavailable:
-            return Context(self.gateway, request_id, refused=DatabaseDown())
+            return Context(self.gateway, request_id, refused=DatabaseDown(), host=host)
         except SQLAlchemyError:
             logger.exception("request %s: the credentials could not be checked", request_id)
-            return Context(self.gateway, request_id, refused=InternalError())
-        return Context(self.gateway, request_id, principal=principal)
+            return Context(self.gateway, request_id, refused=InternalError(), host=host)
+        return Context(self.gateway, request_id, principal=principal, host=host)

@@ -137,6 +137,24 @@ def create_key(username: str, name: str, expires_in_days: int | None, scopes: tu
     _run(run())
 
 
+@main.command()
+@click.argument("username")
+def unlock(username: str) -> None:
+    """Open sign-in under a name again, which too many wrong passwords have closed.
+
+    Forgets what was counted under the name and at the addresses that tried it. The gateway need not be restarted.
+    """
+    settings = load_settings()
+
+    async def run() -> None:
+        async with _identity(settings) as identity:
+            counted = await identity.unlock(username)
+            said = "is open again" if counted else "was open: nothing had been counted"
+            click.echo(f"Sign-in as {username!r} {said}.")
+
+    _run(run())
+
+
 @main.command("export-schema")
 def export_schema() -> None:
     """Print the GraphQL schema in the schema definition language."""

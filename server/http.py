@@ -102,7 +102,7 @@ class GraphQLOverHttp:
 
     async def _stream(self, request: Request, operation: Operation, media_type: str) -> ASGIApp:
         credentials = _credentials(request.headers)
-        context = await self.callers.context(credentials, request.state.request_id)
+        context = await self.callers.context(credentials, request.state.request_id, _host(request))
 
         @contextmanager
         def allowed(end: EndStream) -> Generator[None]:
@@ -160,7 +160,8 @@ class GraphQLOverHttp:
 
     async def _execute(self, request: Request, operation: Operation) -> Response | None:
         """Run the operation beside a watch on the client; whichever ends first ends the other. None: it has left."""
-        context = await self.callers.context(_credentials(request.headers), request.state.request_id)
+        credentials = _credentials(request.headers)
+        context = await self.callers.context(credentials, request.state.request_id, _host(request))
         response: Response | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(cancel_when_left, request.receive, tasks.cancel_scope)
@@ -207,6 +208,10 @@ def _negotiated(accept: str | None, offers: tuple[str, ...]) -> str:
             + (" Subscriptions are served over WebSocket, too." if offers == SUBSCRIPTION else ""),
         )
     return media_type
+
+
+def _host(request: Request) -> str | None:
+    return request.client.host if request.client else None
 
 
 def _credentials(headers: Headers) -> Credentials | AuthenticationError | None:

@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from auth.credentials import Credentials, read_connection_params, read_credentials
 from auth.errors import AuthenticationError
 from db.engine import DatabaseUnavailable
-from gateway.errors import ErrorCode
+from gateway.errors import DatabaseDown, ErrorCode
 from server.callers import Callers
 from server.credential_watch import CredentialWatch
 from server.execution import Executor, Operation, RequestError, Response
@@ -165,7 +165,7 @@ class _Connection:
         except AuthenticationError as error:
             raise _Closing(CloseCode.FORBIDDEN, str(error)) from error
         except DatabaseUnavailable as error:
-            raise _Closing(CloseCode.TRY_LATER, "The gateway cannot reach its database") from error
+            raise _Closing(CloseCode.TRY_LATER, str(DatabaseDown())) from error
         if not self._held.enter_context(self._endpoint.seats.seat(holder(principal, self._websocket.client))):
             raise _Closing(CloseCode.TRY_LATER, f"Too many connections: {self._endpoint.seats.most} are open")
         self._held.enter_context(self._endpoint.watch.watching(credentials, self._lose))
@@ -176,6 +176,8 @@ class _Connection:
     async def _expect_init(self) -> None:
         with anyio.move_on_after(self._limits.init_timeout) as timeout:
             await self._acknowledged.wait()
+        if timeout.cancelled_caught and self._initialised:  # the client was prompt
+            raise _Closing(CloseCode.TRY_LATER, "The gateway could not check the credentials in time")
         if timeout.cancelled_caught:
             raise _Closing(CloseCode.INIT_TIMEOUT, "Connection initialisation timeout")
 
@@ -223,7 +225,8 @@ class _Connection:
         self._done(message.id, scope)
 
     async def _run(self, id: str, operation: Operation, request_id: str, scope: anyio.CancelScope) -> None:
-        context = await self._callers.context(self._credentials, request_id)
+        client = self._websocket.client
+        context = await self._callers.context(self._credentials, request_id, client.host if client else None)
         if isinstance(context.refused, AuthenticationError):
             raise _Closing(CloseCode.FORBIDDEN, str(context.refused))
         if operation.type is OperationType.SUBSCRIPTION:

@@ -22,8 +22,8 @@ NESTED = """
 """
 
 
-UPKEEP = ("replicas", "transcripts", "idempotency_keys")
-"""The tables that a gateway looks after at its own times, whatever is asked of it."""
+UPKEEP = ("replicas", "transcripts", "idempotency_keys", "login_attempts", "known_addresses", "SET last_used_at=")
+"""The tables, and the column, that a gateway looks after at its own times, whatever is asked of it."""
 
 
 @contextmanager
