@@ -68,7 +68,8 @@ class _Lane:
     The waiting is done here and not in SQLAlchemy's pool: that does not wake those who wait when somebody's attempt
     to connect fails or is cancelled, so they would wait until their time is up.
 
-    `failure` is why the last block failed; None once one has worked. It is logged when it begins and when it ends.
+    `failure` is why the last block failed; None once one has worked. It is logged when it begins and when it ends, unless
+    none has ever worked: then whoever starts is told.
     Where `fails_together`, whoever waited while somebody's attempt to begin failed does not try the same again.
     """
 
@@ -78,12 +79,13 @@ class _Lane:
     fails_together: bool = False
     failure: str | None = None
     failed_at: float = float("-inf")
+    has_worked: bool = False
 
     def worked(self) -> None:
         """Note that a block has come to its end."""
         if self.failure is not None:
             logger.warning("the database works again")
-        self.failure = None
+        self.failure, self.has_worked = None, True
 
     @contextmanager
     def telling_outages(self, otherwise: str | None = None) -> Generator[None]:
@@ -99,7 +101,7 @@ class _Lane:
             reason = outage(error) or otherwise
             if reason is None:
                 raise
-            if self.failure is None:
+            if self.failure is None and self.has_worked:
                 cause = getattr(error, "orig", None) or error
                 logger.error("%s What it said: %s: %s", reason, type(cause).__name__, cause)
             self.failure = reason
