@@ -68,9 +68,9 @@ class _Lane:
     The waiting is done here and not in SQLAlchemy's pool: that does not wake those who wait when somebody's attempt
     to connect fails or is cancelled, so they would wait until their time is up.
 
-    `failure` is why the last block failed; None once one has worked. It is logged when it begins and when it ends, unless
-    none has ever worked: then whoever starts is told.
-    Where `fails_together`, whoever waited while somebody's attempt to begin failed does not try the same again.
+    `failure` is why the last block failed; None once one has worked. It is logged when it begins and when it ends, but
+    not before any has worked: then whoever starts is told. Where `fails_together`, whoever waited while somebody's attempt
+    to begin failed does not try the same again.
     """
 
     engine: AsyncEngine

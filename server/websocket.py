@@ -65,9 +65,11 @@ class _Closing(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SocketLimits:
-    """Seconds for `connection_init` to come, for a message to be taken, and without operations; operations at once."""
+    """Seconds for `connection_init` to come, for its credentials to be checked, for a message to be taken, and without
+    operations; operations at once."""
 
     init_timeout: float = 5
+    check_timeout: float = 10
     send_timeout: float = 15
     idle_timeout: float = 300
     operations: int = 20
@@ -109,7 +111,7 @@ class _Connection:
         self._operations: dict[str, anyio.CancelScope] = {}
         self._credentials: Credentials | None = None
         self._acknowledged = anyio.Event()
-        self._initialised = False
+        self._initialised = anyio.Event()
         self._idle_since = anyio.current_time()
         self._lost: AuthenticationError | None = None
         self._credentials_lost = anyio.Event()
@@ -156,9 +158,9 @@ class _Connection:
                         scope.cancel()
 
     async def _init(self, payload: dict[str, object] | None) -> None:
-        if self._initialised:
+        if self._initialised.is_set():
             raise _Closing(CloseCode.TOO_MANY_INIT, "Too many initialisation requests")
-        self._initialised = True
+        self._initialised.set()
         try:
             credentials = read_connection_params(payload) or read_credentials(self._websocket.headers)
             principal = credentials and await self._callers.gateway.identity.authenticate(credentials)
@@ -175,11 +177,13 @@ class _Connection:
 
     async def _expect_init(self) -> None:
         with anyio.move_on_after(self._limits.init_timeout) as timeout:
-            await self._acknowledged.wait()
-        if timeout.cancelled_caught and self._initialised:  # the client was prompt
-            raise _Closing(CloseCode.TRY_LATER, "The gateway could not check the credentials in time")
+            await self._initialised.wait()
         if timeout.cancelled_caught:
             raise _Closing(CloseCode.INIT_TIMEOUT, "Connection initialisation timeout")
+        with anyio.move_on_after(self._limits.check_timeout) as timeout:
+            await self._acknowledged.wait()
+        if timeout.cancelled_caught:  # the client was prompt
+            raise _Closing(CloseCode.TRY_LATER, "The gateway could not check the credentials in time")
 
     async def _expect_work(self) -> None:
         """End a connection that nobody uses."""

@@ -179,7 +179,7 @@ async def test_a_socket_whose_credentials_take_too_long_was_not_the_clients_faul
 ):
     settings = gateway_settings(tmp_path, sqlite_url, fake.url, database_pool_size=1)
     async with running_gateway(settings, fake) as gateway:
-        gateway.limit_sockets(init_timeout=0.2)
+        gateway.limit_sockets(check_timeout=0.2)
         async with gateway.database.reading():  # the one connection
             with pytest.raises(ConnectionClosed) as closed:
                 async with gateway.connect():

@@ -1,5 +1,6 @@
 """The usage ledger: sums by day, model and key, the same on both databases."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -242,6 +243,6 @@ async def test_a_query_that_grows_with_the_rows_uses_an_index(database: Database
     plan = await plan_of(database, ask)
     if database.dialect == "sqlite":
         assert index in plan or "sqlite_autoindex_api_keys" in plan
-        assert "SCAN" not in plan.replace("SCAN numbered", "")  # what the index gave, once more
+        assert "SCAN" not in re.sub(r"SCAN (\(subquery-\d+\)|anon_1)", "", plan)  # what the index gave, once more
     else:
         assert index in plan
