@@ -69,8 +69,8 @@ class _Lane:
     to connect fails or is cancelled, so they would wait until their time is up.
 
     `failure` is why the last block failed; None once one has worked. It is logged when it begins and when it ends, but
-    not before any has worked: then whoever starts is told. Where `fails_together`, whoever waited while somebody's attempt
-    to begin failed does not try the same again.
+    not before any has worked: then whoever starts is told. Where `fails_together`, whoever waited while another
+    could not begin does not try the same again.
     """
 
     engine: AsyncEngine
