@@ -2,12 +2,18 @@
 
 import secrets
 import unicodedata
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from anyio import CapacityLimiter, to_thread
 from argon2.profiles import RFC_9106_LOW_MEMORY
 from passlib.context import CryptContext  # pyright: ignore[reportMissingTypeStubs] - passlib has none
+
+from auth.lane import Lane
+
+_T = TypeVar("_T")
 
 MIN_PASSWORD_LENGTH = 8
 """NIST SP 800-63B §5.1.1.1."""
@@ -53,7 +59,7 @@ class PasswordHasher:
     """Hashes passwords and verifies them.
 
     `concurrency` is how many are worked on at once: each takes `memory_kib`, so this bounds the memory that a flood
-    of sign-ins can take. The others wait.
+    of sign-ins can take. The others wait in a line, which is bounded for those who take a `place` in it.
     """
 
     def __init__(self, cost: Argon2Cost | None = None, *, concurrency: int = 2) -> None:
@@ -68,19 +74,28 @@ class PasswordHasher:
         self._context = cast("_Context", context)
         self._dummy = self._context.hash(secrets.token_urlsafe())
         self._limiter = CapacityLimiter(concurrency)
+        self._lane = Lane(concurrency)
+
+    def place(self, origin: Hashable, *, known: bool) -> AbstractContextManager[None]:
+        """Hold a place in the line for a password of this origin. Entering it raises LaneFull."""
+        return self._lane.place(origin, known=known)
 
     async def hash(self, password: str) -> str:
         """Give the hash to store. Raises PasswordPolicyError for a password that may not be used."""
         check_password_policy(password)
-        return await to_thread.run_sync(self._hash, _normal(password), limiter=self._limiter)
+        return await self._work(lambda: self._hash(_normal(password)), known=True)
 
-    async def verify(self, password: str, password_hash: str | None) -> Verified:
-        """Tell whether the password is the one of this hash.
+    async def verify(self, password: str, password_hash: str | None, *, known: bool = True) -> Verified:
+        """Tell whether the password is the one of this hash. Who is not `known` lets the others go first.
 
         Give None for a user that does not exist: it takes as long as for one that does, so that nobody can find out
         who has an account here. A hash of no known form never matches (so "!" locks an account), as slowly.
         """
-        return await to_thread.run_sync(self._verify, password, password_hash, limiter=self._limiter)
+        return await self._work(lambda: self._verify(password, password_hash), known=known)
+
+    async def _work(self, compute: Callable[[], _T], *, known: bool) -> _T:
+        async with self._lane.turn(known=known):
+            return await to_thread.run_sync(compute, limiter=self._limiter)
 
     def _hash(self, password: str) -> str:
         return self._context.hash(password)

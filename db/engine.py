@@ -14,6 +14,7 @@ first come first served, and not in SQLite's busy handler, which polls. They beg
 for writers of other processes, where a deferred transaction would fail on its first write.
 """
 
+import logging
 import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -24,9 +25,12 @@ from typing import TypeVar, cast
 from anyio import Semaphore, fail_after, move_on_after
 from sqlalchemy import QueuePool, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from db.failures import explain
+from db.failures import UNREACHABLE, outage
+from db.failures import DatabaseUnavailable as DatabaseUnavailable
+from db.postgresql import create_postgresql_engine
+from db.reasons import unavailable
 from db.sqlite import (
     MIGRATING,
     MIGRATION_BUSY_SECONDS,
@@ -37,6 +41,8 @@ from db.sqlite import (
 )
 from db.urls import parse_database_url
 
+logger = logging.getLogger(__name__)
+
 CONNECT_SECONDS = 15.0
 """How long it may take to get a connection ready, the waiting for another process that writes included."""
 
@@ -44,10 +50,6 @@ FINISH_SECONDS = 30.0
 """How long a commit or a rollback may take: it is shielded from cancellation, so it has to end by itself."""
 
 _MIGRATION_LOCK = 0x6F6C6C6167726170  # "ollagrap": what our processes lock in PostgreSQL while they migrate
-
-
-class DatabaseUnavailable(Exception):
-    """The database cannot be reached, or has no free connection. The message holds no address and no password."""
 
 
 class ReadSession(AsyncSession):
@@ -61,17 +63,54 @@ class WriteSession(ReadSession):
 _Session = TypeVar("_Session", bound=ReadSession)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Lane:
     """An engine, and as many turns as it has connections.
 
     The waiting is done here and not in SQLAlchemy's pool: that does not wake those who wait when somebody's attempt
     to connect fails or is cancelled, so they would wait until their time is up.
+
+    `failure` is why the last block failed; None once one has worked. It is logged when it begins and when it ends, but
+    not before any has worked: then whoever starts is told. Where `fails_together`, whoever waited while another
+    could not begin does not try the same again.
     """
 
     engine: AsyncEngine
     turns: Semaphore
     connect_seconds: float = CONNECT_SECONDS
+    fails_together: bool = False
+    failure: str | None = None
+    failed_at: float = float("-inf")
+    has_worked: bool = False
+
+    def worked(self) -> None:
+        """Note that a block has come to its end."""
+        if self.failure is not None:
+            logger.warning("the database works again")
+        self.failure, self.has_worked = None, True
+
+    @contextmanager
+    def telling_outages(self, *, connecting: bool = False) -> Generator[None]:
+        """Turn the many errors of a database that cannot work into DatabaseUnavailable.
+
+        The errors that are about what was asked of it go through, but while `connecting` nothing was asked yet. A
+        UnicodeError is a host that cannot be one.
+        """
+        try:
+            yield
+        except DatabaseUnavailable:
+            raise
+        except (OSError, SQLAlchemyError, UnicodeError) as error:
+            reason = outage(error)
+            if connecting and reason in (None, UNREACHABLE):
+                reason = unavailable(error)
+            if reason is None:
+                raise
+            if self.failure is None and self.has_worked:
+                cause = getattr(error, "orig", None) or error
+                logger.error("%s What it said: %s: %s", reason, type(cause).__name__, cause)
+            self.failure = reason
+            raise DatabaseUnavailable(reason) from error
 
 
 class Database:
@@ -85,20 +124,15 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 5, wait_seconds: float = 30.0) -> None:
         self._url = parse_database_url(url)
         self._wait_seconds = wait_seconds
+        self.written = 0  # how many transactions were committed
         if self.dialect == "sqlite":
             writer = create_sqlite_engine(self._url, WRITING)
             reader = create_sqlite_engine(self._url, READING, pool_size=pool_size)
-            self._writing = _Lane(writer, Semaphore(1, fast_acquire=True))
+            self._writing = _Lane(writer, Semaphore(1, fast_acquire=True), fails_together=True)
             self._reading = _Lane(reader, Semaphore(pool_size, fast_acquire=True))
             self._engines = (reader, writer)
             return
-        engine = create_async_engine(
-            self._url,
-            pool_size=pool_size,
-            max_overflow=0,
-            pool_pre_ping=True,
-            connect_args={"timeout": CONNECT_SECONDS, "server_settings": {"application_name": "ollagraph"}},
-        )
+        engine = create_postgresql_engine(self._url, pool_size=pool_size, connect_seconds=CONNECT_SECONDS)
         turns = Semaphore(pool_size, fast_acquire=True)
         snapshot = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._writing = _Lane(engine, turns)
@@ -137,6 +171,7 @@ class Database:
         async with self._session(self._writing, WriteSession) as session:
             yield session
             await _commit(session)
+        self.written += 1
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[ReadSession]:
@@ -171,8 +206,7 @@ class Database:
         """Ask the database for a sign of life; gives the seconds it took. Raises DatabaseUnavailable."""
         started = time.perf_counter()
         async with self.reading() as session:
-            with _reporting_failure():
-                await session.execute(text("SELECT 1"))
+            await session.execute(text("SELECT 1"))
         return time.perf_counter() - started
 
     async def close(self) -> None:
@@ -184,24 +218,36 @@ class Database:
     async def _session(self, lane: _Lane, kind: type[_Session]) -> AsyncGenerator[_Session]:
         """Give a session with an open transaction; roll back, and give its connection back, at every end."""
         async with self._turn(lane):
-            session = kind(lane.engine, expire_on_commit=False)
-            try:
-                with _reporting_failure(), fail_after(lane.connect_seconds):
-                    await session.connection()
-                yield session
-            finally:
-                with move_on_after(FINISH_SECONDS, shield=True):
-                    await session.close()
+            with lane.telling_outages():
+                session = kind(lane.engine, expire_on_commit=False)
+                try:
+                    await self._begin(lane, session)
+                    yield session
+                finally:
+                    with move_on_after(FINISH_SECONDS, shield=True):
+                        await session.close()
+            lane.worked()
+
+    async def _begin(self, lane: _Lane, session: ReadSession) -> None:
+        try:
+            with lane.telling_outages(connecting=True), fail_after(lane.connect_seconds):
+                await session.connection()
+        except DatabaseUnavailable:
+            lane.failed_at = time.monotonic()
+            raise
 
     @asynccontextmanager
     async def _turn(self, lane: _Lane) -> AsyncGenerator[None]:
         """Wait until one of the lane's connections is free, and keep it for the block."""
+        since = time.monotonic()
         try:
             with fail_after(self._wait_seconds):
                 await lane.turns.acquire()
         except TimeoutError:
             raise DatabaseUnavailable(f"No database connection became free within {self._wait_seconds:g} s.") from None
         try:
+            if lane.fails_together and lane.failed_at > since:
+                raise DatabaseUnavailable(lane.failure or UNREACHABLE)
             yield
         finally:
             lane.turns.release()
@@ -217,21 +263,3 @@ async def _dispose(engine: AsyncEngine) -> None:
     """Close an engine's connections, also when cancelled."""
     with move_on_after(FINISH_SECONDS, shield=True):
         await engine.dispose()
-
-
-@contextmanager
-def _reporting_failure() -> Generator[None]:
-    """Turn the many errors of connecting into one. A refused connection is an OSError, and so is TimeoutError.
-
-    A UnicodeError is a host that cannot be one.
-    """
-    try:
-        yield
-    except (OSError, SQLAlchemyError, UnicodeError) as error:
-        raise DatabaseUnavailable(unavailable(error)) from error
-
-
-def unavailable(error: Exception) -> str:
-    """Say that the database cannot be reached, and why if the error tells it; no name and no password is in it."""
-    reason = explain(error)
-    return "The database cannot be reached." if reason is None else f"The database cannot be reached: {reason}."

@@ -1,70 +1,79 @@
-"""Why a database cannot be used, told from the errors of its drivers: in a sentence, without a name or a password."""
+"""What went wrong with a statement: the database cannot do its work now, or it refused what was asked of it."""
 
-import socket
-import ssl
-from collections.abc import Iterator
+import sqlite3
 
-_STATES = {
-    "28P01": "the password or the name of the user is wrong",
-    "28000": "the server does not let this user in (it may demand TLS: ?sslmode=require; see its pg_hba.conf)",
-    "3D000": "the server has no database of this name",
-    "55000": "the server takes no connections to this database",
-    "57P03": "the server is starting or stopping",
-    "53300": "the server has no connection left",
-    "53100": "the server's disk is full",
-    "25006": "the server takes no writes: it is a replica, or set to read only",
-    "42501": "the user may not make tables there: grant it CREATE and USAGE on the schema",
-    "3F000": "there is no schema to make tables in: see the user's search_path",
-}
-"""Of PostgreSQL's error codes (its manual, appendix A), those that a person who installs it meets."""
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+
+class DatabaseUnavailable(Exception):
+    """The database cannot be reached, takes no writes, or has no free connection.
+
+    The message is fit for strangers: it holds no address, no password and nothing of a statement.
+    """
+
+
+UNREACHABLE = "The database cannot be reached."
+_READ_ONLY = "The database takes no writes: it is read-only."
+_FULL = "The database takes no writes: its disk is full."
+_BUSY = "The database takes no writes: another program holds it locked."
 
 _SQLITE = {
-    "SQLITE_NOTADB": "the file is not a SQLite database",
-    "SQLITE_CORRUPT": "the file is damaged",
-    "SQLITE_CANTOPEN": "the file cannot be opened or made",
-    "SQLITE_READONLY": "the file or its folder is read-only",
-    "SQLITE_PERM": "the file may not be read",
-    "SQLITE_FULL": "the disk is full",
-    "SQLITE_IOERR": "the disk is full or fails",
-    "SQLITE_BUSY": "another program is writing to it",
+    sqlite3.SQLITE_PERM: _READ_ONLY,
+    sqlite3.SQLITE_BUSY: _BUSY,
+    sqlite3.SQLITE_LOCKED: _BUSY,
+    sqlite3.SQLITE_NOMEM: "The database has no memory left.",
+    sqlite3.SQLITE_READONLY: _READ_ONLY,
+    sqlite3.SQLITE_INTERRUPT: UNREACHABLE,
+    sqlite3.SQLITE_IOERR: "The database cannot read or write its files.",
+    sqlite3.SQLITE_CORRUPT: "The database is damaged.",
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_CANTOPEN: UNREACHABLE,
+    sqlite3.SQLITE_PROTOCOL: _BUSY,
+    sqlite3.SQLITE_AUTH: _READ_ONLY,
+    sqlite3.SQLITE_NOTADB: "The database is damaged.",
 }
-"""SQLite's primary result codes (https://www.sqlite.org/rescode.html); the extended ones begin with them."""
+"""By primary result code. The others, as of a missing table, say that the statement is at fault."""
 
-_NETWORK: tuple[tuple[type[Exception], str], ...] = (
-    (socket.gaierror, "the name of its host is not known"),
-    (UnicodeError, "the name of its host is not known"),
-    (ConnectionRefusedError, "nothing listens at its address"),
-    (FileNotFoundError, "its socket or a certificate is not where the URL says"),
-    (PermissionError, "its socket may not be opened"),
-    (TimeoutError, "it did not answer in time"),
-    (ssl.SSLError, "TLS with it failed, as with a certificate that is not trusted"),
-    (ConnectionError, "the connection was cut"),
-)
-
-
-def explain(error: BaseException) -> str | None:
-    """Give the reason as a clause; None where the error does not tell one."""
-    for cause in _causes(error):
-        state = getattr(cause, "sqlstate", None)
-        if state in _STATES:
-            return _STATES[state]
-        name = str(getattr(cause, "sqlite_errorname", ""))
-        for code, reason in _SQLITE.items():
-            if name.startswith(code):
-                return reason
-        if isinstance(cause, ConnectionError) and "SSL upgrade" in str(cause):
-            return "the server offers no TLS, and the URL demands it"
-        for kind, reason in _NETWORK:
-            if isinstance(cause, kind):
-                return reason
-    return None
+_POSTGRESQL = {
+    "08": UNREACHABLE,  # connection exception
+    "25006": _READ_ONLY,
+    "28": UNREACHABLE,  # invalid authorization
+    "3D000": UNREACHABLE,  # the database is not there
+    "40": "The database was too busy with the same rows.",  # serialization failure, deadlock
+    "42501": "The database lacks a permission for this.",
+    "53100": _FULL,
+    "53": "The database has no resources left.",  # memory, connections
+    "55P03": "The database was too busy with the same rows.",  # a lock was not to be had
+    "57": UNREACHABLE,  # shutting down, or starting up
+    "57014": "The database did not answer in time.",  # a statement was cancelled, as by statement_timeout
+    "58": "The database cannot read or write its files.",
+    "F0": "The database cannot read or write its files.",  # its configuration file, or its lock
+    "XX001": "The database is damaged.",
+    "XX002": "The database is damaged.",
+}
+"""By SQLSTATE, whole or its class (PostgreSQL documentation, appendix A)."""
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Go from the error to the one behind it: SQLAlchemy keeps the driver's in `orig`."""
-    seen: set[int] = set()
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        yield cause
-        cause = getattr(cause, "orig", None) or cause.__cause__ or cause.__context__
+def outage(error: BaseException) -> str | None:
+    """Say why the database cannot do its work now; None where the error is about what was asked of it."""
+    if isinstance(error, DatabaseUnavailable):
+        return str(error)
+    if isinstance(error, OSError | PoolTimeout):  # a refused connection, and TimeoutError
+        return UNREACHABLE
+    if not isinstance(error, DBAPIError):
+        return None
+    cause = error.orig
+    if isinstance(cause, sqlite3.Error):
+        code: int | None = getattr(cause, "sqlite_errorcode", None)
+        if code is None:  # the driver's own: the connection is closed
+            return UNREACHABLE if isinstance(cause, sqlite3.OperationalError) else None
+        return _SQLITE.get(code & 0xFF)
+    state: str | None = getattr(cause, "sqlstate", None)
+    if state is not None:
+        known = _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2])
+        return known or (UNREACHABLE if error.connection_invalidated else None)
+    if cause is not None and isinstance(cause.__cause__, ValueError | TypeError):
+        return None  # the driver's own complaint about a parameter comes as an InterfaceError
+    lost = isinstance(error, InterfaceError | OperationalError) or error.connection_invalidated
+    return UNREACHABLE if lost else None

@@ -11,9 +11,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from db.engine import Database, DatabaseUnavailable, unavailable
-from db.failures import explain
+from db.engine import Database, DatabaseUnavailable
 from db.queries_ownership import UnusableDatabase, check_ownership
+from db.reasons import explain, unavailable
 
 _SCRIPTS = Path(__file__).resolve().parent.parent / "alembic"
 

@@ -1,14 +1,13 @@
-"""The statements about users, their keys and their sign-ins."""
+"""The statements about users and their keys."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import case, delete, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, update
 
 from db.engine import ReadSession, WriteSession
-from db.tables import ApiKey, LoginAttempts, User
+from db.tables import ApiKey, User
 
 
 async def user_by_name(session: ReadSession, username: str) -> User | None:
@@ -32,51 +31,12 @@ async def set_password_hash(session: WriteSession, user_id: UUID, password_hash:
     await session.execute(update(User).where(User.id == user_id).values(password_hash=password_hash))
 
 
-async def login_attempts(session: ReadSession, username: str) -> LoginAttempts | None:
-    """The failed sign-ins under this name, for which no user need exist."""
-    return await session.get(LoginAttempts, username)
-
-
-async def count_failed_login(session: WriteSession, username: str, at: datetime, window_start: datetime) -> int:
-    """Count one more failure under this name and return the count; those before `window_start` are forgotten.
-
-    One statement, so that guesses made in parallel all count.
-    """
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    failures = case((LoginAttempts.last_failed_at < window_start, 1), else_=LoginAttempts.failures + 1)
-    return (
-        await session.scalars(
-            insert(LoginAttempts)
-            .values(username=username, failures=1, last_failed_at=at)
-            .on_conflict_do_update(
-                index_elements=[LoginAttempts.username], set_={"failures": failures, "last_failed_at": at}
-            )
-            .returning(LoginAttempts.failures)
-        )
-    ).one()
-
-
-async def lock_login(session: WriteSession, username: str, until: datetime) -> None:
-    """Close sign-in under this name."""
-    await session.execute(update(LoginAttempts).where(LoginAttempts.username == username).values(locked_until=until))
-
-
-async def forget_failed_logins(session: WriteSession, username: str) -> None:
-    """A sign-in worked: start counting anew."""
-    await session.execute(delete(LoginAttempts).where(LoginAttempts.username == username))
-
-
-async def api_key_by_hash(session: ReadSession, secret_hash: str) -> tuple[ApiKey, User] | None:
-    """The key with this hash and its user."""
-    row = (
-        await session.execute(
-            select(ApiKey, User).join(User, User.id == ApiKey.user_id).where(ApiKey.secret_hash == secret_hash)
-        )
-    ).one_or_none()
-    if row is None:
-        return None
-    key, user = row
-    return key, user
+async def api_keys_by_hash(session: ReadSession, hashes: Sequence[str]) -> dict[str, tuple[ApiKey, User]]:
+    """The keys with these hashes and their users."""
+    rows = await session.execute(
+        select(ApiKey, User).join(User, User.id == ApiKey.user_id).where(ApiKey.secret_hash.in_(hashes))
+    )
+    return {key.secret_hash: (key, user) for key, user in rows}
 
 
 async def api_keys_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, ApiKey]:
@@ -85,22 +45,50 @@ async def api_keys_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID
     return {key.id: key for key in keys}
 
 
-async def api_keys_of_users(session: ReadSession, user_ids: Sequence[UUID]) -> dict[UUID, list[ApiKey]]:
-    """All keys of each of these users, newest first."""
-    keys = await session.scalars(select(ApiKey).where(ApiKey.user_id.in_(user_ids)).order_by(ApiKey.id.desc()))
+async def api_keys_of_users(
+    session: ReadSession, user_ids: Sequence[UUID], at: datetime, most: int
+) -> dict[UUID, list[ApiKey]]:
+    """The keys of each of these users, newest first: at most `most`, those that hold before those that have ended."""
+    place = func.row_number().over(
+        partition_by=ApiKey.user_id, order_by=(case((_holds(at), 0), else_=1), ApiKey.id.desc())
+    )
+    numbered = select(ApiKey.id, place.label("place")).where(ApiKey.user_id.in_(user_ids)).subquery()
+    keys = await session.scalars(
+        select(ApiKey)
+        .join(numbered, numbered.c.id == ApiKey.id)
+        .where(numbered.c.place <= most)
+        .order_by(ApiKey.id.desc())
+    )
     found: dict[UUID, list[ApiKey]] = {user_id: [] for user_id in user_ids}
     for key in keys:
         found[key.user_id].append(key)
     return found
 
 
-async def touch_api_key(session: WriteSession, key_id: UUID, at: datetime, unless_since: datetime) -> None:
-    """Note that the key was used, unless that was noted since `unless_since`."""
-    await session.execute(
+async def count_api_keys(session: WriteSession, user_id: UUID, at: datetime) -> int:
+    """How many of a user's keys hold. Until the transaction ends, no other one counts them in this way."""
+    # PostgreSQL; SQLite has one writer. Not FOR UPDATE: that would hold up every row that refers to the user
+    await session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
+    held = select(func.count()).select_from(ApiKey).where(ApiKey.user_id == user_id, _holds(at))
+    return await session.scalar(held) or 0
+
+
+def _holds(at: datetime) -> ColumnElement[bool]:
+    return and_(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > at))
+
+
+async def note_key_uses(session: WriteSession, uses: Mapping[UUID, datetime]) -> None:
+    """Note when keys were used last, many in one go, always in the same order: other gateways note the same keys."""
+    statement = (
         update(ApiKey)
-        .where(ApiKey.id == key_id, or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < unless_since))
-        .values(last_used_at=at)
+        .where(
+            ApiKey.id == bindparam("key_id"),
+            or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < bindparam("used_at")),
+        )
+        .values(last_used_at=bindparam("used_at"))
     )
+    rows = [{"key_id": key_id, "used_at": uses[key_id]} for key_id in sorted(uses)]
+    await (await session.connection()).execute(statement, rows)
 
 
 async def revoke_api_key(session: WriteSession, key_id: UUID, user_id: UUID, at: datetime) -> ApiKey | None:

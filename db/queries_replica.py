@@ -21,6 +21,11 @@ async def raise_beat(session: WriteSession, replica_id: UUID, seen_at: datetime)
     return result.first() is not None
 
 
+async def note_seen(session: WriteSession, replica_id: UUID, seen_at: datetime) -> None:
+    """Write that it is alive, and nothing else."""
+    await session.execute(update(Replica).where(Replica.id == replica_id).values(seen_at=seen_at))
+
+
 async def beats(session: ReadSession) -> dict[UUID, int]:
     """The last sign of life of each."""
     rows = await session.execute(select(Replica.id, Replica.beat))

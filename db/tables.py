@@ -90,14 +90,29 @@ class User(Table):
 
 
 class LoginAttempts(Table):
-    """Failed sign-ins by the name that was typed, whether or not such a user exists: a lock must not tell."""
+    """Sign-ins that failed or are under way, by the name that was typed, by the address, and by both.
+
+    A row for a name alone has the address "", one for an address alone the name " ", which nobody can type. Whether
+    there is such a user makes no difference: a lock must not tell.
+    """
 
     __tablename__ = "login_attempts"
 
     username: Mapped[str] = mapped_column(String(64), primary_key=True)
+    address: Mapped[str] = mapped_column(String(64), primary_key=True, default="")
     failures: Mapped[int]
-    last_failed_at: Mapped[datetime]
+    last_failed_at: Mapped[datetime] = mapped_column(index=True)
     locked_until: Mapped[datetime | None]
+
+
+class KnownAddress(Table):
+    """Where a user has signed in from lately: their next sign-in from there does not depend on strangers."""
+
+    __tablename__ = "known_addresses"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    address: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
+    signed_in_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class ApiKey(Table):

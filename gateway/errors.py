@@ -3,15 +3,16 @@
 GatewayError                 anything below; has a `code` and a message fit for its user
 ├── Forbidden                the credentials lack a scope
 ├── InvalidCredentials       wrong username or password (never tells which)
-├── AccountLocked            too many wrong passwords; `until` says when to come back
+├── AccountLocked            too many wrong passwords, by name or address; `until` says when to come back
 ├── InvalidInput             a value out of range; `field` is its path in the input
 │   └── IdempotencyKeyReused the key stands for another request
+├── LimitExceeded            the caller has as many as one may have
 ├── NotFound                 no such thing, or it is not the caller's
 ├── ModelNotFound            no backend serves the model
 ├── Unsupported              the model or its backend cannot do what was asked
-├── Overloaded               the queue is full (retryable)
+├── Overloaded               a queue is full (retryable)
 ├── ShuttingDown             the gateway takes no new work (retryable)
-├── DatabaseDown             the database cannot be reached (retryable)
+├── DatabaseDown             the database cannot be reached, or takes no writes (retryable)
 ├── InternalError            a fault of the gateway's own, told in the log
 ├── StreamExpired            the stream's text is no longer kept
 ├── TooMuchText              the texts of one answer are too long together
@@ -101,7 +102,7 @@ class InvalidCredentials(GatewayError):
 
 
 class AccountLocked(GatewayError):
-    """Sign-in under this name is closed for a while."""
+    """Sign-in under this name, or from this address, is closed for a while."""
 
     code = ErrorCode.ACCOUNT_LOCKED
 
@@ -127,6 +128,16 @@ class IdempotencyKeyReused(InvalidInput):
 
     def __init__(self) -> None:
         super().__init__("idempotencyKey", "another request was made under this key. Take a new key for a new request.")
+
+
+class LimitExceeded(GatewayError):
+    """The caller has as many of these as one may have; `limit` is how many."""
+
+    code = ErrorCode.LIMIT_EXCEEDED
+
+    def __init__(self, message: str, limit: int) -> None:
+        self.limit = limit
+        super().__init__(message)
 
 
 class NotFound(GatewayError):
@@ -155,7 +166,7 @@ class Unsupported(GatewayError):
 
 
 class Overloaded(GatewayError):
-    """There is no place left in the queue."""
+    """There is no place left in a queue."""
 
     code = ErrorCode.OVERLOADED
     retryable = True
@@ -172,13 +183,13 @@ class ShuttingDown(GatewayError):
 
 
 class DatabaseDown(GatewayError):
-    """The gateway cannot reach its database."""
+    """The gateway's database cannot be reached, or takes no writes."""
 
     code = ErrorCode.DATABASE_UNAVAILABLE
     retryable = True
 
     def __init__(self) -> None:
-        super().__init__("The gateway cannot reach its database. Ask again in a moment.")
+        super().__init__("The gateway cannot use its database. Ask again in a moment.")
 
 
 class InternalError(GatewayError):

@@ -1,45 +1,37 @@
 """Who is asking: from credentials to principals, signing in, and the keys of each user."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
+import anyio
 from sqlalchemy.exc import IntegrityError
 
 from auth import api_keys
 from auth.credentials import ApiKeySecret, Credentials
-from auth.errors import ExpiredApiKey, InvalidApiKey, InvalidToken, RevokedApiKey
+from auth.errors import AuthenticationError, ExpiredApiKey, InvalidApiKey, InvalidToken, RevokedApiKey
 from auth.passwords import PasswordHasher, PasswordPolicyError, check_password_policy
 from auth.principal import Principal
 from auth.scopes import DEFAULT_KEY_SCOPES, Scope, scopes_of_key, scopes_of_user
-from auth.tokens import IssuedToken, TokenSigner
+from auth.tokens import TokenClaims, TokenSigner
 from db import queries_identity
 from db.engine import Database
 from db.tables import ApiKey, User, new_id, now
-from gateway.errors import AccountLocked, InvalidCredentials, InvalidInput, NotFound
+from gateway.errors import InvalidInput, LimitExceeded, NotFound
+from gateway.key_uses import KeyUses
 from gateway.remembered import Remembered
+from gateway.sign_in import LoginPolicy, SignedIn, SignIns
 
 USERNAME = re.compile(r"[a-z0-9](?:[a-z0-9._@+-]{0,62}[a-z0-9])?")
-LAST_USED_RESOLUTION = timedelta(minutes=1)
 MAX_KEY_NAME = 100
 
+_T = TypeVar("_T")
 
-@dataclass(frozen=True, slots=True)
-class LoginPolicy:
-    """When a name is locked: after `failures` wrong passwords within `window`, for as long as `window`."""
-
-    failures: int
-    window: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class SignedIn:
-    """A sign-in that worked."""
-
-    user: User
-    token: IssuedToken
+MOST_AT_ONCE = 500
+"""Credentials looked up in one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,42 +56,45 @@ class Identity:
         tokens: TokenSigner,
         login_policy: LoginPolicy,
         remember_seconds: float = 0,
+        max_api_keys: int = 100,
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._tokens = tokens
-        self._login_policy = login_policy
+        self._max_api_keys = max_api_keys
+        self._sign_ins = SignIns(database, passwords, tokens, login_policy)
+        self._key_uses = KeyUses(database)
         self._keys: Remembered[str, tuple[ApiKey, User]] = Remembered(remember_seconds)
         self._users: Remembered[UUID, User] = Remembered(remember_seconds)
 
+    async def run(self) -> None:
+        """Write what no request waits for, until cancelled. To be started in the application's task group."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._key_uses.run)
+            tasks.start_soon(self._sign_ins.run)
+
     async def authenticate(self, credentials: Credentials) -> Principal:
         """The one way from credentials to a principal. Raises an AuthenticationError that says what is wrong."""
-        if isinstance(credentials, ApiKeySecret):
-            return await self._authenticate_key(credentials.secret)
-        return await self._authenticate_token(credentials.token)
+        [principal] = await self.authenticate_all([credentials])
+        if isinstance(principal, AuthenticationError):
+            raise principal
+        return principal
 
-    async def login(self, username: str, password: str) -> SignedIn:
-        """Check a password. Raises InvalidCredentials or AccountLocked.
+    async def authenticate_all(self, many: Sequence[Credentials]) -> list[Principal | AuthenticationError]:
+        """Do the same for many at once, in few statements: in their order, an error in the place of who has one."""
+        asked = [self._asked(credentials) for credentials in many]
+        keys = await self._keys_by_hash([it for it in asked if isinstance(it, str)])
+        ids = list({it.user_id for it in asked if isinstance(it, TokenClaims)})
+        users = dict(zip(ids, await self.users_by_id(ids), strict=True))
+        return [self._principal(it, keys, users) for it in asked]
 
-        Both are the same, and take the same time, whether or not there is such a user.
-        """
-        username = _typed_name(username)
-        async with self._database.reading() as session:
-            attempts = await queries_identity.login_attempts(session, username)
-            user = await queries_identity.user_by_name(session, username)
-        if attempts is not None and attempts.locked_until is not None and attempts.locked_until > now():
-            raise AccountLocked(attempts.locked_until)
-        usable = user is not None and user.disabled_at is None
-        verified = await self._passwords.verify(password, user.password_hash if user and usable else None)
-        if user is None or not usable or not verified.ok:
-            await self._count_failure(username)
-            raise InvalidCredentials
-        if attempts is not None or verified.new_hash is not None:
-            async with self._database.transaction() as tx:
-                await queries_identity.forget_failed_logins(tx, username)
-                if verified.new_hash is not None:
-                    await queries_identity.set_password_hash(tx, user.id, verified.new_hash)
-        return SignedIn(user, self._tokens.issue(user.id))
+    async def login(self, username: str, password: str, host: str | None = None) -> SignedIn:
+        """Check a password of a client at `host`. Raises InvalidCredentials, AccountLocked or Overloaded."""
+        return await self._sign_ins.sign_in(username, password, host)
+
+    async def unlock(self, username: str) -> bool:
+        """Open sign-in under a name again; tells whether anything had been counted against it."""
+        return await self._sign_ins.unlock(username)
 
     async def create_api_key(
         self,
@@ -108,12 +103,21 @@ class Identity:
         expires_at: datetime | None = None,
         scopes: Sequence[Scope] | None = None,
     ) -> NewApiKey:
-        """Make a key for the caller. Raises InvalidInput, also for a scope that the caller lacks."""
+        """Make a key for the caller; one made with a key holds for no longer than that, and can do no more.
+
+        Raises InvalidInput, also for a scope that the caller lacks; LimitExceeded.
+        """
         name = name.strip()
         if not 1 <= len(name) <= MAX_KEY_NAME or not name.isprintable():
             raise InvalidInput("name", f"must have 1 to {MAX_KEY_NAME} printable characters.")
         if expires_at is not None and expires_at <= now():
             raise InvalidInput("expiresAt", "must be in the future.")
+        if principal.api_key_id is not None and principal.expires_at is not None:
+            expires_at = expires_at or principal.expires_at
+            if expires_at > principal.expires_at:
+                raise InvalidInput(
+                    "expiresAt", f"must not be later than the end of the key that makes it, {principal.expires_at}."
+                )
         granted = DEFAULT_KEY_SCOPES & principal.scopes if scopes is None else frozenset(scopes)
         if not granted:
             raise InvalidInput("scopes", "must name at least one scope.")
@@ -132,6 +136,11 @@ class Identity:
             expires_at=expires_at,
         )
         async with self._database.transaction() as tx:
+            if await queries_identity.count_api_keys(tx, key.user_id, key.created_at) >= self._max_api_keys:
+                raise LimitExceeded(
+                    f"You have {self._max_api_keys} API keys, and no more are allowed. Revoke one that is not needed.",
+                    self._max_api_keys,
+                )
             tx.add(key)
         return NewApiKey(key, generated.secret)
 
@@ -142,6 +151,7 @@ class Identity:
         self._keys.drop()
         if key is None:
             raise NotFound("You have no API key of this id.")
+        key.last_used_at = self._key_uses.last(key)
         return key
 
     async def create_user(self, username: str, password: str, *, is_admin: bool = False) -> User:
@@ -180,74 +190,85 @@ class Identity:
     async def users_by_id(self, ids: Sequence[UUID]) -> list[User | None]:
         """Many users at once, in the order of the ids."""
         found = {user_id: user for user_id in ids if (user := self._users.get(user_id)) is not None}
-        if len(found) < len(ids):
+        for missing in _portions([user_id for user_id in ids if user_id not in found]):
             moment = self._users.moment
             async with self._database.reading() as session:
-                found |= await queries_identity.users_by_id(session, [id for id in ids if id not in found])
-            for user_id, user in found.items():
+                users = await queries_identity.users_by_id(session, missing)
+            for user_id, user in users.items():
                 self._users.keep(user_id, user, moment)
+            found |= users
         return [found.get(user_id) for user_id in ids]
 
     async def api_keys_by_id(self, ids: Sequence[UUID]) -> list[ApiKey | None]:
         """Many keys at once, in the order of the ids."""
         async with self._database.reading() as session:
             found = await queries_identity.api_keys_by_id(session, ids)
+        for key in found.values():
+            key.last_used_at = self._key_uses.last(key)
         return [found.get(key_id) for key_id in ids]
 
     async def api_keys_of_users(self, user_ids: Sequence[UUID]) -> list[list[ApiKey]]:
-        """All keys of each of these users, newest first."""
+        """The keys of each of these users, newest first: as many as a user may have, before all those that hold."""
         async with self._database.reading() as session:
-            found = await queries_identity.api_keys_of_users(session, user_ids)
+            found = await queries_identity.api_keys_of_users(session, user_ids, now(), self._max_api_keys)
+        for key in (key for keys in found.values() for key in keys):
+            key.last_used_at = self._key_uses.last(key)
         return [found[user_id] for user_id in user_ids]
 
-    async def _authenticate_key(self, secret: str) -> Principal:
-        if not api_keys.is_well_formed(secret):
-            raise InvalidApiKey
-        key, user = await self._key_and_user(api_keys.hash_api_key(secret))
+    def _asked(self, credentials: Credentials) -> str | TokenClaims | AuthenticationError:
+        """What is to be looked up: the hash of a key or the claims of a token; or what is wrong with them by itself."""
+        if isinstance(credentials, ApiKeySecret):
+            well_formed = api_keys.is_well_formed(credentials.secret)
+            return api_keys.hash_api_key(credentials.secret) if well_formed else InvalidApiKey()
+        try:
+            return self._tokens.verify(credentials.token)
+        except AuthenticationError as error:
+            return error
+
+    def _principal(
+        self,
+        asked: str | TokenClaims | AuthenticationError,
+        keys: Mapping[str, tuple[ApiKey, User]],
+        users: Mapping[UUID, User | None],
+    ) -> Principal | AuthenticationError:
+        if isinstance(asked, AuthenticationError):
+            return asked
+        if isinstance(asked, str):
+            found = keys.get(asked)
+            if found is None or not api_keys.same_hash(found[0].secret_hash, asked):
+                return InvalidApiKey()
+            return self._principal_of_key(*found)
+        user = users.get(asked.user_id)
+        if user is None or user.disabled_at is not None:
+            return InvalidToken()
+        return Principal(user.id, user.username, scopes_of_user(is_admin=user.is_admin), None, asked.expires_at)
+
+    def _principal_of_key(self, key: ApiKey, user: User) -> Principal | AuthenticationError:
         moment = now()
         if key.revoked_at is not None:
-            raise RevokedApiKey
+            return RevokedApiKey()
         if key.expires_at is not None and key.expires_at <= moment:
-            raise ExpiredApiKey
+            return ExpiredApiKey()
         if user.disabled_at is not None:
-            raise InvalidApiKey
-        if key.last_used_at is None or key.last_used_at < moment - LAST_USED_RESOLUTION:
-            async with self._database.transaction() as tx:
-                await queries_identity.touch_api_key(tx, key.id, moment, moment - LAST_USED_RESOLUTION)
-            key.last_used_at = moment  # so that it is not written again for as long as the key is remembered
+            return InvalidApiKey()
+        self._key_uses.note(key, moment)
         scopes = scopes_of_key(key.scopes, is_admin=user.is_admin)
         return Principal(user.id, user.username, scopes, key.id, key.expires_at)
 
-    async def _key_and_user(self, secret_hash: str) -> tuple[ApiKey, User]:
-        known = self._keys.get(secret_hash)
-        if known is not None:
-            return known
-        moment = self._keys.moment
-        async with self._database.reading() as session:
-            found = await queries_identity.api_key_by_hash(session, secret_hash)
-        if found is None or not api_keys.same_hash(found[0].secret_hash, secret_hash):
-            raise InvalidApiKey
-        self._keys.keep(secret_hash, found, moment)
-        self._users.keep(found[1].id, found[1], self._users.moment)
+    async def _keys_by_hash(self, hashes: Sequence[str]) -> dict[str, tuple[ApiKey, User]]:
+        found = {it: known for it in hashes if (known := self._keys.get(it)) is not None}
+        for missing in _portions([it for it in hashes if it not in found]):
+            moment, users_moment = self._keys.moment, self._users.moment
+            async with self._database.reading() as session:
+                looked_up = await queries_identity.api_keys_by_hash(session, missing)
+            for secret_hash, (key, user) in looked_up.items():
+                self._keys.keep(secret_hash, (key, user), moment)
+                self._users.keep(user.id, user, users_moment)
+            found |= looked_up
         return found
 
-    async def _authenticate_token(self, token: str) -> Principal:
-        claims = self._tokens.verify(token)
-        [user] = await self.users_by_id([claims.user_id])
-        if user is None or user.disabled_at is not None:
-            raise InvalidToken
-        scopes = scopes_of_user(is_admin=user.is_admin)
-        return Principal(user.id, user.username, scopes, None, claims.expires_at)
 
-    async def _count_failure(self, username: str) -> None:
-        moment = now()
-        policy = self._login_policy
-        async with self._database.transaction() as tx:
-            failures = await queries_identity.count_failed_login(tx, username, moment, moment - policy.window)
-            if failures >= policy.failures:
-                await queries_identity.lock_login(tx, username, moment + policy.window)
-
-
-def _typed_name(username: str) -> str:
-    """The name as it is looked up, and as failures are counted: PostgreSQL keeps no U+0000 in a text."""
-    return username.strip().lower()[:64].replace("\0", "\N{REPLACEMENT CHARACTER}")
+def _portions(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """As many as go into one statement."""
+    for first in range(0, len(values), MOST_AT_ONCE):
+        yield values[first : first + MOST_AT_ONCE]

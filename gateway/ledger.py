@@ -8,7 +8,6 @@ from datetime import datetime
 from uuid import UUID
 
 import anyio
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from db import queries_generation
 from db.engine import Database, DatabaseUnavailable, WriteSession
@@ -165,10 +164,8 @@ class Ledger:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether an error means that the database is away, and not that it refused what was asked."""
-    if isinstance(error, DBAPIError) and not isinstance(error, OperationalError | InterfaceError):
-        return error.connection_invalidated
-    return isinstance(error, DBAPIError | DatabaseUnavailable | OSError)
+    """Whether an error means that the database cannot do its work now, and not that it refused what was asked."""
+    return isinstance(error, DatabaseUnavailable | OSError)
 
 
 def _bare(ending: Ending) -> Ending:

@@ -9,7 +9,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from db import queries_generation
+from db import queries_generation, queries_replica
 from db.engine import Database
 from db.tables import Generation, now
 from gateway.catalog import Catalog, Model
@@ -67,6 +67,11 @@ class Runner:
         self._noted: dict[UUID, TokenUsage] = {}
         self.draining = False
         self.stopping = False
+
+    async def note_alive(self) -> None:
+        """Write something small, to see that the database takes it. Raises DatabaseUnavailable."""
+        async with self._database.transaction() as tx:
+            await queries_replica.note_seen(tx, self.replica_id, now())
 
     def get(self, generation_id: UUID) -> Run | None:
         """The run of a generation, if it is here and has not ended."""

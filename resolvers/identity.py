@@ -42,7 +42,7 @@ class IdentityMutation:
     async def login(
         self, info: Info, input: Annotated[LoginInput, strawberry.argument(description="Who, and the password.")]
     ) -> LoginResult:
-        signed_in = await info.context.gateway.identity.login(input.username, input.password)
+        signed_in = await info.context.gateway.identity.login(input.username, input.password, info.context.host)
         return LoginSuccess.of(signed_in)
 
     @strawberry.mutation(description="Make an API key. Its secret is shown in this answer and never again.")

@@ -18,7 +18,7 @@ class Context:
     """One operation: who asks, and what it has loaded. It holds no database session: sibling fields run at once.
 
     `refused` is why the credentials that were given did not hold, or could not be checked. `max_text` is how many
-    characters of generations' text the answer may hold.
+    characters of generations' text the answer may hold, `host` the address that the client connects from.
     """
 
     gateway: Gateway
@@ -26,6 +26,7 @@ class Context:
     principal: Principal | None = None
     refused: AuthenticationError | GatewayError | None = None
     max_text: int = 16_000_000
+    host: str | None = None
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:

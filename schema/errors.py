@@ -23,7 +23,9 @@ class InvalidCredentials(Error):
     pass
 
 
-@strawberry.type(description="Sign-in under this name is closed for a while, after too many wrong passwords.")
+@strawberry.type(
+    description="Sign-in under this name or from this address is closed for a while, after too many wrong passwords."
+)
 class AccountLocked(Error):
     until: datetime = strawberry.field(description="When to try again.")
 
@@ -31,6 +33,11 @@ class AccountLocked(Error):
 @strawberry.type(description="A value that is not taken.")
 class InvalidInput(Error):
     field: str = strawberry.field(description="The path of the value within the input.")
+
+
+@strawberry.type(description="The caller has as many of these as one may have.")
+class LimitExceeded(Error):
+    limit: int = strawberry.field(description="How many that is.")
 
 
 @strawberry.type(description="There is no such thing, or it is not the caller's.")
@@ -48,7 +55,7 @@ class Unsupported(Error):
     pass
 
 
-@strawberry.type(description="There is no place left in the queue, or the gateway is stopping.")
+@strawberry.type(description="There is no place left in a queue, or the gateway is stopping.")
 class Overloaded(Error):
     retryable: bool = strawberry.field(description="Whether asking again later may work.")
 
@@ -77,6 +84,7 @@ EXPECTED_ERRORS = (
     _Expected(errors.InvalidCredentials, InvalidCredentials),
     _Expected(errors.AccountLocked, AccountLocked, lambda error: {"until": error.until}),
     _Expected(errors.InvalidInput, InvalidInput, lambda error: {"field": error.field}),
+    _Expected(errors.LimitExceeded, LimitExceeded, lambda error: {"limit": error.limit}),
     _Expected(errors.NotFound, NotFound),
     _Expected(errors.ModelNotFound, ModelNotFound, lambda error: {"model": error.name}),
     _Expected(errors.Unsupported, Unsupported),

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import strawberry
 
+from auth.scopes import Scope
 from gateway import events
 from gateway.errors import ErrorCode
 from gateway.events import Event, FinishReason, Loss
@@ -32,9 +33,10 @@ class GenerationStarted(GenerationEvent):
     generation_key: strawberry.Private[UUID]
     queued_ms: int = strawberry.field(description="Milliseconds spent in line.")
 
-    @strawberry.field(description="The model; null when no backend serves it any more.")
+    @strawberry.field(description="The model; null when no backend serves it any more. Needs MODELS_READ.")
     async def model(self, info: Info) -> Model | None:
         """From the catalog as it is now."""
+        info.context.require(Scope.MODELS_READ)
         row = await info.context.loaders.generations.load(self.generation_key)
         model = None if row is None else await info.context.loaders.models.load(row.model)
         return None if model is None else Model.of(model)

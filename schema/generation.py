@@ -9,6 +9,7 @@ import strawberry
 from strawberry import relay
 from strawberry.scalars import JSON
 
+from auth.scopes import Scope
 from db import tables
 from gateway.errors import ErrorCode
 from gateway.errors import InvalidInput as GatewayInvalidInput
@@ -120,23 +121,26 @@ class Generation(Node):
         text = await info.context.loaders.texts.load(self.row.id)
         return info.context.answered(text) if isinstance(text, str) else None
 
-    @strawberry.field(description="The model; null when no backend serves it any more.")
+    @strawberry.field(description="The model; null when no backend serves it any more. Needs MODELS_READ.")
     async def model(self, info: Info) -> Model | None:
         """From the catalog as it is now."""
+        info.context.require(Scope.MODELS_READ)
         model = await info.context.loaders.models.load(self.row.model)
         return None if model is None else Model.of(model)
 
-    @strawberry.field(description="Who asked.")
-    async def user(self, info: Info) -> User:
-        """A generation without its user cannot be: deleting the user deletes it."""
+    @strawberry.field(description="Who asked. Needs PROFILE_READ.")
+    async def user(self, info: Info) -> User | None:
+        """Null only for a caller who may not see it: deleting the user deletes the generation."""
+        info.context.require(Scope.PROFILE_READ)
         row = await info.context.loaders.users.load(self.row.user_id)
         if row is None:
             raise LookupError(f"the user of generation {self.row.id} is gone")
         return User.of(row)
 
-    @strawberry.field(description="The API key it was asked with; null for a signed-in session.")
+    @strawberry.field(description="The API key it was asked with; null for a signed-in session. Needs KEYS_WRITE.")
     async def api_key(self, info: Info) -> ApiKey | None:
         """All keys of a page are fetched in one statement."""
+        info.context.require(Scope.KEYS_WRITE)
         if self.row.api_key_id is None:
             return None
         row = await info.context.loaders.api_keys.load(self.row.api_key_id)

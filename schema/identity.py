@@ -8,9 +8,10 @@ import strawberry
 
 from auth.scopes import Scope
 from db import tables
-from gateway.identity import NewApiKey, SignedIn
+from gateway.identity import NewApiKey
+from gateway.sign_in import SignedIn
 from schema.context import Info
-from schema.errors import AccountLocked, InvalidCredentials, InvalidInput, NotFound
+from schema.errors import AccountLocked, InvalidCredentials, InvalidInput, LimitExceeded, NotFound, Overloaded
 from schema.node import Node, global_id
 
 
@@ -22,7 +23,8 @@ class User(Node):
     created_at: datetime = strawberry.field(description="When the user was made.")
 
     @strawberry.field(
-        description="The user's API keys, newest first; those that have ended stay listed. Needs KEYS_WRITE."
+        description="The user's API keys, newest first; no more than a user may have: all that hold, and of those that "
+        "have ended the last ones. Needs KEYS_WRITE."
     )
     async def api_keys(self, info: Info) -> list["ApiKey"]:
         """A list and not a connection: a user has few keys, and they are wanted whole."""
@@ -52,9 +54,10 @@ class ApiKey(Node):
     last_used_at: datetime | None = strawberry.field(description="When it was last used, to the minute.")
     revoked_at: datetime | None = strawberry.field(description="When it was revoked; null while it holds.")
 
-    @strawberry.field(description="Whose key it is.")
-    async def user(self, info: Info) -> User:
-        """A key without its user cannot be: deleting the user deletes it."""
+    @strawberry.field(description="Whose key it is. Needs PROFILE_READ.")
+    async def user(self, info: Info) -> User | None:
+        """Null only for a caller who may not see it. A key without its user cannot be: deleting the user deletes it."""
+        info.context.require(Scope.PROFILE_READ)
         row = await info.context.loaders.users.load(self.user_key)
         if row is None:
             raise LookupError(f"the user of API key {self.id} is gone")
@@ -99,7 +102,7 @@ class LoginSuccess:
 
 
 LoginResult = Annotated[
-    LoginSuccess | InvalidCredentials | AccountLocked,
+    LoginSuccess | InvalidCredentials | AccountLocked | Overloaded,
     strawberry.union("LoginResult", description="What `login` gives."),
 ]
 
@@ -107,7 +110,10 @@ LoginResult = Annotated[
 @strawberry.input(description="A key to make.")
 class CreateApiKeyInput:
     name: str = strawberry.field(description="What to call it, 1 to 100 characters.")
-    expires_at: datetime | None = strawberry.field(default=None, description="When it ends by itself; null for never.")
+    expires_at: datetime | None = strawberry.field(
+        default=None,
+        description="When it ends by itself; null for never, or with the key that makes it. Never later than that.",
+    )
     scopes: list[Scope] | None = strawberry.field(
         default=None, description="What it may do; null for all that an app needs, without making keys."
     )
@@ -125,7 +131,7 @@ class CreateApiKeySuccess:
 
 
 CreateApiKeyResult = Annotated[
-    CreateApiKeySuccess | InvalidInput,
+    CreateApiKeySuccess | InvalidInput | LimitExceeded,
     strawberry.union("CreateApiKeyResult", description="What `createApiKey` gives."),
 ]
 

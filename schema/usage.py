@@ -7,6 +7,7 @@ from uuid import UUID
 
 import strawberry
 
+from auth.scopes import Scope
 from gateway import usage
 from gateway.usage import UsageBucket
 from schema.context import Info
@@ -55,9 +56,10 @@ class ApiKeyUsage:
     api_key_uuid: strawberry.Private[UUID | None]
     totals: UsageTotals = strawberry.field(description="The sums.")
 
-    @strawberry.field(description="The key; null for what was done when signed in with a password.")
+    @strawberry.field(description="The key; null for what was done when signed in with a password. Needs KEYS_WRITE.")
     async def api_key(self, info: Info) -> ApiKey | None:
         """All keys of a report are fetched in one statement."""
+        info.context.require(Scope.KEYS_WRITE)
         if self.api_key_uuid is None:
             return None
         row = await info.context.loaders.api_keys.load(self.api_key_uuid)

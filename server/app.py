@@ -13,6 +13,7 @@ from db.migrations import upgrade
 from gateway import Gateway
 from gateway.catalog import Catalog
 from gateway.queue import Line
+from gateway.tasks import spawn_service
 from gateway.usage import Usage
 from resolvers.root import build_schema
 from server.addresses import HostPatterns, parse_network
@@ -59,9 +60,12 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
             open_streams: set[anyio.CancelScope] = set()
             app.state.open_streams = open_streams
             watch = CredentialWatch(gateway.identity, settings.recheck_interval)
-            app.router.routes += _routes(settings, gateway, database, engine, watch, open_streams, body_limits)
+            readiness = Readiness(database, gateway.catalog, engine)
+            app.router.routes += _routes(settings, gateway, readiness, watch, open_streams, body_limits)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(watch.run)
+                spawn_service(tasks, "watching the credentials of open connections", watch.run)
+                spawn_service(tasks, "the upkeep of sign-in and keys", gateway.identity.run)
+                spawn_service(tasks, "the checks of readiness", readiness.run)
                 yield
                 tasks.cancel_scope.cancel()
 
@@ -141,6 +145,7 @@ def _executor(settings: Settings) -> Executor:
         repeats=settings.max_query_repeats,
         list_length=settings.max_list_length,
         cost=settings.max_query_cost,
+        api_keys=settings.max_api_keys_per_user,
     )
     return Executor(
         build_schema(),
@@ -157,8 +162,7 @@ def _executor(settings: Settings) -> Executor:
 def _routes(
     settings: Settings,
     gateway: Gateway,
-    database: Database,
-    engine: Engine,
+    readiness: Readiness,
     watch: CredentialWatch,
     open_streams: set[anyio.CancelScope],
     body_limits: BodyLimits,
@@ -191,7 +195,7 @@ def _routes(
     )
     routes: list[Route | WebSocketRoute | Mount] = [
         Route("/healthz", healthz),
-        Route("/readyz", Readiness(database, gateway.catalog, engine).check),
+        Route("/readyz", readiness.check),
         *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),
         *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),
     ]

@@ -23,22 +23,27 @@ class Callers:
     gateway: Gateway
     max_text: int
 
-    async def context(self, credentials: Credentials | AuthenticationError | None, request_id: str) -> Context:
-        """A fresh context. Credentials that do not hold are kept as the reason, for the fields that need them."""
+    async def context(
+        self, credentials: Credentials | AuthenticationError | None, request_id: str, host: str | None
+    ) -> Context:
+        """A fresh context for a client at `host`.
+
+        Credentials that do not hold are kept as the reason, for the fields that need them.
+        """
         if credentials is None:
-            return self._context(request_id)
+            return self._context(request_id, host)
         if isinstance(credentials, AuthenticationError):
-            return self._context(request_id, refused=credentials)
+            return self._context(request_id, host, refused=credentials)
         try:
             principal = await self.gateway.identity.authenticate(credentials)
         except AuthenticationError as error:
-            return self._context(request_id, refused=error)
+            return self._context(request_id, host, refused=error)
         except DatabaseUnavailable:
-            return self._context(request_id, refused=DatabaseDown())
+            return self._context(request_id, host, refused=DatabaseDown())
         except SQLAlchemyError:
             logger.exception("request %s: the credentials could not be checked", request_id)
-            return self._context(request_id, refused=InternalError())
-        return self._context(request_id, principal=principal)
+            return self._context(request_id, host, refused=InternalError())
+        return self._context(request_id, host, principal=principal)
 
-    def _context(self, request_id: str, **who: Any) -> Context:
-        return Context(self.gateway, request_id, max_text=self.max_text, **who)
+    def _context(self, request_id: str, host: str | None, **who: Any) -> Context:
+        return Context(self.gateway, request_id, max_text=self.max_text, host=host, **who)

@@ -15,10 +15,10 @@ from auth.errors import AuthenticationError
 from auth.passwords import generate_password
 from auth.scopes import Scope
 from auth.weak_secrets import is_common_password
-from db.engine import Database, DatabaseUnavailable, unavailable
-from db.failures import explain
+from db.engine import Database, DatabaseUnavailable
 from db.migrations import MigrationsMissing, current_revision, upgrade
 from db.queries_ownership import UnusableDatabase
+from db.reasons import explain, unavailable
 from db.tables import now
 from db.urls import DatabaseUrlError
 from gateway.errors import GatewayError
@@ -147,6 +147,24 @@ def create_key(username: str, name: str, expires_in_days: int | None, scopes: tu
             click.echo(f"Made API key {new.key.name!r} of {principal.username} in the database {place}.", err=True)
             click.echo("It is shown this once:", err=True)
             click.echo(new.secret)
+
+    _run(run())
+
+
+@main.command()
+@click.argument("username")
+def unlock(username: str) -> None:
+    """Open sign-in under a name again, which too many wrong passwords have closed.
+
+    Forgets what was counted under the name and at the addresses that tried it. The gateway need not be restarted.
+    """
+    settings = load_settings()
+
+    async def run() -> None:
+        async with _identity(settings) as (identity, place):
+            counted = await identity.unlock(username)
+            said = "is open again" if counted else "was open: nothing had been counted"
+            click.echo(f"Sign-in as {username!r} {said}, in {place}.")
 
     _run(run())
 

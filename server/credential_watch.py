@@ -5,7 +5,6 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import anyio
-from sqlalchemy.exc import SQLAlchemyError
 
 from auth.credentials import Credentials
 from auth.errors import AuthenticationError
@@ -21,7 +20,7 @@ Lost = Callable[[AuthenticationError], None]
 class CredentialWatch:
     """Looks at all credentials in use every `interval` seconds, at each once, however many connections use it.
 
-    One task looks for all, one after the other: thousands of open sockets are no load on the database.
+    One task looks for all, at hundreds in one statement: thousands of open sockets are no load on the database.
     """
 
     def __init__(self, identity: Identity, interval: float) -> None:
@@ -52,15 +51,16 @@ class CredentialWatch:
 
     async def look(self) -> None:
         """Look once at each of the credentials in use."""
+        watched = list(self._watched)
         try:
-            for credentials in list(self._watched):
-                await self._look(credentials)
-        except (DatabaseUnavailable, SQLAlchemyError):
+            found = await self._identity.authenticate_all(watched)
+        except DatabaseUnavailable:
             logger.warning("the credentials of open connections could not be checked: the database does not answer")
-
-    async def _look(self, credentials: Credentials) -> None:
-        try:
-            await self._identity.authenticate(credentials)
-        except AuthenticationError as error:
-            for lost in self._watched.pop(credentials, [])[:]:
-                lost(error)
+            return
+        except Exception:  # in the task group of the whole application it would end everything
+            logger.exception("the credentials of open connections could not be checked")
+            return
+        for credentials, principal in zip(watched, found, strict=True):
+            if isinstance(principal, AuthenticationError):
+                for lost in self._watched.pop(credentials, [])[:]:
+                    lost(principal)

@@ -1,16 +1,25 @@
 """Whether the process lives, and whether it can work."""
 
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+import anyio
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from db.engine import Database, DatabaseUnavailable
-from gateway.catalog import Catalog
+from gateway.catalog import BackendHealth, Catalog
 from server.engine import Engine
 
-CHECK_SECONDS = 5
+logger = logging.getLogger(__name__)
+
+CHECK_SECONDS = 1
+"""How long `/readyz` waits for each part, all of them at once: an orchestrator does not wait for longer."""
+
+SILENT = f"no answer within {CHECK_SECONDS} s"
 
 
 async def healthz(_: Request) -> JSONResponse:
@@ -18,24 +27,85 @@ async def healthz(_: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
 
 
+@dataclass(slots=True)
+class _Answer:
+    came: anyio.Event = field(default_factory=anyio.Event)
+    seconds: float = 0
+    error: str | None = None
+
+
+class _Check:
+    """Asks one part, in a task of its own and once at a time, and lets nobody wait longer than CHECK_SECONDS for it.
+
+    A task of its own because nothing stops a statement of SQLite's; once at a time because anybody may ask.
+    """
+
+    def __init__(self, ask: Callable[[], Awaitable[object]]) -> None:
+        self._ask = ask
+        self._wanted = anyio.Event()
+        self._next = _Answer()
+
+    async def answer(self) -> _Answer | None:
+        """The answer to a question that is asked from now on; None where none comes in time."""
+        answer = self._next
+        self._wanted.set()
+        with anyio.move_on_after(CHECK_SECONDS):
+            await answer.came.wait()
+        return answer if answer.came.is_set() else None
+
+    async def run(self) -> None:
+        """Ask whenever somebody wants to know, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted = anyio.Event()
+            answer, self._next = self._next, _Answer()
+            began = anyio.current_time()
+            try:
+                await self._ask()
+            except DatabaseUnavailable as error:
+                answer.error = str(error)
+            except Exception:
+                logger.exception("a check of readiness failed")
+                answer.error = "The check failed. The gateway's log has the details."
+            answer.seconds = anyio.current_time() - began
+            answer.came.set()
+
+
 class Readiness:
     """`/readyz`: the database and each backend, with state and latency; 503 when the gateway cannot do its work.
 
-    Without the database no new work is taken, nor by a gateway that stops. Of the backends one is enough: a gateway
-    that lost one still serves the others' models. Without Valkey a gateway works on alone.
+    Without a database that takes writes no new work is taken, nor by a gateway that stops. Of the backends one is
+    enough: a gateway that lost one still serves the others' models. Without Valkey a gateway works on alone.
     """
 
     def __init__(self, database: Database, catalog: Catalog, engine: Engine) -> None:
         self._database = database
         self._catalog = catalog
         self._engine = engine
+        self._reads = _Check(database.ping)
+        self._writes = _Check(engine.runner.note_alive)
+
+    async def run(self) -> None:
+        """Ask what `check` wants to know, until cancelled. To be started in the application's task group."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._reads.run)
+            tasks.start_soon(self._writes.run)
 
     async def check(self, _: Request) -> JSONResponse:
         """Look at everything now."""
-        database = await self._check_database()
-        backends = [
-            _entry(health.latency_ms, health.error) | {"name": health.name} for health in await self._catalog.health()
-        ]
+        database: dict[str, Any] = {}
+        health: list[BackendHealth] = []
+
+        async def look_at_database() -> None:
+            database.update(await self._look_at_database())
+
+        async def look_at_backends() -> None:
+            health.extend(await self._catalog.health(CHECK_SECONDS))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(look_at_database)
+            tasks.start_soon(look_at_backends)
+        backends = [_entry(each.latency_ms, each.error) | {"name": each.name} for each in health]
         reasons: list[str] = []
         if not database["ready"]:
             reasons.append(f"database: {database['error']}")
@@ -50,11 +120,22 @@ class Readiness:
             body["reason"] = "; ".join(reasons)
         return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK)
 
-    async def _check_database(self) -> dict[str, Any]:
-        try:
-            return _entry(await self._database.ping() * 1000, None)
-        except DatabaseUnavailable as error:
-            return _entry(None, str(error))
+    async def _look_at_database(self) -> dict[str, Any]:
+        answers: list[tuple[_Check, _Answer | None]] = []
+
+        async def ask(check: _Check) -> None:
+            answers.append((check, await check.answer()))
+
+        written = self._database.written
+        async with anyio.create_task_group() as tasks:
+            for check in (self._reads, self._writes):
+                tasks.start_soon(ask, check)
+        read, write = dict(answers)[self._reads], dict(answers)[self._writes]
+        if read is None or read.error is not None:
+            return _entry(None, SILENT if read is None else read.error)
+        if write is None and self._database.written == written:  # else it had only to wait for others who write
+            return _entry(None, f"The database takes no writes: {SILENT}.")
+        return _entry(read.seconds * 1000, write.error if write else None)
 
 
 def _entry(latency_ms: float | None, error: str | None) -> dict[str, Any]:

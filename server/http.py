@@ -96,7 +96,7 @@ class GraphQLOverHttp:
         """
         _check_head(request)
         credentials = _credentials(request.headers)
-        context = await self.callers.context(credentials, request.state.request_id)
+        context = await self.callers.context(credentials, request.state.request_id, _host(request))
         graphql_request = await self._read(request, context)
         try:
             operation = self.executor.prepare(graphql_request, context.nobody)
@@ -265,6 +265,10 @@ def _negotiated(accept: str | None, offers: tuple[str, ...]) -> str:
             + (" Subscriptions are served over WebSocket, too." if offers == SUBSCRIPTION else ""),
         )
     return media_type
+
+
+def _host(request: Request) -> str | None:
+    return request.client.host if request.client else None
 
 
 def _credentials(headers: Headers) -> Credentials | AuthenticationError | None:

@@ -66,9 +66,17 @@ class Settings(BaseSettings):
     identity_max_age: float = Field(
         default=2, ge=0, description="How long a change of a user or key made by another process may go unnoticed."
     )
-    login_max_failures: int = Field(default=10, ge=1, description="Wrong passwords after which a name is locked.")
+    login_max_failures: int = Field(
+        default=10,
+        ge=1,
+        description="Wrong passwords after which a name is locked for an address; 3 times as many lock an address, "
+        "10 times as many a name.",
+    )
     login_lock_time: int = Field(
         default=900, ge=1, description="How long it is locked, and in what time failures add up."
+    )
+    max_api_keys_per_user: int = Field(
+        default=100, ge=1, description="API keys of one user that hold at the same time; as many are listed."
     )
     admin_username: str = Field(
         default="admin", description="The first administrator's name, used when there is no user yet."

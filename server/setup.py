@@ -12,7 +12,8 @@ from auth.passwords import Argon2Cost, PasswordHasher, generate_password
 from auth.tokens import TokenSigner
 from db.engine import Database
 from gateway.errors import InvalidInput
-from gateway.identity import Identity, LoginPolicy
+from gateway.identity import Identity
+from gateway.sign_in import LoginPolicy
 from server.settings import DATABASE_FILE, Settings, SettingsError
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,8 @@ def make_identity(settings: Settings, database: Database, password_cost: Argon2C
     lifetime = timedelta(seconds=settings.access_token_lifetime)
     tokens = TokenSigner(signing_secret(settings), issuer=ISSUER, audience=AUDIENCE, lifetime=lifetime)
     policy = LoginPolicy(settings.login_max_failures, timedelta(seconds=settings.login_lock_time))
-    return Identity(database, PasswordHasher(password_cost), tokens, policy, settings.identity_max_age)
+    passwords = PasswordHasher(password_cost)
+    return Identity(database, passwords, tokens, policy, settings.identity_max_age, settings.max_api_keys_per_user)
 
 
 async def ensure_admin(settings: Settings, identity: Identity) -> str | None:

@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from auth.credentials import Credentials, read_connection_params, read_credentials
 from auth.errors import AuthenticationError
 from db.engine import DatabaseUnavailable
-from gateway.errors import ErrorCode
+from gateway.errors import DatabaseDown, ErrorCode
 from schema.context import Context
 from server.bodies import BodyLimits, too_large
 from server.bounded_websockets import known
@@ -128,6 +128,11 @@ class _Connection:
         self._lost: AuthenticationError | None = None
         self._credentials_lost = anyio.Event()
 
+    @property
+    def _host(self) -> str | None:
+        client = self._websocket.client
+        return client.host if client else None
+
     async def serve(self) -> None:
         """Run the connection to its end and close it with the code that tells why."""
         closing: _Closing | None = None
@@ -188,7 +193,7 @@ class _Connection:
             raise _Closing(CloseCode.TOO_LARGE, f"A message may have at most {self._most:,} bytes")
         if id in self._operations:
             raise _Closing(CloseCode.SUBSCRIBER_EXISTS, f"Subscriber for {id[:64]} already exists")
-        context = await self._callers.context(self._credentials, uuid4().hex)
+        context = await self._callers.context(self._credentials, uuid4().hex, self._host)
         if reason is None:
             error = too_large("a message", context, self._endpoint.body_limits)
         else:
@@ -206,7 +211,7 @@ class _Connection:
         except AuthenticationError as error:
             raise _Closing(CloseCode.FORBIDDEN, str(error)) from error
         except DatabaseUnavailable as error:
-            raise _Closing(CloseCode.TRY_LATER, "The gateway cannot reach its database") from error
+            raise _Closing(CloseCode.TRY_LATER, str(DatabaseDown())) from error
         except TimeoutError as error:
             raise _Closing(CloseCode.TRY_LATER, "The gateway could not check the credentials in time") from error
         seats = self._endpoint.seats
@@ -264,7 +269,7 @@ class _Connection:
         request_id = uuid4().hex
         with scope:
             try:
-                context = await self._callers.context(self._credentials, request_id)
+                context = await self._callers.context(self._credentials, request_id, self._host)
                 if isinstance(context.refused, AuthenticationError):
                     raise _Closing(CloseCode.FORBIDDEN, str(context.refused))
                 operation = self._executor.prepare(message.request, context.nobody)

@@ -207,6 +207,21 @@ async def test_a_key_made_on_the_command_line_works_and_is_all_of_standard_outpu
         assert await served.run("{ me { username } }", key) == {"me": {"username": "ada"}}
 
 
+async def test_a_name_that_is_locked_is_opened_at_once_on_the_command_line(data_dir: Path):
+    async with serving(data_dir, ADMIN_PASSWORD="a password of mine", LOGIN_MAX_FAILURES="1") as served:
+        await served.sign_in("a wrong password", "Ada")
+        said = run_command(data_dir, "unlock", "ada").stdout
+        assert said == "Sign-in as 'ada' is open again.\n"
+        data = await served.run(
+            'mutation { login(input: {username: "ada", password: "another wrong one"}) { __typename } }'
+        )
+        assert data["login"]["__typename"] == "InvalidCredentials"
+
+
+def test_a_name_that_is_not_locked_is_told(data_dir: Path):
+    assert run_here(data_dir, "unlock", "ada").stdout == "Sign-in as 'ada' was open: nothing had been counted.\n"
+
+
 def test_a_database_of_a_newer_version_is_told_in_a_sentence(data_dir: Path):
     run_here(data_dir, "migrate")
     with closing(sqlite3.connect(data_dir / "ollagraph.db")) as database, database:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import anyio
 import pytest
+from sqlalchemy import update
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from auth.credentials import ApiKeySecret
+from auth.credentials import ApiKeySecret, BearerToken, Credentials
 from auth.errors import AuthenticationError
+from db.tables import ApiKey, User, now
 from server.credential_watch import CredentialWatch
 from server.setup import make_identity
 from tests.fake_model_server import FakeModelServer
@@ -175,6 +177,25 @@ async def test_a_revoked_key_ends_a_stream_over_http_and_says_why(gateway: Runni
     said = next(block.get("payload") or block for block in blocks if "errors" in str(block))
     assert said["errors"][0]["extensions"]["reason"] == "REVOKED_API_KEY"
     await none_runs(gateway)
+
+
+async def test_many_keys_and_tokens_are_looked_up_in_few_statements(gateway: RunningGateway):
+    keys = [await gateway.make_key(f"key {number}") for number in range(50)]
+    await gateway.make_user("ada")
+    tokens = [await gateway.sign_in(), await gateway.sign_in("ada")]
+    watched = [ApiKeySecret(key["secret"]) for key in keys] + [BearerToken(token) for token in tokens]
+    watch = CredentialWatch(make_identity(gateway.settings, gateway.database, CHEAP), interval=0)
+    lost: dict[Credentials, str] = {}
+    async with gateway.database.transaction() as tx:
+        await tx.execute(update(ApiKey).where(ApiKey.name == "key 7").values(revoked_at=now()))
+        await tx.execute(update(User).where(User.username == "ada").values(disabled_at=now()))
+    async with AsyncExitStack() as stack:
+        for each in watched:
+            stack.enter_context(watch.watching(each, lambda error, each=each: lost.update({each: error.code})))
+        with statements() as asked:
+            await watch.look()
+    assert [statement.split()[0] for statement in asked].count("SELECT") == 2
+    assert lost == {watched[7]: "REVOKED_API_KEY", watched[-1]: "INVALID_TOKEN"}
 
 
 async def test_a_thousand_sockets_with_one_key_are_looked_up_once(gateway: RunningGateway):

@@ -1,11 +1,15 @@
 """Whether the process lives, and whether it can work: what an orchestrator asks."""
 
+import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import anyio
+import anyio.lowlevel
 import asyncpg
 import pytest
 
+from server.health import CHECK_SECONDS
 from tests.fake_model_server import FakeModelServer
 from tests.gateways import RunningGateway, gateway_settings, running_gateway
 
@@ -78,6 +82,46 @@ async def test_a_gateway_that_lost_one_of_two_backends_is_ready_for_the_other(
     assert response.status_code == 200
     states = {backend["name"]: backend["ready"] for backend in response.json()["backends"]}
     assert states == {"ollama": True, "openai": False}
+
+
+async def test_a_backend_that_hangs_does_not_hold_up_the_answer(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections and answers nobody
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        settings = gateway_settings(tmp_path, sqlite_url, fake.url, openai_url=url)
+        async with running_gateway(settings, fake) as gateway:
+            response = await gateway.client.get("/readyz")
+    [hanging] = [backend for backend in response.json()["backends"] if backend["name"] == "openai"]
+    assert (response.status_code, hanging["error"]) == (200, f"no answer within {CHECK_SECONDS} s")
+
+
+async def test_a_database_that_hangs_does_not_hold_up_the_answer(
+    postgresql_url: str, tmp_path: Path, fake: FakeModelServer
+):
+    """Somebody holds the table that a gateway says in that it lives."""
+    async with running_gateway(gateway_settings(tmp_path, postgresql_url, fake.url), fake) as gateway:
+        other = await asyncpg.connect(postgresql_url)
+        async with other.transaction():
+            await other.execute("LOCK TABLE replicas")
+            body = (await gateway.client.get("/readyz")).json()
+        await other.close()
+    assert body["reason"] == f"database: The database takes no writes: no answer within {CHECK_SECONDS} s."
+
+
+async def test_a_writer_that_only_has_to_wait_for_the_others_of_its_gateway_is_no_outage(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("server.health.CHECK_SECONDS", 0.3)
+
+    async def write() -> None:
+        for _ in range(50):
+            async with gateway.database.transaction():
+                await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(50):
+            tasks.start_soon(write)
+        assert (await gateway.client.get("/readyz")).json()["database"]["ready"]
+        tasks.cancel_scope.cancel()
 
 
 async def administer(url: str, *statements: str) -> None:

@@ -1,5 +1,6 @@
 """The usage ledger: sums by day, model and key, the same on both databases."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -9,7 +10,7 @@ from sqlalchemy import event, select, text
 
 from db.engine import Database
 from db.queries_generation import generations_page
-from db.queries_identity import api_key_by_hash, api_keys_of_users
+from db.queries_identity import api_keys_by_hash, api_keys_of_users
 from db.queries_usage import usage_buckets
 from db.tables import UsageRecord, User, new_id, now
 from schema.node import global_id
@@ -79,7 +80,7 @@ async def test_usage_is_summed_in_all_by_day_by_model_and_by_key(gateway_on_each
     gateway = gateway_on_each_database
     made = await gateway.make_key("laptop")
     async with gateway.database.reading() as session:
-        keys = await api_keys_of_users(session, [await id_of(gateway, ADMIN)])
+        keys = await api_keys_of_users(session, [await id_of(gateway, ADMIN)], now(), 10)
     [[key]] = keys.values()
     assert made["apiKey"]["id"] == global_id("ApiKey", key.id)
     await used(gateway, NOON, 2, model="b", key=key.id)
@@ -233,8 +234,8 @@ async def plan_of(database: Database, ask: Any) -> str:
             lambda session: generations_page(session, new_id(), limit=21, before=None, states=["FAILED"], model=None),
             "ix_generations_user_id_state_id",
         ),
-        (lambda session: api_key_by_hash(session, "0" * 64), "secret_hash"),
-        (lambda session: api_keys_of_users(session, [new_id(), new_id()]), "ix_api_keys_user_id_id"),
+        (lambda session: api_keys_by_hash(session, ["0" * 64, "1" * 64]), "secret_hash"),
+        (lambda session: api_keys_of_users(session, [new_id(), new_id()], now(), 10), "ix_api_keys_user_id_id"),
     ],
     ids=["usage", "generations", "generations-by-state", "key", "keys-of-users"],
 )
@@ -242,6 +243,6 @@ async def test_a_query_that_grows_with_the_rows_uses_an_index(database: Database
     plan = await plan_of(database, ask)
     if database.dialect == "sqlite":
         assert index in plan or "sqlite_autoindex_api_keys" in plan
-        assert "SCAN" not in plan
+        assert "SCAN" not in re.sub(r"SCAN (\(subquery-\d+\)|anon_1)", "", plan)  # what the index gave, once more
     else:
         assert index in plan

@@ -1,0 +1,97 @@
+"""The line before hashing: bounded, fair, and never stuck."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from auth.lane import PLACES, SHARE, Lane, LaneFull
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await checkpoint()
+
+
+async def test_who_is_known_gets_the_next_turn() -> None:
+    lane, order, free = Lane(1), list[str](), anyio.Event()
+
+    async def work(name: str, *, known: bool) -> None:
+        async with lane.turn(known=known):
+            order.append(name)
+            await free.wait()
+
+    async with anyio.create_task_group() as tasks:
+        for name in ("first", "stranger", "other stranger"):
+            tasks.start_soon(lambda name=name: work(name, known=False))
+            await settle()
+        tasks.start_soon(lambda: work("known", known=True))
+        await settle()
+        assert order == ["first"]
+        free.set()
+    assert order == ["first", "known", "stranger", "other stranger"]
+
+
+async def test_who_leaves_the_line_takes_no_turn_with_them() -> None:
+    lane, free, turns = Lane(1), anyio.Event(), list[int]()
+
+    async def hold() -> None:
+        async with lane.turn(known=False):
+            await free.wait()
+
+    async def leave(number: int, scope: anyio.CancelScope) -> None:
+        with scope:
+            async with lane.turn(known=False):
+                turns.append(number)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(hold)
+        await settle()
+        scopes = [anyio.CancelScope() for _ in range(3)]
+        for number, scope in enumerate(scopes):
+            tasks.start_soon(leave, number, scope)
+        await settle()
+        scopes[0].cancel()
+        await settle()
+        free.set()
+        scopes[1].cancel()
+    with anyio.fail_after(5):
+        async with lane.turn(known=False):
+            turns.append(9)
+    assert turns[-2:] == [2, 9]
+
+
+@contextmanager
+def filled(lane: Lane, origins: list[str]) -> Iterator[None]:
+    """Strangers who hold places."""
+    with ExitStack() as held:
+        for origin in origins:
+            held.enter_context(lane.place(origin, known=False))
+        yield
+
+
+def test_strangers_fill_only_their_own_half() -> None:
+    lane = Lane(1)
+    with filled(lane, [str(number) for number in range(PLACES)]):
+        with pytest.raises(LaneFull), lane.place("one more", known=False):
+            pass
+        with lane.place("one more", known=True):
+            pass
+
+
+def test_no_single_origin_fills_the_line() -> None:
+    lane = Lane(1)
+    with filled(lane, ["one"] * SHARE):
+        with pytest.raises(LaneFull), lane.place("one", known=False):
+            pass
+        with lane.place("other", known=False):
+            pass
+
+
+def test_a_place_that_was_given_back_is_there_for_the_next() -> None:
+    lane = Lane(1)
+    for _ in range(2 * SHARE):
+        with lane.place("one", known=False):
+            pass
