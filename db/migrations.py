@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from db.engine import Database, DatabaseUnavailable, unavailable
 from db.failures import explain
-from db.ownership import UnusableDatabase, check_ownership
+from db.queries_ownership import UnusableDatabase, check_ownership
 
 _SCRIPTS = Path(__file__).resolve().parent.parent / "alembic"
 

@@ -18,7 +18,7 @@ from auth.weak_secrets import is_common_password
 from db.engine import Database, DatabaseUnavailable, unavailable
 from db.failures import explain
 from db.migrations import MigrationsMissing, current_revision, upgrade
-from db.ownership import UnusableDatabase
+from db.queries_ownership import UnusableDatabase
 from db.tables import now
 from db.urls import DatabaseUrlError
 from gateway.errors import GatewayError
