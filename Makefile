@@ -168,7 +168,7 @@ USE_NODE = if npm --version >/dev/null 2>&1 && node -e '$(NODE_IS_NEW_ENOUGH)' 2
 web/node_modules/.package-lock.json:
 
 .make/node_modules: web/package.json web/package-lock.json web/node_modules/.package-lock.json | .make/venv
-	@$(USE_NODE); echo "Installing the page's packages ..."; \
+	@$(USE_NODE); echo "Installing the page's packages (about 100 MB to fetch, once) ..."; \
 	    cd web && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
 	@touch $@
 

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import chdir, closing
 from pathlib import Path
 
+import anyio
 import click
 import pytest
 from click.testing import CliRunner, Result
@@ -241,3 +242,26 @@ def test_a_key_for_nobody_is_told_in_a_sentence(data_dir: Path):
 
 def test_the_exported_schema_is_the_one_in_the_repository(data_dir: Path):
     assert run_command(data_dir, "export-schema").stdout == (ROOT / "schema.graphql").read_text()
+
+
+async def test_the_printed_command_makes_a_user_as_it_is_typed(data_dir: Path):
+    async with serving(data_dir) as served:
+        (line,) = [line.strip() for line in served.greeting.splitlines() if "create-user" in line]
+        typed = line.replace("NAME", "ada")
+        done = await anyio.run_process(["sh", "-c", typed], cwd=data_dir.parent, env=environment(data_dir))
+        password = done.stdout.decode().partition("Password: ")[2].splitlines()[0]
+        assert await served.sign_in(password, "ada") is not None
+
+
+def test_a_common_password_is_refused_in_production(data_dir: Path):
+    secret = "kP9x-2mWq-7fHd-31zT-v8Ra-0bNc-5yLe"
+    result = run_here(
+        data_dir, "create-user", "ada", NEW_PASSWORD="Password1", ENVIRONMENT="production", SECRET_KEY=secret
+    )
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: The password is one of the first that are tried. Take another in production.\n"
+
+
+async def test_a_name_that_is_no_setting_stands_in_the_log(data_dir: Path):
+    async with serving(data_dir, LOG_LEVLE="debug") as served:
+        assert "WARNING ollagraph: OLLAGRAPH_LOG_LEVLE in the environment is not a setting." in served.errors

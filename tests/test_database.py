@@ -183,8 +183,8 @@ async def test_a_failed_connection_does_not_keep_those_who_wait() -> None:
 
 
 async def test_a_file_that_cannot_be_opened_is_a_database_that_cannot_be_reached(tmp_path: Path) -> None:
-    (tmp_path / "folder.db").mkdir()
     database = Database(f"sqlite:///{tmp_path / 'folder.db'}")
+    (tmp_path / "folder.db").mkdir()  # afterwards: one that is there already is refused by its URL
     with pytest.raises(DatabaseUnavailable, match="cannot be reached"):
         await database.ping()
     await database.close()
