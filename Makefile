@@ -9,6 +9,9 @@ SHELL := /bin/sh
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
+# How the tests are spread over processes; make test PARALLEL= runs them in one.
+PARALLEL ?= -n auto --dist worksteal
+
 # Give ARGS to the command behind a target: make test ARGS="-k 'quota and not postgres'"
 ARGS ?=
 
@@ -35,7 +38,7 @@ else
 endif
 
 test: .make/dev page .make/examples .make/react ## Run the tests (ARGS="-k name" for some of them)
-	@exec $(VENV_PYTHON) -m pytest $(ARGS)
+	@exec $(VENV_PYTHON) -m pytest $(PARALLEL) $(ARGS)
 
 check: lint types page-types structure audit ## Run every check that is not a test of behaviour
 

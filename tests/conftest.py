@@ -1,5 +1,6 @@
 """What all tests share: the event loop, and databases. Each test gets databases of its own, migrated and empty."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,6 +16,18 @@ from tests.valkeys import ValkeyServer, valkey_server
 # What an example takes, or the making of one, says more of the machine than of the code.
 hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("tests")
+
+WORKERS_PER_CORE = 2
+"""Tests wait for others more than they work."""
+
+MOST_WORKERS = 8
+"""Each has a PostgreSQL, a Valkey and a browser of its own."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes `-n auto` makes."""
+    return min(WORKERS_PER_CORE * (os.cpu_count() or 1), MOST_WORKERS)
+
 
 pytest_plugins = ["tests.no_skips", "tests.browsers"]
 
