@@ -3,8 +3,6 @@
 from itertools import pairwise
 from typing import Any, cast
 
-from zxcvbn import zxcvbn  # pyright: ignore[reportMissingTypeStubs] - it has none
-
 _LEAST_DISTINCT = 8
 """Characters. Of 32 hexadecimal digits by chance, fewer than one in ten million has so few different ones."""
 
@@ -17,6 +15,8 @@ _LEAST_SCORE = 2
 
 def is_common_password(password: str, username: str = "") -> bool:
     """Tell whether a password is on the lists, as it is or dressed up a little, or made of the user's name."""
+    from zxcvbn import zxcvbn  # pyright: ignore[reportMissingTypeStubs] - it has none; loading its lists takes a while
+
     found = cast("dict[str, Any]", zxcvbn(password[:_MOST_EXAMINED], user_inputs=["ollagraph", username]))
     return found["score"] < _LEAST_SCORE
 

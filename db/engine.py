@@ -46,6 +46,9 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 15.0
 """How long it may take to get a connection ready, the waiting for another process that writes included."""
 
+QUIET_SECONDS = 60.0
+"""How long an outage that was logged is not logged again."""
+
 FINISH_SECONDS = 30.0
 """How long a commit or a rollback may take: it is shielded from cancellation, so it has to end by itself."""
 
@@ -70,9 +73,9 @@ class _Lane:
     The waiting is done here and not in SQLAlchemy's pool: that does not wake those who wait when somebody's attempt
     to connect fails or is cancelled, so they would wait until their time is up.
 
-    `failure` is why the last block failed; None once one has worked. It is logged when it begins and when it ends, but
-    not before any has worked: then whoever starts is told. Where `fails_together`, whoever waited while another
-    could not begin does not try the same again.
+    `failure` is why the last block failed; None once one has worked. It is logged when it begins and when it ends, once
+    a minute where some blocks work and some do not, and not before any has worked: then whoever starts is told. Where
+    `fails_together`, whoever waited while another could not begin does not try the same again.
     """
 
     engine: AsyncEngine
@@ -82,11 +85,14 @@ class _Lane:
     failure: str | None = None
     failed_at: float = float("-inf")
     has_worked: bool = False
+    told_at: float = float("-inf")
+    worked_at: float = float("-inf")
 
     def worked(self) -> None:
         """Note that a block has come to its end."""
-        if self.failure is not None:
+        if self.failure is not None and self.told_at > self.worked_at:
             logger.warning("the database works again")
+            self.worked_at = time.monotonic()
         self.failure, self.has_worked = None, True
 
     @contextmanager
@@ -106,9 +112,10 @@ class _Lane:
                 reason = unavailable(error)
             if reason is None:
                 raise
-            if self.failure is None and self.has_worked:
+            if self.has_worked and time.monotonic() - self.told_at > QUIET_SECONDS:
                 cause = getattr(error, "orig", None) or error
                 logger.error("%s What it said: %s: %s", reason, type(cause).__name__, cause)
+                self.told_at = time.monotonic()
             self.failure = reason
             raise DatabaseUnavailable(reason) from error
 

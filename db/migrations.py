@@ -84,8 +84,11 @@ def _naming(database: Database) -> Generator[None]:
     """Tell what keeps a database from being used, and which one it is, to people who start the gateway."""
     try:
         yield
-    except (DatabaseUnavailable, UnusableDatabase) as error:
-        raise type(error)(f"{error} It is {database.place}.") from error
+    except UnusableDatabase as error:
+        raise UnusableDatabase(f"{error} It is {database.place}.") from error
+    except DatabaseUnavailable as error:
+        said = str(error) if explain(error) is None else unavailable(error)
+        raise DatabaseUnavailable(f"{said} It is {database.place}.") from error
     except DBAPIError as error:  # while tables are made
         if explain(error) is None:
             raise

@@ -36,6 +36,7 @@ class Patience:
     """How long a model server is waited for, in seconds.
 
     list            until the question for a list is given up
+    loading         the same for the embedded model, which has to be loaded first
     first           until a server is late, and nobody waits for it any more
     stale           the same for a server that is known not to answer, and for whoever has an older list already
     shortest_pause  a server that failed is left alone so long, and twice as long after each further failure
@@ -43,6 +44,7 @@ class Patience:
     """
 
     list: float = 10
+    loading: float = 60
     first: float = 2
     stale: float = 0.2
     shortest_pause: float = 1
@@ -128,7 +130,7 @@ class Listing:
     async def _notice_lateness(self) -> None:
         seconds = self._patience.stale if self.error else self._patience.first
         if self.backend.kind is BackendKind.EMBEDDED and not self.is_known and not self.error:
-            seconds = self._patience.list  # it starts together with the gateway, and who asks for its model waits
+            seconds = self._patience.loading  # it starts together with the gateway, and who asks for its model waits
         await anyio.sleep(seconds)
         self.error = self.error or no_answer(seconds)
         self._decided.set()
@@ -136,7 +138,8 @@ class Listing:
     async def _answer(self) -> list[ModelInfo] | str:
         """Give the list, or the reason why there is none. Never raises: the task group is the whole application's."""
         try:
-            with anyio.fail_after(self._patience.list):
+            embedded = self.backend.kind is BackendKind.EMBEDDED
+            with anyio.fail_after(self._patience.loading if embedded else self._patience.list):
                 return await self.backend.models()
         except TimeoutError:
             return no_answer(self._patience.list)

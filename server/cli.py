@@ -2,41 +2,16 @@
 
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from datetime import timedelta
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 
 import anyio
 import click
-from sqlalchemy.exc import DBAPIError
 
-from auth.errors import AuthenticationError
-from auth.passwords import generate_password
 from auth.scopes import Scope
-from auth.weak_secrets import is_common_password
-from db.engine import Database, DatabaseUnavailable
-from db.migrations import MigrationsMissing, current_revision, upgrade
-from db.queries_ownership import UnusableDatabase
-from db.reasons import explain, unavailable
-from db.tables import now
-from db.urls import DatabaseUrlError
-from gateway.errors import GatewayError
-from gateway.identity import Identity
 from server import logs
 from server.settings import PREFIX, Settings, SettingsError, load_settings, unread_settings
-from server.setup import make_identity, prepare_data_dir
-
-EXPECTED = (
-    SettingsError,
-    GatewayError,
-    AuthenticationError,
-    DatabaseUnavailable,
-    DatabaseUrlError,
-    UnusableDatabase,
-    MigrationsMissing,
-)
-"""What is told in one sentence; everything else is a bug and comes with its traceback."""
 
 
 class _Commands(click.Group):
@@ -62,11 +37,11 @@ def _leaves(error: Exception) -> list[Exception]:
 
 def _sentence(error: Exception) -> str | None:
     """What is told of an expected error; None for a bug."""
-    if isinstance(error, EXPECTED):
+    if isinstance(error, SettingsError):
         return str(error)
-    if isinstance(error, DBAPIError) and explain(error) is not None:
-        return unavailable(error)
-    return None
+    from server.commands import sentence
+
+    return sentence(error)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -90,15 +65,9 @@ def serve() -> None:
 def migrate() -> None:
     """Bring the database's tables up to date, without starting the gateway."""
     settings = _settings(_warn)
+    from server import commands
 
-    async def run() -> None:
-        async with _database(settings) as database:
-            before = await current_revision(database)
-            click.echo(f"Migrating {database.place} from {before or 'an empty database'} ...")
-            await upgrade(database)
-            click.echo(f"The database is at {await current_revision(database)}.")
-
-    _run(run())
+    _run(partial(commands.migrate, settings))
 
 
 @main.command("create-user")
@@ -112,18 +81,9 @@ def create_user(username: str, *, admin: bool, password: str | None) -> None:
     OLLAGRAPH_NEW_PASSWORD.
     """
     settings = _settings(_warn)
-    if settings.environment == "production" and password is not None and is_common_password(password, username):
-        raise SettingsError("The password is one of the first that are tried. Take another in production.")
+    from server import commands
 
-    async def run() -> None:
-        async with _identity(settings) as (identity, place):
-            user = await identity.create_user(username, password or made_up, is_admin=admin)
-            click.echo(f"Made the {'administrator' if admin else 'user'} {user.username} in the database {place}.")
-            if password is None:
-                click.echo(f"Password: {made_up}\nIt is shown this once.")
-
-    made_up = generate_password()
-    _run(run())
+    _run(partial(commands.create_user, settings, username, password, is_admin=admin))
 
 
 @main.command("create-key")
@@ -137,18 +97,9 @@ def create_user(username: str, *, admin: bool, password: str | None) -> None:
 def create_key(username: str, name: str, expires_in_days: int | None, scopes: tuple[str, ...]) -> None:
     """Make an API key for a user and print it, once."""
     settings = _settings(_warn)
+    from server import commands
 
-    async def run() -> None:
-        async with _identity(settings) as (identity, place):
-            principal = await identity.principal_named(username)
-            expires_at = None if expires_in_days is None else now() + timedelta(days=expires_in_days)
-            wanted = [Scope(scope) for scope in scopes] or None
-            new = await identity.create_api_key(principal, name, expires_at, wanted)
-            click.echo(f"Made API key {new.key.name!r} of {principal.username} in the database {place}.", err=True)
-            click.echo("It is shown this once:", err=True)
-            click.echo(new.secret)
-
-    _run(run())
+    _run(partial(commands.create_key, settings, username, name, expires_in_days, scopes))
 
 
 @main.command()
@@ -158,15 +109,10 @@ def unlock(username: str) -> None:
 
     Forgets what was counted under the name and at the addresses that tried it. The gateway need not be restarted.
     """
-    settings = load_settings()
+    settings = _settings(_warn)
+    from server import commands
 
-    async def run() -> None:
-        async with _identity(settings) as (identity, place):
-            counted = await identity.unlock(username)
-            said = "is open again" if counted else "was open: nothing had been counted"
-            click.echo(f"Sign-in as {username!r} {said}, in {place}.")
-
-    _run(run())
+    _run(partial(commands.unlock, settings, username))
 
 
 @main.command("export-schema")
@@ -175,24 +121,6 @@ def export_schema() -> None:
     from resolvers.root import build_schema
 
     click.echo(build_schema().as_str())
-
-
-@asynccontextmanager
-async def _database(settings: Settings) -> AsyncGenerator[Database]:
-    prepare_data_dir(settings)
-    database = Database(settings.database)
-    try:
-        yield database
-    finally:
-        await database.close()
-
-
-@asynccontextmanager
-async def _identity(settings: Settings) -> AsyncGenerator[tuple[Identity, str]]:
-    """Give the identity use cases, and the place of the database that they write to."""
-    async with _database(settings) as database:
-        await upgrade(database)
-        yield make_identity(settings, database), database.place
 
 
 def _settings(warn: Callable[[str], None] | None = None) -> Settings:
@@ -211,8 +139,5 @@ def _warn(remark: str) -> None:
     click.echo(f"Warning: {remark}", err=True)
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    async def run() -> None:
-        await work
-
-    anyio.run(run)
+def _run(work: Callable[[], Awaitable[None]]) -> None:
+    anyio.run(work)

@@ -5,7 +5,6 @@ from typing import Annotated, Literal, Self
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
-from sqlalchemy.engine import URL
 
 from auth.weak_secrets import is_common_password, is_guessable_secret
 from server.addresses import is_loopback
@@ -263,6 +262,8 @@ class Settings(BaseSettings):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         path = (self.data_dir / DATABASE_FILE).absolute()
+        from sqlalchemy.engine import URL  # which takes a while to load, and a mistake need not wait for it
+
         return URL.create("sqlite", database=str(path)).render_as_string()
 
     @property

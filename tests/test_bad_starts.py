@@ -108,7 +108,7 @@ BAD: dict[str, tuple[Callable[[Scene], None], str]] = {
     "data folder in a file": (file("f", b"", DATA_DIR="{}/data"), "The data folder {}/f/data cannot be made or read ("),
     "data folder of nobody": (settings(DATA_DIR="~nobody-at-all/x"), "OLLAGRAPH_DATA_DIR: begins with ~"),
     "read-only folder": (read_only_folder, "The database cannot be reached: the file cannot be opened or made."),
-    "read-only file": (read_only_file, "The database cannot be reached: the file or its folder is read-only."),
+    "read-only file": (read_only_file, "The database takes no writes: it is read-only."),
     "full disk": (full_disk, "The database cannot be reached: the disk is full or fails."),
     "full disk for the secret": (full_disk_for_the_secret, "The database cannot be reached: the disk is full or fails"),
     "a file that is no database": (

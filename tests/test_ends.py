@@ -11,9 +11,8 @@ import anyio
 import orjson
 import pytest
 from anyio.lowlevel import checkpoint
-from sqlalchemy.exc import OperationalError
 
-from db.engine import Database, WriteSession
+from db.engine import Database, DatabaseUnavailable, WriteSession
 from db.queries_generation import mark_ended, mark_running
 from db.tables import Generation, User, now
 from gateway.errors import ErrorCode, GatewayError
@@ -195,11 +194,11 @@ async def test_one_whose_commit_may_have_worked_has_an_end(scene: Scene, monkeyp
         async with transaction(self) as tx:
             yield tx
         monkeypatch.undo()
-        raise OperationalError("COMMIT", {}, ConnectionResetError())
+        raise DatabaseUnavailable("the answer to COMMIT was lost")
 
     await scene.events(await scene.start("fake:count-3"))  # so that the models are known
     monkeypatch.setattr(Database, "transaction", forgetful)
-    with pytest.raises(OperationalError):
+    with pytest.raises(DatabaseUnavailable):
         await scene.start("fake:hold-3")
     row = (await rows_of(scene))[0]
     while row.finished_at is None:

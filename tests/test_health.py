@@ -91,7 +91,10 @@ async def test_a_backend_that_hangs_does_not_hold_up_the_answer(sqlite_url: str,
         async with running_gateway(settings, fake) as gateway:
             response = await gateway.client.get("/readyz")
     [hanging] = [backend for backend in response.json()["backends"] if backend["name"] == "openai"]
-    assert (response.status_code, hanging["error"]) == (200, f"no answer within {CHECK_SECONDS} s")
+    assert (response.status_code, hanging["error"]) == (
+        200,
+        f"The model server did not answer within {CHECK_SECONDS} s.",
+    )
 
 
 async def test_a_database_that_hangs_does_not_hold_up_the_answer(

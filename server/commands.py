@@ -1,0 +1,107 @@
+"""What the command line does to the database, and how it tells what goes wrong there.
+
+Apart from `server.cli`, which finds mistakes in the settings before any of this is loaded: that takes a second.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import click
+from sqlalchemy.exc import DBAPIError
+
+from auth.errors import AuthenticationError
+from auth.passwords import generate_password
+from auth.scopes import Scope
+from auth.weak_secrets import is_common_password
+from db.engine import Database, DatabaseUnavailable
+from db.migrations import MigrationsMissing, current_revision, upgrade
+from db.queries_ownership import UnusableDatabase
+from db.reasons import explain, unavailable
+from db.tables import now
+from db.urls import DatabaseUrlError
+from gateway.errors import GatewayError
+from gateway.identity import Identity
+from server.settings import Settings, SettingsError
+from server.setup import make_identity, prepare_data_dir
+
+EXPECTED = (
+    SettingsError,
+    GatewayError,
+    AuthenticationError,
+    DatabaseUnavailable,
+    DatabaseUrlError,
+    UnusableDatabase,
+    MigrationsMissing,
+)
+"""What is told in one sentence; everything else is a bug and comes with its traceback."""
+
+
+def sentence(error: Exception) -> str | None:
+    """Give what is told of an expected error; None for a bug."""
+    if isinstance(error, EXPECTED):
+        return str(error)
+    if isinstance(error, DBAPIError) and explain(error) is not None:
+        return unavailable(error)
+    return None
+
+
+async def migrate(settings: Settings) -> None:
+    """Bring the tables up to date."""
+    async with _database(settings) as database:
+        before = await current_revision(database)
+        click.echo(f"Migrating {database.place} from {before or 'an empty database'} ...")
+        await upgrade(database)
+        click.echo(f"The database is at {await current_revision(database)}.")
+
+
+async def create_user(settings: Settings, username: str, password: str | None, *, is_admin: bool) -> None:
+    """Make a user; without a password, one with a password that is made up and printed. Raises SettingsError."""
+    if settings.environment == "production" and password is not None and is_common_password(password, username):
+        raise SettingsError("The password is one of the first that are tried. Take another in production.")
+    made_up = generate_password()
+    async with _identity(settings) as (identity, place):
+        user = await identity.create_user(username, password or made_up, is_admin=is_admin)
+        click.echo(f"Made the {'administrator' if is_admin else 'user'} {user.username} in the database {place}.")
+        if password is None:
+            click.echo(f"Password: {made_up}\nIt is shown this once.")
+
+
+async def create_key(
+    settings: Settings, username: str, name: str, expires_in_days: int | None, scopes: tuple[str, ...]
+) -> None:
+    """Make an API key and print it."""
+    async with _identity(settings) as (identity, place):
+        principal = await identity.principal_named(username)
+        expires_at = None if expires_in_days is None else now() + timedelta(days=expires_in_days)
+        wanted = [Scope(scope) for scope in scopes] or None
+        new = await identity.create_api_key(principal, name, expires_at, wanted)
+        click.echo(f"Made API key {new.key.name!r} of {principal.username} in the database {place}.", err=True)
+        click.echo("It is shown this once:", err=True)
+        click.echo(new.secret)
+
+
+async def unlock(settings: Settings, username: str) -> None:
+    """Forget the wrong passwords under a name."""
+    async with _identity(settings) as (identity, place):
+        counted = await identity.unlock(username)
+        said = "is open again" if counted else "was open: nothing had been counted"
+        click.echo(f"Sign-in as {username!r} {said}, in the database {place}.")
+
+
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncGenerator[Database]:
+    prepare_data_dir(settings)
+    database = Database(settings.database)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def _identity(settings: Settings) -> AsyncGenerator[tuple[Identity, str]]:
+    """Give the identity use cases, and the place of the database that they write to."""
+    async with _database(settings) as database:
+        await upgrade(database)
+        yield make_identity(settings, database), database.place
