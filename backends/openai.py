@@ -43,7 +43,8 @@ class OpenAIBackend:
     """One OpenAI-compatible server.
 
     `base_url` may end with `/v1` or not, `connect_timeout` is in seconds. `extra_body` is merged into every chat
-    request, for what one kind of server can do more than the others. Who makes one closes it (`aclose`).
+    request, for what one kind of server can do more than the others. `think_tags` is whether `<think>…</think>` at the
+    beginning of a text is the model's reasoning. Who makes one closes it (`aclose`).
     """
 
     def __init__(
@@ -54,10 +55,12 @@ class OpenAIBackend:
         *,
         connect_timeout: float = 5.0,
         extra_body: Mapping[str, Json] | None = None,
+        think_tags: bool = False,
     ) -> None:
         self._name = name
         self._extra_body = dict(extra_body or {})
         self._asks_for_usage = True
+        self._think_tags = think_tags
         self._client = make_client(
             base_url.rstrip("/").removesuffix("/v1"),
             headers={"authorization": f"Bearer {api_key}"} if api_key else None,
@@ -115,7 +118,7 @@ class OpenAIBackend:
     def _ask(self, body: dict[str, Json]) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Chunk]]]:
         if not self._asks_for_usage:
             body = {name: value for name, value in body.items() if name != "stream_options"}
-        return stream_chunks(self._client, "/v1/chat/completions", body, OpenAIDecoder())
+        return stream_chunks(self._client, "/v1/chat/completions", body, OpenAIDecoder(think_tags=self._think_tags))
 
 
 def chat_body(request: ChatRequest) -> dict[str, Json]:

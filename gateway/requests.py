@@ -21,7 +21,7 @@ OPTION_RANGES: dict[str, tuple[str, float, float]] = {
     "context_length": ("contextLength", 1, 10_000_000),
     "presence_penalty": ("presencePenalty", -2, 2),
     "frequency_penalty": ("frequencyPenalty", -2, 2),
-    "repeat_penalty": ("repeatPenalty", 0, 2),
+    "repeat_penalty": ("repeatPenalty", 0.01, 2),  # it divides: 0 aborts Ollama's runner under all its users
 }
 """Each option's name in the API and the smallest and largest value it may have (OpenAI's and Ollama's ranges)."""
 

@@ -102,7 +102,9 @@ class GenerationOptions:
     )
     presence_penalty: float | None = strawberry.field(default=None, description="Against repeated topics, -2 to 2.")
     frequency_penalty: float | None = strawberry.field(default=None, description="Against frequent words, -2 to 2.")
-    repeat_penalty: float | None = strawberry.field(default=None, description="Against repetition, 0 to 2; 1 is none.")
+    repeat_penalty: float | None = strawberry.field(
+        default=None, description="Against repetition, 0.01 to 2; 1 is none."
+    )
 
     def to_options(self) -> Options:
         """In the gateway's form; the names are the same."""

@@ -51,7 +51,11 @@ def _remote(settings: Settings) -> list[OllamaBackend | OpenAIBackend]:
             raise SettingsError(f"OLLAGRAPH_OLLAMA_URL: {error}") from error
     if settings.openai_url is not None:
         try:
-            remote.append(OpenAIBackend("openai", settings.openai_url, key, connect_timeout=connect))
+            remote.append(
+                OpenAIBackend(
+                    "openai", settings.openai_url, key, connect_timeout=connect, think_tags=settings.openai_think_tags
+                )
+            )
         except ValueError as error:
             raise SettingsError(f"OLLAGRAPH_OPENAI_URL: {error}") from error
     return remote

@@ -91,6 +91,10 @@ class Settings(BaseSettings):
     ollama_url: str | None = Field(default=None, description="An Ollama server, such as `http://localhost:11434`.")
     openai_url: str | None = Field(default=None, description="An OpenAI-compatible server: vLLM, llama.cpp, LM Studio.")
     openai_api_key: SecretStr | None = Field(default=None, description="The key for it, where it wants one.")
+    openai_think_tags: bool = Field(
+        default=False,
+        description="Take `<think>…</think>` at the beginning of its answers for the model's reasoning.",
+    )
     connect_timeout: float = Field(default=5, gt=0, description="To connect to a model server.")
     first_byte_timeout: float = Field(default=120, gt=0, description="From the request to a model's first token.")
     between_tokens_timeout: float = Field(default=60, gt=0, description="From one token to the next.")

@@ -1,13 +1,15 @@
 """Model servers as they really speak: what was asked for and came is the answer, and what is odd costs its field."""
 
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from tests.fake_model_server import FakeModelServer
 from tests.fake_raw import Raw
 from tests.fake_scripts import Ending
-from tests.gateways import Json, RunningGateway
+from tests.gateways import Json, RunningGateway, gateway_settings, running_gateway
 from tests.generations import text_of
 from tests.quirks import AB, DONE, FINISHED, OLLAMA, OPENAI, TOLD, WHOLE, ask, delta, end, ended, line, said, sse, usage
 
@@ -226,3 +228,24 @@ async def test_ollamas_calls_are_read_in_every_form(double: RunningGateway, argu
     call = {"function": {"name": "f", "arguments": arguments}}
     events = await ask(double, OLLAMA, Raw([line(message={"content": "", "tool_calls": [call]}), end()]))
     assert calls(events) == [("f", {"x": 1} if arguments not in (None, "null") else {})]
+
+
+THOUGHTS = [
+    (["<think>hm</think>ab"], "hm", "ab"),
+    (["<thi", "nk>\nhm", "m</th", "ink>\n\na", "b"], "hmm", "ab"),
+    (["  <think>hm"], "hm", ""),
+    (["a<think>b</think>"], "", "a<think>b</think>"),
+    (["<thin", " ice"], "", "<thin ice"),
+    (["<think>a < b</think>", "c</think>"], "a < b", "c</think>"),
+]
+
+
+@pytest.mark.parametrize(("pieces", "thought", "text"), THOUGHTS)
+async def test_thoughts_in_tags_are_told_apart_where_the_setting_says_so(
+    sqlite_url: str, tmp_path: Path, fake: FakeModelServer, pieces: list[str], thought: str, text: str
+):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, openai_url=fake.url, openai_think_tags=True)
+    async with running_gateway(settings, fake) as gateway:
+        writes = [*(delta(content=piece) for piece in pieces), delta("stop"), DONE]
+        events = await ask(gateway, OPENAI, Raw(writes))
+    assert ("".join(event.get("thinking", "") for event in events), text_of(events)) == (thought, text)
