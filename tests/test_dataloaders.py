@@ -67,6 +67,7 @@ async def write_rows(gateway: RunningGateway, count: int) -> None:
                     state="COMPLETED",
                     on_disconnect="CONTINUE",
                     created_at=now(),
+                    finished_at=now(),  # else the gateway takes it over, at a time of its own
                 )
             )
 
