@@ -167,9 +167,11 @@ async def test_a_database_that_takes_no_writes_for_long_makes_no_gateway_die(
     async with gateways(2, tmp_path, sqlite_url, fake, valkey) as (one, other):
         id = await start(one, "fake:stall-3", onDisconnect="CONTINUE")
         await fake.request()
-        writer = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+        file = sqlite_url.removeprefix("sqlite:///")
+        writer = sqlite3.connect(file, isolation_level=None, timeout=60, check_same_thread=False)
         try:
-            writer.execute("BEGIN IMMEDIATE")
+            # beside the event loop: a gateway's transaction that is open now needs it to come to its end
+            await anyio.to_thread.run_sync(writer.execute, "BEGIN IMMEDIATE")
             await anyio.sleep(2)  # four leases
             writer.execute("ROLLBACK")
         finally:
