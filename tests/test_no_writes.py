@@ -30,8 +30,9 @@ Breaking = Callable[[RunningGateway], AbstractAsyncContextManager[None]]
 @asynccontextmanager
 async def locked(gateway: RunningGateway) -> AsyncIterator[None]:
     """Another program writes to the SQLite file, and does not end."""
-    other = sqlite3.connect(gateway.settings.database.removeprefix("sqlite:///"), isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+    file = gateway.settings.database.removeprefix("sqlite:///")
+    other = sqlite3.connect(file, isolation_level=None, timeout=60, check_same_thread=False)
+    await anyio.to_thread.run_sync(other.execute, "BEGIN IMMEDIATE")  # the event loop must go on meanwhile
     yield
     other.close()
 
