@@ -6,7 +6,7 @@ from backends.lines import MAX_LINE_BYTES, LineDecoder
 class NdjsonDecoder:
     """Bytes in, lines of JSON out: empty lines are skipped, what a line holds is not yet decoded.
 
-    Decoding is left to the reader (`wire.json_object`), so that a malformed line does not take the good lines
+    Decoding is left to the reader (`wire.read_json`), so that a malformed line does not take the good lines
     before it down with it.
     """
 

@@ -13,7 +13,7 @@ from backends.protocol import (
     Usage,
 )
 from backends.tool_calls import tool_call
-from backends.wire import as_count, as_list, as_object, as_size, as_text, json_value
+from backends.wire import as_count, as_list, as_object, as_size, as_text, read_json
 
 _FINISH_REASONS = {"length": FinishReason.LENGTH}
 """Ollama's `done_reason`; every other one (`stop`, `load`, `unload`, none at all on old servers) is a stop."""
@@ -64,10 +64,7 @@ class OllamaDecoder:
             raise BackendProtocolError("The model server ended the answer without saying that it is done.")
 
     def _line(self, line: bytes, into: list[Chunk]) -> None:
-        try:
-            decoded = json_value(line)
-        except ValueError:
-            raise BackendProtocolError("The model server sent malformed JSON.") from None
+        decoded = read_json(line)
         value = as_object(decoded)
         if value.get("error") or (not value.keys() & _ANSWER and told_error(decoded) is not None):
             raise failure(decoded)

@@ -18,7 +18,7 @@ from backends.protocol import (
 from backends.sse import ServerSentEvent, SseDecoder
 from backends.think_tags import ThinkTags
 from backends.tool_calls import ToolCallPieces
-from backends.wire import as_count, as_list, as_object, as_text, json_value
+from backends.wire import as_count, as_list, as_object, as_text, read_json
 
 _FINISH_REASONS = {
     "length": FinishReason.LENGTH,
@@ -106,10 +106,7 @@ class OpenAIDecoder:
             self._reason = self._reason or FinishReason.STOP  # it said that it is done, and only not why
             self.complete = True
         elif data and (event.event in {"message", "error"} or data.startswith(b"{")):
-            try:
-                self._chunk(json_value(data), into)
-            except ValueError:
-                raise BackendProtocolError("The model server sent malformed JSON.") from None
+            self._chunk(read_json(data), into)
 
     def _chunk(self, value: Json, into: list[Chunk]) -> None:
         chunk = as_object(value)

@@ -32,10 +32,10 @@ def json_value(data: bytes) -> Json:
             raise ValueError("the JSON is nested too deeply") from None
 
 
-def json_object(data: bytes) -> dict[str, Json]:
-    """Decode one JSON object; an empty one for other JSON. Raises BackendProtocolError for what is no JSON."""
+def read_json(data: bytes) -> Json:
+    """Decode a piece of an answer, as `json_value` does. Raises BackendProtocolError for what is no JSON."""
     try:
-        return as_object(json_value(data))
+        return json_value(data)
     except ValueError:
         raise BackendProtocolError("The model server sent malformed JSON.") from None
 

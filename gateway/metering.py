@@ -14,15 +14,13 @@ from backends.protocol import (
     Usage,
     UsageChunk,
 )
+from backends.wire import LARGEST_COUNT
 
 CHARACTERS_PER_TOKEN = 4
 """The usual rule of thumb for English text and today's vocabularies."""
 
 TOKENS_PER_IMAGE = 256
 """What common vision encoders make of one image."""
-
-LARGEST_COUNT = 2**31 - 1
-"""What a column, and an Int of GraphQL, can hold. A sum of parts that are each possible may be larger."""
 
 
 class UsageSource(StrEnum):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from backends.errors import BackendProtocolError
 from backends.lines import LineDecoder
 from backends.ndjson import NdjsonDecoder
-from backends.wire import json_object
+from backends.wire import read_json
 
 LINES = st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=5), max_size=6)
 ENDS = st.sampled_from(["\n", "\r", "\r\n"])
@@ -95,4 +95,4 @@ def test_ndjson_gives_a_last_line_that_has_no_end():
 @pytest.mark.parametrize("data", [b"{", b"", b"\xff", b"nothing", b"[" * 5000, b"1" * 5000])
 def test_what_is_no_json_is_a_protocol_error(data: bytes):
     with pytest.raises(BackendProtocolError):
-        json_object(data)
+        read_json(data)
