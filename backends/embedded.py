@@ -61,7 +61,8 @@ def find_packaged_model() -> Path | None:
 class EmbeddedBackend:
     """One GGUF model file, served by a child process.
 
-    `parallel` is how many answers it makes at once, each with `context_length` tokens of its own;
+    `parallel` is how many answers it makes at once, each with `context_length` tokens of its own; `threads` is how
+    many cores it computes on, all of them by default;
     `start_timeout` how many seconds a request waits for the model to be loaded. `environment` is all that the
     child gets to see of the gateway's, which may hold passwords: nothing, unless a GPU's driver wants something
     such as LD_LIBRARY_PATH. Nothing runs before `run`.
@@ -75,6 +76,7 @@ class EmbeddedBackend:
         *,
         name: str = "embedded",
         parallel: int = 2,
+        threads: int | None = None,
         context_length: int = 4096,
         start_timeout: float = 60.0,
         environment: Mapping[str, str] | None = None,
@@ -83,6 +85,7 @@ class EmbeddedBackend:
         self._name = name
         self._path = model_path
         self._parallel = parallel
+        self._threads = threads
         self._context_length = context_length
         self._start_timeout = start_timeout
         self._environment = dict(environment or {})
@@ -206,6 +209,7 @@ class EmbeddedBackend:
             "model_name": self._model,
             "api_key": key,
             "parallel": self._parallel,
+            "threads": self._threads,
             "context_length": self._context_length,
             "parent_pid": os.getpid(),
             "import_path": sys.path,

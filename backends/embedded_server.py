@@ -44,6 +44,8 @@ def _start(config: dict[str, Any]) -> Any:
     params.hostnames = ["127.0.0.1"]
     params.api_keys = [config["api_key"]]
     params.n_parallel = config["parallel"]
+    if config["threads"] is not None:
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = config["threads"]
     params.n_ctx = config["context_length"] * config["parallel"]  # llama.cpp shares it out among the slots
     params.cache_ram_mib = 0  # its prompt cache would grow to 8 GiB
     params.ui = False

@@ -69,6 +69,6 @@ def _embedded(settings: Settings) -> EmbeddedBackend:
             "or set OLLAGRAPH_EMBEDDED=false."
         )
     try:
-        return EmbeddedBackend(path, parallel=settings.embedded_parallel)
+        return EmbeddedBackend(path, parallel=settings.embedded_parallel, threads=settings.embedded_threads)
     except BackendError as error:
         raise SettingsError(f"{error} To run without the embedded model, set OLLAGRAPH_EMBEDDED=false.") from error

@@ -59,6 +59,10 @@ class Engine:
             if self.shared_log is not None:
                 await self.shared_log.call_for_orphans()
 
+    async def stop_at_once(self) -> None:
+        """End what runs, or leave it to other gateways, now; for when `stop` was given up while it waited."""
+        await self.runner.stop(0, hand_over=self.has_peers)
+
 
 @asynccontextmanager
 async def running_engine(

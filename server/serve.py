@@ -30,6 +30,10 @@ HANG_UP_SECONDS = 5.0
 """How long clients have to take what was sent to them, when nothing runs any more and the gateway stops."""
 
 
+FORCED_SECONDS = 1.0
+"""How long a gateway that must stop at once has to write down that what ran was cut off."""
+
+
 class _Server(uvicorn.Server):
     """Says where the gateway is once it listens, and lets what runs finish before it hangs up on anybody."""
 
@@ -150,6 +154,9 @@ async def _serve(app: FastAPI, server: _Server, listening: socket.socket) -> Non
         async with app.router.lifespan_context(app):
             await server.serve([listening])
             if server.force_exit:
+                engine: Engine = app.state.engine
+                with anyio.move_on_after(FORCED_SECONDS):
+                    await engine.stop_at_once()
                 scope.cancel()
                 await checkpoint()
 

@@ -88,6 +88,10 @@ class Settings(BaseSettings):
         default=None, description="A GGUF file to run instead of the packaged SmolLM2."
     )
     embedded_parallel: int = Field(default=4, ge=1, le=64, description="Answers that the embedded model gives at once.")
+    embedded_threads: int | None = Field(
+        default=None, ge=1, le=1024,
+        description="Cores that the embedded model computes on. Default: all. Fewer leave some to what else runs here.",
+    )  # fmt: skip
     ollama_url: str | None = Field(default=None, description="An Ollama server, such as `http://localhost:11434`.")
     openai_url: str | None = Field(default=None, description="An OpenAI-compatible server: vLLM, llama.cpp, LM Studio.")
     openai_api_key: SecretStr | None = Field(default=None, description="The key for it, where it wants one.")

@@ -127,12 +127,25 @@ async def gateway(sqlite_url: str, tmp_path: Path, fake: FakeModelServer) -> Asy
         yield gateway
 
 
+@pytest.fixture(scope="module")
+async def shared_double(
+    sqlite_databases: SqliteDatabases, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[RunningGateway]:
+    """One gateway for all tests of a module, before a fake model server as Ollama and as an OpenAI-compatible one."""
+    folder = tmp_path_factory.mktemp("double")
+    with sqlite_databases.fresh(folder) as url:
+        async with running_fake_model_server() as fake:
+            settings = gateway_settings(folder, url, fake.url, openai_url=fake.url)
+            async with running_gateway(settings, fake) as gateway:
+                yield gateway
+
+
 @pytest.fixture
-async def double(sqlite_url: str, tmp_path: Path, fake: FakeModelServer) -> AsyncIterator[RunningGateway]:
-    """A gateway before the fake model server in both of its roles, as Ollama and as an OpenAI-compatible server."""
-    settings = gateway_settings(tmp_path, sqlite_url, fake.url, openai_url=fake.url)
-    async with running_gateway(settings, fake) as gateway:
-        yield gateway
+def double(shared_double: RunningGateway) -> RunningGateway:
+    """The same, with a fake model server that is as new. What earlier tests asked is in the gateway's database."""
+    shared_double.fake.reset()
+    shared_double.fake.models += EVERY_MODEL
+    return shared_double
 
 
 @pytest.fixture

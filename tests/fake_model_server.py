@@ -91,6 +91,10 @@ class FakeModelServer:
 
     def __init__(self) -> None:
         self.url = ""
+        self.reset()
+
+    def reset(self) -> None:
+        """Be as new, at the same address."""
         self.requests: deque[FakeRequest] = deque(maxlen=10_000)
         self.asked: deque[str] = deque(maxlen=10_000)
         """Method and path of everything else that was asked, such as "GET /api/tags"."""

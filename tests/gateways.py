@@ -210,6 +210,7 @@ def gateway_settings(data_dir: Path, database_url: str, fake_url: str | None, **
         "database_url": database_url,
         "admin_password": PASSWORD,
         "embedded": False,
+        "embedded_threads": 1,  # several wait for each other at full speed while others use the cores
         "ollama_url": fake_url,
         "models_max_age": 0,
         "identity_max_age": 0,

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from typing import Any
 
 import anyio
 import httpx
-from anyio.abc import Process
-from anyio.streams.text import TextReceiveStream
+from anyio import to_thread
+
+from tests.preloaded import PreloadedProcess
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-W", "error", "-m", "server"]
@@ -25,28 +27,28 @@ START_SECONDS = 60
 def environment(data_dir: Path, **settings: str) -> dict[str, str]:
     """What a process gets to see: these settings, and nothing of the machine's own."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("OLLAGRAPH_")}
-    values = {"DATA_DIR": str(data_dir), "EMBEDDED": "false", "PORT": "0", **settings}
+    values = {"DATA_DIR": str(data_dir), "EMBEDDED": "false", "EMBEDDED_THREADS": "1", "PORT": "0", **settings}
     return inherited | {"PYTHONPATH": str(ROOT)} | {f"OLLAGRAPH_{name}": value for name, value in values.items()}
 
 
 def run_command(data_dir: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end, in a folder where no file .env is."""
+    """Run a command to its end, in the folder above the data folder, where no file .env is."""
     data_dir.parent.mkdir(exist_ok=True)
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=data_dir.parent,
-        env=environment(data_dir, **settings),
-        capture_output=True,
-        text=True,
-        timeout=START_SECONDS,
-    )
+    with (
+        tempfile.NamedTemporaryFile() as errors,
+        PreloadedProcess(arguments, data_dir.parent, environment(data_dir, **settings), Path(errors.name)) as process,
+        open(process.output.fileno(), closefd=False, encoding="utf-8") as output,
+    ):
+        printed = output.read()
+        status = process.join(START_SECONDS)
+        return subprocess.CompletedProcess(arguments, status, printed, errors.read().decode())
 
 
 @dataclass
 class Served:
     """A gateway in a process. `greeting` is what it said when it listened."""
 
-    process: Process
+    process: PreloadedProcess
     log: Path
     greeting: str = ""
 
@@ -99,21 +101,12 @@ async def serving(data_dir: Path, **settings: str) -> AsyncGenerator[Served]:
     folder = anyio.Path(data_dir.parent)
     await folder.mkdir(exist_ok=True)
     log = data_dir.parent / f"{data_dir.name}.log"
-    with log.open("a") as errors:
-        process = await anyio.open_process(
-            [*COMMAND, "serve"], cwd=folder, env=environment(data_dir, **settings), stderr=errors
-        )
-    async with process:
-        try:
-            served = Served(process, log)
-            assert process.stdout is not None
-            with anyio.fail_after(START_SECONDS):
-                async for text in TextReceiveStream(process.stdout):
-                    served.greeting += text
-                    if "Ollagraph is ready" in text:  # the greeting is one write
-                        break
-            assert served.greeting, served.errors
-            yield served
-        finally:
-            if process.returncode is None:
-                process.kill()
+    arguments = (["serve"], data_dir.parent, environment(data_dir, **settings), log)
+    with await to_thread.run_sync(PreloadedProcess, *arguments) as process:
+        served = Served(process, log)
+        with anyio.fail_after(START_SECONDS):
+            while "Ollagraph is ready" not in served.greeting:  # the greeting is one write
+                text = await process.read()
+                assert text, served.errors
+                served.greeting += text
+        yield served

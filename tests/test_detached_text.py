@@ -1,5 +1,6 @@
 """Text that viewers saw while Valkey took nothing, of a gateway that was killed then: an error, not a shorter text."""
 
+import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ async def cut_off(
                     seen.append(await next_event(socket))
                     if seen[-1]["__typename"] == "GenerationCompleted":
                         break
-                one.process.kill()
+                one.process.send_signal(signal.SIGKILL)
                 await one.process.wait()
         yield Cut(id, seen, other)
 

@@ -44,7 +44,7 @@ def model_path() -> Path:
 @asynccontextmanager
 async def running(model_path: Path, parallel: int = 2) -> AsyncIterator[EmbeddedBackend]:
     """Run a backend for a while; its child is gone afterwards."""
-    backend = EmbeddedBackend(model_path, parallel=parallel, context_length=CONTEXT)
+    backend = EmbeddedBackend(model_path, parallel=parallel, threads=1, context_length=CONTEXT)
     async with anyio.create_task_group() as tasks:
         await tasks.start(backend.run)
         yield backend
@@ -247,6 +247,7 @@ def test_the_child_ends_with_its_standard_input(model_path: Path):
         "parallel": 1,
         "context_length": 128,
         "parent_pid": os.getpid(),
+        "threads": 1,
         "import_path": sys.path,
     }
     child = subprocess.Popen(
@@ -270,7 +271,7 @@ import anyio
 from backends.embedded import EmbeddedBackend, EmbeddedState, find_packaged_model
 
 async def main():
-    backend = EmbeddedBackend(find_packaged_model(), context_length=128)
+    backend = EmbeddedBackend(find_packaged_model(), threads=1, context_length=128)
     async with anyio.create_task_group() as tasks:
         await tasks.start(backend.run)
         await backend.wait_until(EmbeddedState.READY)

@@ -127,12 +127,15 @@ async def refusal(served: Served, token: str) -> str:
 
 async def test_a_second_signal_does_not_wait_for_what_runs(data_dir: Path, fake: FakeModelServer):
     async with before_fake(data_dir, fake, DRAIN_TIME="3600") as (served, token):
-        await start(served, token, "fake:hold-3")
+        generation = await start(served, token, "fake:hold-3")
         await requested(fake)
         served.process.send_signal(signal.SIGINT)
         await refusal(served, token)
         assert await served.stop(signal.SIGINT) == 0
         assert "Traceback" not in served.errors
+    async with before_fake(data_dir, fake) as (served, token):
+        found = (await served.run(LOOK, token, id=generation))["generation"]
+        assert (found["state"], found["error"]) == ("FAILED", {"code": "SHUTTING_DOWN"})
 
 
 @pytest.fixture
