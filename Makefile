@@ -37,8 +37,9 @@ else
 	@exec $(VENV_PYTHON) -m server create-user $(if $(ADMIN),--admin) -- '$(subst ','\'',$(NAME))'
 endif
 
+# The tests start many processes, and each would compile all modules anew where the environment forbids to keep them.
 test: .make/dev page .make/examples .make/react ## Run the tests (ARGS="-k name" for some of them)
-	@exec $(VENV_PYTHON) -m pytest $(PARALLEL) $(ARGS)
+	@unset PYTHONDONTWRITEBYTECODE; exec $(VENV_PYTHON) -m pytest $(PARALLEL) $(ARGS)
 
 check: lint types page-types structure audit ## Run every check that is not a test of behaviour
 

@@ -83,7 +83,7 @@ class Replicas:
 
     async def join(self) -> None:
         """Be alive in the others' eyes, before the first generation begins."""
-        await self._beat()
+        await self._raise_beat()
 
     async def leave(self) -> None:
         """Be gone in the others' eyes, at once and for good."""

@@ -110,7 +110,7 @@ class Executor:
         self.limits = limits
         self._variable_limits = variable_limits or VariableLimits()
         self._persisted = persisted
-        self._query_timeout = query_timeout
+        self.query_timeout = query_timeout
         self._errors = ErrorFormat(debug)
         self._introspection = introspection
         self._hide_suggestions = not suggestions
@@ -214,7 +214,7 @@ class Executor:
 
         What does not wait for a model's answer has a time limit.
         """
-        with anyio.move_on_after(None if operation.generates else self._query_timeout):
+        with anyio.move_on_after(None if operation.generates else self.query_timeout):
             try:
                 result = _execute(self._schema, operation.document, **self._arguments(operation, context))
                 if not isinstance(result, ExecutionResult):
@@ -222,7 +222,7 @@ class Executor:
             except Exception as error:  # what raises beside the fields is the operation's own failure
                 return {"errors": self.formatted([raised(error)], context.request_id), "data": None}
             return self._response(result, context) | self._told_cost(operation)
-        return {"errors": self.formatted([_too_slow(self._query_timeout)], context.request_id), "data": None}
+        return {"errors": self.formatted([_too_slow(self.query_timeout)], context.request_id), "data": None}
 
     def _told_cost(self, operation: Operation) -> Response:
         cost = {"requestedQueryCost": operation.cost, "maximumAvailable": self.limits.cost}

@@ -50,7 +50,7 @@ class PostgresqlDatabases:
         """Give the URL of a database of its own; drop it after the block."""
         name = f"test{next(_numbers)}"
         template = self._TEMPLATE if migrated else "template0"
-        self._administer(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self._administer(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         try:
             yield self._url_of(name)
         finally:
