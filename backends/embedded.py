@@ -25,6 +25,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.text import TextReceiveStream
 
 from backends.errors import BackendModelNotFound, BackendUnavailable, BackendUnsupported
+from backends.loading import OnLoading, watching
 from backends.openai import OpenAIBackend
 from backends.protocol import BackendKind, Capability, ChatRequest, Chunk, Json, ModelInfo
 from backends.wire import as_count, as_object, as_text
@@ -131,11 +132,13 @@ class EmbeddedBackend:
         await inner.ping()
 
     @asynccontextmanager
-    async def generate(self, request: ChatRequest) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
+    async def generate(
+        self, request: ChatRequest, on_loading: OnLoading | None = None
+    ) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
         """Ask the child. Raises BackendError."""
         if request.model != self._model:
             raise BackendModelNotFound(f"The embedded model is {self._model}, and there is no other.")
-        inner, _ = await self._ready()
+        inner, _ = await self._loaded(on_loading)
         async with inner.generate(request) as batches:
             yield batches
 
@@ -169,6 +172,15 @@ class EmbeddedBackend:
         self._state = state
         self._changed.set()
         self._changed = anyio.Event()
+
+    async def _loaded(self, on_loading: OnLoading | None) -> tuple[OpenAIBackend, ModelInfo]:
+        if on_loading is None or self._serving is not None:
+            return await self._ready()
+        async with watching(self._is_starting, on_loading):
+            return await self._ready()
+
+    async def _is_starting(self) -> bool:
+        return self._state is EmbeddedState.STARTING
 
     async def _ready(self) -> tuple[OpenAIBackend, ModelInfo]:
         with anyio.move_on_after(self._start_timeout):

@@ -21,6 +21,7 @@ class TimeoutPhase(StrEnum):
     """Which of the time-outs ran out."""
 
     CONNECT = "connect"
+    LOADING = "loading the model"
     FIRST_BYTE = "first byte"
     BETWEEN_TOKENS = "between tokens"
     TOTAL = "total"

@@ -1,14 +1,16 @@
 """Speaks Ollama's native API (api/types.go): its `/v1` endpoints hide errors that come in mid-stream."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from backends.errors import BackendModelNotFound, BackendRejected
 from backends.http import fetch_json, fetch_list, make_client
 from backends.listing import usable_models
+from backends.loading import OnLoading, watching
 from backends.ollama_continuation import raw_body, raw_prompt
+from backends.ollama_loading import LoadedModels
 from backends.ollama_stream import OllamaDecoder
 from backends.protocol import BackendKind, Capability, ChatRequest, Chunk, Json, Message, ModelInfo, Options
 from backends.streaming import stream_chunks
@@ -38,6 +40,7 @@ class OllamaBackend:
         self._name = name
         self._client = make_client(base_url, connect_timeout=connect_timeout)
         self._shown: dict[str, _Shown] = {}
+        self._remote: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -56,7 +59,9 @@ class OllamaBackend:
     async def models(self) -> list[ModelInfo]:
         """List the models pulled to the server, with what `describe` has found out before. Raises BackendError."""
         listing = await fetch_list(self._client, "/api/tags", "models")
-        models = usable_models([_model_info(as_object(entry)) for entry in listing])
+        entries = [as_object(entry) for entry in listing]
+        models = usable_models([_model_info(entry) for entry in entries])
+        self._remote = {_name(entry) for entry in entries if entry.get("remote_host")}
         digests = {model.digest for model in models}
         self._shown = {digest: shown for digest, shown in self._shown.items() if digest in digests}
         return [self._complete(model) for model in models]
@@ -75,12 +80,20 @@ class OllamaBackend:
         await fetch_json(self._client, "GET", "/api/version")
 
     @asynccontextmanager
-    async def generate(self, request: ChatRequest) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
+    async def generate(
+        self, request: ChatRequest, on_loading: OnLoading | None = None
+    ) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
         """Ask `/api/chat`, or `/api/generate` for the rest of an answer. Raises BackendError."""
         path, body = "/api/chat", chat_body(request)
         if request.continues and (prompt := await raw_prompt(self._client, request, body)) is not None:
             path, body = "/api/generate", raw_body(body, prompt)
-        async with stream_chunks(self._client, path, body, OllamaDecoder()) as batches:
+        answer = stream_chunks(self._client, path, body, OllamaDecoder())
+        async with AsyncExitStack() as stack:
+            if on_loading is None or request.model in self._remote:
+                yield await stack.enter_async_context(answer)
+                return
+            async with watching(LoadedModels(self._client, request.model).is_loading, on_loading):
+                batches = await stack.enter_async_context(answer)
             yield batches
 
     async def _show(self, name: str) -> "_Shown":
@@ -161,7 +174,7 @@ def _incomplete(model: ModelInfo) -> bool:
 def _model_info(entry: dict[str, Json]) -> ModelInfo:
     details = as_object(entry.get("details"))
     return ModelInfo(
-        name=as_text(entry.get("name")) or as_text(entry.get("model")),
+        name=_name(entry),
         capabilities=_capabilities(entry),
         context_length=as_count(details.get("context_length")) or None,
         size_bytes=as_size(entry.get("size")),
@@ -171,6 +184,10 @@ def _model_info(entry: dict[str, Json]) -> ModelInfo:
         digest=as_text(entry.get("digest")) or None,
         modified_at=_timestamp(entry.get("modified_at")),
     )
+
+
+def _name(entry: dict[str, Json]) -> str:
+    return as_text(entry.get("name")) or as_text(entry.get("model"))
 
 
 def _capabilities(entry: dict[str, Json]) -> frozenset[Capability] | None:

@@ -8,6 +8,7 @@ import orjson
 from backends.errors import BackendRejected, BackendUnsupported
 from backends.http import fetch_json, fetch_list, make_client
 from backends.listing import usable_models
+from backends.loading import OnLoading
 from backends.openai_stream import OpenAIDecoder
 from backends.protocol import BackendKind, ChatRequest, Chunk, Json, Message, ModelInfo, Options, Tool, ToolCall
 from backends.streaming import stream_chunks
@@ -99,9 +100,12 @@ class OpenAIBackend:
         return await fetch_json(self._client, "GET", "/props")
 
     @asynccontextmanager
-    async def generate(self, request: ChatRequest) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
-        """Ask `/v1/chat/completions`. Raises BackendError; BackendUnsupported when a context length is asked for.
+    async def generate(
+        self, request: ChatRequest, on_loading: OnLoading | None = None
+    ) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
+        """Ask `/v1/chat/completions`; no server of this kind tells that it loads a model.
 
+        Raises BackendError; BackendUnsupported when a context length is asked for.
         A server that does not know `stream_options`, with which the usage is asked for, is asked without from then on.
         """
         body = chat_body(request) | self._extra_body

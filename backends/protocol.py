@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
+from backends.loading import OnLoading
+
 Json = Any
 """A JSON value, as the standard decoder gives it."""
 
@@ -217,6 +219,8 @@ class Backend(Protocol):
         """Return when the server answers; raises BackendError otherwise."""
         ...
 
-    def generate(self, request: ChatRequest) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Chunk]]]:
-        """Ask for one answer. Raises BackendError."""
+    def generate(
+        self, request: ChatRequest, on_loading: OnLoading | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Chunk]]]:
+        """Ask for one answer. `on_loading` is called only by a server that tells what it does. Raises BackendError."""
         ...

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from backends.errors import BackendTimeout, TimeoutPhase
+from backends.loading import OnLoading
 from backends.protocol import Backend, BackendKind, ChatRequest, Chunk, ModelInfo
 
 T = TypeVar("T")
@@ -18,13 +19,15 @@ class Timeouts:
     """Seconds, each; None is no bound.
 
     connect         until a connection stands; kept by the backend's HTTP client, which is made with it
-    first_byte      until the first batch of an answer (loading a model and reading a long prompt fall in it),
-                    and for the whole of a list of models or a ping
+    load            while the model server tells that it loads the model; Ollama, for one, gives up by itself
+    first_byte      from then until the first batch of an answer (reading a long prompt falls in it), and for the whole
+                    of a list of models or a ping
     between_tokens  from one batch to the next
     total           for the whole answer
     """
 
     connect: float = 5.0
+    load: float | None = 600.0
     first_byte: float | None = 120.0
     between_tokens: float | None = 60.0
     total: float | None = 600.0
@@ -69,11 +72,19 @@ class TimedBackend:
             await clock.first(self._inner.ping)
 
     @asynccontextmanager
-    async def generate(self, request: ChatRequest) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
+    async def generate(
+        self, request: ChatRequest, on_loading: OnLoading | None = None
+    ) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
         """Ask the backend inside. Raises BackendError."""
         async with AsyncExitStack() as stack:
             clock = stack.enter_context(_Clock(self._timeouts))
-            answer = self._inner.generate(request)
+
+            async def loading(is_loading: bool) -> None:
+                clock.loading(is_loading)
+                if on_loading is not None:
+                    await on_loading(is_loading)
+
+            answer = self._inner.generate(request, loading)
             batches = await clock.first(lambda: stack.enter_async_context(answer))
             yield await stack.enter_async_context(aclosing(_timed(batches, clock)))
 
@@ -102,7 +113,10 @@ class _Clock:
         self._task: asyncio.Task[object] | None = None
         self._due = math.inf
         self._rang = False
+        self._bound: _Bound = (math.inf, TimeoutPhase.TOTAL, None)
         self._between = timeouts.between_tokens
+        self._load = timeouts.load
+        self._loading_since: float | None = None
         self._first = timeouts.first_byte
         self._waited = 0.0
         self._total = (self._loop.time() + _bound(timeouts.total), TimeoutPhase.TOTAL, timeouts.total)
@@ -124,29 +138,49 @@ class _Clock:
         finally:
             self._waited += self._loop.time() - begun
 
+    def loading(self, is_loading: bool) -> None:
+        """While the server loads the model, that has a bound of its own, and does not count as waiting for an answer.
+
+        Called while `first` waits.
+        """
+        at = self._loop.time()
+        if self._loading_since is not None:
+            self._waited -= at - self._loading_since
+        self._loading_since = at if is_loading else None
+        bound = (self._load, TimeoutPhase.LOADING) if is_loading else (self._first, TimeoutPhase.FIRST_BYTE)
+        seconds, phase = bound
+        self._await((at + _bound(seconds), phase, seconds))
+
     async def next(self, call: Callable[[], Awaitable[T]]) -> T:
         """Wait for one more batch. Raises BackendTimeout."""
         due = self._loop.time() + _bound(self._between)
         return await self._wait(call, (due, TimeoutPhase.BETWEEN_TOKENS, self._between))
 
     async def _wait(self, call: Callable[[], Awaitable[T]], bound: "_Bound") -> T:
-        due, phase, seconds = min(bound, self._total, key=_due)
+        self._await(bound)
         # Looked at first, since a timer lets through whatever never has to wait.
-        if self._loop.time() >= due:
-            raise BackendTimeout(phase, seconds or 0.0)
+        if self._loop.time() >= self._due:
+            raise self._timeout()
         task = self._task
         cancelling = task.cancelling() if task else 0
-        self._due = due
-        if due < math.inf and (self._timer is None or self._timer.when() > due):
-            self._set_timer()
         try:
             return await call()
         except asyncio.CancelledError:
             if self._rang and task is not None and task.uncancel() <= cancelling:
-                raise BackendTimeout(phase, seconds or 0.0) from None
+                raise self._timeout() from None
             raise
         finally:
             self._due = math.inf
+
+    def _await(self, bound: "_Bound") -> None:
+        self._bound = min(bound, self._total, key=_due)
+        self._due = self._bound[0]
+        if self._due < math.inf and (self._timer is None or self._timer.when() > self._due):
+            self._set_timer()
+
+    def _timeout(self) -> BackendTimeout:
+        _, phase, seconds = self._bound
+        return BackendTimeout(phase, seconds or 0.0)
 
     def _set_timer(self) -> None:
         if self._timer is not None:

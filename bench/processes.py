@@ -126,7 +126,7 @@ def gateway(folder: Path, model_server: str, **others: str) -> Generator[Gateway
         "EMBEDDED": "false",
         "OLLAMA_URL": model_server,
         "ADMIN_PASSWORD": secrets.token_urlsafe(),
-        "MAX_RUNNING": str(MOST_STREAMS),
+        "OLLAMA_PARALLEL": str(MOST_STREAMS),
         "MAX_RUNNING_PER_USER": str(MOST_STREAMS),
         "MAX_SOCKETS_PER_USER": str(MOST_STREAMS),
         "MAX_OPERATIONS_PER_SOCKET": str(MOST_STREAMS),

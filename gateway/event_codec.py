@@ -19,6 +19,7 @@ from gateway.events import (
     FinishReason,
     Loss,
     Queued,
+    QueueReason,
     Resumed,
     Started,
     TextDelta,
@@ -57,8 +58,8 @@ def _text(value: Any) -> str:
     return value
 
 
-def _queued(sequence: int, position: int) -> Queued:
-    return Queued(sequence, _number(position))
+def _queued(sequence: int, position: int, reason: str = QueueReason.BUSY) -> Queued:
+    return Queued(sequence, _number(position), QueueReason(reason))
 
 
 def _started(sequence: int, queued_ms: int) -> Started:

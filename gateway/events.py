@@ -1,8 +1,9 @@
 """What happens in the life of one generation, as values in the order of the stream log.
 
-    Queued* ── Started ── (TextDelta | ThinkingDelta | ToolCallRequested | Resumed)* ── Completed | Failed
+    Queued* ── Started ── Queued* ── (TextDelta | ThinkingDelta | ToolCallRequested | Resumed)* ── Completed | Failed
 
-Each event has a sequence number, from 1, without gaps; the last one is the only terminal event.
+It is queued again where its model has to be loaded. Each event has a sequence number, from 1, without gaps; the last
+one is the only terminal event.
 """
 
 from collections.abc import Iterable
@@ -25,12 +26,23 @@ class FinishReason(StrEnum):
     CANCELLED = "cancelled"
 
 
+class QueueReason(StrEnum):
+    """What it waits for."""
+
+    BUSY = "BUSY"
+    LOADING = "LOADING"
+
+
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """It waits for the backend. `position` is 1 for the next one to be taken."""
+    """It waits for a place at the backend; or, at position 0, for the backend to load the model.
+
+    `position` is 1 for the next one to be taken.
+    """
 
     sequence: int
     position: int
+    reason: QueueReason = QueueReason.BUSY
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ class Meter:
         self._asked = True
 
     def refused(self) -> None:
-        """The backend did not take the request: it costs nothing."""
+        """The backend did not take the request, or has not begun to read it: it costs nothing."""
         self._asked = False
 
     def add(self, chunks: Sequence[Chunk]) -> None:

@@ -1,6 +1,6 @@
-"""The waiting line before one backend: first come, first served, and everyone knows their place."""
+"""The waiting line before one backend: users take turns, and everyone knows their place."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Hashable
 
 import anyio
@@ -39,8 +39,9 @@ class Ticket:
 class Line:
     """`slots` generations at once are served, at most `max_waiting` wait.
 
-    Of those, one user has at most `slots_per_user` served, so that others find a slot, and `max_waiting_per_user`
-    waiting, so that others find a place. Whose user has all of theirs is passed over until one of them is free.
+    Users take turns: next is whoever of those that have least at work came first. So one who asks for much is served
+    when nobody else asks, and holds up nobody who asks for little. One user has at most `slots_per_user` served, so
+    that others find a slot, and `max_waiting_per_user` waiting, so that others find a place.
     """
 
     def __init__(
@@ -51,16 +52,16 @@ class Line:
         slots_per_user: int | None = None,
         max_waiting_per_user: int | None = None,
     ) -> None:
-        self._free = slots
+        self._slots = self._free = slots
         self._max_waiting = max_waiting
-        self._slots_per_user = slots if slots_per_user is None else slots_per_user
+        self._slots_per_user = slots_per_user
         self._max_waiting_per_user = max_waiting if max_waiting_per_user is None else max_waiting_per_user
-        self._waiting: deque[Ticket] = deque()
+        self._waiting: list[Ticket] = []
         self._serving: Counter[Hashable] = Counter()
 
     def enter(self, user: Hashable) -> Ticket:
         """Take a ticket. Raises Overloaded when the line is full, or holds all that this user may have in it."""
-        if self._free and self._may_be_served(user):
+        if self._free > 0 and self._may_be_served(user):
             self._serve(user)
             return Ticket(self, 0, user)
         if len(self._waiting) >= self._max_waiting:
@@ -72,6 +73,7 @@ class Line:
             )
         ticket = Ticket(self, len(self._waiting) + 1, user)
         self._waiting.append(ticket)
+        self._take_turns()
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
@@ -83,21 +85,38 @@ class Line:
             self._serving[ticket.user] -= 1
             if not self._serving[ticket.user]:
                 del self._serving[ticket.user]
-            self._let_in()
+        self._take_turns()
+
+    def resize(self, slots: int) -> None:
+        """Serve so many from now on. Those above it who are being served already stay."""
+        self._free += slots - self._slots
+        self._slots = slots
+        self._take_turns()
+
+    def _take_turns(self) -> None:
+        """Serve whom there are slots for, and tell the others their places."""
+        self._waiting = self._in_order()
+        while self._free > 0 and (following := self._next()) is not None:
+            self._waiting.remove(following)
+            self._serve(following.user)
+            following.move_to(0)
         for position, waiting in enumerate(self._waiting, start=1):
             if waiting.position != position:
                 waiting.move_to(position)
 
-    def _let_in(self) -> None:
-        """Serve the first who may be: one slot became free, so there is one at most."""
-        following = next((ticket for ticket in self._waiting if self._may_be_served(ticket.user)), None)
-        if following is not None:
-            self._waiting.remove(following)
-            self._serve(following.user)
-            following.move_to(0)
+    def _in_order(self) -> list[Ticket]:
+        """Those who wait, in the order in which they will be served if nobody comes or goes."""
+        ahead, turns = Counter(self._serving), list[tuple[int, int]]()
+        for arrival, ticket in enumerate(self._waiting):
+            turns.append((ahead[ticket.user], arrival))
+            ahead[ticket.user] += 1
+        return [self._waiting[arrival] for _, arrival in sorted(turns)]
+
+    def _next(self) -> Ticket | None:
+        return next((ticket for ticket in self._waiting if self._may_be_served(ticket.user)), None)
 
     def _may_be_served(self, user: Hashable) -> bool:
-        return self._serving[user] < self._slots_per_user
+        return self._slots_per_user is None or self._serving[user] < self._slots_per_user
 
     def _serve(self, user: Hashable) -> None:
         self._free -= 1

@@ -35,6 +35,7 @@ from gateway.events import (
     FinishReason,
     Loss,
     Queued,
+    QueueReason,
     Resumed,
     Started,
     TextDelta,
@@ -304,7 +305,8 @@ class Run:
         self._meter.asked()
         model = self.route.model
         try:
-            async with model.backend.generate(replace(self._asking, model=model.backend_name)) as batches:
+            request = replace(self._asking, model=model.backend_name)
+            async with model.backend.generate(request, self._on_loading) as batches:
                 self._answered = True
                 async for chunks in batches:
                     self._meter.add(chunks)
@@ -321,6 +323,14 @@ class Run:
         if self._malformed is not None and self._finish.reason not in _CUT:
             self._finish = None
             raise MalformedToolCall(self._malformed)
+
+    async def _on_loading(self, loading: bool) -> None:
+        """Tell the viewers; a prompt that waits for its model has not been read, and costs nothing."""
+        if loading:
+            self._meter.refused()
+            await self._append(Queued(self._next, 0, QueueReason.LOADING))
+        else:
+            self._meter.asked()
 
     def _events(self, chunks: Sequence[Chunk]) -> list[Event]:
         """The chunks of one read, neighbours of one kind as one event: a burst costs what one token costs."""

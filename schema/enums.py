@@ -10,7 +10,7 @@ from strawberry.types.enum import StrawberryEnumDefinition
 from auth.scopes import Scope
 from gateway.catalog import BackendKind, Capability
 from gateway.errors import ErrorCode
-from gateway.events import FinishReason, Loss
+from gateway.events import FinishReason, Loss, QueueReason
 from gateway.metering import UsageSource
 from gateway.requests import OnBackendLoss, OnDisconnect
 from gateway.run import State
@@ -154,5 +154,14 @@ _describe(
     {
         "BACKEND_LOST": "Its model server died or did not go on.",
         "GATEWAY_LOST": "The gateway that ran it died or was stopped.",
+    },
+)
+_describe(
+    QueueReason,
+    "QueueReason",
+    "What a generation waits for.",
+    {
+        "BUSY": "All places at its backend are taken, or all that one user may have there.",
+        "LOADING": "It has its place, and the model server loads the model first. That may take minutes.",
     },
 )

@@ -9,7 +9,7 @@ import strawberry
 from auth.scopes import Scope
 from gateway import events
 from gateway.errors import ErrorCode
-from gateway.events import Event, FinishReason, Loss
+from gateway.events import Event, FinishReason, Loss, QueueReason
 from schema.catalog import Model
 from schema.context import Info
 from schema.generation import Generation, TokenUsage, ToolCall
@@ -23,9 +23,10 @@ class GenerationEvent:
     )
 
 
-@strawberry.type(description="It waits for a place at its backend.")
+@strawberry.type(description="It waits for a place at its backend or, once it has one, for its model to be loaded.")
 class GenerationQueued(GenerationEvent):
-    position: int = strawberry.field(description="The place in line; 1 is next.")
+    position: int = strawberry.field(description="The place in line; 1 is next. 0: it has its place.")
+    reason: QueueReason = strawberry.field(description="What it waits for.")
 
 
 @strawberry.type(description="The backend is at work.")
@@ -119,7 +120,7 @@ _Convert = Callable[[strawberry.ID, UUID, Any], GenerationEvent]
 
 _CONVERSIONS: dict[type[Event], _Convert] = {
     events.Queued: lambda id, key, event: GenerationQueued(
-        generation_id=id, sequence=event.sequence, position=event.position
+        generation_id=id, sequence=event.sequence, position=event.position, reason=event.reason
     ),
     events.Started: lambda id, key, event: GenerationStarted(
         generation_id=id, sequence=event.sequence, generation_key=key, queued_ms=event.queued_ms

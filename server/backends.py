@@ -22,6 +22,7 @@ async def running_backends(settings: Settings) -> AsyncGenerator[list[Backend]]:
     """
     timeouts = Timeouts(
         connect=settings.connect_timeout,
+        load=settings.load_timeout,
         first_byte=settings.first_byte_timeout,
         between_tokens=settings.between_tokens_timeout,
         total=settings.generation_timeout,

@@ -93,19 +93,31 @@ class Settings(BaseSettings):
         description="Cores that the embedded model computes on. Default: all. Fewer leave some to what else runs here.",
     )  # fmt: skip
     ollama_url: str | None = Field(default=None, description="An Ollama server, such as `http://localhost:11434`.")
+    ollama_parallel: int = Field(
+        default=1, ge=1, le=10_000,
+        description="Answers that Ollama makes at once, its `OLLAMA_NUM_PARALLEL`. The others wait in line here, where "
+        "they are told their places.",
+    )  # fmt: skip
     openai_url: str | None = Field(default=None, description="An OpenAI-compatible server: vLLM, llama.cpp, LM Studio.")
     openai_api_key: SecretStr | None = Field(default=None, description="The key for it, where it wants one.")
+    openai_parallel: int | None = Field(
+        default=None, ge=1, le=10_000,
+        description="Answers that the OpenAI-compatible server makes at once. Default: what llama.cpp tells, 64 for "
+        "others.",
+    )  # fmt: skip
     openai_think_tags: bool = Field(
         default=False,
         description="Take `<think>…</think>` at the beginning of its answers for the model's reasoning.",
     )
     connect_timeout: float = Field(default=5, gt=0, description="To connect to a model server.")
-    first_byte_timeout: float = Field(default=120, gt=0, description="From the request to a model's first token.")
+    load_timeout: float = Field(
+        default=600, gt=0, description="For a model server to load a model, where it tells that it does (Ollama)."
+    )
+    first_byte_timeout: float = Field(
+        default=120, gt=0, description="From the request to a model's first token, without the time of loading it."
+    )
     between_tokens_timeout: float = Field(default=60, gt=0, description="From one token to the next.")
     generation_timeout: float = Field(default=900, gt=0, description="For a whole answer.")
-    max_running: int = Field(
-        default=64, ge=1, description="Generations at work on one model server; the others wait in line."
-    )
     max_queued: int = Field(
         default=1000, ge=0, description="Generations waiting for one model server; more are refused."
     )

@@ -217,6 +217,8 @@ def gateway_settings(data_dir: Path, database_url: str, fake_url: str | None, **
         "event_interval": 0,
         "drain_time": 0,
         "recheck_interval": 0.05,
+        "ollama_parallel": 64,
+        "openai_parallel": 64,
         "max_running_per_user": 1000,
         "max_sockets_per_user": 1000,
         "max_operations_per_socket": 1000,

@@ -8,7 +8,7 @@ from tests.gateways import Json, RunningGateway, Socket
 
 EVENT = """
   __typename generationId sequence
-  ... on GenerationQueued { position }
+  ... on GenerationQueued { position reason }
   ... on TextDelta { text offset tokens }
   ... on ThinkingDelta { thinking: text offset tokens }
   ... on ToolCallRequested { call { id name arguments } }

@@ -15,7 +15,7 @@ from tests.generations import START, UNFINISHED, asking
 async def narrow(tmp_path: Path, database_url: str, fake: FakeModelServer) -> AsyncIterator[RunningGateway]:
     """A gateway with four slots, of which a user may have two, and with two waiting."""
     settings = gateway_settings(
-        tmp_path, database_url, fake.url, max_running=4, max_running_per_user=2, max_queued_per_user=2
+        tmp_path, database_url, fake.url, ollama_parallel=4, max_running_per_user=2, max_queued_per_user=2
     )
     async with running_gateway(settings, fake) as gateway:
         await gateway.make_user("other")

@@ -224,7 +224,7 @@ async def test_a_model_that_nobody_has_is_told_as_such(gateway: RunningGateway):
 
 
 async def test_those_who_wait_are_told_their_places(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
-    settings = gateway_settings(tmp_path, sqlite_url, fake.url, max_running=1)
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, ollama_parallel=1)
     async with running_gateway(settings, fake) as gateway, gateway.connect() as socket:
         first = await start(gateway, "fake:hold-3")
         await fake.request()
@@ -238,7 +238,7 @@ async def test_those_who_wait_are_told_their_places(sqlite_url: str, tmp_path: P
 
 
 async def test_one_that_waited_runs_when_its_turn_comes(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
-    settings = gateway_settings(tmp_path, sqlite_url, fake.url, max_running=1)
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, ollama_parallel=1)
     async with running_gateway(settings, fake) as gateway:
         await start(gateway, "fake:hold-3")
         request = await fake.request()
@@ -250,7 +250,7 @@ async def test_one_that_waited_runs_when_its_turn_comes(sqlite_url: str, tmp_pat
 
 
 async def test_one_that_is_cancelled_in_line_costs_nothing(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
-    settings = gateway_settings(tmp_path, sqlite_url, fake.url, max_running=1)
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, ollama_parallel=1)
     async with running_gateway(settings, fake) as gateway:
         await start(gateway, "fake:hold-3")
         ended = await cancel(gateway, await start(gateway, "fake:count-3"))
@@ -261,7 +261,7 @@ async def test_one_that_is_cancelled_in_line_costs_nothing(sqlite_url: str, tmp_
 
 
 async def test_a_full_line_refuses(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
-    settings = gateway_settings(tmp_path, sqlite_url, fake.url, max_running=1, max_queued=0)
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, ollama_parallel=1, max_queued=0)
     async with running_gateway(settings, fake) as gateway:
         await start(gateway, "fake:hold-3")
         refusal = (await gateway.run(START, asking("fake:count-3")))["startGeneration"]

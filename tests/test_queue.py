@@ -1,4 +1,4 @@
-"""The waiting line: first come, first served, and nobody loses a slot."""
+"""The waiting line: users take turns, and nobody loses a slot."""
 
 import anyio
 import pytest
@@ -108,9 +108,36 @@ def test_who_has_all_their_places_is_refused_and_others_are_not():
     tickets = [line.enter("a"), line.enter("a")]
     with pytest.raises(Overloaded, match="1 of your generations wait"):
         line.enter("a")
-    assert line.enter("b").position == 2
+    assert line.enter("b").position == 1
     tickets[1].release()
     assert line.enter("a").position == 2
+
+
+def test_users_take_turns():
+    line = Line(slots=1, max_waiting=9)
+    first, *mine = [line.enter("a") for _ in range(4)]
+    other = [line.enter("b"), line.enter("b")]
+    assert positions(mine + other) == [2, 4, 5, 1, 3]
+    first.release()
+    assert positions(mine + other) == [1, 3, 4, 0, 2]
+
+
+def test_a_line_that_grows_lets_in_who_waits():
+    line = Line(slots=1, max_waiting=9)
+    tickets = [line.enter("a") for _ in range(4)]
+    line.resize(3)
+    assert positions(tickets) == [0, 0, 0, 1]
+
+
+def test_a_line_that_shrinks_lets_in_nobody_until_it_has_room():
+    line = Line(slots=3, max_waiting=9)
+    tickets = [line.enter("a") for _ in range(4)]
+    line.resize(1)
+    for ticket in tickets[:2]:
+        ticket.release()
+        assert tickets[3].position == 1
+    tickets[2].release()
+    assert tickets[3].position == 0
 
 
 @given(

@@ -122,7 +122,7 @@ def test_a_secret_is_not_in_what_is_printed_of_the_settings(monkeypatch: pytest.
         ("PORT", "70000"),
         ("ENVIRONMENT", "staging"),
         ("EMBEDDED", "perhaps"),
-        ("MAX_RUNNING", "0"),
+        ("OLLAMA_PARALLEL", "0"),
         ("CORS_ORIGINS", "https://a.example"),
         ("CORS_ORIGINS", '{"a": 1}'),
         ("LOG_LEVEL", "loud"),

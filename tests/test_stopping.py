@@ -67,7 +67,7 @@ async def test_stopping_stops_the_models_work(sqlite_url: str, tmp_path: Path, f
 
 
 async def test_those_in_line_fail_too_and_cost_nothing(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
-    settings = gateway_settings(tmp_path, sqlite_url, fake.url, max_running=1)
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, ollama_parallel=1)
     async with running_gateway(settings, fake) as gateway:
         for _ in range(3):
             await start(gateway, "fake:hold-3")

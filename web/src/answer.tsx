@@ -49,6 +49,7 @@ const STATES = { failed: "Failed", stopped: "Stopped", gone: "This answer can no
 function facts(run: Run): string[] {
   if (run.state === "running") {
     if (run.position) return [`Waiting: number ${run.position} in the queue`];
+    if (run.loading && !run.text && !run.thinking) return ["The model server is loading the model"];
     return [run.text || run.thinking ? "Running" : "Waiting for the first token"];
   }
   const line = [run.state === "completed" ? (ENDINGS[run.finishReason ?? ""] ?? "Finished") : STATES[run.state]];

@@ -12,7 +12,7 @@ export type Timings = {
 type Numbered = { generationId: string; sequence: number };
 export type GenerationEvent = Numbered &
   (
-    | { __typename: "GenerationQueued"; position: number }
+    | { __typename: "GenerationQueued"; position: number; reason: "BUSY" | "LOADING" }
     | { __typename: "GenerationStarted" }
     | { __typename: "TextDelta" | "ThinkingDelta"; text: string; offset: number }
     | { __typename: "ToolCallRequested" }
@@ -29,6 +29,8 @@ export type Run = {
   /** Of the last event seen. */
   sequence: number;
   position?: number;
+  /** Whether the model server loads the model. */
+  loading: boolean;
   thinking: string;
   text: string;
   finishReason?: string;
@@ -43,6 +45,7 @@ export const begin = (generationId?: string): Run => ({
   generationId,
   found: generationId !== undefined,
   sequence: 0,
+  loading: false,
   thinking: "",
   text: "",
 });
@@ -55,7 +58,7 @@ export function apply(run: Run, event: GenerationEvent): Run {
   const known = { ...run, generationId: event.generationId, sequence: event.sequence };
   switch (event.__typename) {
     case "GenerationQueued":
-      return { ...known, position: event.position };
+      return { ...known, position: event.position, loading: event.reason === "LOADING" };
     case "GenerationStarted":
       return { ...known, position: undefined };
     case "ThinkingDelta":

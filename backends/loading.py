@@ -1,0 +1,58 @@
+"""Tells whoever waits for an answer that the model server has to load the model first."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+
+from backends.errors import BackendError
+
+OnLoading = Callable[[bool], Awaitable[None]]
+"""Told True when the server loads the model before it reads the prompt, and False when that is over."""
+
+LOOK_SECONDS = 1.0
+"""Between two looks, and before the first one: most answers have begun by then."""
+
+
+@asynccontextmanager
+async def watching(is_loading: Callable[[], Awaitable[bool]], on_loading: OnLoading) -> AsyncGenerator[None]:
+    """Look from time to time while the block waits for an answer to begin, and tell what changes.
+
+    A look that fails tells nothing, and there is no other one. Raises what the block or `on_loading` does.
+    """
+    watch = _Watch(is_loading, on_loading)
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch.run, tasks.cancel_scope)
+        try:
+            yield
+        except Exception as error:  # a task group would wrap it
+            failure = error
+        tasks.cancel_scope.cancel()
+    if failure := watch.failure or failure:
+        raise failure
+    await watch.tell(False)
+
+
+class _Watch:
+    def __init__(self, is_loading: Callable[[], Awaitable[bool]], on_loading: OnLoading) -> None:
+        self.failure: Exception | None = None
+        self._is_loading = is_loading
+        self._on_loading = on_loading
+        self._told = False
+
+    async def run(self, block: anyio.CancelScope) -> None:
+        try:
+            while True:
+                await anyio.sleep(LOOK_SECONDS)
+                await self.tell(await self._is_loading())
+        except BackendError:
+            return
+        except Exception as error:
+            self.failure = error
+            block.cancel()
+
+    async def tell(self, loading: bool) -> None:
+        if loading is not self._told:
+            self._told = loading
+            await self._on_loading(loading)
