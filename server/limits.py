@@ -47,7 +47,7 @@ class DocumentLimits:
     """
 
     length: int = 15_000
-    tokens: int = 1_000
+    tokens: int = 700
     depth: int = 10
     aliases: int = 15
     root_fields: int = 10

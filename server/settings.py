@@ -194,7 +194,7 @@ class Settings(BaseSettings):
         default=10, gt=0, description="How long the head of an HTTP request, and then its body, may take to come."
     )
     max_query_length: int = Field(default=15_000, ge=1, description="Characters that a GraphQL document may have.")
-    max_query_tokens: int = Field(default=1_000, ge=1, description="Lexical tokens that a document may have.")
+    max_query_tokens: int = Field(default=700, ge=1, description="Lexical tokens that a document may have.")
     max_query_depth: int = Field(default=10, ge=1, description="Levels of fields. Introspection has its own limit.")
     max_query_aliases: int = Field(default=15, ge=0, description="Aliases in one operation, fragments written out.")
     max_query_root_fields: int = Field(default=10, ge=1, description="Root fields of one operation.")
