@@ -70,7 +70,7 @@ def test_no_document_of_a_hostile_family_makes_much_work(family: Any):
     assert work(worst) <= MOST_CALLS, worst[:300]
 
 
-PLAIN = "{generations(first:1){nodes{" + "user{id} " * 230 + "}}}"
+PLAIN = "{generations(first:1){nodes{" + "user{id} " * 160 + "}}}"
 REPEATED = {
     "plain": PLAIN,
     "with another comment": PLAIN + "#7",
