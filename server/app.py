@@ -34,6 +34,7 @@ from server.origins import PREFLIGHT_HEADERS, CrossOriginAnswers, OriginCheck, O
 from server.page import page
 from server.persisted import ManifestError, PersistedDocuments, load_manifest
 from server.proxies import TrustedProxies
+from server.schema_document import schema_document
 from server.seats import Seats
 from server.settings import Settings, SettingsError
 from server.setup import ensure_admin, make_identity, prepare_data_dir
@@ -86,7 +87,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             allow_origins=settings.cors_origins,
             allow_credentials=settings.cors_credentials,
             allow_methods=["GET", "POST"],
-            allow_headers=[*PREFLIGHT_HEADERS, "content-type", "x-request-id"],
+            allow_headers=[*PREFLIGHT_HEADERS, "cache-control", "content-type", "last-event-id", "x-request-id"],
             expose_headers=["x-request-id"],
         )
     app.add_middleware(HostCheck, allowed=HostPatterns(settings.answers_to))
@@ -209,6 +210,8 @@ def _routes(
         *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),
         *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),
     ]
+    if settings.allows_introspection:
+        routes.append(Route("/schema.graphql", schema_document))
     if settings.serves_page:
         routes.append(Mount("/", page()))
     return routes

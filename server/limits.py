@@ -30,6 +30,9 @@ TYPENAME = "__typename"
 TYPENAME_REPEATS = 60
 """How often `__typename` may stand in one selection set at least: Apollo Client writes it into every fragment."""
 
+TYPENAME_ALIASES = 60
+"""How many aliases `__typename` may have, beside those of other fields: relay-compiler writes one per refinement."""
+
 INTROSPECTION_DEPTH = 20
 """What the usual introspection query needs, with room: its types are wrapped several times over."""
 
@@ -67,6 +70,7 @@ class _Measure:
     depth: int = 0
     introspection: int = 0
     aliases: int = 0
+    typenames: int = 0
     directives: int = 0
     fields: int = 0
     list_length: int = 0
@@ -124,6 +128,7 @@ def _check_measure(found: _Measure, limits: DocumentLimits) -> int:
     _check("levels", found.depth, limits.depth)
     _check("levels of introspection", found.introspection, INTROSPECTION_DEPTH)
     _check("aliases", found.aliases, limits.aliases)
+    _check(f"aliases of {TYPENAME}", found.typenames, TYPENAME_ALIASES)
     _check("directives", found.directives, limits.directives)
     _check("values in one list", found.list_length, limits.list_length)
     return found.fields
@@ -256,6 +261,7 @@ class _Measuring:
             depth=max(part.depth for part in parts),
             introspection=max(part.introspection for part in parts),
             aliases=sum(part.aliases for part in parts),
+            typenames=sum(part.typenames for part in parts),
             directives=sum(part.directives for part in parts),
             fields=sum(part.fields for part in parts),
             list_length=max(part.list_length for part in parts),
@@ -276,16 +282,19 @@ class _Measuring:
         directives, longest = _outside(node.directives or ())
         spread = isinstance(node, FragmentSpreadNode)
         inner = self.fragment(node.name.value) if spread else self.selection_set(getattr(node, "selection_set", None))
-        depth, introspection, aliases = inner.depth, inner.introspection, inner.aliases
+        depth, introspection, aliases, typenames = inner.depth, inner.introspection, inner.aliases, inner.typenames
         if isinstance(node, FieldNode):
             introspects = node.name.value in {"__schema", "__type"}
             depth, introspection = (1, depth + 1) if introspects else (depth + 1, introspection)
-            aliases += node.alias is not None
+            renamed_typename = node.alias is not None and node.name.value == TYPENAME
+            typenames += renamed_typename
+            aliases += node.alias is not None and not renamed_typename
             longest = max(longest, _longest(node.arguments or ()))
         return _Measure(
             depth=depth,
             introspection=introspection,
             aliases=aliases,
+            typenames=typenames,
             directives=inner.directives + directives,
             fields=inner.fields + 1,
             list_length=max(inner.list_length, longest),

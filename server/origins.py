@@ -23,7 +23,16 @@ from server.middleware import GRAPHQL_PATHS
 logger = logging.getLogger(__name__)
 
 PREFLIGHT_HEADERS = frozenset(
-    {"authorization", "x-api-key", "apollo-require-preflight", "graphql-require-preflight", "x-apollo-operation-name"}
+    {
+        "apollo-require-preflight",
+        "authorization",
+        "graphql-preflight",
+        "graphql-require-preflight",
+        "traceparent",
+        "x-api-key",
+        "x-apollo-operation-name",
+        "x-requested-with",
+    }
 )
 """A browser sends these across sites only after a preflight."""
 

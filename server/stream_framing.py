@@ -46,9 +46,9 @@ def _part(payload: _Json) -> bytes:
 FRAMINGS = {
     EVENT_STREAM: Framing(
         content_type=f"{EVENT_STREAM}; charset=utf-8",
-        opening=b":\n\n",
-        heartbeat=b":\n\n",
-        end=b"event: complete\ndata:\n\n",
+        opening=b":\n",  # with an empty line behind it Spring's client takes it for an event, and ends
+        heartbeat=b":\n",
+        end=b"event: complete\ndata: {}\n\n",  # without data Spring, EventSource and others see no event at all
         next=_event,
         failure=lambda errors: _event({"errors": errors}),
     ),

@@ -1,6 +1,6 @@
 """Reading streams over HTTP in tests, as it stands in their protocols, byte by byte."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -30,22 +30,37 @@ class HttpStreamReader:
                 yield next(iter(block["payload"]["data"].values()))
 
 
-async def _blocks(response: httpx.Response, end: bytes, read: Callable[[bytes], Json]) -> AsyncGenerator[Json]:
+async def _parts(response: httpx.Response) -> AsyncGenerator[Json]:
     buffer = b""
     async for data in response.aiter_raw():
         buffer += data
-        *whole, buffer = buffer.split(end)
+        *whole, buffer = buffer.split(DELIMITER)
         for block in whole:
-            yield read(block)
-    assert buffer == (b"--\r\n" if end == DELIMITER else b"")
+            yield multipart_block(block)
+    assert buffer == b"--\r\n"
+
+
+async def _sse(response: httpx.Response) -> AsyncGenerator[Json]:
+    buffer = b""
+    async for data in response.aiter_raw():
+        buffer += data
+        while buffer:
+            if buffer.startswith(b":\n"):  # a comment is a line of its own, and no event
+                buffer = buffer.removeprefix(b":\n")
+                yield {"heartbeat": True}
+                continue
+            block, end, rest = buffer.partition(b"\n\n")
+            if not end:
+                break
+            buffer = rest
+            yield sse_block(block)
+    assert buffer == b""
 
 
 def sse_block(block: bytes) -> Json:
-    """A heartbeat, an event with a response in it, or the end."""
-    if block == b":":
-        return {"heartbeat": True}
+    """An event with a response in it, or the end."""
     event, data = block.split(b"\n")
-    if event == b"event: complete" and data == b"data:":
+    if event == b"event: complete" and data == b"data: {}":
         return {"complete": True}
     assert event == b"event: next"
     assert data.startswith(b"data: ")
@@ -79,5 +94,4 @@ async def http_stream(
         ) as response,
     ):
         multipart = response.headers["content-type"].startswith("multipart/mixed")
-        blocks = _blocks(response, DELIMITER, multipart_block) if multipart else _blocks(response, b"\n\n", sse_block)
-        yield HttpStreamReader(response, blocks)
+        yield HttpStreamReader(response, _parts(response) if multipart else _sse(response))

@@ -27,7 +27,14 @@ START_SECONDS = 60
 def environment(data_dir: Path, **settings: str) -> dict[str, str]:
     """What a process gets to see: these settings, and nothing of the machine's own."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("OLLAGRAPH_")}
-    values = {"DATA_DIR": str(data_dir), "EMBEDDED": "false", "EMBEDDED_THREADS": "1", "OLLAMA_PARALLEL": "64", "PORT": "0", **settings}
+    values = {
+        "DATA_DIR": str(data_dir),
+        "EMBEDDED": "false",
+        "EMBEDDED_THREADS": "1",
+        "OLLAMA_PARALLEL": "64",
+        "PORT": "0",
+        **settings,
+    }
     return inherited | {"PYTHONPATH": str(ROOT)} | {f"OLLAGRAPH_{name}": value for name, value in values.items()}
 
 

@@ -17,8 +17,9 @@ HOSTILE = {
     "tokens": "{ " + "me " * LIMITS.tokens + "}",
     "levels": DEEP,
     "levels of nesting": "{ me " * 300 + "}" * 300,
-    "aliases": "{ " + " ".join(f"a{n}: __typename" for n in range(LIMITS.aliases + 1)) + " }",
+    "aliases": "{ " + " ".join(f"a{n}: me {{ id }}" for n in range(LIMITS.aliases + 1)) + " }",
     "aliases in fragments": BOMB,
+    "aliases of __typename": "{ me { " + " ".join(f"a{n}: __typename" for n in range(61)) + " } }",
     "root fields": "{ " + "__typename " * (LIMITS.root_fields + 1) + "}",
     "directives": "{ __typename " + "@include(if: true) " * (LIMITS.directives + 1) + "}",
     "fragments": "{ me { ...F0 } } " + " ".join(f"fragment F{n} on User {{ id }}" for n in range(LIMITS.fragments + 1)),
@@ -53,3 +54,8 @@ async def test_a_fragment_that_spreads_itself_is_refused(gateway: RunningGateway
 
 async def test_the_usual_introspection_query_is_answered(gateway: RunningGateway):
     assert (await gateway.run(get_introspection_query()))["__schema"]["queryType"]["name"] == "Query"
+
+
+async def test_relays_compiler_may_write_one_typename_for_each_refinement(gateway: RunningGateway):
+    selected = " ".join(f"... on Node {{ __isNode{n}: __typename }}" for n in range(40))
+    assert len((await gateway.run("{ me { id " + selected + " } }"))["me"]) == 41

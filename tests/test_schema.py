@@ -25,6 +25,8 @@ from gateway.errors import ErrorCode, GatewayError
 from resolvers.access import PUBLIC
 from resolvers.root import build_schema
 from server.cli import main
+from tests.fake_model_server import FakeModelServer
+from tests.gateways import RunningGateway, gateway_settings, running_gateway
 
 ROOT = Path(__file__).parent.parent
 
@@ -162,3 +164,15 @@ def test_the_codes_in_the_schema_are_those_of_the_gateway(schema: GraphQLSchema)
     published = schema.type_map["ErrorCode"]
     assert isinstance(published, GraphQLEnumType)
     assert set(published.values) == {code.value for code in ErrorCode}
+
+
+async def test_the_schema_can_be_fetched_by_whoever_may_introspect(shared_gateway: RunningGateway):
+    response = await shared_gateway.client.get("/schema.graphql")
+    assert (response.status_code, response.text) == (200, (ROOT / "schema.graphql").read_text())
+    assert response.headers["content-type"].startswith("text/plain")
+
+
+async def test_the_schema_is_not_there_without_introspection(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, introspection=False, page=False)
+    async with running_gateway(settings, fake) as gateway:
+        assert (await gateway.client.get("/schema.graphql")).status_code == 404
