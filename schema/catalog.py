@@ -13,6 +13,12 @@ from schema.scalars import MAX_SAFE_INTEGER, BigInt
 _MAX_INT = 2**31 - 1
 """GraphQL's Int (specification, section 3.5.1). What is larger counts as not told, so that it spoils no list."""
 
+MODEL_NAME = (
+    "The name, as `models` lists it. As in Ollama, `llama3` means `llama3:latest`, in any case of letters; a server's "
+    "name before it chooses that server: `ollama/llama3`."
+)
+"""How a model is named, for the descriptions of inputs."""
+
 
 @strawberry.type(description="A model that can be asked.")
 class Model(Node):

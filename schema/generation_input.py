@@ -12,6 +12,7 @@ from gateway import requests
 from gateway.errors import InvalidInput
 from gateway.requests import GenerationRequest, Message, OnBackendLoss, OnDisconnect, Options, Tool
 from gateway.requests import ToolCall as RequestedToolCall
+from schema.catalog import MODEL_NAME
 
 
 @strawberry.enum(description="Whose turn a message is.")
@@ -157,7 +158,7 @@ _make_quickly(ToolInput)
 
 @strawberry.input(description="A request to a model. Exactly one of prompt and messages is given.")
 class GenerateInput:
-    model: str = strawberry.field(description="The model's name, as `models` lists it.")
+    model: str = strawberry.field(description=MODEL_NAME)
     prompt: str | None = strawberry.field(default=None, description="A single question.")
     messages: list[MessageInput] | None = strawberry.field(default=None, description="A conversation, oldest first.")
     system: str | None = strawberry.field(default=None, description="Instructions put before everything else.")
