@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from backends.addresses import ollama_address
 from backends.errors import BackendModelNotFound, BackendRejected
 from backends.http import fetch_json, fetch_list, make_client
 from backends.listing import usable_models
@@ -31,12 +32,13 @@ _OPTION_NAMES = {
 class OllamaBackend:
     """One Ollama server.
 
-    `base_url` is its address without a path, `connect_timeout` in seconds. Who makes one closes it (`aclose`).
+    `base_url` is its address, with `/api` at the end or without; `connect_timeout` is in seconds. Who makes one closes
+    it (`aclose`).
     """
 
     def __init__(self, name: str, base_url: str, *, connect_timeout: float = 5.0) -> None:
         self._name = name
-        self._client = make_client(base_url, connect_timeout=connect_timeout)
+        self._client = make_client(ollama_address(base_url), connect_timeout=connect_timeout)
         self._shown: dict[str, _Shown] = {}
 
     @property
