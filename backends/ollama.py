@@ -1,12 +1,12 @@
 """Speaks Ollama's native API (api/types.go): its `/v1` endpoints hide errors that come in mid-stream."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from backends.addresses import ollama_address
-from backends.errors import BackendModelNotFound, BackendRejected
+from backends.errors import BackendContextTooLong, BackendModelNotFound, BackendRejected
 from backends.http import fetch_json, fetch_list, make_client
 from backends.listing import usable_models
 from backends.ollama_continuation import raw_body, raw_prompt
@@ -27,6 +27,12 @@ _OPTION_NAMES = {
     "frequency_penalty": "frequency_penalty",
     "repeat_penalty": "repeat_penalty",
 }
+
+_WHOLE: dict[str, Json] = {"truncate": False, "shift": False}
+"""Left to itself, Ollama cuts a prompt that does not fit, and forgets the middle of it where the answer does not fit,
+and tells nobody. With these it refuses the prompt, and ends the answer at the end of the context ("length"). Both go
+with every request: newer Ollamas load a model anew when `shift` is not what it was loaded with (server/sched.go,
+needsReload). Before 0.12.6 Ollama ignores both."""
 
 
 class OllamaBackend:
@@ -82,7 +88,12 @@ class OllamaBackend:
         path, body = "/api/chat", chat_body(request)
         if request.continues and (prompt := await raw_prompt(self._client, request, body)) is not None:
             path, body = "/api/generate", raw_body(body, prompt)
-        async with stream_chunks(self._client, path, body, OllamaDecoder()) as batches:
+        async with AsyncExitStack() as stack:
+            try:
+                batches = await stack.enter_async_context(stream_chunks(self._client, path, body, OllamaDecoder()))
+            except BackendContextTooLong as error:
+                said = str(error).rstrip(".")
+                raise BackendContextTooLong(f"{said}. Shorten the prompt, or ask for a longer context.") from error
             yield batches
 
     async def _show(self, name: str) -> "_Shown":
@@ -109,6 +120,7 @@ def chat_body(request: ChatRequest) -> dict[str, Json]:
         "model": request.model,
         "messages": [_message(message) for message in request.messages],
         "stream": True,
+        **_WHOLE,
     }
     if options := _options(request.options):
         body["options"] = options
@@ -183,7 +195,8 @@ def _capabilities(entry: dict[str, Json]) -> frozenset[Capability] | None:
 
 
 def _context_length(model_info: dict[str, Json]) -> int | None:
-    return as_count(model_info.get(f"{model_info.get('general.architecture')}.context_length"))
+    """What the model was made for. A `num_ctx` of its Modelfile is only a default, which a request may exceed."""
+    return as_count(model_info.get(f"{model_info.get('general.architecture')}.context_length")) or None
 
 
 def _timestamp(value: Json) -> datetime | None:

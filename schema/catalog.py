@@ -31,7 +31,10 @@ class Model(Node):
     capabilities: list[Capability] | None = strawberry.field(
         description="What it can do; null where its backend does not tell."
     )
-    context_length: int | None = strawberry.field(description="How many tokens prompt and answer may have together.")
+    context_length: int | None = strawberry.field(
+        description="How many tokens prompt and answer can have together. Ollama loads a model with fewer unless "
+        "`contextLength` of the options asks for more."
+    )
     size: BigInt | None = strawberry.field(description="Its size in bytes.")
     family: str | None = strawberry.field(description="Its architecture, such as llama.")
     parameter_size: str | None = strawberry.field(description="How many parameters it has, such as 8.0B.")

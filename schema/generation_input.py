@@ -99,7 +99,9 @@ class GenerationOptions:
         default_factory=list[str], description="End before any of these strings; at most 8."
     )
     context_length: int | None = strawberry.field(
-        default=None, description="Tokens that prompt and answer may have together. Ollama may load the model anew."
+        default=None,
+        description="Tokens that prompt and answer may have together: a longer prompt is refused, and an answer "
+        "ends there with LENGTH. Ollama may load the model anew.",
     )
     presence_penalty: float | None = strawberry.field(default=None, description="Against repeated topics, -2 to 2.")
     frequency_penalty: float | None = strawberry.field(default=None, description="Against frequent words, -2 to 2.")
