@@ -22,13 +22,13 @@ def openai_address(text: str) -> str:
     added. Raises ValueError with a sentence that says what to write instead and repeats no password and no query.
     """
     if "@" in text:
-        raise ValueError("must not hold a user and a password. Set the key in OLLAGRAPH_OPENAI_API_KEY instead.")
+        raise _wrong("must not hold a user and a password. Set the key in OLLAGRAPH_OPENAI_API_KEY instead.")
     url = _parsed(text, "http://localhost:8000/v1")
     path = _path(url)
     base = _OPENAI_OPERATION.sub("", path)
     instead = f"{url.scheme}://{url.netloc}{base}"
     if "api-version" in url.query:
-        raise ValueError(
+        raise _wrong(
             "must not hold a query such as ?api-version=…. Write the address of the API that needs none, which Azure "
             f"has at {url.scheme}://{url.netloc}/openai/v1."
         )
@@ -45,7 +45,7 @@ def ollama_address(text: str) -> str:
     url = _parsed(text, "http://localhost:11434")
     path = _path(url)
     if "@" in path:
-        raise ValueError("must have a user and a password before its host alone, with @ and / in them as %40 and %2F.")
+        raise _wrong("must have a user and a password before its host alone, with @ and / in them as %40 and %2F.")
     host = url.netloc.rpartition("@")[2]
     operation = _OLLAMA_OPERATION.search(path)
     base = _OLLAMA_API.sub("", path[: operation.start()] if operation else path)
@@ -53,16 +53,20 @@ def ollama_address(text: str) -> str:
     return f"{url.scheme}://{url.netloc}{base}"
 
 
+def _wrong(what: str) -> ValueError:
+    return ValueError(f"The address of a model server {what}")
+
+
 def _parsed(text: str, example: str) -> SplitResult:
     if any(character.isspace() or not character.isprintable() for character in text):
-        raise ValueError(f"must be one address without blanks and line breaks, such as {example}.")
+        raise _wrong(f"must be one address without blanks and line breaks, such as {example}.")
     try:
         url = urlsplit(text)
         is_address = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
     except ValueError:
         is_address, url = False, SplitResult("", "", "", "", "")
     if not is_address:
-        raise ValueError(f"must begin with http:// or https:// and name a host, and a port if need be: {example}.")
+        raise _wrong(f"must begin with http:// or https:// and name a host, such as {example}.")
     return url
 
 
@@ -74,6 +78,6 @@ def _path(url: SplitResult) -> str:
 def _check_end(text: str, path: str, base: str, instead: str) -> None:
     for mark, what in (("?", "a query"), ("#", "a fragment")):
         if mark in text:
-            raise ValueError(f"must not hold {what} (what begins with {mark}). Write {instead} instead.")
+            raise _wrong(f"must not hold {what} (what begins with {mark}). Write {instead} instead.")
     if path != base:
-        raise ValueError(f"must not name one operation ({path[len(base) :]}). Write {instead} instead.")
+        raise _wrong(f"must not name one operation ({path[len(base) :]}). Write {instead} instead.")
