@@ -5,7 +5,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from backends.errors import BackendModelNotFound, BackendRejected
+from backends.addresses import ollama_address
+from backends.errors import BackendContextTooLong, BackendModelNotFound, BackendRejected
 from backends.http import fetch_json, fetch_list, make_client
 from backends.listing import usable_models
 from backends.loading import OnLoading, watching
@@ -33,12 +34,13 @@ _OPTION_NAMES = {
 class OllamaBackend:
     """One Ollama server.
 
-    `base_url` is its address without a path, `connect_timeout` in seconds. Who makes one closes it (`aclose`).
+    `base_url` is its address, with `/api` at the end or without; `connect_timeout` is in seconds. Who makes one closes
+    it (`aclose`).
     """
 
     def __init__(self, name: str, base_url: str, *, connect_timeout: float = 5.0) -> None:
         self._name = name
-        self._client = make_client(base_url, connect_timeout=connect_timeout)
+        self._client = make_client(ollama_address(base_url), connect_timeout=connect_timeout)
         self._shown: dict[str, _Shown] = {}
         self._remote: set[str] = set()
 
@@ -89,11 +91,15 @@ class OllamaBackend:
             path, body = "/api/generate", raw_body(body, prompt)
         answer = stream_chunks(self._client, path, body, OllamaDecoder())
         async with AsyncExitStack() as stack:
-            if on_loading is None or request.model in self._remote:
-                yield await stack.enter_async_context(answer)
-                return
-            async with watching(LoadedModels(self._client, request.model).is_loading, on_loading):
-                batches = await stack.enter_async_context(answer)
+            try:
+                if on_loading is None or request.model in self._remote:
+                    batches = await stack.enter_async_context(answer)
+                else:
+                    async with watching(LoadedModels(self._client, request.model).is_loading, on_loading):
+                        batches = await stack.enter_async_context(answer)
+            except BackendContextTooLong as error:
+                said = str(error).rstrip(".")
+                raise BackendContextTooLong(f"{said}. Shorten the prompt, or ask for a longer context.") from error
             yield batches
 
     async def _show(self, name: str) -> "_Shown":
@@ -120,6 +126,7 @@ def chat_body(request: ChatRequest) -> dict[str, Json]:
         "model": request.model,
         "messages": [_message(message) for message in request.messages],
         "stream": True,
+        "truncate": False,  # else a prompt that does not fit is cut, and nobody told; Ollama knows it since 0.12.6
     }
     if options := _options(request.options):
         body["options"] = options
@@ -198,7 +205,8 @@ def _capabilities(entry: dict[str, Json]) -> frozenset[Capability] | None:
 
 
 def _context_length(model_info: dict[str, Json]) -> int | None:
-    return as_count(model_info.get(f"{model_info.get('general.architecture')}.context_length"))
+    """What the model was made for. A `num_ctx` of its Modelfile is only a default, which a request may exceed."""
+    return as_count(model_info.get(f"{model_info.get('general.architecture')}.context_length")) or None
 
 
 def _timestamp(value: Json) -> datetime | None:

@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from urllib.parse import urlsplit
 
 import orjson
 
+from backends.addresses import openai_address
 from backends.errors import BackendRejected, BackendUnsupported
 from backends.http import fetch_json, fetch_list, make_client
 from backends.listing import usable_models
@@ -43,9 +45,9 @@ _IMAGE_TYPES = {
 class OpenAIBackend:
     """One OpenAI-compatible server.
 
-    `base_url` may end with `/v1` or not, `connect_timeout` is in seconds. `extra_body` is merged into every chat
-    request, for what one kind of server can do more than the others. `think_tags` is whether `<think>…</think>` at the
-    beginning of a text is the model's reasoning. Who makes one closes it (`aclose`).
+    `base_url` may have a version in its path, or else `/v1` is added; `connect_timeout` is in seconds. `extra_body` is
+    merged into every chat request, for what one kind of server can do more than the others. `think_tags` is whether
+    `<think>…</think>` at the beginning of a text is the model's reasoning. Who makes one closes it (`aclose`).
     """
 
     def __init__(
@@ -62,8 +64,10 @@ class OpenAIBackend:
         self._extra_body = dict(extra_body or {})
         self._asks_for_usage = True
         self._think_tags = think_tags
+        address = openai_address(base_url)
+        self._path = urlsplit(address).path
         self._client = make_client(
-            base_url.rstrip("/").removesuffix("/v1"),
+            address.removesuffix(self._path),
             headers={"authorization": f"Bearer {api_key}"} if api_key else None,
             connect_timeout=connect_timeout,
         )
@@ -84,7 +88,7 @@ class OpenAIBackend:
 
     async def models(self) -> list[ModelInfo]:
         """List the models served. Raises BackendError. No server of this kind tells capabilities here."""
-        listing = await fetch_list(self._client, "/v1/models", "data")
+        listing = await fetch_list(self._client, f"{self._path}/models", "data")
         return usable_models([_model_info(as_object(entry)) for entry in listing])
 
     async def describe(self, model: ModelInfo) -> ModelInfo:
@@ -93,17 +97,17 @@ class OpenAIBackend:
 
     async def ping(self) -> None:
         """Ask for the list of models, the one question every such server answers. Raises BackendError."""
-        await fetch_list(self._client, "/v1/models", "data")
+        await fetch_list(self._client, f"{self._path}/models", "data")
 
     async def properties(self) -> dict[str, Json]:
         """Ask a llama.cpp server what it runs (`/props`). Raises BackendError, on every other server too."""
-        return await fetch_json(self._client, "GET", "/props")
+        return await fetch_json(self._client, "GET", f"{self._path.removesuffix('/v1')}/props")
 
     @asynccontextmanager
     async def generate(
         self, request: ChatRequest, on_loading: OnLoading | None = None
     ) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
-        """Ask `/v1/chat/completions`; no server of this kind tells that it loads a model.
+        """Ask `/chat/completions`; no server of this kind tells that it loads a model.
 
         Raises BackendError; BackendUnsupported when a context length is asked for.
         A server that does not know `stream_options`, with which the usage is asked for, is asked without from then on.
@@ -122,7 +126,8 @@ class OpenAIBackend:
     def _ask(self, body: dict[str, Json]) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Chunk]]]:
         if not self._asks_for_usage:
             body = {name: value for name, value in body.items() if name != "stream_options"}
-        return stream_chunks(self._client, "/v1/chat/completions", body, OpenAIDecoder(think_tags=self._think_tags))
+        decoder = OpenAIDecoder(think_tags=self._think_tags)
+        return stream_chunks(self._client, f"{self._path}/chat/completions", body, decoder)
 
 
 def chat_body(request: ChatRequest) -> dict[str, Json]:

@@ -1,6 +1,6 @@
 """The statements about generations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -23,7 +23,7 @@ async def generations_page(
     limit: int,
     before: UUID | None,
     states: Sequence[str] | None,
-    model: str | None,
+    models: Collection[str] | None,
 ) -> Sequence[Generation]:
     """At most `limit` generations of a user's, newest first, older than `before` (UUIDv7 sort by time)."""
     query = select(Generation).where(Generation.user_id == user_id)
@@ -31,8 +31,8 @@ async def generations_page(
         query = query.where(Generation.id < before)
     if states is not None:
         query = query.where(Generation.state.in_(states))
-    if model is not None:
-        query = query.where(Generation.model == model)
+    if models is not None:
+        query = query.where(Generation.model.in_(models))
     return (await session.scalars(query.order_by(Generation.id.desc()).limit(limit))).all()
 
 

@@ -13,6 +13,7 @@ from backends.protocol import BackendKind as BackendKind
 from backends.protocol import Capability as Capability
 from gateway.errors import ModelNotFound
 from gateway.listing import Listing, Patience, no_answer
+from gateway.model_names import ModelNames
 
 ANSWER_SECONDS = 10.0
 """How long a backend may take to answer a ping; an answer of a model has its own time-outs."""
@@ -23,7 +24,7 @@ SEARCH_PAUSE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model under the name users know it by. `backend_name` is what its own backend calls it.
+    """A model under the name that lists it. `backend_name` is what its own backend calls it.
 
     `available` is whether its backend answers now.
     """
@@ -63,6 +64,7 @@ class Catalog:
 
     Where two backends have a model of the same name, the one named first in the settings keeps the plain name
     and the other's is called "backend/model". While the first does not answer, the plain name means the other's.
+    Other ways to write a name are understood too (`gateway.model_names`).
     """
 
     def __init__(
@@ -71,12 +73,12 @@ class Catalog:
         self._max_age = max_age
         self._patience = patience or Patience()
         self._listings = [Listing(backend, tasks, self._patience, self._forget_names) for backend in backends]
-        self._names: dict[str, list[tuple[Listing, ModelInfo]]] | None = None
+        self._listed_names: ModelNames | None = None
 
     async def models(self) -> list[Model]:
         """All models, those of the first backend first; of a backend that does not answer, those it listed last."""
         await self._refresh()
-        return [model for name in self._offers() if (model := self._known(name))]
+        return [model for name in self._names if (model := self._known(name))]
 
     async def backends(self) -> list[BackendState]:
         """How each backend answered when it was last asked for its models."""
@@ -92,8 +94,18 @@ class Catalog:
             for listing in self._listings
         ]
 
+    def listed_name(self, name: str) -> str:
+        """Give the name that lists the model meant by `name`; that itself where no model is known by it."""
+        model = self._known(name)
+        return name if model is None else model.name
+
+    async def by_name(self, names: Sequence[str]) -> list[Model | None]:
+        """The models of these names, in their order; None where there is none."""
+        await self._refresh()
+        return [self._known(name) for name in names]
+
     async def find(self, name: str) -> Model:
-        """The model of this name. Raises ModelNotFound, after asking the backends anew.
+        """The model of this name, however it is written. Raises ModelNotFound, after asking the backends anew.
 
         A name that is known waits for nobody. A model that a backend had when it last answered is still found: asking
         for it tells what is wrong there.
@@ -115,7 +127,7 @@ class Catalog:
         places = [
             Model(model.name, info.name, listing.backend, info)
             for listing in self._listings
-            if listing.answers and (info := listing.models.get(model.backend_name))
+            if listing.answers and (info := self._names.at(listing, model.backend_name))
         ]
         return sorted(places, key=lambda place: place.backend.name != model.backend.name)
 
@@ -152,12 +164,14 @@ class Catalog:
             listing.ask(min(SEARCH_PAUSE, self._max_age), urgently=True)
         for listing in self._listings:  # in this order, since the plain name belongs to the first that has it
             await listing.wait(self._patience.stale)
-            if found := self._known(name):
-                return found
+            if self._names.has(name):
+                return self._known(name)
+        if found := self._known(name):
+            return found
 
         async def look(listing: Listing) -> None:
             await listing.wait()
-            if name in self._offers():
+            if self._names.find(name):
                 search.cancel_scope.cancel()
 
         async with anyio.create_task_group() as search:
@@ -167,22 +181,18 @@ class Catalog:
 
     def _known(self, name: str) -> Model | None:
         """The model of this name at the first backend that answers, or else at the first of all."""
-        offers = self._offers().get(name)
-        if not offers:
+        places = self._names.find(name)
+        if not places:
             return None
-        listing, info = next((offer for offer in offers if offer[0].answers), offers[0])
-        return Model(name, info.name, listing.backend, info, available=listing.answers)
+        place = next((place for place in places if place.listing.answers), places[0])
+        listing, info = place.listing, place.info
+        return Model(place.name, info.name, listing.backend, info, available=listing.answers)
 
-    def _offers(self) -> dict[str, list[tuple[Listing, ModelInfo]]]:
-        """By each name, the places that it may mean."""
-        if self._names is None:
-            self._names = {}
-            for listing in self._listings:
-                for info in listing.models.values():
-                    if info.name in self._names:
-                        self._names[f"{listing.backend.name}/{info.name}"] = [(listing, info)]
-                    self._names.setdefault(info.name, []).append((listing, info))
-        return self._names
+    @property
+    def _names(self) -> ModelNames:
+        if self._listed_names is None:
+            self._listed_names = ModelNames(self._listings)
+        return self._listed_names
 
     def _forget_names(self) -> None:
-        self._names = None
+        self._listed_names = None

@@ -188,7 +188,7 @@ class Generations:
                 limit=first + 1,
                 before=before,
                 states=wanted.states,
-                model=wanted.model,
+                models=None if wanted.model is None else {wanted.model, self._catalog.listed_name(wanted.model)},
             )
         return rows[:first], len(rows) > first
 
@@ -342,7 +342,7 @@ class Generations:
             id=new_id(),
             user_id=principal.user_id,
             api_key_id=principal.api_key_id,
-            model=request.model,
+            model=route.model.name,
             backend=route.model.backend.name,
             state=State.QUEUED if waits else State.RUNNING,
             replica_id=self._runner.replica_id,

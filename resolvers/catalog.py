@@ -7,7 +7,7 @@ import strawberry
 from auth.scopes import Scope
 from gateway.errors import ModelNotFound
 from resolvers.access import requires
-from schema.catalog import Backend, Model
+from schema.catalog import MODEL_NAME, Backend, Model
 from schema.context import Info
 
 
@@ -24,7 +24,7 @@ class CatalogQuery:
     @strawberry.field(description="One model; null when there is none of this name.")
     @requires(Scope.MODELS_READ)
     async def model(
-        self, info: Info, name: Annotated[str, strawberry.argument(description="The name, as `models` lists it.")]
+        self, info: Info, name: Annotated[str, strawberry.argument(description=MODEL_NAME)]
     ) -> Model | None:
         try:
             return Model.of(await info.context.gateway.catalog.find(name))

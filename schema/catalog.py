@@ -13,6 +13,12 @@ from schema.scalars import MAX_SAFE_INTEGER, BigInt
 _MAX_INT = 2**31 - 1
 """GraphQL's Int (specification, section 3.5.1). What is larger counts as not told, so that it spoils no list."""
 
+MODEL_NAME = (
+    "The name, as `models` lists it. As in Ollama, `llama3` means `llama3:latest`, in any case of letters; a server's "
+    "name before it chooses that server: `ollama/llama3`."
+)
+"""How a model is named, for the descriptions of inputs."""
+
 
 @strawberry.type(description="A model that can be asked.")
 class Model(Node):
@@ -25,7 +31,10 @@ class Model(Node):
     capabilities: list[Capability] | None = strawberry.field(
         description="What it can do; null where its backend does not tell."
     )
-    context_length: int | None = strawberry.field(description="How many tokens prompt and answer may have together.")
+    context_length: int | None = strawberry.field(
+        description="How many tokens prompt and answer can have together. Ollama loads a model with fewer unless "
+        "`contextLength` of the options asks for more."
+    )
     size: BigInt | None = strawberry.field(description="Its size in bytes.")
     family: str | None = strawberry.field(description="Its architecture, such as llama.")
     parameter_size: str | None = strawberry.field(description="How many parameters it has, such as 8.0B.")

@@ -12,6 +12,7 @@ from gateway import requests
 from gateway.errors import InvalidInput
 from gateway.requests import GenerationRequest, Message, OnBackendLoss, OnDisconnect, Options, Tool
 from gateway.requests import ToolCall as RequestedToolCall
+from schema.catalog import MODEL_NAME
 
 
 @strawberry.enum(description="Whose turn a message is.")
@@ -98,7 +99,9 @@ class GenerationOptions:
         default_factory=list[str], description="End before any of these strings; at most 8."
     )
     context_length: int | None = strawberry.field(
-        default=None, description="Tokens that prompt and answer may have together. Ollama may load the model anew."
+        default=None,
+        description="Tokens that prompt and answer may have together: a longer prompt is refused, and an answer "
+        "ends there with LENGTH. Ollama may load the model anew.",
     )
     presence_penalty: float | None = strawberry.field(default=None, description="Against repeated topics, -2 to 2.")
     frequency_penalty: float | None = strawberry.field(default=None, description="Against frequent words, -2 to 2.")
@@ -157,7 +160,7 @@ _make_quickly(ToolInput)
 
 @strawberry.input(description="A request to a model. Exactly one of prompt and messages is given.")
 class GenerateInput:
-    model: str = strawberry.field(description="The model's name, as `models` lists it.")
+    model: str = strawberry.field(description=MODEL_NAME)
     prompt: str | None = strawberry.field(default=None, description="A single question.")
     messages: list[MessageInput] | None = strawberry.field(default=None, description="A conversation, oldest first.")
     system: str | None = strawberry.field(default=None, description="Instructions put before everything else.")

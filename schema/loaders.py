@@ -35,11 +35,7 @@ class Loaders:
         self.texts: DataLoader[UUID, str | GatewayError | None] = DataLoader(
             self._texts, max_batch_size=MAX_BATCH, cache=False
         )
-        self.models: DataLoader[str, Model | None] = DataLoader(self._models, max_batch_size=MAX_BATCH)
-
-    async def _models(self, names: list[str]) -> list[Model | None]:
-        known = {model.name: model for model in await self._gateway.catalog.models()}
-        return [known.get(name) for name in names]
+        self.models: DataLoader[str, Model | None] = DataLoader(gateway.catalog.by_name, max_batch_size=MAX_BATCH)
 
     async def _texts(self, ids: list[UUID]) -> list[str | GatewayError | None]:
         return await self._gateway.generations.texts(ids, self._max_text)

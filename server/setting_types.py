@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
+from backends.addresses import ollama_address, openai_address
 from server.addresses import NotAnAddress, parse_host_name, parse_network, parse_origin
 
 
@@ -61,11 +62,28 @@ def _expanded(path: Path) -> Path:
         raise ValueError("begins with ~, and there is no such home folder") from None
 
 
+def _sendable(key: SecretStr) -> SecretStr:
+    """Check that a key can stand in a header. The sentence must not repeat it."""
+    text = key.get_secret_value()
+    if "\n" in text or "\r" in text:
+        raise ValueError("holds a line break: set it to the key alone, in one line")
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("holds a character that cannot be sent (a key is printable ASCII): copy the key again")
+    return key
+
+
 AnyCase = BeforeValidator(_in_lower_case)
 """For a choice of words."""
 
 FilePath = Annotated[Path, AfterValidator(_expanded)]
 """In which `~` is the home folder."""
+
+Key = Annotated[SecretStr, AfterValidator(_sendable)]
+"""That is sent in a header."""
+
+OllamaUrl = Annotated[str, AfterValidator(ollama_address)]
+OpenAIUrl = Annotated[str, AfterValidator(openai_address)]
+"""The address of a model server, in the form that its adapter needs."""
 
 Strings = Annotated[list[str], NoDecode, BeforeValidator(_strings)]
 Origins = Annotated[Strings, AfterValidator(_origins)]

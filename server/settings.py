@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from auth.weak_secrets import is_common_password, is_guessable_secret
 from server.addresses import is_loopback
 from server.environment import ENV_FILE, ENV_FILE_ENCODING, PREFIX, UnreadableEnvFile, cleaned, read_env_file, remarks
-from server.setting_types import AnyCase, FilePath, Hosts, Networks, Origins
+from server.setting_types import AnyCase, FilePath, Hosts, Key, Networks, OllamaUrl, OpenAIUrl, Origins
 
 DATABASE_FILE = "ollagraph.db"
 MIN_SECRET_BYTES = 32
@@ -92,14 +92,20 @@ class Settings(BaseSettings):
         default=None, ge=1, le=1024,
         description="Cores that the embedded model computes on. Default: all. Fewer leave some to what else runs here.",
     )  # fmt: skip
-    ollama_url: str | None = Field(default=None, description="An Ollama server, such as `http://localhost:11434`.")
+    ollama_url: OllamaUrl | None = Field(
+        default=None, description="An Ollama server, such as `http://localhost:11434`."
+    )
     ollama_parallel: int = Field(
         default=1, ge=1, le=10_000,
         description="Answers that Ollama makes at once, its `OLLAMA_NUM_PARALLEL`. The others wait in line here, where "
         "they are told their places.",
     )  # fmt: skip
-    openai_url: str | None = Field(default=None, description="An OpenAI-compatible server: vLLM, llama.cpp, LM Studio.")
-    openai_api_key: SecretStr | None = Field(default=None, description="The key for it, where it wants one.")
+    openai_url: OpenAIUrl | None = Field(
+        default=None,
+        description="An OpenAI-compatible server, such as vLLM, llama.cpp or LM Studio; not Ollama, which has its own "
+        "setting. `/v1` is added where the path has no version.",
+    )
+    openai_api_key: Key | None = Field(default=None, description="The key for it, where it wants one.")
     openai_parallel: int | None = Field(
         default=None, ge=1, le=10_000,
         description="Answers that the OpenAI-compatible server makes at once. Default: what llama.cpp tells, 64 for "

@@ -23,8 +23,8 @@ A model's name says what it does; N and M are whole numbers and may be left out:
 
 Where the last message is the assistant's and begins what the model would say, it goes on behind that.
 A request's max_tokens (num_predict) cuts every answer short, and then the reason is "length". The prompt's tokens
-are the words of all messages. `FakeModelServer.scripts` gives a model of any name a script of its own. A model
-that is neither is a 404.
+are the words of all messages; as Ollama, the server has a context of `num_ctx` tokens (`tests.fake_wire.fitted`).
+`FakeModelServer.scripts` gives a model of any name a script of its own. A model that is neither is a 404.
 
 In a test: `async with running_fake_model_server() as fake`. As a process, for benchmarks and browsers:
 `python -m tests.fake_model_server --port 11434`; then `GET /fake/requests` tells what `FakeModelServer.requests`
@@ -50,7 +50,16 @@ from uvicorn.server import ServerState
 
 from tests.fake_raw import Raw, reset, write_raw
 from tests.fake_scripts import Ending, Prompt, Script, script_for, unsaid
-from tests.fake_wire import OllamaGenerateWire, OllamaWire, OpenAIWire, Wire, read_prompt, rendered_prompt
+from tests.fake_wire import (
+    CONTEXT_EXCEEDED,
+    OllamaGenerateWire,
+    OllamaWire,
+    OpenAIWire,
+    Wire,
+    fitted,
+    read_prompt,
+    rendered_prompt,
+)
 
 OFFERED = ("fake:echo", "fake:count-256", "fake:paced-64-20", "fake:thinking", "fake:tools")
 """The models that are listed; the others are there all the same."""
@@ -106,6 +115,8 @@ class FakeModelServer:
         """Whether `/api/tags` leaves out capabilities and context length, as it did before 2026."""
         self.closes_turns = False
         """Whether Ollama's template marks the assistant's last message as ended, as most do: it then begins anew."""
+        self.num_ctx = 10_000_000
+        """Ollama's context where a request asks for none: more than any test fills by chance."""
         self.renders = True
         """Whether `_debug_render_only` is understood."""
         self.replies: dict[str, tuple[int, bytes]] = {}
@@ -219,8 +230,12 @@ class FakeModelServer:
         prompt = read_prompt(request.body)
         if self.closes_turns and request.path == "/api/chat":
             prompt = replace(prompt, last=prompt.begun or prompt.last, begun="")
+        fitting = fitted(prompt, request.body, self.num_ctx) if request.path.startswith("/api") else prompt
+        prompt = fitting or prompt
         script = self.scripts.get(request.model) or script_for(request.model, prompt)
         script = script or Script(status=404, message=f"model '{request.model}' not found")
+        if fitting is None:
+            script = Script(status=400, message=CONTEXT_EXCEEDED)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_watch, request, receive, tasks.cancel_scope)

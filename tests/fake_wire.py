@@ -1,6 +1,7 @@
 """How the fake model server writes an answer: once in Ollama's words, once in OpenAI's."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import orjson
@@ -40,7 +41,8 @@ def read_prompt(body: Body) -> Prompt:
     if "prompt" in body:  # as it was rendered, and what was said behind it
         before, _, begun = body["prompt"].rpartition(TURN.format("assistant"))
         last = before.removesuffix(END).rpartition("|>")[2]
-        return Prompt(last, len((last + begun).split()), (), body.get("options", {}).get("num_predict"), begun)
+        words = len(last.split()) + len(begun.split())
+        return Prompt(last, words, (), body.get("options", {}).get("num_predict"), begun)
     texts = [_text(message["content"]) for message in body["messages"]]
     begun = texts[-1] if len(texts) > 1 and body["messages"][-1]["role"] == "assistant" else ""
     return Prompt(
@@ -50,6 +52,29 @@ def read_prompt(body: Body) -> Prompt:
         max_tokens=body.get("max_tokens") or body.get("options", {}).get("num_predict"),
         begun=begun,
     )
+
+
+CONTEXT_EXCEEDED = "the input length exceeds the context length"
+_KEPT = 4
+"""Ollama's `num_keep`: the tokens at the beginning that are never left out."""
+
+
+def fitted(prompt: Prompt, body: Body, num_ctx: int) -> Prompt | None:
+    """What Ollama makes of a prompt for a context of `num_ctx` tokens; None where it refuses it.
+
+    One that fills the context is cut to about half of that, unless `truncate` is false. With `shift` an answer goes on
+    behind the end of the context; without, it ends there.
+    """
+    num_ctx = body.get("options", {}).get("num_ctx", num_ctx)
+    if prompt.words >= num_ctx:
+        if body.get("truncate") is False:
+            return None
+        left = num_ctx - max((num_ctx - _KEPT) // 2, 1)
+        prompt = replace(prompt, words=left, last=" ".join(prompt.last.split()[-left:]))
+    if body.get("shift") is False:
+        room = num_ctx - prompt.words
+        prompt = replace(prompt, max_tokens=min(prompt.max_tokens or room, room))
+    return prompt
 
 
 def _text(content: str | list[dict[str, Any]]) -> str:

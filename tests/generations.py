@@ -55,7 +55,7 @@ TERMINAL = {"GenerationCompleted", "GenerationFailed"}
 
 
 def asking(model: str, **fields: Any) -> Json:
-    """The variables of a request; its prompt has three words."""
+    """The variables of a request; its prompt has three words unless another is given."""
     return {"input": {"model": model, "prompt": "one two three", **fields}}
 
 

@@ -198,7 +198,11 @@ BAD: dict[str, tuple[Callable[[Scene], None], str]] = {
         settings(ENVIRONMENT="production", SECRET_KEY="changeme" * 5), "OLLAGRAPH_SECRET_KEY can be guessed"),
     "production with a common password": (
         settings(ENVIRONMENT="production", SECRET_KEY=SECRET, ADMIN_PASSWORD="P@ssw0rd1"), "OLLAGRAPH_ADMIN_PASSWORD "),
-    "a model server that is none": (settings(OLLAMA_URL="localhost"), "OLLAGRAPH_OLLAMA_URL: "),
+    "a model server that is none": (settings(OLLAMA_URL="localhost"), "OLLAGRAPH_OLLAMA_URL: The address of a model s"),
+    "an address of an operation": (
+        settings(OPENAI_URL="http://h/v1/chat/completions"), "OLLAGRAPH_OPENAI_URL: The address of a model ser"),
+    "a key in two lines": (
+        settings(OPENAI_URL="http://h", OPENAI_API_KEY=f"{HEMLIG}\nx"), "OLLAGRAPH_OPENAI_API_KEY: holds a line break"),
 }  # fmt: skip
 
 

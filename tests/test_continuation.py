@@ -63,6 +63,7 @@ async def test_a_template_that_closes_the_turn_is_not_asked_to_begin_anew(gatewa
         "prompt": "<|user|>one two three<|end|><|assistant|>0 1 2 ",
         "raw": True,
         "stream": True,
+        "truncate": False,
     }
 
 

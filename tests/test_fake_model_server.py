@@ -94,3 +94,22 @@ def test_it_runs_as_a_process_of_its_own():
             assert [request["sent"] for request in httpx.get(f"{url}/fake/requests").json()] == [2]
         finally:
             process.kill()
+
+
+async def test_ollamas_prompt_is_cut_to_half_the_context_unless_that_is_refused(fake: FakeModelServer):
+    words = " ".join(map(str, range(600)))
+    asked: dict[str, Any] = {
+        "model": "fake:echo", "messages": [{"role": "user", "content": words}], "options": {"num_ctx": 512},
+    }  # fmt: skip
+    *tokens, end = await lines(fake, asked)
+    assert (tokens[0]["message"]["content"], end["prompt_eval_count"], end["done_reason"]) == ("342", 258, "stop")
+    assert await lines(fake, asked | {"truncate": False}) == [{"error": "the input length exceeds the context length"}]
+
+
+@pytest.mark.parametrize(("shift", "sent", "reason"), [(True, 10, "stop"), (False, 6, "length")])
+async def test_ollamas_answer_ends_at_the_end_of_the_context_unless_that_shifts(
+    fake: FakeModelServer, shift: bool, sent: int, reason: str
+):
+    fake.num_ctx = 8
+    *tokens, end = await lines(fake, body("fake:count-10", shift=shift))
+    assert (len(tokens), end["done_reason"]) == (sent, reason)

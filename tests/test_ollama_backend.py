@@ -5,6 +5,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import orjson
 import pytest
 
 from backends.errors import BackendFailed, BackendOverloaded
@@ -59,6 +60,7 @@ def test_a_request_without_extras_leaves_every_default_to_the_server():
         "model": "fake:echo",
         "messages": [{"role": "user", "content": "hello"}],
         "stream": True,
+        "truncate": False,
     }
 
 
@@ -202,6 +204,20 @@ async def test_an_old_server_is_asked_about_each_model(backend: OllamaBackend, f
     fake.old_ollama = True
     model = await backend.describe((await backend.models())[0])
     assert (model.capabilities, model.context_length) == ({Capability.COMPLETION, Capability.TOOLS}, 4096)
+
+
+@pytest.mark.parametrize(("told", "length"), [(131072, 131072), (0, None), ("x", None), (None, None)])
+async def test_the_context_length_is_what_the_model_can_have(
+    backend: OllamaBackend, fake: FakeModelServer, told: object, length: int | None
+):
+    fake.old_ollama = True
+    shown = {
+        "capabilities": ["completion"],
+        "parameters": "num_ctx 2048\ntemperature 0.7",
+        "model_info": {"general.architecture": "llama", "llama.context_length": told},
+    }
+    fake.replies["/api/show"] = (200, orjson.dumps(shown))
+    assert (await backend.describe((await backend.models())[0])).context_length == length
 
 
 async def test_an_old_server_is_asked_about_a_model_once(backend: OllamaBackend, fake: FakeModelServer):

@@ -59,6 +59,10 @@ CONTEXT = [
     "the request exceeds the available context size (512 tokens), try increasing it",
     "input length 600 exceeds the context length 512",
     "prompt is too long: 200001 tokens > 200000 maximum",
+    "the input length exceeds the context length",
+    "the prompt is longer than the context length currently available to the model; shorten the prompt",
+    '{"error":{"code":400,"message":"request (600 tokens) exceeds the available context size (512 tokens), try '
+    'increasing it","type":"exceed_context_size_error","n_prompt_tokens":600,"n_ctx":512}}',
 ]
 
 

@@ -227,11 +227,11 @@ async def plan_of(database: Database, ask: Any) -> str:
     [
         (lambda session: usage_buckets(session, new_id(), NOON, now()), "ix_usage_user_id_at"),
         (
-            lambda session: generations_page(session, new_id(), limit=21, before=new_id(), states=None, model=None),
+            lambda session: generations_page(session, new_id(), limit=21, before=new_id(), states=None, models=None),
             "ix_generations_user_id_id",
         ),
         (
-            lambda session: generations_page(session, new_id(), limit=21, before=None, states=["FAILED"], model=None),
+            lambda session: generations_page(session, new_id(), limit=21, before=None, states=["FAILED"], models=None),
             "ix_generations_user_id_state_id",
         ),
         (lambda session: api_keys_by_hash(session, ["0" * 64, "1" * 64]), "secret_hash"),
