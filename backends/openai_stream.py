@@ -18,7 +18,7 @@ from backends.protocol import (
 from backends.sse import ServerSentEvent, SseDecoder
 from backends.think_tags import ThinkTags
 from backends.tool_calls import ToolCallPieces
-from backends.wire import as_count, as_list, as_object, as_text, read_json
+from backends.wire import as_count, as_list, as_milliseconds, as_object, as_text, read_json
 
 _FINISH_REASONS = {
     "length": FinishReason.LENGTH,
@@ -60,6 +60,7 @@ class OpenAIDecoder:
         self._usage: Usage | None = None
         self._reported: Usage | None = None
         self._counted = 0
+        self._eval_ms: int | None = None
         self._speech = Speech()
         self._tags = ThinkTags() if think_tags else None
 
@@ -145,17 +146,18 @@ class OpenAIDecoder:
         into += [ToolCallChunk(call) for call in self._calls.calls()]
         if reason is FinishReason.STOP and self._calls:
             reason = FinishReason.TOOL_CALLS
-        into.append(FinishChunk(reason, self._usage or Usage()))
+        into.append(FinishChunk(reason, self._usage or Usage(), eval_ms=self._eval_ms))
         self.finished = True
 
     def _report(self, into: list[Chunk]) -> None:
         """Tell usage that came without the end, or behind it."""
         if self._usage is not self._reported and (self._reason is None or self.finished):
-            into.append(UsageChunk(self._usage or Usage()))
+            into.append(UsageChunk(self._usage or Usage(), self._eval_ms))
         self._reported = self._usage
 
     def _tokens(self, counts: dict[str, Json]) -> int:
         """Take llama.cpp's counts so far; give how many tokens were made since the last ones."""
+        self._eval_ms = as_milliseconds(counts.get("predicted_ms"))
         cached = as_count(counts.get("cache_n")) or 0
         prompt = cached + (as_count(counts.get("prompt_n")) or 0)
         predicted = as_count(counts.get("predicted_n")) or 0

@@ -164,9 +164,13 @@ class ToolCallChunk:
 
 @dataclass(frozen=True, slots=True)
 class UsageChunk:
-    """Counts so far, told mid-stream: what makes the usage of a cancelled answer exact."""
+    """Counts so far, told mid-stream: what makes the usage of a cancelled answer exact.
+
+    `eval_ms` is what generating the tokens so far took, where the server tells it.
+    """
 
     usage: Usage
+    eval_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

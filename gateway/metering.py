@@ -88,6 +88,8 @@ class Meter:
     """
 
     def __init__(self, request: ChatRequest) -> None:
+        self.eval_ms: int | None = None
+        """What generating took, as the backend told it last."""
         self._request = request
         self._asked = False
         self._finished = False
@@ -112,11 +114,10 @@ class Meter:
                 case ToolCallChunk(call):
                     written = call.arguments_text or str(call.arguments)
                     self._estimated += -(-len(call.name + written) // CHARACTERS_PER_TOKEN)
-                case UsageChunk(usage):
-                    self._told = _newer(self._told, usage)
-                case FinishChunk(usage=usage):
-                    self._told = _newer(self._told, usage)
-                    self._finished = True
+                case UsageChunk() | FinishChunk():
+                    self._told = _newer(self._told, chunk.usage)
+                    self.eval_ms = chunk.eval_ms if chunk.eval_ms is not None else self.eval_ms
+                    self._finished = self._finished or isinstance(chunk, FinishChunk)
 
     @property
     def counted(self) -> int:

@@ -220,7 +220,8 @@ class Run:
             reason = FinishReason.CANCELLED
         elif error is None:
             error = ShuttingDown()
-        timings = self._stopwatch.timings(finish.load_ms if finish else None)
+        eval_ms = self._meter.eval_ms if self._spent == NO_USAGE else None  # of one part it tells nothing
+        timings = self._stopwatch.timings(finish.load_ms if finish else None, eval_ms)
         return Outcome(reason, error, self.usage(), timings)
 
     def terminal(self, outcome: Outcome) -> Completed | Failed:
