@@ -49,6 +49,11 @@ class OllamaBackend:
         """Ollama's API."""
         return BackendKind.OLLAMA
 
+    @property
+    def total_slots(self) -> int | None:
+        """Ollama does not tell."""
+        return None
+
     async def aclose(self) -> None:
         """Close the connections. Answers still under way end with BackendUnavailable."""
         await self._client.aclose()

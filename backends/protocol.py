@@ -209,6 +209,11 @@ class Backend(Protocol):
         """What it speaks."""
         ...
 
+    @property
+    def total_slots(self) -> int | None:
+        """How many answers it makes at once; None where it does not tell, or has not told yet."""
+        ...
+
     async def models(self) -> list[ModelInfo]:
         """List what can be asked now, in one request: a long list comes as fast as a short one. Raises BackendError."""
         ...

@@ -53,6 +53,11 @@ class TimedBackend:
         """The kind of the backend inside."""
         return self._inner.kind
 
+    @property
+    def total_slots(self) -> int | None:
+        """The slots of the backend inside."""
+        return self._inner.total_slots
+
     async def models(self) -> list[ModelInfo]:
         """List the models of the backend inside. Raises BackendError."""
         with _Clock(self._timeouts) as clock:
