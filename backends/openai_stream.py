@@ -1,10 +1,12 @@
 """Turns a streamed answer of the OpenAI chat API into chunks."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from backends.content import Speech, pieces
 from backends.error_bodies import failure, told_error
 from backends.errors import BackendError, BackendProtocolError
+from backends.estimates import estimated_tokens
 from backends.lines import MAX_LINE_BYTES
 from backends.protocol import (
     Chunk,
@@ -32,9 +34,6 @@ _FINISH_REASONS = {
 
 _NO_REASON = {"", "null", "none"}
 _DONE = b"[DONE]"
-
-CHARACTERS_PER_TOKEN = 4
-"""How many tokens a text that came whole is taken for, until the server tells."""
 
 MAX_WHOLE_BYTES = 16 * MAX_LINE_BYTES
 """Longest answer that comes as one JSON document although a stream was asked for."""
@@ -123,8 +122,8 @@ class OpenAIDecoder:
     def _choice(self, choice: dict[str, Json], tokens: int, into: list[Chunk]) -> None:
         delta, message = as_object(choice.get("delta")), as_object(choice.get("message"))
         if found := list(pieces(delta or message)):
-            whole = sum(len(text) for _, text in found)
-            self._say(found, tokens if delta else -(-whole // CHARACTERS_PER_TOKEN), into)
+            whole = sum(estimated_tokens(text) for _, text in found)
+            self._say(found, tokens if delta else math.ceil(whole), into)
         for call in as_list((delta or message).get("tool_calls")):
             self._calls.add(as_object(call))
         reason = as_text(choice.get("finish_reason")).lower()

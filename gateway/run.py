@@ -28,6 +28,7 @@ from db.tables import Generation, now
 from gateway.catalog import Model
 from gateway.continuation import Losses, Said, continuation, is_refusal
 from gateway.errors import BackendFailure, GatewayError, ShuttingDown
+from gateway.estimates import Estimates
 from gateway.events import (
     Completed,
     Event,
@@ -121,7 +122,15 @@ class Run:
     to write: another gateway has it, or will.
     """
 
-    def __init__(self, job: Job, route: Route, log: StreamLog, reroute: Reroute, unwatched: Callable[["Run"], None]):
+    def __init__(
+        self,
+        job: Job,
+        route: Route,
+        log: StreamLog,
+        reroute: Reroute,
+        unwatched: Callable[["Run"], None],
+        estimates: Estimates,
+    ) -> None:
         self.generation_id = job.row.id
         self.job = job
         self.route = route
@@ -131,6 +140,7 @@ class Run:
         self._log = log
         self._reroute = reroute
         self._on_unwatched = unwatched
+        self._estimates = estimates
         self._viewers = 0
         self._unwatched = anyio.Event()
         self._scope = anyio.CancelScope()
@@ -302,8 +312,8 @@ class Run:
 
     async def _read_backend(self) -> None:
         await checkpoint_if_cancelled()  # what is cancelled before it is asked costs nothing
-        self._meter.asked()
         model = self.route.model
+        self._meter.asked(self._estimates.of(model.backend.name, model.backend_name))
         try:
             async with model.backend.generate(replace(self._asking, model=model.backend_name)) as batches:
                 self._answered = True
@@ -317,6 +327,8 @@ class Run:
             if self._finish is None:
                 raise
             logger.info("generation %s: behind the end of its answer: %s", self.generation_id, error)
+        finally:
+            self._meter.learn()
         if self._finish is None:
             raise BackendProtocolError("The model server ended the answer without saying why.")
         if self._malformed is not None and self._finish.reason not in _CUT:

@@ -15,6 +15,7 @@ from db.tables import Generation, now
 from gateway.catalog import Catalog, Model
 from gateway.continuation import Losses
 from gateway.errors import DatabaseDown, GatewayError, Interrupted, Overloaded, StreamExpired, StreamLogUnavailable
+from gateway.estimates import Estimates
 from gateway.event_codec import encode_transcript
 from gateway.events import Completed, Failed, FinishReason
 from gateway.ledger import Ending, Ledger, Transcribed, is_outage
@@ -65,6 +66,7 @@ class Runner:
         self._adoptions = anyio.CapacityLimiter(50)
         self._runs: dict[UUID, Run] = {}
         self._noted: dict[UUID, TokenUsage] = {}
+        self._estimates = Estimates()
         self.draining = False
         self.stopping = False
 
@@ -87,7 +89,7 @@ class Runner:
 
     def admit(self, job: Job, route: Route) -> Run:
         """Count a generation among those that run here: from now on `stop` waits for it."""
-        run = Run(job, route, self._log, self._reroute, self._unwatched)
+        run = Run(job, route, self._log, self._reroute, self._unwatched, self._estimates)
         self._runs[run.generation_id] = run
         return run
 
