@@ -8,6 +8,8 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from backends.estimates import estimated_tokens, is_one_token
+
 MOST_MODELS = 1000
 
 TOKENS_PER_MESSAGE = 4
@@ -26,6 +28,25 @@ class Prompt:
 
     estimated: float
     messages: int
+
+
+@dataclass(slots=True)
+class Pieces:
+    """An answer as it came, in tokens: by rule of thumb, and by its pieces, ASCII or `wide`, that cannot be fewer."""
+
+    estimated: float = 0.0
+    narrow: float = 0.0
+    wide: float = 0.0
+
+    def add(self, text: str, tokens: int) -> None:
+        """Count one piece, which its server or rule takes for so many tokens."""
+        estimated = estimated_tokens(text)
+        self.estimated += estimated
+        least = tokens if is_one_token(text) else max(tokens, estimated)
+        if text.isascii():
+            self.narrow += least
+        else:
+            self.wide += least
 
 
 class _Factor:
@@ -48,23 +69,29 @@ class Rates:
 
     def __init__(self) -> None:
         self._shortest: tuple[Prompt, int] | None = None
-        self._prompts, self._texts, self._pieces = _Factor(), _Factor(), _Factor()
+        self._least = math.inf
+        self._prompts, self._texts, self._narrow, self._wide = _Factor(), _Factor(), _Factor(), _Factor()
 
     def learn_prompt(self, prompt: Prompt, told: int) -> None:
         """Take what a model told of a prompt: a short one tells of the template, a longer one of its text."""
-        if self._shortest is None or prompt.estimated <= 2 * self._shortest[0].estimated:
+        self._least = min(self._least, prompt.estimated)
+        if self._shortest is None or prompt.estimated <= 2 * self._least:
             self._shortest = prompt, told
             return
         shortest, base = self._shortest
         more = told - base - TOKENS_PER_MESSAGE * (prompt.messages - shortest.messages)
         self._prompts.learn(more, prompt.estimated - shortest.estimated)
 
-    def learn_answer(self, estimated: float, measured: float, told: int) -> None:
-        """Take what it told of an answer whose text is `estimated`, and whose pieces are `measured`, so many tokens."""
-        if estimated >= SHORTEST_TEXT:
-            self._texts.learn(told, estimated)
-        # The mark of the end is a token without a piece.
-        self._pieces.learn(measured if told - 1 <= measured <= told else told, measured)
+    def learn_answer(self, answer: Pieces, told: int) -> None:
+        """Take what it told of an answer."""
+        if answer.estimated >= SHORTEST_TEXT:
+            self._texts.learn(told, answer.estimated)
+        all_pieces = answer.narrow + answer.wide
+        tokens = all_pieces if told - 1 <= all_pieces <= told else told  # the mark of the end is one without a piece
+        if answer.wide:
+            self._wide.learn(tokens - answer.narrow * (self._narrow.value or 1.0), answer.wide)
+        else:
+            self._narrow.learn(tokens, answer.narrow)
 
     def prompt_tokens(self, prompt: Prompt) -> int:
         """Guess at the tokens of a prompt."""
@@ -76,9 +103,9 @@ class Rates:
             guess = max(guess, told + more + TOKENS_PER_MESSAGE * (prompt.messages - shortest.messages))
         return rounded_up(guess)
 
-    def answer_tokens(self, measured: float) -> int:
-        """Guess at the tokens of an answer whose pieces are `measured` so many."""
-        return round(measured * (self._pieces.value or 1.0))
+    def answer_tokens(self, answer: Pieces) -> int:
+        """Guess at the tokens of an answer."""
+        return round(answer.narrow * (self._narrow.value or 1.0) + answer.wide * (self._wide.value or 1.0))
 
 
 class Estimates:

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import orjson
 
-from backends.estimates import estimated_tokens, is_one_token
+from backends.estimates import estimated_tokens
 from backends.protocol import (
     ChatRequest,
     Chunk,
@@ -20,7 +20,7 @@ from backends.protocol import (
     UsageChunk,
 )
 from backends.wire import LARGEST_COUNT
-from gateway.estimates import Prompt, Rates, rounded_up
+from gateway.estimates import Pieces, Prompt, Rates, rounded_up
 
 TOKENS_PER_IMAGE = 256
 """What common vision encoders make of one image."""
@@ -112,8 +112,7 @@ class Meter:
         self._finished = False
         self._told = Usage()
         self._counted = 0
-        self._measured = 0.0  # the same, but for pieces that cannot be one token
-        self._estimated = 0.0  # by their text alone
+        self._pieces = Pieces()
         self._calls = 0
         self._rates = Rates()
 
@@ -131,10 +130,8 @@ class Meter:
         for chunk in chunks:
             match chunk:
                 case TextChunk() | ThinkingChunk():
-                    estimated = estimated_tokens(chunk.text)
                     self._counted += chunk.tokens
-                    self._measured += chunk.tokens if is_one_token(chunk.text) else max(chunk.tokens, estimated)
-                    self._estimated += estimated
+                    self._pieces.add(chunk.text, chunk.tokens)
                 case ToolCallChunk(call):
                     self._calls += rounded_up(_call_tokens(call))
                 case UsageChunk() | FinishChunk():
@@ -155,7 +152,7 @@ class Meter:
         if not images_in(self._request):  # models differ too much in what they make of them
             self._rates.learn_prompt(self._prompt, usage.prompt_tokens)
         if not self._calls:
-            self._rates.learn_answer(self._estimated, self._measured, usage.completion_tokens)
+            self._rates.learn_answer(self._pieces, usage.completion_tokens)
 
     @cached_property
     def _prompt(self) -> Prompt:
@@ -169,7 +166,7 @@ class Meter:
         completion = self._told.completion_tokens or (None if self.counted else self._told.completion_tokens)
         if prompt is not None and completion is not None and (self._finished or completion >= self._counted):
             return TokenUsage(prompt, completion, self._told.cached_tokens, UsageSource.BACKEND)
-        said = self._rates.answer_tokens(self._measured)
+        said = self._rates.answer_tokens(self._pieces)
         guessed = prompt is None or self._calls > 0 or said != self._counted
         return TokenUsage(
             prompt_tokens=self._rates.prompt_tokens(self._prompt) if prompt is None else prompt,

@@ -19,7 +19,7 @@ from backends.protocol import (
     Usage,
     UsageChunk,
 )
-from gateway.estimates import TOKENS_PER_MESSAGE, Estimates, Prompt, Rates
+from gateway.estimates import TOKENS_PER_MESSAGE, Estimates, Pieces, Prompt, Rates
 from gateway.metering import Meter, UsageSource, prompt_of
 from tests.fake_model_server import Raw
 from tests.fake_scripts import Ending
@@ -103,6 +103,9 @@ def test_how_many_tokens_an_emoji_is_to_the_model_is_learnt():
     rates = Rates()
     answered(rates, (21, 49), [EMOJI] * 16)
     assert guessed(rates, [EMOJI] * 10)[1] == pytest.approx(30, abs=1)
+    assert guessed(rates, WORDS)[1] == len(WORDS)
+    answered(rates, (21, 60), WORDS)
+    assert guessed(rates, [*WORDS, *[EMOJI] * 10])[1] == pytest.approx(90, abs=1)
 
 
 def test_tokens_of_thoughts_that_are_not_shown_are_no_tokens_of_the_text():
@@ -162,9 +165,9 @@ def test_no_telling_makes_a_guess_that_is_none(told: list[tuple[float, int, int]
     rates = Rates()
     for estimated, messages, tokens in told:
         rates.learn_prompt(Prompt(estimated, messages), tokens)
-        rates.learn_answer(estimated, float(messages), tokens)
+        rates.learn_answer(Pieces(estimated, float(messages), estimated), tokens)
     assert rates.prompt_tokens(Prompt(asked, 1)) >= (asked > 1)
-    assert rates.answer_tokens(asked) >= 0
+    assert rates.answer_tokens(Pieces(asked, asked, asked)) >= 0
 
 
 def test_tools_and_calls_are_part_of_a_prompt():
