@@ -27,8 +27,8 @@ from anyio.streams.text import TextReceiveStream
 from backends.errors import BackendModelNotFound, BackendUnavailable, BackendUnsupported
 from backends.loading import OnLoading, watching
 from backends.openai import OpenAIBackend
-from backends.protocol import BackendKind, Capability, ChatRequest, Chunk, Json, ModelInfo
-from backends.wire import as_count, as_object, as_text
+from backends.protocol import BackendKind, ChatRequest, Chunk, Json, ModelInfo
+from backends.wire import as_object, as_text
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +106,16 @@ class EmbeddedBackend:
     def kind(self) -> BackendKind:
         """The gateway's own."""
         return BackendKind.EMBEDDED
+
+    @property
+    def total_slots(self) -> int | None:
+        """As many as were asked for."""
+        return self._parallel
+
+    @property
+    def parallel(self) -> int:
+        """As many as the child has slots."""
+        return self._parallel
 
     @property
     def state(self) -> EmbeddedState:
@@ -228,8 +238,7 @@ class EmbeddedBackend:
         }
 
     async def _serve(self, process: Process, address: str, key: str) -> float:
-        # `timings_per_token` makes llama.cpp count tokens as it goes: what makes a cancelled answer's usage exact.
-        inner = OpenAIBackend(self._name, address, key, extra_body={"timings_per_token": True})
+        inner = OpenAIBackend(self._name, address, key)
         begun = anyio.current_time()
         try:
             self._serving = inner, await _describe(inner)
@@ -322,17 +331,8 @@ def _cause(log: Sequence[str]) -> str | None:
 
 async def _describe(inner: OpenAIBackend) -> ModelInfo:
     (model,) = await inner.models()
-    properties = await inner.properties()
-    template = as_text(properties.get("chat_template"))
-    abilities = {
-        Capability.COMPLETION: True,
-        Capability.TOOLS: as_object(properties.get("chat_template_caps")).get("supports_tools") is True,
-        Capability.VISION: as_object(properties.get("modalities")).get("vision") is True,
-        Capability.THINKING: "enable_thinking" in template,
-    }
-    settings = as_object(properties.get("default_generation_settings"))
-    return replace(
-        model,
-        capabilities=frozenset(capability for capability, able in abilities.items() if able),
-        context_length=as_count(settings.get("n_ctx")) or model.context_length,
-    )
+    server = await inner.inspect()
+    if server is None:
+        return model
+    context_length = server.context_length or model.context_length
+    return replace(model, capabilities=server.capabilities, context_length=context_length)

@@ -34,12 +34,14 @@ _OPTION_NAMES = {
 class OllamaBackend:
     """One Ollama server.
 
-    `base_url` is its address, with `/api` at the end or without; `connect_timeout` is in seconds. Who makes one closes
+    `base_url` is its address, with `/api` at the end or without; `parallel` how many answers it makes at once, which
+    is 1 where its operator has not set OLLAMA_NUM_PARALLEL; `connect_timeout` is in seconds. Who makes one closes
     it (`aclose`).
     """
 
-    def __init__(self, name: str, base_url: str, *, connect_timeout: float = 5.0) -> None:
+    def __init__(self, name: str, base_url: str, *, parallel: int = 1, connect_timeout: float = 5.0) -> None:
         self._name = name
+        self._parallel = parallel
         self._client = make_client(ollama_address(base_url), connect_timeout=connect_timeout)
         self._shown: dict[str, _Shown] = {}
         self._remote: set[str] = set()
@@ -53,6 +55,16 @@ class OllamaBackend:
     def kind(self) -> BackendKind:
         """Ollama's API."""
         return BackendKind.OLLAMA
+
+    @property
+    def total_slots(self) -> int | None:
+        """Ollama does not tell."""
+        return None
+
+    @property
+    def parallel(self) -> int:
+        """Its OLLAMA_NUM_PARALLEL, which it does not tell."""
+        return self._parallel
 
     async def aclose(self) -> None:
         """Close the connections. Answers still under way end with BackendUnavailable."""

@@ -13,13 +13,16 @@ from backends.protocol import (
     Usage,
 )
 from backends.tool_calls import tool_call
-from backends.wire import as_count, as_list, as_object, as_size, as_text, read_json
+from backends.wire import as_count, as_list, as_milliseconds, as_object, as_text, read_json
 
 _FINISH_REASONS = {"length": FinishReason.LENGTH}
 """Ollama's `done_reason`; every other one (`stop`, `load`, `unload`, none at all on old servers) is a stop."""
 
 _ANSWER = {"done", "response", "model"}
 """What stands in each line of an answer; a line that has none of it may be an error."""
+
+NANOSECONDS = 1_000_000
+"""So many are one of our milliseconds: Ollama writes durations as Go does."""
 
 LOOP_TOKENS = 30
 """Ollama ends an answer, without a last line, after more equal tokens than these (llm/llama_server.go)."""
@@ -96,11 +99,6 @@ class OllamaDecoder:
         return FinishChunk(
             reason,
             usage,
-            load_ms=_milliseconds(value.get("load_duration")),
-            eval_ms=_milliseconds(value.get("eval_duration")),
+            load_ms=as_milliseconds(value.get("load_duration"), NANOSECONDS),
+            eval_ms=as_milliseconds(value.get("eval_duration"), NANOSECONDS),
         )
-
-
-def _milliseconds(nanoseconds: Json) -> int | None:
-    size = as_size(nanoseconds)
-    return None if size is None else as_count(size // 1_000_000)

@@ -1,15 +1,27 @@
 """Speaks the OpenAI chat API to any server that offers it: vLLM, llama.cpp, LM Studio, OpenAI itself."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+import math
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from urllib.parse import urlsplit
 
+import anyio
 import orjson
 
 from backends.addresses import openai_address
-from backends.errors import BackendRejected, BackendUnsupported
+from backends.errors import (
+    BackendError,
+    BackendModelNotFound,
+    BackendProtocolError,
+    BackendRejected,
+    BackendTimeout,
+    BackendUnavailable,
+    BackendUnsupported,
+)
 from backends.http import fetch_json, fetch_list, make_client
 from backends.listing import usable_models
+from backends.llama_server import LlamaServer, llama_server
 from backends.loading import OnLoading
 from backends.openai_stream import OpenAIDecoder
 from backends.protocol import BackendKind, ChatRequest, Chunk, Json, Message, ModelInfo, Options, Tool, ToolCall
@@ -30,6 +42,15 @@ _OPTION_NAMES: dict[str, tuple[str, ...]] = {
     "repeat_penalty": ("repeat_penalty", "repetition_penalty"),
 }
 
+_COUNTING = "timings_per_token"
+_ASKS_FOR_USAGE = ("stream_options", _COUNTING)
+
+INSPECT_SECONDS = 2.0
+"""How long a server may take to say whether it is llama.cpp."""
+
+INSPECT_AGAIN_SECONDS = 60.0
+"""How long one that could not say so is left alone with the question."""
+
 _IMAGE_TYPES = {
     "/9j/": "image/jpeg",
     "R0lGOD": "image/gif",
@@ -42,12 +63,18 @@ _IMAGE_TYPES = {
 """How the base64 of each kind of image begins; a PNG is assumed for everything else."""
 
 
+USUAL_PARALLEL = 64
+"""Answers at once that are asked of a server that does not tell: fewer than vLLM makes (256)."""
+
+
 class OpenAIBackend:
     """One OpenAI-compatible server.
 
-    `base_url` may have a version in its path, or else `/v1` is added; `connect_timeout` is in seconds. `extra_body` is
-    merged into every chat request, for what one kind of server can do more than the others. `think_tags` is whether
-    `<think>…</think>` at the beginning of a text is the model's reasoning. Who makes one closes it (`aclose`).
+    `base_url` may have a version in its path, or else `/v1` is added; `connect_timeout` is in seconds. `think_tags` is
+    whether `<think>…</think>` at the beginning of a text is the model's reasoning. Who makes one closes it (`aclose`).
+
+    What `inspect` finds to be llama.cpp is asked to count tokens as it goes, which makes the usage of a cancelled
+    answer exact. `describe` sees to that behind the list of models, so no answer waits for it.
     """
 
     def __init__(
@@ -57,12 +84,14 @@ class OpenAIBackend:
         api_key: str | None = None,
         *,
         connect_timeout: float = 5.0,
-        extra_body: Mapping[str, Json] | None = None,
+        parallel: int | None = None,
         think_tags: bool = False,
     ) -> None:
         self._name = name
-        self._extra_body = dict(extra_body or {})
-        self._asks_for_usage = True
+        self._parallel = parallel
+        self._refused: set[str] = set()
+        self._llama: LlamaServer | None = None
+        self._inspect_at = -math.inf
         self._think_tags = think_tags
         address = openai_address(base_url)
         self._path = urlsplit(address).path
@@ -82,26 +111,51 @@ class OpenAIBackend:
         """OpenAI's API."""
         return BackendKind.OPENAI
 
+    @property
+    def total_slots(self) -> int | None:
+        """The slots of a llama.cpp server; no other tells."""
+        return self._llama.total_slots if self._llama is not None else None
+
+    @property
+    def parallel(self) -> int:
+        """What its operator has set, else what llama.cpp tells, else the usual number."""
+        told = self._llama.total_slots if self._llama else None
+        return self._parallel or told or USUAL_PARALLEL
+
     async def aclose(self) -> None:
         """Close the connections. Answers still under way end with BackendUnavailable."""
         await self._client.aclose()
 
     async def models(self) -> list[ModelInfo]:
         """List the models served. Raises BackendError. No server of this kind tells capabilities here."""
-        listing = await fetch_list(self._client, f"{self._path}/models", "data")
+        with self._noticing_absence():
+            listing = await fetch_list(self._client, f"{self._path}/models", "data")
         return usable_models([_model_info(as_object(entry)) for entry in listing])
 
     async def describe(self, model: ModelInfo) -> ModelInfo:
-        """Give the model as it is: no server of this kind tells more."""
+        """Give the model as it is: no server of this kind tells more. The server itself is inspected where due."""
+        if time.monotonic() >= self._inspect_at:
+            self._inspect_at = time.monotonic() + INSPECT_AGAIN_SECONDS
+            with suppress(BackendError), anyio.move_on_after(INSPECT_SECONDS):
+                await self.inspect()
         return model
 
     async def ping(self) -> None:
         """Ask for the list of models, the one question every such server answers. Raises BackendError."""
-        await fetch_list(self._client, f"{self._path}/models", "data")
+        with self._noticing_absence():
+            await fetch_list(self._client, f"{self._path}/models", "data")
 
-    async def properties(self) -> dict[str, Json]:
-        """Ask a llama.cpp server what it runs (`/props`). Raises BackendError, on every other server too."""
-        return await fetch_json(self._client, "GET", f"{self._path.removesuffix('/v1')}/props")
+    async def inspect(self) -> LlamaServer | None:
+        """Find out whether it is llama.cpp's server, and keep that until it is away; None where it is another.
+
+        Raises BackendError where it cannot be told now.
+        """
+        try:
+            self._llama = llama_server(await fetch_json(self._client, "GET", f"{self._path.removesuffix('/v1')}/props"))
+        except (BackendRejected, BackendModelNotFound, BackendProtocolError):
+            self._llama = None  # it does not know the question, or answers another
+        self._inspect_at = math.inf
+        return self._llama
 
     @asynccontextmanager
     async def generate(
@@ -110,24 +164,37 @@ class OpenAIBackend:
         """Ask `/chat/completions`; no server of this kind tells that it loads a model.
 
         Raises BackendError; BackendUnsupported when a context length is asked for.
-        A server that does not know `stream_options`, with which the usage is asked for, is asked without from then on.
+        A server that does not know a field with which only the usage is asked for is asked without from then on.
         """
-        body = chat_body(request) | self._extra_body
+        body = chat_body(request)
+        if self._llama is not None:
+            body[_COUNTING] = True
         async with AsyncExitStack() as stack:
-            try:
-                batches = await stack.enter_async_context(self._ask(body))
-            except BackendRejected as error:
-                if "stream_options" not in str(error) or not self._asks_for_usage:
-                    raise
-                self._asks_for_usage = False
-                batches = await stack.enter_async_context(self._ask(body))
+            stack.enter_context(self._noticing_absence())
+            while True:
+                asked = {name: value for name, value in body.items() if name not in self._refused}
+                try:
+                    batches = await stack.enter_async_context(self._ask(asked))
+                    break
+                except BackendRejected as error:
+                    refused = {name for name in _ASKS_FOR_USAGE if name in asked and name in str(error)}
+                    if not refused:
+                        raise
+                    self._refused |= refused
             yield batches
 
     def _ask(self, body: dict[str, Json]) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Chunk]]]:
-        if not self._asks_for_usage:
-            body = {name: value for name, value in body.items() if name != "stream_options"}
         decoder = OpenAIDecoder(think_tags=self._think_tags)
         return stream_chunks(self._client, f"{self._path}/chat/completions", body, decoder)
+
+    @contextmanager
+    def _noticing_absence(self) -> Generator[None]:
+        """Where the server was away, another may stand there when it is back."""
+        try:
+            yield
+        except (BackendUnavailable, BackendTimeout):
+            self._llama, self._inspect_at = None, -math.inf
+            raise
 
 
 def chat_body(request: ChatRequest) -> dict[str, Json]:

@@ -1,10 +1,12 @@
 """Turns a streamed answer of the OpenAI chat API into chunks."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from backends.content import Speech, pieces
 from backends.error_bodies import failure, told_error
 from backends.errors import BackendError, BackendProtocolError
+from backends.estimates import estimated_tokens
 from backends.lines import MAX_LINE_BYTES
 from backends.protocol import (
     Chunk,
@@ -18,7 +20,7 @@ from backends.protocol import (
 from backends.sse import ServerSentEvent, SseDecoder
 from backends.think_tags import ThinkTags
 from backends.tool_calls import ToolCallPieces
-from backends.wire import as_count, as_list, as_object, as_text, read_json
+from backends.wire import as_count, as_list, as_milliseconds, as_object, as_text, read_json
 
 _FINISH_REASONS = {
     "length": FinishReason.LENGTH,
@@ -32,9 +34,6 @@ _FINISH_REASONS = {
 
 _NO_REASON = {"", "null", "none"}
 _DONE = b"[DONE]"
-
-CHARACTERS_PER_TOKEN = 4
-"""How many tokens a text that came whole is taken for, until the server tells."""
 
 MAX_WHOLE_BYTES = 16 * MAX_LINE_BYTES
 """Longest answer that comes as one JSON document although a stream was asked for."""
@@ -60,6 +59,7 @@ class OpenAIDecoder:
         self._usage: Usage | None = None
         self._reported: Usage | None = None
         self._counted = 0
+        self._eval_ms: int | None = None
         self._speech = Speech()
         self._tags = ThinkTags() if think_tags else None
 
@@ -122,8 +122,8 @@ class OpenAIDecoder:
     def _choice(self, choice: dict[str, Json], tokens: int, into: list[Chunk]) -> None:
         delta, message = as_object(choice.get("delta")), as_object(choice.get("message"))
         if found := list(pieces(delta or message)):
-            whole = sum(len(text) for _, text in found)
-            self._say(found, tokens if delta else -(-whole // CHARACTERS_PER_TOKEN), into)
+            whole = sum(estimated_tokens(text) for _, text in found)
+            self._say(found, tokens if delta else math.ceil(whole), into)
         for call in as_list((delta or message).get("tool_calls")):
             self._calls.add(as_object(call))
         reason = as_text(choice.get("finish_reason")).lower()
@@ -145,17 +145,18 @@ class OpenAIDecoder:
         into += [ToolCallChunk(call) for call in self._calls.calls()]
         if reason is FinishReason.STOP and self._calls:
             reason = FinishReason.TOOL_CALLS
-        into.append(FinishChunk(reason, self._usage or Usage()))
+        into.append(FinishChunk(reason, self._usage or Usage(), eval_ms=self._eval_ms))
         self.finished = True
 
     def _report(self, into: list[Chunk]) -> None:
         """Tell usage that came without the end, or behind it."""
         if self._usage is not self._reported and (self._reason is None or self.finished):
-            into.append(UsageChunk(self._usage or Usage()))
+            into.append(UsageChunk(self._usage or Usage(), self._eval_ms))
         self._reported = self._usage
 
     def _tokens(self, counts: dict[str, Json]) -> int:
         """Take llama.cpp's counts so far; give how many tokens were made since the last ones."""
+        self._eval_ms = as_milliseconds(counts.get("predicted_ms"))
         cached = as_count(counts.get("cache_n")) or 0
         prompt = cached + (as_count(counts.get("prompt_n")) or 0)
         predicted = as_count(counts.get("predicted_n")) or 0

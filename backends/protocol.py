@@ -166,9 +166,13 @@ class ToolCallChunk:
 
 @dataclass(frozen=True, slots=True)
 class UsageChunk:
-    """Counts so far, told mid-stream: what makes the usage of a cancelled answer exact."""
+    """Counts so far, told mid-stream: what makes the usage of a cancelled answer exact.
+
+    `eval_ms` is what generating the tokens so far took, where the server tells it.
+    """
 
     usage: Usage
+    eval_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +209,16 @@ class Backend(Protocol):
     @property
     def kind(self) -> BackendKind:
         """What it speaks."""
+        ...
+
+    @property
+    def total_slots(self) -> int | None:
+        """How many answers it makes at once; None where it does not tell, or has not told yet."""
+        ...
+
+    @property
+    def parallel(self) -> int:
+        """How many answers it makes at once, as far as is known now; more requests would only wait for each other."""
         ...
 
     async def models(self) -> list[ModelInfo]:

@@ -56,6 +56,16 @@ class TimedBackend:
         """The kind of the backend inside."""
         return self._inner.kind
 
+    @property
+    def total_slots(self) -> int | None:
+        """The slots of the backend inside."""
+        return self._inner.total_slots
+
+    @property
+    def parallel(self) -> int:
+        """What the backend inside makes at once."""
+        return self._inner.parallel
+
     async def models(self) -> list[ModelInfo]:
         """List the models of the backend inside. Raises BackendError."""
         with _Clock(self._timeouts) as clock:

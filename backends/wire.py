@@ -82,6 +82,13 @@ def as_count(value: Json, most: int = LARGEST_COUNT) -> int | None:
     return value if type(value) is int and 0 <= value <= most else None
 
 
+def as_milliseconds(value: Json, per_millisecond: int = 1) -> int | None:
+    """Give whole milliseconds of a duration, of which `per_millisecond` units make one; None as `as_count` does."""
+    if type(value) not in (int, float) or not 0 <= value <= LARGEST_SIZE:
+        return None
+    return as_count(int(value // per_millisecond))
+
+
 def as_size(value: Json) -> int | None:
     """Give a number of bytes, parameters or nanoseconds, as `as_count` does."""
     return as_count(value, LARGEST_SIZE)

@@ -141,6 +141,8 @@ class Generation(Table):
 
     `detached_at` is since when its viewers may have seen more of the text than the log has that the gateways share.
 
+    `last_token_ms` is when the last of its text came, and `eval_ms` how long its model server says that it generated.
+
     `replica_id` is the gateway that runs it; None offers it to any other. Each change of hands raises `fence`, and
     who holds an older one writes nothing any more.
     """
@@ -174,6 +176,8 @@ class Generation(Table):
     load_ms: Mapped[int | None]
     time_to_first_token_ms: Mapped[int | None]
     total_ms: Mapped[int | None]
+    last_token_ms: Mapped[int | None]
+    eval_ms: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

@@ -221,6 +221,8 @@ def _columns(outcome: Outcome) -> dict[str, object]:
         "queued_ms": timings.queued_ms,
         "load_ms": timings.load_ms,
         "time_to_first_token_ms": timings.time_to_first_token_ms,
+        "last_token_ms": timings.last_token_ms,
+        "eval_ms": timings.eval_ms,
         "total_ms": timings.total_ms,
     }
 

@@ -3,21 +3,24 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
+import orjson
+
+from backends.estimates import estimated_tokens
 from backends.protocol import (
     ChatRequest,
     Chunk,
     FinishChunk,
     TextChunk,
     ThinkingChunk,
+    ToolCall,
     ToolCallChunk,
     Usage,
     UsageChunk,
 )
 from backends.wire import LARGEST_COUNT
-
-CHARACTERS_PER_TOKEN = 4
-"""The usual rule of thumb for English text and today's vocabularies."""
+from gateway.estimates import Pieces, Prompt, Rates, rounded_up
 
 TOKENS_PER_IMAGE = 256
 """What common vision encoders make of one image."""
@@ -73,31 +76,50 @@ def bounded(usage: TokenUsage) -> TokenUsage:
     return TokenUsage(prompt, completion, cached, usage.source)
 
 
-def estimated_prompt_tokens(request: ChatRequest) -> int:
-    """A guess at the prompt's tokens, for when a backend was cut off before it told them."""
-    characters = sum(len(message.content) + len(message.thinking or "") for message in request.messages)
-    images = sum(len(message.images) for message in request.messages)
-    return -(-characters // CHARACTERS_PER_TOKEN) + images * TOKENS_PER_IMAGE
+def prompt_of(request: ChatRequest) -> Prompt:
+    """What a prompt's tokens are guessed from, for when a backend was cut off before it told them."""
+    tokens = float(TOKENS_PER_IMAGE * images_in(request))
+    for message in request.messages:
+        tokens += estimated_tokens(message.content) + estimated_tokens(message.thinking or "")
+        tokens += sum(_call_tokens(call) for call in message.tool_calls)
+    for tool in request.tools:
+        tokens += estimated_tokens(tool.name + tool.description + orjson.dumps(tool.parameters).decode())
+    return Prompt(tokens, len(request.messages))
+
+
+def images_in(request: ChatRequest) -> int:
+    """How many images a request has."""
+    return sum(len(message.images) for message in request.messages)
+
+
+def _call_tokens(call: ToolCall) -> float:
+    return estimated_tokens(call.name + (call.arguments_text or orjson.dumps(call.arguments).decode()))
 
 
 class Meter:
     """Adds up the chunks of one answer.
 
     The backend's own numbers win, also those told mid-stream. Without them the completion is counted as it
-    streams: the servers we speak to send one token a chunk; a whole tool call can only be estimated.
+    streams: the servers we speak to send one token a chunk. What is more than that, or a whole tool call, can only be
+    estimated, as the prompt can: by the rates of the model that was `asked`, which `learn` from what it tells.
     """
 
     def __init__(self, request: ChatRequest) -> None:
+        self.eval_ms: int | None = None
+        """What generating took, as the backend told it last."""
         self._request = request
         self._asked = False
         self._finished = False
         self._told = Usage()
         self._counted = 0
-        self._estimated = 0
+        self._pieces = Pieces()
+        self._calls = 0
+        self._rates = Rates()
 
-    def asked(self) -> None:
-        """The request has gone out: from here on its prompt counts."""
+    def asked(self, rates: Rates | None = None) -> None:
+        """The request goes out to a model with these rates: from here on its prompt counts."""
         self._asked = True
+        self._rates = rates or self._rates
 
     def refused(self) -> None:
         """The backend did not take the request, or has not begun to read it: it costs nothing."""
@@ -109,19 +131,32 @@ class Meter:
             match chunk:
                 case TextChunk() | ThinkingChunk():
                     self._counted += chunk.tokens
+                    self._pieces.add(chunk.text, chunk.tokens)
                 case ToolCallChunk(call):
-                    written = call.arguments_text or str(call.arguments)
-                    self._estimated += -(-len(call.name + written) // CHARACTERS_PER_TOKEN)
-                case UsageChunk(usage):
-                    self._told = _newer(self._told, usage)
-                case FinishChunk(usage=usage):
-                    self._told = _newer(self._told, usage)
-                    self._finished = True
+                    self._calls += rounded_up(_call_tokens(call))
+                case UsageChunk() | FinishChunk():
+                    self._told = _newer(self._told, chunk.usage)
+                    self.eval_ms = chunk.eval_ms if chunk.eval_ms is not None else self.eval_ms
+                    self._finished = self._finished or isinstance(chunk, FinishChunk)
 
     @property
     def counted(self) -> int:
         """How many tokens have come, as far as they can be counted."""
-        return self._counted + self._estimated
+        return self._counted + self._calls
+
+    def learn(self) -> None:
+        """Let the model's rates learn from this answer, now that it has ended, where the backend told all its usage."""
+        usage = self.usage()
+        if usage.source is not UsageSource.BACKEND:
+            return
+        if not images_in(self._request):  # models differ too much in what they make of them
+            self._rates.learn_prompt(self._prompt, usage.prompt_tokens)
+        if not self._calls:
+            self._rates.learn_answer(self._pieces, usage.completion_tokens)
+
+    @cached_property
+    def _prompt(self) -> Prompt:
+        return prompt_of(self._request)
 
     def usage(self) -> TokenUsage:
         """The numbers now; final once the answer has ended. A zero beside text was not told, only written."""
@@ -131,10 +166,11 @@ class Meter:
         completion = self._told.completion_tokens or (None if self.counted else self._told.completion_tokens)
         if prompt is not None and completion is not None and (self._finished or completion >= self._counted):
             return TokenUsage(prompt, completion, self._told.cached_tokens, UsageSource.BACKEND)
-        guessed = prompt is None or self._estimated > 0
+        said = self._rates.answer_tokens(self._pieces)
+        guessed = prompt is None or self._calls > 0 or said != self._counted
         return TokenUsage(
-            prompt_tokens=estimated_prompt_tokens(self._request) if prompt is None else prompt,
-            completion_tokens=min(max(self.counted, completion or 0), LARGEST_COUNT),
+            prompt_tokens=self._rates.prompt_tokens(self._prompt) if prompt is None else prompt,
+            completion_tokens=min(max(said + self._calls, completion or 0), LARGEST_COUNT),
             cached_tokens=self._told.cached_tokens,
             source=UsageSource.ESTIMATED if guessed else UsageSource.COUNTED,
         )

@@ -89,6 +89,8 @@ class Line:
 
     def resize(self, slots: int) -> None:
         """Serve so many from now on. Those above it who are being served already stay."""
+        if slots == self._slots:
+            return
         self._free += slots - self._slots
         self._slots = slots
         self._take_turns()

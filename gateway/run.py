@@ -16,18 +16,14 @@ from itertools import groupby
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from backends.errors import (
-    BackendError,
-    BackendProtocolError,
-    BackendUnsupported,
-    MalformedToolCall,
-)
+from backends.errors import BackendError, BackendProtocolError, BackendUnsupported, MalformedToolCall
 from backends.protocol import ChatRequest, Chunk, FinishChunk, TextChunk, ThinkingChunk, ToolCallChunk, UsageChunk
 from backends.protocol import FinishReason as BackendFinishReason
 from db.tables import Generation, now
 from gateway.catalog import Model
 from gateway.continuation import Losses, Said, continuation, is_refusal
 from gateway.errors import BackendFailure, GatewayError, ShuttingDown
+from gateway.estimates import Estimates
 from gateway.events import (
     Completed,
     Event,
@@ -122,7 +118,15 @@ class Run:
     to write: another gateway has it, or will.
     """
 
-    def __init__(self, job: Job, route: Route, log: StreamLog, reroute: Reroute, unwatched: Callable[["Run"], None]):
+    def __init__(
+        self,
+        job: Job,
+        route: Route,
+        log: StreamLog,
+        reroute: Reroute,
+        unwatched: Callable[["Run"], None],
+        estimates: Estimates,
+    ) -> None:
         self.generation_id = job.row.id
         self.job = job
         self.route = route
@@ -132,6 +136,7 @@ class Run:
         self._log = log
         self._reroute = reroute
         self._on_unwatched = unwatched
+        self._estimates = estimates
         self._viewers = 0
         self._unwatched = anyio.Event()
         self._scope = anyio.CancelScope()
@@ -221,7 +226,8 @@ class Run:
             reason = FinishReason.CANCELLED
         elif error is None:
             error = ShuttingDown()
-        timings = self._stopwatch.timings(finish.load_ms if finish else None)
+        eval_ms = self._meter.eval_ms if self._spent == NO_USAGE else None  # of one part it tells nothing
+        timings = self._stopwatch.timings(finish.load_ms if finish else None, eval_ms)
         return Outcome(reason, error, self.usage(), timings)
 
     def terminal(self, outcome: Outcome) -> Completed | Failed:
@@ -302,8 +308,8 @@ class Run:
 
     async def _read_backend(self) -> None:
         await checkpoint_if_cancelled()  # what is cancelled before it is asked costs nothing
-        self._meter.asked()
         model = self.route.model
+        self._meter.asked(self._estimates.of(model.backend.name, model.backend_name))
         try:
             request = replace(self._asking, model=model.backend_name)
             async with model.backend.generate(request, self._on_loading) as batches:
@@ -318,6 +324,8 @@ class Run:
             if self._finish is None:
                 raise
             logger.info("generation %s: behind the end of its answer: %s", self.generation_id, error)
+        finally:
+            self._meter.learn()
         if self._finish is None:
             raise BackendProtocolError("The model server ended the answer without saying why.")
         if self._malformed is not None and self._finish.reason not in _CUT:

@@ -15,12 +15,13 @@ from db.tables import Generation, now
 from gateway.catalog import Catalog, Model
 from gateway.continuation import Losses
 from gateway.errors import DatabaseDown, GatewayError, Interrupted, Overloaded, StreamExpired, StreamLogUnavailable
+from gateway.estimates import Estimates
 from gateway.event_codec import encode_transcript
 from gateway.events import Completed, Failed, FinishReason
 from gateway.ledger import Ending, Ledger, Transcribed, is_outage
 from gateway.metering import NO_USAGE, TokenUsage
 from gateway.orphans import Adopted, continuable, nothing_saved, orphan_timings, outcome_in, outcome_of
-from gateway.queue import Line
+from gateway.queue import Line, Ticket
 from gateway.run import Job, Outcome, Route, Run, terminal_event
 from gateway.streams import Saved, Source, StreamLog, StreamMoved
 from gateway.tasks import spawn
@@ -65,6 +66,7 @@ class Runner:
         self._adoptions = anyio.CapacityLimiter(50)
         self._runs: dict[UUID, Run] = {}
         self._noted: dict[UUID, TokenUsage] = {}
+        self._estimates = Estimates()
         self.draining = False
         self.stopping = False
 
@@ -83,11 +85,16 @@ class Runner:
 
     def enter(self, model: Model, user_id: UUID) -> Route:
         """A place in the line of the model's backend. Raises Overloaded."""
-        return Route(model, self._lines[model.backend.name].enter(user_id))
+        return Route(model, self._queue(model, user_id))
+
+    def _queue(self, model: Model, user_id: UUID) -> Ticket:
+        line = self._lines[model.backend.name]
+        line.resize(model.backend.parallel)  # its server may have come, or another one in its place
+        return line.enter(user_id)
 
     def admit(self, job: Job, route: Route) -> Run:
         """Count a generation among those that run here: from now on `stop` waits for it."""
-        run = Run(job, route, self._log, self._reroute, self._unwatched)
+        run = Run(job, route, self._log, self._reroute, self._unwatched, self._estimates)
         self._runs[run.generation_id] = run
         return run
 
@@ -306,7 +313,7 @@ class Runner:
     def _change(self, route: Route, model: Model, user_id: UUID) -> bool:
         if model.backend.name != route.model.backend.name:
             try:
-                ticket = self._lines[model.backend.name].enter(user_id)
+                ticket = self._queue(model, user_id)
             except Overloaded:
                 return False
             route.ticket.release()

@@ -15,10 +15,13 @@ class Timings:
     load_ms: int | None
     time_to_first_token_ms: int | None
     total_ms: int
+    last_token_ms: int | None = None
+    eval_ms: int | None = None
+    """Not from then on: how long the backend says that it generated."""
 
 
 class Stopwatch:
-    """Runs from its making; each mark is set once.
+    """Runs from its making; each mark is set once, but the last token's.
 
     For a generation that another gateway began, `age` is how many seconds ago that was.
     """
@@ -27,6 +30,7 @@ class Stopwatch:
         self._started = time.perf_counter() - age
         self._turn_ms: int | None = None
         self._first_token_ms: int | None = None
+        self._last_token_ms: int | None = None
 
     def turn_came(self) -> int:
         """The waiting line is behind us. Returns the milliseconds spent in it."""
@@ -34,13 +38,15 @@ class Stopwatch:
         return self._turn_ms
 
     def token_came(self) -> None:
-        """Something was generated; only the first call counts."""
+        """Something was generated; the first call and the last one count."""
+        self._last_token_ms = self._elapsed_ms()
         if self._first_token_ms is None:
-            self._first_token_ms = self._elapsed_ms()
+            self._first_token_ms = self._last_token_ms
 
-    def timings(self, load_ms: int | None) -> Timings:
-        """All marks, the total being now. `load_ms` is what the backend says that loading the model took."""
-        return Timings(self._turn_ms, load_ms, self._first_token_ms, self._elapsed_ms())
+    def timings(self, load_ms: int | None, eval_ms: int | None) -> Timings:
+        """All marks, the total being now. `load_ms` and `eval_ms` are what the backend tells of itself."""
+        total_ms = self._elapsed_ms()
+        return Timings(self._turn_ms, load_ms, self._first_token_ms, total_ms, self._last_token_ms, eval_ms)
 
     def _elapsed_ms(self) -> int:
         return milliseconds(time.perf_counter() - self._started)

@@ -25,6 +25,9 @@ from schema.errors import Error, InvalidInput, ModelNotFound, NotFound, Overload
 from schema.identity import ApiKey, User
 from schema.node import Node, global_id
 
+MEASURABLE_MS = 20
+"""What came within so little time came at once: it tells of the network, and not of the model."""
+
 
 @strawberry.type(description="Token counts.")
 class TokenUsage:
@@ -49,10 +52,20 @@ class TokenUsage:
 @strawberry.type(description="How long each part took, in milliseconds; null where it never came to that.")
 class Timings:
     queued_ms: int | None = strawberry.field(description="In the waiting line.")
-    load_ms: int | None = strawberry.field(description="Loading the model, where the backend tells it.")
+    load_ms: int | None = strawberry.field(
+        description=(
+            "What the model server spent before it could begin, where it tells it: loading the model, and with Ollama "
+            "also waiting until other requests made room for it."
+        )
+    )
     time_to_first_token_ms: int | None = strawberry.field(description="From the request to the first token.")
     total_ms: int | None = strawberry.field(description="From the request to the end.")
-    tokens_per_second: float | None = strawberry.field(description="Completion tokens a second, after the first one.")
+    tokens_per_second: float | None = strawberry.field(
+        description=(
+            "Completion tokens a second: by the model server's own clock where it tells it, else from the first piece "
+            "of the answer to the last; null where the answer came at once."
+        )
+    )
 
     @classmethod
     def of(cls, row: tables.Generation) -> Self:
@@ -67,13 +80,17 @@ class Timings:
 
 
 def _tokens_per_second(row: tables.Generation) -> float | None:
-    """Tokens after the first by the time after the first; null where that cannot be told."""
-    if row.total_ms is None or row.time_to_first_token_ms is None or row.completion_tokens is None:
+    """Tokens by the time that the model server tells, else those after the first by the time after the first."""
+    tokens = row.completion_tokens
+    if tokens is None or tokens < 2:
         return None
-    milliseconds = row.total_ms - row.time_to_first_token_ms
-    if milliseconds <= 0 or row.completion_tokens < 2:
+    if row.eval_ms:
+        return round(tokens * 1000 / row.eval_ms, 2)
+    last_ms = row.total_ms if row.last_token_ms is None else row.last_token_ms  # older gateways noted no last token
+    if last_ms is None or row.time_to_first_token_ms is None:
         return None
-    return round((row.completion_tokens - 1) * 1000 / milliseconds, 2)
+    milliseconds = last_ms - row.time_to_first_token_ms
+    return round((tokens - 1) * 1000 / milliseconds, 2) if milliseconds >= MEASURABLE_MS else None
 
 
 @strawberry.type(description="A call that the model asks for. Answer it with a TOOL message.")

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from auth.passwords import Argon2Cost
-from backends.protocol import BackendKind
+from backends.protocol import Backend
 from db.engine import Database
 from db.migrations import upgrade
 from gateway import Gateway
@@ -106,7 +106,7 @@ async def running_gateway(
         await upgrade(database)
         async with running_backends(settings) as backends, anyio.create_task_group() as tasks:
             catalog = Catalog(backends, settings.models_max_age, tasks)
-            lines = {backend.name: _line(settings, backend.kind) for backend in backends}
+            lines = {backend.name: _line(settings, backend) for backend in backends}
             async with running_engine(settings, database, catalog, lines, tasks) as engine:
                 identity = make_identity(settings, database, password_cost)
                 yield Gateway(identity, catalog, engine.generations, Usage(database)), database, engine
@@ -115,18 +115,9 @@ async def running_gateway(
         await database.close()
 
 
-USUAL_PARALLEL = 64
-"""Answers at once that are asked of an OpenAI-compatible server that does not tell: fewer than vLLM makes."""
-
-
-def _line(settings: Settings, kind: BackendKind) -> Line:
-    parallel = {
-        BackendKind.OLLAMA: settings.ollama_parallel,
-        BackendKind.OPENAI: settings.openai_parallel or USUAL_PARALLEL,
-        BackendKind.EMBEDDED: settings.embedded_parallel,
-    }
+def _line(settings: Settings, backend: Backend) -> Line:
     return Line(
-        parallel[kind],
+        backend.parallel,
         settings.max_queued,
         slots_per_user=settings.max_running_per_user,
         max_waiting_per_user=settings.max_queued_per_user,

@@ -47,14 +47,21 @@ def _remote(settings: Settings) -> list[OllamaBackend | OpenAIBackend]:
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
     if settings.ollama_url is not None:
         try:
-            remote.append(OllamaBackend("ollama", settings.ollama_url, connect_timeout=connect))
+            remote.append(
+                OllamaBackend("ollama", settings.ollama_url, parallel=settings.ollama_parallel, connect_timeout=connect)
+            )
         except ValueError as error:
             raise SettingsError(f"OLLAGRAPH_OLLAMA_URL: {error}") from error
     if settings.openai_url is not None:
         try:
             remote.append(
                 OpenAIBackend(
-                    "openai", settings.openai_url, key, connect_timeout=connect, think_tags=settings.openai_think_tags
+                    "openai",
+                    settings.openai_url,
+                    key,
+                    connect_timeout=connect,
+                    parallel=settings.openai_parallel,
+                    think_tags=settings.openai_think_tags,
                 )
             )
         except ValueError as error:

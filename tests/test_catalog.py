@@ -262,7 +262,7 @@ async def test_a_flood_of_unknown_names_asks_each_backend_once(vanish: Callable[
             for number in range(100):
                 callers.start_soon(ask, number)
         assert list(scene.ollama.asked) == ["GET /api/tags"]
-        assert list(scene.openai.asked) == ["GET /v1/models"]
+        assert scene.openai.asked.count("GET /v1/models") == 1
 
 
 @pytest.mark.parametrize("vanish", [fail, fall_silent])

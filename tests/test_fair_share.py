@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.fake_model_server import FakeModelServer
@@ -51,3 +52,26 @@ async def test_what_ends_makes_room_for_what_waits(narrow: RunningGateway, fake:
     while (await narrow.run(UNFINISHED))["generations"]["nodes"]:
         pass
     assert (await start(narrow))["generation"]["state"] == "RUNNING"
+
+
+async def test_llama_cpp_is_asked_for_as_many_answers_as_it_has_slots(
+    tmp_path: Path, sqlite_url: str, fake: FakeModelServer
+):
+    fake.replies["/props"] = (
+        200,
+        orjson.dumps({"total_slots": 2, "default_generation_settings": {}, "model_path": "m"}),
+    )
+    settings = gateway_settings(tmp_path, sqlite_url, None, openai_url=fake.url, openai_parallel=None)
+    async with running_gateway(settings, fake) as gateway:
+        await gateway.run("{ models { name } }")
+        await fake.was_asked("GET /props")
+        while (await start(gateway))["generation"]["state"] == "RUNNING":
+            pass
+        assert len((await gateway.run(UNFINISHED))["generations"]["nodes"]) <= 4
+        fake.release()
+
+
+async def test_ollama_is_asked_for_one_answer_at_a_time(tmp_path: Path, sqlite_url: str, fake: FakeModelServer):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, ollama_parallel=1)
+    async with running_gateway(settings, fake) as gateway:
+        assert [(await start(gateway))["generation"]["state"] for _ in range(3)] == ["RUNNING", "QUEUED", "QUEUED"]

@@ -19,7 +19,8 @@ from backends.protocol import (
     Usage,
     UsageChunk,
 )
-from gateway.metering import Meter, TokenUsage, UsageSource, estimated_prompt_tokens
+from gateway.estimates import Rates
+from gateway.metering import Meter, TokenUsage, UsageSource, prompt_of
 
 REQUEST = ChatRequest("m", [Message("user", "12345678")])
 ESTIMATED_PROMPT = 2
@@ -101,4 +102,4 @@ def test_the_tokens_of_all_pieces_add_up(tokens: Sequence[int]):
     ],
 )
 def test_a_prompt_is_estimated_from_all_that_is_in_it(messages: list[Message], tokens: int):
-    assert estimated_prompt_tokens(ChatRequest("m", messages)) == tokens
+    assert Rates().prompt_tokens(prompt_of(ChatRequest("m", messages))) == tokens

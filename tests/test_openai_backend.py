@@ -63,13 +63,6 @@ async def test_what_is_built_is_what_reaches_the_wire(fake: FakeModelServer):
     assert fake.requests[0].body == chat_body(EVERYTHING)
 
 
-async def test_what_one_kind_of_server_takes_besides_is_added_to_every_request(fake: FakeModelServer):
-    backend = OpenAIBackend("openai", fake.url, extra_body={"timings_per_token": True})
-    async with aclosing(backend), backend.generate(HELLO) as batches:
-        assert [batch async for batch in batches]
-    assert fake.requests[0].body == chat_body(HELLO) | {"timings_per_token": True}
-
-
 @pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/"])
 async def test_an_address_may_end_with_the_version_or_not(fake: FakeModelServer, ending: str):
     async with aclosing(OpenAIBackend("openai", fake.url + ending)) as backend:

@@ -62,7 +62,9 @@ async def test_usage_that_comes_late_is_taken(double: RunningGateway):
 @pytest.mark.parametrize("zeros", [{"prompt_tokens": 0, "completion_tokens": 0}, {"completion_tokens": 0}])
 async def test_zeros_beside_text_are_not_told(double: RunningGateway, zeros: Json):
     events = await ask(double, OPENAI, Raw((*FINISHED, usage(**zeros), DONE)))
-    assert events[-1]["usage"] == {"promptTokens": 4, "completionTokens": 2, "source": "ESTIMATED"}
+    counts = events[-1]["usage"]
+    assert counts.pop("promptTokens") > 0  # as many as the model told of earlier prompts suggest
+    assert counts == {"completionTokens": 2, "source": "ESTIMATED"}
 
 
 OLLAMA_ENDS = {
