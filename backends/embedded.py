@@ -108,11 +108,6 @@ class EmbeddedBackend:
         return BackendKind.EMBEDDED
 
     @property
-    def total_slots(self) -> int | None:
-        """As many as were asked for."""
-        return self._parallel
-
-    @property
     def parallel(self) -> int:
         """As many as the child has slots."""
         return self._parallel

@@ -57,11 +57,6 @@ class OllamaBackend:
         return BackendKind.OLLAMA
 
     @property
-    def total_slots(self) -> int | None:
-        """Ollama does not tell."""
-        return None
-
-    @property
     def parallel(self) -> int:
         """Its OLLAMA_NUM_PARALLEL, which it does not tell."""
         return self._parallel

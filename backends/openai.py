@@ -112,11 +112,6 @@ class OpenAIBackend:
         return BackendKind.OPENAI
 
     @property
-    def total_slots(self) -> int | None:
-        """The slots of a llama.cpp server; no other tells."""
-        return self._llama.total_slots if self._llama is not None else None
-
-    @property
     def parallel(self) -> int:
         """What its operator has set, else what llama.cpp tells, else the usual number."""
         told = self._llama.total_slots if self._llama else None

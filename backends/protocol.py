@@ -212,11 +212,6 @@ class Backend(Protocol):
         ...
 
     @property
-    def total_slots(self) -> int | None:
-        """How many answers it makes at once; None where it does not tell, or has not told yet."""
-        ...
-
-    @property
     def parallel(self) -> int:
         """How many answers it makes at once, as far as is known now; more requests would only wait for each other."""
         ...

@@ -57,11 +57,6 @@ class TimedBackend:
         return self._inner.kind
 
     @property
-    def total_slots(self) -> int | None:
-        """The slots of the backend inside."""
-        return self._inner.total_slots
-
-    @property
     def parallel(self) -> int:
         """What the backend inside makes at once."""
         return self._inner.parallel

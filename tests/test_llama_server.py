@@ -91,10 +91,10 @@ async def test_a_llama_cpp_server_is_asked_to_count_once_it_is_known(backend: Op
     fake.replies["/props"] = PROPS_REPLY
     timed = TimedBackend(backend, Timeouts())
     assert not await is_asked_to_count(timed, fake)
-    assert timed.total_slots is None
+    assert timed.parallel == 64
     assert await timed.describe(MODEL) == MODEL
     assert await is_asked_to_count(timed, fake)
-    assert timed.total_slots == 3
+    assert timed.parallel == 3
 
 
 async def test_it_is_inspected_once_however_many_models_it_has(backend: OpenAIBackend, fake: FakeModelServer):
@@ -141,7 +141,7 @@ async def test_a_server_that_cannot_tell_now_is_asked_again_later(
         await other.describe(MODEL)
         fake.replies["/props"] = PROPS_REPLY
         await other.describe(MODEL)
-        assert other.total_slots == 3
+        assert other.parallel == 3
 
 
 async def test_a_server_that_is_silent_holds_up_no_answer_and_is_no_llama_cpp(
@@ -153,7 +153,7 @@ async def test_a_server_that_is_silent_holds_up_no_answer_and_is_no_llama_cpp(
         tasks.start_soon(backend.describe, MODEL)
         await fake.was_asked("GET /props")
         assert not await is_asked_to_count(backend, fake)
-    assert backend.total_slots is None
+    assert backend.parallel == 64
     assert not await is_asked_to_count(backend, fake)
 
 
@@ -163,7 +163,7 @@ async def test_after_it_was_away_another_may_stand_there(backend: OpenAIBackend,
     fake.replies = {"/v1/models": (502, b"")}
     with pytest.raises(BackendError):
         await backend.models()
-    assert backend.total_slots is None
+    assert backend.parallel == 64
     fake.replies = {}
     await backend.describe(MODEL)
     assert not await is_asked_to_count(backend, fake)
@@ -176,7 +176,7 @@ async def test_one_that_breaks_off_an_answer_was_away(backend: OpenAIBackend, fa
     fake.raw[OPENAI] = [Raw([delta(content="a")], Ending.CUT)]
     with suppress(BackendError):
         await answer(backend)
-    assert backend.total_slots is None
+    assert backend.parallel == 64
 
 
 async def test_one_that_refuses_to_count_is_asked_without(backend: OpenAIBackend, fake: FakeModelServer):

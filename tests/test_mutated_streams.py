@@ -32,7 +32,7 @@ from tests.fake_model_server import Raw, running_fake_model_server
 from tests.mutated_answers import ARGUMENTS, CALL_ID, COMPLETION_TOKENS, NAME, PROMPT_TOKENS, TEXT, THINKING, Writer
 from tests.quirks import OLLAMA, OPENAI
 
-EXAMPLES = int(os.environ.get("MUTATIONS", "100"))
+EXAMPLES = int(os.environ.get("MUTATIONS", "50"))
 WRITERS: dict[str, tuple[Callable[[Writer], bytes], Callable[[], ChunkDecoder]]] = {
     "ollama-chat": (mutated_answers.ollama_chat, OllamaDecoder),
     "ollama-generate": (mutated_answers.ollama_generate, OllamaDecoder),
