@@ -14,7 +14,6 @@ from tests.no_skips import under_ci
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
-    "--in-process-gpu",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -28,7 +27,7 @@ PACED = "fake:paced-64-20"
 """Slow enough for the page to show it growing, whatever the machine."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> str:
     """The browser's path. Playwright's own build is not used: it cannot be had from a package registry."""
     path = os.environ.get("CHROMIUM") or shutil.which("chromium")
@@ -38,9 +37,8 @@ def chromium() -> str:
     pytest.fail(missing) if under_ci() else pytest.skip(missing)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def browser(chromium: str) -> AsyncIterator[Browser]:
-    """One browser for all tests: its start takes longer than most of them."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
         yield browser
@@ -56,23 +54,12 @@ async def context(browser: Browser, gateway: RunningGateway) -> AsyncIterator[Br
     await context.close()
 
 
-@pytest.fixture(scope="session")
-async def shared_context(browser: Browser) -> BrowserContext:
-    """A browser profile for all tests, in which scripts stay compiled and processes are used again."""
-    context = await browser.new_context()
-    context.set_default_timeout(20_000)
-    return context
-
-
 @pytest.fixture
-async def page(shared_context: BrowserContext, gateway: RunningGateway) -> AsyncIterator[Page]:
-    """The page as it is when nobody has signed in. What a browser keeps, it keeps by the tab and by the port."""
-    page = await shared_context.new_page()
+async def page(context: BrowserContext, gateway: RunningGateway) -> Page:
+    """The page as it is when nobody has signed in."""
+    page = await context.new_page()
     await page.goto(gateway.url)
-    yield page
-    for opened in shared_context.pages:
-        await opened.close()
-    await shared_context.clear_cookies()
+    return page
 
 
 @pytest.fixture

@@ -94,4 +94,7 @@ async def http_stream(
         ) as response,
     ):
         multipart = response.headers["content-type"].startswith("multipart/mixed")
-        yield HttpStreamReader(response, _parts(response) if multipart else _sse(response))
+        blocks = (
+            _parts(response) if multipart else _sse(response)
+        )  # a name: without one it would end, and the stream too
+        yield HttpStreamReader(response, blocks)
