@@ -8,7 +8,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from backends.estimates import estimated_tokens, is_one_token
+from backends.estimates import BYTES_PER_TOKEN, LONGEST_TOKEN, estimated_tokens, is_one_token
 
 MOST_MODELS = 1000
 
@@ -40,13 +40,13 @@ class Pieces:
 
     def add(self, text: str, tokens: int) -> None:
         """Count one piece, which its server or rule takes for so many tokens."""
-        estimated = estimated_tokens(text)
-        self.estimated += estimated
-        least = tokens if is_one_token(text) else max(tokens, estimated)
-        if text.isascii():
-            self.narrow += least
+        if text.isascii():  # nearly every piece, and there is one for each token: worked out in place
+            estimated = len(text) / BYTES_PER_TOKEN
+            self.narrow += tokens if len(text) <= LONGEST_TOKEN else max(tokens, estimated)
         else:
-            self.wide += least
+            estimated = estimated_tokens(text)
+            self.wide += tokens if is_one_token(text) else max(tokens, estimated)
+        self.estimated += estimated
 
 
 class _Factor:
