@@ -152,8 +152,7 @@ class _Clock:
         if self._loading_since is not None:
             self._waited -= at - self._loading_since
         self._loading_since = at if is_loading else None
-        bound = (self._load, TimeoutPhase.LOADING) if is_loading else (self._first, TimeoutPhase.FIRST_BYTE)
-        seconds, phase = bound
+        seconds, phase = (self._load, TimeoutPhase.LOADING) if is_loading else (self._first, TimeoutPhase.FIRST_BYTE)
         self._await((at + _bound(seconds), phase, seconds))
 
     async def next(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import anyio
+import strawberry
 from fastapi import FastAPI
 from starlette.routing import Mount, Route, WebSocketRoute
 
@@ -134,7 +135,7 @@ def persisted_documents(settings: Settings) -> PersistedDocuments:
     return PersistedDocuments(trusted, settings.trusted_documents, automatic=settings.automatic_persisted_queries)
 
 
-def _executor(settings: Settings) -> Executor:
+def _executor(settings: Settings, schema: strawberry.Schema) -> Executor:
     limits = DocumentLimits(
         length=settings.max_query_length,
         tokens=settings.max_query_tokens,
@@ -150,7 +151,7 @@ def _executor(settings: Settings) -> Executor:
         api_keys=settings.max_api_keys_per_user,
     )
     return Executor(
-        build_schema(),
+        schema,
         limits,
         persisted_documents(settings),
         query_timeout=settings.query_timeout,
@@ -169,7 +170,8 @@ def _routes(
     open_streams: set[anyio.CancelScope],
     body_limits: BodyLimits,
 ) -> list[Route | WebSocketRoute | Mount]:
-    executor = _executor(settings)
+    schema = build_schema()
+    executor = _executor(settings, schema)
     callers = Callers(gateway, settings.max_answer_text)
     http = GraphQLOverHttp(
         executor,
@@ -202,7 +204,7 @@ def _routes(
         *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),
     ]
     if settings.allows_introspection:
-        routes.append(Route("/schema.graphql", schema_document))
+        routes.append(Route("/schema.graphql", schema_document(schema)))
     if settings.serves_page:
         routes.append(Mount("/", page()))
     return routes

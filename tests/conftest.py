@@ -1,7 +1,8 @@
 """What all tests share: the event loop, and databases. Each test gets databases of its own, migrated and empty."""
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import hypothesis
@@ -132,12 +133,8 @@ async def shared_double(
     sqlite_databases: SqliteDatabases, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningGateway]:
     """One gateway for all tests of a module, before a fake model server as Ollama and as an OpenAI-compatible one."""
-    folder = tmp_path_factory.mktemp("double")
-    with sqlite_databases.fresh(folder) as url:
-        async with running_fake_model_server() as fake:
-            settings = gateway_settings(folder, url, fake.url, openai_url=fake.url)
-            async with running_gateway(settings, fake) as gateway:
-                yield gateway
+    async with _gateway_before_fake(sqlite_databases, tmp_path_factory.mktemp("double"), as_openai=True) as gateway:
+        yield gateway
 
 
 @pytest.fixture
@@ -162,8 +159,17 @@ async def shared_gateway(
     sqlite_databases: SqliteDatabases, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningGateway]:
     """One gateway over SQLite for all tests of a module that change nothing in it, not even who is signed in."""
-    folder = tmp_path_factory.mktemp("shared")
-    with sqlite_databases.fresh(folder) as url:
+    async with _gateway_before_fake(sqlite_databases, tmp_path_factory.mktemp("shared"), as_openai=False) as gateway:
+        yield gateway
+
+
+@asynccontextmanager
+async def _gateway_before_fake(
+    databases: SqliteDatabases, folder: Path, *, as_openai: bool
+) -> AsyncGenerator[RunningGateway]:
+    """A gateway before a fake model server of its own, which is Ollama, or both Ollama and OpenAI-compatible."""
+    with databases.fresh(folder) as url:
         async with running_fake_model_server() as fake:
-            async with running_gateway(gateway_settings(folder, url, fake.url), fake) as gateway:
+            settings = gateway_settings(folder, url, fake.url, openai_url=fake.url if as_openai else None)
+            async with running_gateway(settings, fake) as gateway:
                 yield gateway
