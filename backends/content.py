@@ -9,12 +9,21 @@ from backends.wire import as_list, as_object
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 """Names for one thing: llama.cpp's, DeepSeek's and older vLLM's; newer vLLM's and Ollama's; Ollama's own API's."""
 
+_PLAIN_FIELDS = {"content", "role"}
+
 _THOUGHTS = {"thinking", "reasoning", "reasoning_text", "reasoning.text"}
 _PART_FIELDS = ("text", "thinking", "reasoning", "refusal", "content")
 
 
-def pieces(message: dict[str, Json]) -> Iterator[tuple[bool, str]]:
+def pieces(message: dict[str, Json]) -> list[tuple[bool, str]]:
     """Give the texts of a message, or of a part of one, each with whether it is a thought."""
+    content = message.get("content")
+    if type(content) is str and message.keys() <= _PLAIN_FIELDS:  # nearly every token comes so
+        return [(False, content)] if content else []
+    return list(_all_pieces(message))
+
+
+def _all_pieces(message: dict[str, Json]) -> Iterator[tuple[bool, str]]:
     reasoning = next((message[name] for name in _REASONING if message.get(name)), None)
     yield from ((True, text) for _, text in _parts(reasoning))
     yield from _parts(message.get("content"))
@@ -46,7 +55,8 @@ class Speech:
     def add(self, thinks: bool, text: str, tokens: int, into: list[Chunk]) -> None:
         """Append what is whole."""
         self.owe(tokens)
-        self._append(thinks, self._joiners[thinks].feed(text), into)
+        if whole := self._joiners[thinks].feed(text):
+            self._append(thinks, whole, into)
 
     def owe(self, tokens: int) -> None:
         """Count tokens whose text is still to come."""
@@ -56,9 +66,9 @@ class Speech:
     def end(self, into: list[Chunk]) -> None:
         """Append what never became whole."""
         for thinks in (True, False):
-            self._append(thinks, self._joiners[thinks].end(), into)
+            if rest := self._joiners[thinks].end():
+                self._append(thinks, rest, into)
 
     def _append(self, thinks: bool, text: str, into: list[Chunk]) -> None:
-        if text:
-            into.append((ThinkingChunk if thinks else TextChunk)(text, self._owed))
-            self._owed = 0
+        into.append((ThinkingChunk if thinks else TextChunk)(text, self._owed))
+        self._owed = 0

@@ -120,20 +120,26 @@ class OpenAIDecoder:
             self._choice(as_object(choice), tokens, into)
 
     def _choice(self, choice: dict[str, Json], tokens: int, into: list[Chunk]) -> None:
-        delta, message = as_object(choice.get("delta")), as_object(choice.get("message"))
-        if found := list(pieces(delta or message)):
-            whole = sum(estimated_tokens(text) for _, text in found)
-            self._say(found, tokens if delta else math.ceil(whole), into)
-        for call in as_list((delta or message).get("tool_calls")):
-            self._calls.add(as_object(call))
-        reason = as_text(choice.get("finish_reason")).lower()
-        if reason not in _NO_REASON and self._reason is None:
+        said = delta = as_object(choice.get("delta"))
+        if not delta:  # the whole answer at once
+            said = as_object(choice.get("message"))
+        if found := pieces(said):
+            self._say(found, tokens if delta else math.ceil(sum(estimated_tokens(text) for _, text in found)), into)
+        if "tool_calls" in said:
+            for call in as_list(said["tool_calls"]):
+                self._calls.add(as_object(call))
+        if self._reason is None and (reason := as_text(choice.get("finish_reason")).lower()) not in _NO_REASON:
             self._reason = _FINISH_REASONS.get(reason, FinishReason.STOP)
 
     def _say(self, found: Iterable[tuple[bool, str]], tokens: int, into: list[Chunk]) -> None:
         """Hand on the texts of one chunk, whose tokens are counted once."""
+        if self._tags is None:
+            for thinks, text in found:
+                self._speech.add(thinks, text, tokens, into)
+                tokens = 0
+            return
         for thinks, piece in found:
-            for is_thought, text in [(thinks, piece)] if thinks or self._tags is None else self._tags.feed(piece):
+            for is_thought, text in [(thinks, piece)] if thinks else self._tags.feed(piece):
                 self._speech.add(is_thought, text, tokens, into)
                 tokens = 0
         self._speech.owe(tokens)
