@@ -58,14 +58,14 @@ page-types: .make/node_modules .make/react ## Check the types of the page, and o
 
 structure: .make/dev ## Check the import rule, the sizes, the locks and what is in the repository
 	@echo "Checking the structure ..."
-	@$(VENV_PYTHON) -m pytest tests/test_import_rule.py tests/test_sizes.py tests/test_locks.py tests/test_repository.py
+	@$(VENV_PYTHON) -m pytest tests/test_import_rule.py tests/test_rooms.py tests/test_sizes.py tests/test_locks.py tests/test_repository.py
 
 audit: .make/dev ## Look the locked versions up in the database of known vulnerabilities
 	@echo "Looking for known vulnerabilities in the locked versions ..."
 	@$(VENV_PYTHON) .ci/audit.py requirements.lock requirements-dev.lock
 
 chaos: .make/dev ## Break gateways, model servers and Valkey under 2,000 streams (ARGS=--short for fewer)
-	@$(VENV_PYTHON) -m tests.chaos $(ARGS)
+	@$(VENV_PYTHON) -m tests.support.chaos $(ARGS)
 
 bench: .make/dev ## Measure the gateway beside its peers (some minutes; ARGS=--no-litellm to leave LiteLLM out)
 	@$(VENV_PYTHON) -m bench $(ARGS)

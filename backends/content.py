@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 from backends.protocol import Chunk, Json, TextChunk, ThinkingChunk
-from backends.unicode import Joiner
-from backends.wire import as_list, as_object
+from backends.wire import Joiner, as_list, as_object
 
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 """Names for one thing: llama.cpp's, DeepSeek's and older vLLM's; newer vLLM's and Ollama's; Ollama's own API's."""

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 import anyio
 import orjson
 
-from backends.addresses import openai_address
 from backends.errors import (
     BackendError,
     BackendModelNotFound,
@@ -19,14 +18,13 @@ from backends.errors import (
     BackendUnavailable,
     BackendUnsupported,
 )
-from backends.http import fetch_json, fetch_list, make_client
 from backends.listing import usable_models
 from backends.llama_server import LlamaServer, llama_server
 from backends.loading import OnLoading
 from backends.openai_stream import OpenAIDecoder
 from backends.protocol import BackendKind, ChatRequest, Chunk, Json, Message, ModelInfo, Options, Tool, ToolCall
 from backends.streaming import stream_chunks
-from backends.wire import as_count, as_object, as_size, as_text
+from backends.wire import as_count, as_object, as_size, as_text, fetch_json, fetch_list, make_client, openai_address
 
 _OPTION_NAMES: dict[str, tuple[str, ...]] = {
     "temperature": ("temperature",),

@@ -4,10 +4,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from backends.content import Speech, pieces
-from backends.error_bodies import failure, told_error
 from backends.errors import BackendError, BackendProtocolError
 from backends.estimates import estimated_tokens
-from backends.lines import MAX_LINE_BYTES
 from backends.protocol import (
     Chunk,
     FinishChunk,
@@ -17,10 +15,21 @@ from backends.protocol import (
     Usage,
     UsageChunk,
 )
-from backends.sse import ServerSentEvent, SseDecoder
 from backends.think_tags import ThinkTags
 from backends.tool_calls import ToolCallPieces
-from backends.wire import as_count, as_list, as_milliseconds, as_object, as_text, read_json
+from backends.wire import (
+    MAX_LINE_BYTES,
+    ServerSentEvent,
+    SseDecoder,
+    as_count,
+    as_list,
+    as_milliseconds,
+    as_object,
+    as_text,
+    failure,
+    read_json,
+    told_error,
+)
 
 _FINISH_REASONS = {
     "length": FinishReason.LENGTH,

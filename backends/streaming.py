@@ -7,10 +7,9 @@ from typing import Protocol
 import anyio
 import httpx
 
-from backends.error_bodies import html_error, is_html
 from backends.errors import BackendError
-from backends.http import drain, stream_reads
 from backends.protocol import Chunk, Json
+from backends.wire import drain, html_error, is_html, stream_reads
 
 GRACE_SECONDS = 2.0
 """How long a server may take to tell the usage behind the end of an answer."""

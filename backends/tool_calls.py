@@ -7,10 +7,8 @@ from uuid import uuid4
 import orjson
 
 from backends.errors import BackendProtocolError
-from backends.lines import MAX_LINE_BYTES
 from backends.protocol import Json, ToolCall
-from backends.unicode import repaired
-from backends.wire import as_count, as_object, as_text, json_value, storable
+from backends.wire import MAX_LINE_BYTES, as_count, as_object, as_text, json_value, repaired, storable
 
 
 def tool_call(call: dict[str, Json]) -> ToolCall:

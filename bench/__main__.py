@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 
 from bench import latency, litellm, memory, paths, processes, queries, refusals, report, starts, tokens
-from tests.valkeys import valkey_server
+from tests.support.valkeys import valkey_server
 
 STREAMS = (1, 16, 128)
 REPEATS = 3

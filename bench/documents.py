@@ -17,10 +17,7 @@ from bench.hostile import FAMILIES, changed, hostile_variables
 from gateway.errors import Forbidden
 from resolvers.root import build_schema
 from schema.context import Context
-from server.execution import Executor, RequestError
-from server.limits import DocumentLimits
-from server.persisted import PersistedDocuments
-from server.requests import GraphQLRequest
+from server.graphql import DocumentLimits, Executor, GraphQLRequest, PersistedDocuments, RequestError
 
 KEPT = 30
 """Of the dearest documents, how many are changed further."""

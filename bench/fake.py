@@ -4,7 +4,7 @@ import sys
 
 import anyio
 
-from tests.fake_model_server import running_fake_model_server
+from tests.support.fake_model_server import running_fake_model_server
 
 COUNT = "fake:count-256"
 """256 tokens, each a chunk of its own, as fast as it can."""

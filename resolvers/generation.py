@@ -7,7 +7,7 @@ import strawberry
 
 from auth.scopes import Scope
 from gateway.errors import InvalidInput, NotFound
-from gateway.viewer import Viewer
+from gateway.streams import Viewer
 from resolvers.access import requires
 from schema.context import Info
 from schema.events import GenerationEvent, to_generation_event

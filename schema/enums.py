@@ -10,10 +10,8 @@ from strawberry.types.enum import StrawberryEnumDefinition
 from auth.scopes import Scope
 from gateway.catalog import BackendKind, Capability
 from gateway.errors import ErrorCode
-from gateway.events import FinishReason, Loss, QueueReason
-from gateway.metering import UsageSource
-from gateway.requests import OnBackendLoss, OnDisconnect
-from gateway.run import State
+from gateway.generation import OnBackendLoss, OnDisconnect, State
+from gateway.streams import FinishReason, Loss, QueueReason, UsageSource
 
 _Enum = TypeVar("_Enum", bound=type[Enum])
 

@@ -7,9 +7,9 @@ from uuid import UUID
 import strawberry
 
 from auth.scopes import Scope
-from gateway import events
+from gateway import streams
 from gateway.errors import ErrorCode
-from gateway.events import Event, FinishReason, Loss, QueueReason
+from gateway.streams import Event, FinishReason, Loss, QueueReason
 from schema.catalog import Model
 from schema.context import Info
 from schema.generation import Generation, TokenUsage, ToolCall
@@ -119,32 +119,32 @@ EVENT_TYPES = (
 _Convert = Callable[[strawberry.ID, UUID, Any], GenerationEvent]
 
 _CONVERSIONS: dict[type[Event], _Convert] = {
-    events.Queued: lambda id, key, event: GenerationQueued(
+    streams.Queued: lambda id, key, event: GenerationQueued(
         generation_id=id, sequence=event.sequence, position=event.position, reason=event.reason
     ),
-    events.Started: lambda id, key, event: GenerationStarted(
+    streams.Started: lambda id, key, event: GenerationStarted(
         generation_id=id, sequence=event.sequence, generation_key=key, queued_ms=event.queued_ms
     ),
-    events.TextDelta: lambda id, key, event: TextDelta(
+    streams.TextDelta: lambda id, key, event: TextDelta(
         generation_id=id, sequence=event.sequence, text=event.text, offset=event.offset, tokens=event.tokens
     ),
-    events.ThinkingDelta: lambda id, key, event: ThinkingDelta(
+    streams.ThinkingDelta: lambda id, key, event: ThinkingDelta(
         generation_id=id, sequence=event.sequence, text=event.text, offset=event.offset, tokens=event.tokens
     ),
-    events.ToolCallRequested: lambda id, key, event: ToolCallRequested(
+    streams.ToolCallRequested: lambda id, key, event: ToolCallRequested(
         generation_id=id, sequence=event.sequence, call=ToolCall.of(event.call)
     ),
-    events.Resumed: lambda id, key, event: GenerationResumed(
+    streams.Resumed: lambda id, key, event: GenerationResumed(
         generation_id=id, sequence=event.sequence, reason=event.reason, backend=event.backend
     ),
-    events.Completed: lambda id, key, event: GenerationCompleted(
+    streams.Completed: lambda id, key, event: GenerationCompleted(
         generation_id=id,
         sequence=event.sequence,
         generation_key=key,
         finish_reason=event.finish_reason,
         usage=TokenUsage.of(event.usage),
     ),
-    events.Failed: lambda id, key, event: GenerationFailed(
+    streams.Failed: lambda id, key, event: GenerationFailed(
         generation_id=id,
         sequence=event.sequence,
         generation_key=key,

@@ -13,12 +13,10 @@ from auth.scopes import Scope
 from db import tables
 from gateway.errors import ErrorCode
 from gateway.errors import InvalidInput as GatewayInvalidInput
-from gateway.events import FinishReason
-from gateway.events import ToolCall as GatewayToolCall
-from gateway.generation import Answer, GenerationFilter, Output
-from gateway.metering import TokenUsage as GatewayTokenUsage
-from gateway.metering import UsageSource
-from gateway.run import State
+from gateway.generation import Answer, GenerationFilter, Output, State
+from gateway.streams import FinishReason, UsageSource
+from gateway.streams import TokenUsage as GatewayTokenUsage
+from gateway.streams import ToolCall as GatewayToolCall
 from schema.catalog import Model
 from schema.context import Info
 from schema.errors import Error, InvalidInput, ModelNotFound, NotFound, Overloaded, Unsupported

@@ -8,10 +8,10 @@ import strawberry
 from strawberry.scalars import JSON
 from strawberry.types.arguments import InputContext
 
-from gateway import requests
+from gateway import generation
 from gateway.errors import InvalidInput
-from gateway.requests import GenerationRequest, Message, OnBackendLoss, OnDisconnect, Options, Tool
-from gateway.requests import ToolCall as RequestedToolCall
+from gateway.generation import GenerationRequest, Message, OnBackendLoss, OnDisconnect, Options, Tool
+from gateway.generation import ToolCall as RequestedToolCall
 from schema.catalog import MODEL_NAME
 
 
@@ -200,7 +200,7 @@ class GenerateInput:
             else [message.to_message(f"messages[{index}]") for index, message in enumerate(messages)],
             system=self.system,
             images=self.images,
-            options=requests.NO_OPTIONS if self.options is None else self.options.to_options(),
+            options=generation.NO_OPTIONS if self.options is None else self.options.to_options(),
             format=None if self.format is None else self.format.to_format(),
             think=self.think,
             tools=[tool.to_tool(f"tools[{index}]") for index, tool in enumerate(self.tools)],

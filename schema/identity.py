@@ -8,8 +8,7 @@ import strawberry
 
 from auth.scopes import Scope
 from db import tables
-from gateway.identity import NewApiKey
-from gateway.sign_in import SignedIn
+from gateway.identity import NewApiKey, SignedIn
 from schema.context import Info
 from schema.errors import AccountLocked, InvalidCredentials, InvalidInput, LimitExceeded, NotFound, Overloaded
 from schema.node import Node, global_id

@@ -13,34 +13,45 @@ from backends.protocol import Backend
 from db.engine import Database
 from db.migrations import upgrade
 from gateway import Gateway
-from gateway.catalog import Catalog
-from gateway.queue import Line
+from gateway.catalog import Catalog, Line
 from gateway.tasks import spawn_service
 from gateway.usage import Usage
 from resolvers.root import build_schema
 from server.addresses import HostPatterns, parse_network
 from server.backends import running_backends
-from server.bodies import BodyLimits, BytesInFlight
-from server.callers import Callers
-from server.credential_watch import CredentialWatch
-from server.engine import Engine, running_engine
-from server.execution import Executor
+from server.first_start import ensure_admin, make_identity, prepare_data_dir
+from server.generation_service import Engine, running_engine
+from server.graphql import (
+    DocumentLimits,
+    Executor,
+    ManifestError,
+    PersistedDocuments,
+    VariableLimits,
+    load_manifest,
+    schema_document,
+)
 from server.health import Readiness, healthz
-from server.hosts import HostCheck
-from server.http import GraphQLOverHttp
-from server.http_stream import StreamLimits
-from server.limits import DocumentLimits
-from server.middleware import GRAPHQL_PATHS, RequestContext
-from server.origins import PREFLIGHT_HEADERS, CrossOriginAnswers, OriginCheck, Origins
 from server.page import page
-from server.persisted import ManifestError, PersistedDocuments, load_manifest
-from server.proxies import TrustedProxies
-from server.schema_document import schema_document
-from server.seats import Seats
 from server.settings import Settings, SettingsError
-from server.setup import ensure_admin, make_identity, prepare_data_dir
-from server.variables import VariableLimits
-from server.websocket import GraphQLOverWebSocket, SocketLimits
+from server.transports import (
+    GRAPHQL_PATHS,
+    PREFLIGHT_HEADERS,
+    BodyLimits,
+    BytesInFlight,
+    Callers,
+    CredentialWatch,
+    CrossOriginAnswers,
+    GraphQLOverHttp,
+    GraphQLOverWebSocket,
+    HostCheck,
+    OriginCheck,
+    Origins,
+    RequestContext,
+    Seats,
+    SocketLimits,
+    StreamLimits,
+    TrustedProxies,
+)
 
 
 def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -> FastAPI:

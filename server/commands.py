@@ -14,16 +14,16 @@ from auth.errors import AuthenticationError
 from auth.passwords import generate_password
 from auth.scopes import Scope
 from auth.weak_secrets import is_common_password
+from db.clock import now
 from db.engine import Database, DatabaseUnavailable
 from db.migrations import MigrationsMissing, current_revision, upgrade
-from db.queries_ownership import UnusableDatabase
+from db.ownership import UnusableDatabase
 from db.reasons import explain, unavailable
-from db.tables import now
 from db.urls import DatabaseUrlError
 from gateway.errors import GatewayError
 from gateway.identity import Identity
+from server.first_start import make_identity, prepare_data_dir
 from server.settings import Settings, SettingsError
-from server.setup import make_identity, prepare_data_dir
 
 EXPECTED = (
     SettingsError,

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from db.engine import Database, DatabaseUnavailable
 from gateway.catalog import BackendHealth, Catalog
-from server.engine import Engine
+from server.generation_service import Engine
 
 logger = logging.getLogger(__name__)
 

@@ -19,10 +19,10 @@ from fastapi import FastAPI
 from uvicorn.server import HANDLED_SIGNALS
 
 from server.app import create_app
-from server.bounded_websockets import bounded_websocket_protocol
-from server.engine import Engine
-from server.http_protocol import bounded_http_protocol
+from server.generation_service import Engine
 from server.settings import Settings, SettingsError
+from server.transports import bounded_websocket_protocol
+from server.uvicorn_protocol import bounded_http_protocol
 
 MOST_OPEN_FILES = 65_536
 
@@ -167,7 +167,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         app,
         access_log=False,
         log_config=None,
-        proxy_headers=False,  # server/proxies.py does it; uvicorn would believe every program on this machine
+        proxy_headers=False,  # transports/proxies.py does it; uvicorn would believe every program on this machine
         timeout_keep_alive=settings.keep_alive_timeout,
         http=bounded_http_protocol(settings.request_timeout),
         ws=bounded_websocket_protocol(app.state.body_limits),

@@ -8,7 +8,7 @@ import orjson
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
-from backends.addresses import ollama_address, openai_address
+from backends.wire import ollama_address, openai_address
 from server.addresses import NotAnAddress, parse_host_name, parse_network, parse_origin
 
 

@@ -9,10 +9,10 @@ import hypothesis
 import pytest
 
 from db.engine import Database
-from tests.databases import PostgresqlDatabases, SqliteDatabases, postgresql_server
-from tests.fake_model_server import FakeModelServer, running_fake_model_server
-from tests.gateways import EVERY_MODEL, RunningGateway, gateway_settings, running_gateway
-from tests.valkeys import ValkeyServer, valkey_server
+from tests.support.databases import PostgresqlDatabases, SqliteDatabases, postgresql_server
+from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
+from tests.support.gateways import EVERY_MODEL, RunningGateway, gateway_settings, running_gateway
+from tests.support.valkeys import ValkeyServer, valkey_server
 
 # What an example takes, or the making of one, says more of the machine than of the code.
 hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -30,7 +30,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(WORKERS_PER_CORE * (os.cpu_count() or 1), MOST_WORKERS)
 
 
-pytest_plugins = ["tests.no_skips", "tests.browsers"]
+pytest_plugins = ["tests.support.no_skips", "tests.support.browsers"]
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,10 @@ from sqlalchemy.engine import Engine
 
 from gateway.errors import TooMuchText
 from schema.node import parse_uuid
-from server.cost import SCALARS
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import GraphQLErrors, Json, RunningGateway, gateway_settings, running_gateway
-from tests.generations import COMPLETE, asking, start
+from server.graphql.cost import SCALARS
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import GraphQLErrors, Json, RunningGateway, gateway_settings, running_gateway
+from tests.support.generations import COMPLETE, asking, start
 
 TEXT = "0 1 2 "
 """What fake:count-3 says."""

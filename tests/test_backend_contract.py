@@ -18,7 +18,7 @@ from backends.errors import (
     BackendRejected,
     BackendUnavailable,
 )
-from backends.ollama import OllamaBackend
+from backends.ollama.backend import OllamaBackend
 from backends.openai import OpenAIBackend
 from backends.protocol import (
     Backend,
@@ -36,8 +36,14 @@ from backends.protocol import (
     UsageChunk,
 )
 from backends.timeouts import TimedBackend, Timeouts
-from tests.fake_model_server import FakeModelServer, running_fake_model_server
-from tests.fake_scripts import FAILURE, NOT_FOUND, Ending, Script
+from tests.support.fake_model_server import (
+    FAILURE,
+    NOT_FOUND,
+    Ending,
+    FakeModelServer,
+    Script,
+    running_fake_model_server,
+)
 
 KINDS: dict[str, Callable[[str], OllamaBackend | OpenAIBackend]] = {
     "ollama": lambda url: OllamaBackend("ollama", url),

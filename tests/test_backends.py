@@ -9,8 +9,8 @@ import anyio
 import orjson
 import pytest
 
-from tests.fake_model_server import FakeModelServer, running_fake_model_server
-from tests.gateways import GraphQLErrors, RunningGateway, gateway_settings, running_gateway
+from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
+from tests.support.gateways import GraphQLErrors, RunningGateway, gateway_settings, running_gateway
 
 HANGS = 60
 """Seconds after which a test that hangs is given up."""

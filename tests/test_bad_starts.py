@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bad_starts import HEMLIG, Scene, assert_one_sentence
+from tests.support.bad_starts import HEMLIG, Scene, assert_one_sentence
 
 SECRET = f"{HEMLIG}-kP9x2mWq7fHd31zTv8Ra0bNc5yLe"
 

@@ -11,9 +11,9 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import pytest
 
-from tests.bad_starts import HEMLIG, Scene, assert_one_sentence
-from tests.databases import PostgresqlDatabases
-from tests.valkeys import ValkeyServer
+from tests.support.bad_starts import HEMLIG, Scene, assert_one_sentence
+from tests.support.databases import PostgresqlDatabases
+from tests.support.valkeys import ValkeyServer
 
 
 @dataclass

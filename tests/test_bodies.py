@@ -15,12 +15,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from gateway.errors import Overloaded
-from server.bodies import BytesInFlight
-from server.websocket_messages import byte_length, find_id
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import ADMIN, Json, RunningGateway, gateway_settings, running_gateway
-from tests.generations import GENERATE, asking
-from tests.http_streams import EVENT_STREAM, MULTIPART
+from server.transports.bodies import BytesInFlight
+from server.transports.websocket_messages import byte_length, find_id
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import ADMIN, Json, RunningGateway, gateway_settings, running_gateway
+from tests.support.generations import GENERATE, asking
+from tests.support.http_streams import EVENT_STREAM, MULTIPART
 
 ME = "{ me { username } }"
 LIMIT = 100_000

@@ -10,13 +10,13 @@ import anyio
 import pytest
 
 from backends.errors import BackendProtocolError
-from backends.ollama import OllamaBackend
+from backends.ollama.backend import OllamaBackend
 from backends.openai import OpenAIBackend
 from backends.protocol import ModelInfo
-from gateway.catalog import Catalog, Model
+from gateway.catalog.catalog import Catalog, Model
+from gateway.catalog.listing import DESCRIBED_AT_ONCE, Patience
 from gateway.errors import ModelNotFound
-from gateway.listing import DESCRIBED_AT_ONCE, Patience
-from tests.fake_model_server import FakeModelServer, running_fake_model_server
+from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
 
 ENDLESS = Patience(list=inf, first=inf, stale=0.01, shortest_pause=0)
 """Whoever waits for a silent backend waits for ever, and the test with them."""

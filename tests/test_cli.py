@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from auth.api_keys import is_well_formed
 from server.cli import main
-from tests.processes import ROOT, environment, run_command, serving
+from tests.support.processes import ROOT, environment, run_command, serving
 
 COMMANDS = sorted(main.commands)
 SECRET_IN_URL = "hemlig-hemlig"

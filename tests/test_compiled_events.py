@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from backends.protocol import ToolCall
-from db.tables import new_id
-from gateway import events
+from db.clock import new_id
 from gateway.errors import ErrorCode
-from gateway.metering import TokenUsage, UsageSource
+from gateway.streams import events
+from gateway.streams.events import TokenUsage, UsageSource
 from resolvers.root import build_schema
 from schema.events import to_generation_event
 from schema.node import global_id
-from server.compiled_events import CompiledEventExecutor
+from server.graphql.compiled_events import CompiledEventExecutor
 
 SCHEMA = build_schema()._schema
 KEY = new_id()

@@ -13,13 +13,14 @@ from websockets.typing import Subprotocol
 
 from auth.credentials import ApiKeySecret, BearerToken, Credentials
 from auth.errors import AuthenticationError
-from db.tables import ApiKey, User, now
-from server.credential_watch import CredentialWatch
-from server.setup import make_identity
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import CHEAP, Json, RunningGateway, Socket, gateway_settings, running_gateway
-from tests.generations import GENERATE, asking, none_runs
-from tests.http_streams import EVENT_STREAM, MULTIPART, http_stream
+from db.clock import now
+from db.tables import ApiKey, User
+from server.first_start import make_identity
+from server.transports.credential_watch import CredentialWatch
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import CHEAP, Json, RunningGateway, Socket, gateway_settings, running_gateway
+from tests.support.generations import GENERATE, asking, none_runs
+from tests.support.http_streams import EVENT_STREAM, MULTIPART, http_stream
 from tests.test_dataloaders import statements
 from tests.test_identity_keys import revoke
 

@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import select
 from strawberry.relay.utils import to_base64
 
-from db.tables import Generation, User, new_id, now
-from tests.gateways import ADMIN, GraphQLErrors, Json, RunningGateway
+from db.clock import new_id, now
+from db.tables import Generation, User
+from tests.support.gateways import ADMIN, GraphQLErrors, Json, RunningGateway
 
 PAGE = """
 query($first: Int, $after: String, $filter: GenerationFilter) {

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.content import MAX_JSON_DEPTH, MAX_KEY_LENGTH, check_json, media_type, picture
 from gateway.errors import InvalidInput
-from tests.gateways import GraphQLErrors, Json, RunningGateway
-from tests.generations import COMPLETE, none_runs
-from tests.wire_requests import PHOTO, PIXEL
+from gateway.generation.content import MAX_JSON_DEPTH, MAX_KEY_LENGTH, check_json, media_type, picture
+from tests.support.gateways import GraphQLErrors, Json, RunningGateway
+from tests.support.generations import COMPLETE, none_runs
+from tests.support.wire_requests import PHOTO, PIXEL
 
 ROWS = "{ generations(first: 100) { nodes { id } } }"
 

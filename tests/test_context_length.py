@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.gateways import Json, RunningGateway
-from tests.generations import GENERATE, asking
-from tests.quirks import ended
+from tests.support.gateways import Json, RunningGateway
+from tests.support.generations import GENERATE, asking
+from tests.support.quirks import ended
 
 
 def words(count: int) -> str:

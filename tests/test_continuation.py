@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from backends.protocol import ChatRequest, Message, Options
-from gateway.continuation import Said, continuation, decode_request, encode_request
-from gateway.events import TextDelta, ThinkingDelta, ToolCall, ToolCallRequested
-from tests.fake_scripts import Ending, Script
-from tests.gateways import RunningGateway
-from tests.generations import asking, text_of
+from gateway.generation.continuation import Said, continuation, decode_request, encode_request
+from gateway.streams.events import TextDelta, ThinkingDelta, ToolCall, ToolCallRequested
+from tests.support.fake_model_server import Ending, Script
+from tests.support.gateways import RunningGateway
+from tests.support.generations import asking, text_of
 
 EVENT = """__typename sequence ... on TextDelta { text offset } ... on GenerationResumed { reason backend }
   ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } }
@@ -95,7 +95,7 @@ async def test_without_being_asked_to_it_fails(gateway: RunningGateway):
 
 
 async def test_a_model_that_kills_every_server_is_given_up(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gateway.continuation.LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("gateway.generation.continuation.LONGEST_PAUSE_SECONDS", 0.01)
     events = await watched(gateway, "fake:cut-0")
     assert events[-1]["code"] == "BACKEND_UNAVAILABLE"
     assert len(gateway.fake.requests) == 11

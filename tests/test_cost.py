@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.gateways import GraphQLErrors, Json, RunningGateway
-from tests.generations import COMPLETE, GENERATE, asking
+from tests.support.gateways import GraphQLErrors, Json, RunningGateway
+from tests.support.generations import COMPLETE, GENERATE, asking
 
 PAGE = "query($first: Int = 7) { generations(first: $first) { nodes { id } } }"
 

@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
+from db.clock import new_id, now
 from db.engine import Database, DatabaseUnavailable, ReadSession
-from db.tables import ApiKey, Generation, LoginAttempts, UsageRecord, User, new_id, now
+from db.tables import ApiKey, Generation, LoginAttempts, UsageRecord, User
 from db.urls import DatabaseUrlError, parse_database_url
 
 SLOW = text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT max(i) FROM n")

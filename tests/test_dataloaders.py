@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import event, select
 from sqlalchemy.engine import Engine
 
-from db.tables import ApiKey, Generation, Table, User, new_id, now
-from tests.gateways import ADMIN, RunningGateway
+from db.clock import new_id, now
+from db.tables import ApiKey, Generation, Table, User
+from tests.support.gateways import ADMIN, RunningGateway
 
 NESTED = """
 {

@@ -11,18 +11,19 @@ import anyio
 import httpx
 import pytest
 
+from db.clock import new_id
 from db.engine import Database
-from db.tables import Generation, new_id
-from gateway.events import Started
-from gateway.streams import Source
+from db.tables import Generation
+from gateway.streams.events import Started
+from gateway.streams.log import Source
 from schema.node import parse_uuid
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import PASSWORD, GraphQLErrors, RunningGateway, gateway_settings, running_gateway
-from tests.generations import START, WATCH, asking, look, next_event, start, text_of
-from tests.processes import Served, serving
-from tests.shared_logs import Heard, running_log
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import PASSWORD, GraphQLErrors, RunningGateway, gateway_settings, running_gateway
+from tests.support.generations import START, WATCH, asking, look, next_event, start, text_of
+from tests.support.processes import Served, serving
+from tests.support.shared_logs import Heard, running_log
+from tests.support.valkeys import ValkeyServer
 from tests.test_replicas import SECRET, gateways
-from tests.valkeys import ValkeyServer
 
 MODEL = "fake:paced-100-30"
 

@@ -5,10 +5,9 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
-from tests.fake_model_server import FakeRequest
-from tests.fake_scripts import Script
-from tests.gateways import Json, RunningGateway, Socket
-from tests.generations import (
+from tests.support.fake_model_server import FakeRequest, Script
+from tests.support.gateways import Json, RunningGateway, Socket
+from tests.support.generations import (
     COMPLETE,
     GENERATE,
     WATCH,

@@ -6,9 +6,9 @@ import pytest
 from graphql import GraphQLInterfaceType, GraphQLObjectType, GraphQLSchema, get_named_type
 
 from resolvers.root import build_schema
-from tests.gateways import Json, RunningGateway
-from tests.generations import COMPLETE, START, asking
-from tests.http_streams import http_stream
+from tests.support.gateways import Json, RunningGateway
+from tests.support.generations import COMPLETE, START, asking
+from tests.support.http_streams import http_stream
 
 NEEDED = {"User": "profile:read", "ApiKey": "keys:write", "Model": "models:read"}
 """The types that have a scope of their own, and which. A Generation is given only to who may read it, or began or

@@ -9,10 +9,10 @@ import anyio
 import pytest
 
 from backends.embedded import PACKAGED_MODEL_NAME
-from tests.databases import SqliteDatabases
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import RunningGateway, gateway_settings, running_gateway
-from tests.generations import COMPLETE, GENERATE, WATCH, asking, cancel, ends, none_runs, start, text_of, until
+from tests.support.databases import SqliteDatabases
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.generations import COMPLETE, GENERATE, WATCH, asking, cancel, ends, none_runs, start, text_of, until
 
 LONG = {"maxTokens": 3000}
 """At some 150 tokens a second, more than any test waits for."""

@@ -12,22 +12,22 @@ import orjson
 import pytest
 from anyio.lowlevel import checkpoint
 
+from db.clock import now
 from db.engine import Database, DatabaseUnavailable, WriteSession
-from db.queries_generation import mark_ended, mark_running
-from db.tables import Generation, User, now
+from db.queries.generation import mark_ended, mark_running
+from db.tables import Generation, User
 from gateway.errors import ErrorCode, GatewayError
-from gateway.events import Failed
-from gateway.generation import GenerationFilter
-from gateway.ledger import Ending, Ledger
-from gateway.metering import TokenUsage
-from gateway.requests import GenerationRequest, OnBackendLoss, OnDisconnect
-from gateway.run import Outcome
-from gateway.streams import Source
+from gateway.generation.generations import GenerationFilter
+from gateway.generation.ledger import Ending, Ledger
+from gateway.generation.request import GenerationRequest, OnBackendLoss, OnDisconnect
+from gateway.generation.run import Outcome
+from gateway.generation.timings import Timings
+from gateway.streams.events import Failed, TokenUsage
+from gateway.streams.log import Source
 from gateway.tasks import spawn, spawn_service
-from gateway.timings import Timings
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import RunningGateway
-from tests.generations import GENERATE, asking
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import RunningGateway
+from tests.support.generations import GENERATE, asking
 from tests.test_run import BreakingLog, Scene, running_scene
 
 CHUNK = b'{"model":"m","message":{"role":"assistant","content":"hello"},"done":false}\n'
@@ -164,7 +164,7 @@ async def test_a_request_that_cannot_be_kept_for_others_leaves_no_row_and_takes_
 
     request = GenerationRequest("fake:count-3", prompt="x", on_backend_loss=OnBackendLoss.CONTINUE)
     with monkeypatch.context() as broken:
-        broken.setattr("gateway.generation.encode_request", fail)
+        broken.setattr("gateway.generation.generations.encode_request", fail)
         for _ in range(3):
             with pytest.raises(TypeError):
                 await scene.generations.start(scene.principal, request)
@@ -214,7 +214,7 @@ async def test_a_text_that_cannot_be_kept_costs_the_text_alone(
     def fail(events: Any) -> bytes:
         raise TypeError("not JSON")
 
-    monkeypatch.setattr("gateway.runner.encode_transcript", fail)
+    monkeypatch.setattr("gateway.streams.encode_transcript", fail)
     request = GenerationRequest("fake:count-3", prompt="x", idempotency_key="k", on_disconnect=OnDisconnect.CONTINUE)
     row = await scene.generations.start(scene.principal, request)
     assert not isinstance((await scene.events(row.id))[-1], Failed)

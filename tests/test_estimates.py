@@ -19,12 +19,12 @@ from backends.protocol import (
     Usage,
     UsageChunk,
 )
-from gateway.estimates import TOKENS_PER_MESSAGE, Estimates, Pieces, Prompt, Rates
-from gateway.metering import Meter, UsageSource, prompt_of
-from tests.fake_model_server import Raw
-from tests.fake_scripts import Ending
-from tests.gateways import Json, RunningGateway
-from tests.quirks import OLLAMA, OPENAI, ask, delta, end, said, usage
+from gateway.generation.estimates import TOKENS_PER_MESSAGE, Estimates, Pieces, Prompt, Rates
+from gateway.generation.meter import Meter, prompt_of
+from gateway.streams.events import UsageSource
+from tests.support.fake_model_server import Ending, Raw
+from tests.support.gateways import Json, RunningGateway
+from tests.support.quirks import OLLAMA, OPENAI, ask, delta, end, said, usage
 
 PROMPT = "What is it?"
 EMOJI = "\N{GRINNING FACE}"

@@ -6,13 +6,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from db.tables import new_id
-from gateway.events import Event, Started, TextDelta
-from gateway.streams import MemoryStreamLog
-from gateway.viewer import Viewer
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import RunningGateway, gateway_settings, running_gateway
-from tests.generations import GENERATE, WATCH, asking, cancel, ends, next_event, start, text_of, until
+from db.clock import new_id
+from gateway.streams.events import Event, Started, TextDelta
+from gateway.streams.memory import MemoryStreamLog
+from gateway.streams.viewer import Viewer
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.generations import GENERATE, WATCH, asking, cancel, ends, next_event, start, text_of, until
 
 WORDS = "".join(f"{number} " for number in range(300))
 

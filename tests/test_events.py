@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.protocol import ToolCall
-from gateway.events import (
+from gateway.streams.events import (
     LONGEST_MERGED,
     Completed,
     Delta,
@@ -17,11 +17,11 @@ from gateway.events import (
     Started,
     TextDelta,
     ThinkingDelta,
+    TokenUsage,
     ToolCallRequested,
     merged,
     utf16_length,
 )
-from gateway.metering import TokenUsage
 
 CALL = ToolCall("call_0", "look", {})
 

@@ -16,10 +16,10 @@ import pytest
 from anyio.abc import Process
 from anyio.streams.text import TextReceiveStream
 
-from tests.cut_proxy import CutProxy, cut_proxy
-from tests.fake_scripts import Script
-from tests.gateways import PASSWORD, Json, RunningGateway
-from tests.node import ROOT, node
+from tests.support.cut_proxy import CutProxy, cut_proxy
+from tests.support.fake_model_server import Script
+from tests.support.gateways import PASSWORD, Json, RunningGateway
+from tests.support.node import ROOT, node
 
 EXAMPLES = ROOT / "examples"
 SECONDS = 60

@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import RunningGateway, gateway_settings, running_gateway
-from tests.generations import START, UNFINISHED, asking
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.generations import START, UNFINISHED, asking
 
 
 @pytest.fixture

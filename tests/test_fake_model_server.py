@@ -12,9 +12,7 @@ import orjson
 import pytest
 from anyio.abc import ByteReceiveStream
 
-from tests import fake_model_server
-from tests.fake_model_server import FakeModelServer, running_fake_model_server
-from tests.fake_scripts import Prompt, script_for
+from tests.support.fake_model_server import FakeModelServer, Prompt, running_fake_model_server, script_for, server
 
 PROMPT = Prompt(last="hi", words=1, tools=[], max_tokens=None)
 
@@ -36,7 +34,7 @@ async def lines(fake: FakeModelServer, request: dict[str, Any]) -> list[dict[str
 
 
 def test_every_model_of_the_table_exists():
-    rows = [row.split("`")[1] for row in (fake_model_server.__doc__ or "").splitlines() if row.startswith("| `fake:")]
+    rows = [row.split("`")[1] for row in (server.__doc__ or "").splitlines() if row.startswith("| `fake:")]
     assert len(rows) == 16
     assert all(script_for(row.replace("-N", "-3").replace("-M", "-1"), PROMPT) for row in rows)
 
@@ -81,7 +79,7 @@ async def test_a_cut_connection_is_a_real_reset(fake: FakeModelServer):
 
 def test_it_runs_as_a_process_of_its_own():
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fake_model_server"],
+        [sys.executable, "-m", "tests.support.fake_model_server"],
         cwd=Path(__file__).parent.parent,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,6 +1,6 @@
 """What a newcomer does first."""
 
-from tests.gateways import RunningGateway
+from tests.support.gateways import RunningGateway
 
 GENERATE = """
 subscription($input: GenerateInput!) { generate(input: $input) {

@@ -6,9 +6,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import Json, RunningGateway, gateway_settings, running_gateway
-from tests.generations import (
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import Json, RunningGateway, gateway_settings, running_gateway
+from tests.support.generations import (
     COMPLETE,
     GENERATE,
     START,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_model_server import FakeModelServer, running_fake_model_server
-from tests.gateways import EVERY_MODEL, Json, RunningGateway, gateway_settings, running_gateway
-from tests.generations import COMPLETE, GENERATE, START, WATCH, asking, ends, look, start, text_of, total, until
+from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
+from tests.support.gateways import EVERY_MODEL, Json, RunningGateway, gateway_settings, running_gateway
+from tests.support.generations import COMPLETE, GENERATE, START, WATCH, asking, ends, look, start, text_of, total, until
 
 IN_THE_STREAM = [
     ("fake:error-3", "BACKEND_FAILED"),

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import ADMIN, Json, RunningGateway, gateway_settings, running_gateway
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import ADMIN, Json, RunningGateway, gateway_settings, running_gateway
 
 ME = "{ me { username } }"
 TWO = "query A { me { username } } query B { models { name } }"

@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from server.health import CHECK_SECONDS
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 
 NOBODY = "http://127.0.0.1:1"
 """An address at which nobody listens."""

@@ -13,10 +13,10 @@ from auth.errors import MissingCredentials
 from bench.documents import make_executor
 from bench.hostile import FAMILIES, changed
 from gateway.errors import ErrorCode
-from server.execution import RequestError
-from server.limits import DocumentLimits, check_limits
-from server.requests import GraphQLRequest
-from server.validation import MAX_ERRORS, validation_errors
+from server.graphql.document_limits import DocumentLimits, check_limits
+from server.graphql.executor import RequestError
+from server.graphql.request import GraphQLRequest
+from server.graphql.validation import MAX_ERRORS, validation_errors
 from tests.test_repository import ROOT
 
 EXECUTOR = make_executor()

@@ -13,8 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 from server.page import FILES
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 
 ME = {"query": "{ __typename }"}
 HANDSHAKE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" + (
@@ -130,7 +130,7 @@ async def test_a_host_that_is_refused_stands_in_the_log_on_one_line(
     shared_gateway: RunningGateway, caplog: pytest.LogCaptureFixture
 ):
     await answer(shared_gateway, f"Host: {'x' * 250}\r\n")
-    (line,) = [record.getMessage() for record in caplog.records if record.name == "server.hosts"]
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "server.transports.hosts"]
     assert "OLLAGRAPH_ALLOWED_HOSTS" in line
     assert len(line) < 250
 

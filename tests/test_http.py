@@ -8,7 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 
 from backends.errors import BackendUnavailable
-from tests.fake_model_server import running_fake_model_server
+from tests.support.fake_model_server import running_fake_model_server
 from tests.test_backend_contract import KINDS, ask, chunks_of
 
 

@@ -2,8 +2,8 @@
 
 import json
 
-from tests.gateways import RunningGateway
-from tests.node import run_script
+from tests.support.gateways import RunningGateway
+from tests.support.node import run_script
 
 
 async def test_all_61_audits_of_graphql_over_http_pass(gateway: RunningGateway):

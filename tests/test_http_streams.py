@@ -7,10 +7,10 @@ import anyio
 import orjson
 import pytest
 
-from tests.fake_scripts import Script
-from tests.gateways import Json, RunningGateway
-from tests.generations import GENERATE, WATCH, asking, cancel, look, start, text_of, total
-from tests.http_streams import EVENT_STREAM, MULTIPART, http_stream
+from tests.support.fake_model_server import Script
+from tests.support.gateways import Json, RunningGateway
+from tests.support.generations import GENERATE, WATCH, asking, cancel, look, start, text_of, total
+from tests.support.http_streams import EVENT_STREAM, MULTIPART, http_stream
 
 ME = "{ me { username } }"
 

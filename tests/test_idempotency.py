@@ -10,12 +10,13 @@ import anyio
 import pytest
 from sqlalchemy import select, update
 
-from db.tables import IdempotencyKey, Transcript, now
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import RunningGateway, gateway_settings, running_gateway
-from tests.generations import COMPLETE, GENERATE, START, asking, text_of
+from db.clock import now
+from db.tables import IdempotencyKey, Transcript
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.generations import COMPLETE, GENERATE, START, asking, text_of
+from tests.support.valkeys import ValkeyServer
 from tests.test_replicas import gateways
-from tests.valkeys import ValkeyServer
 
 START_FIELD = START.replace("... on Error", "... on InvalidInput { field } ... on Error")
 

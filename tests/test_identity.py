@@ -9,9 +9,18 @@ import argon2
 import pytest
 from sqlalchemy import update
 
-from db.tables import LoginAttempts, User, now
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import ADMIN, PASSWORD, GraphQLErrors, Json, RunningGateway, gateway_settings, running_gateway
+from db.clock import now
+from db.tables import LoginAttempts, User
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import (
+    ADMIN,
+    PASSWORD,
+    GraphQLErrors,
+    Json,
+    RunningGateway,
+    gateway_settings,
+    running_gateway,
+)
 
 LOGIN = """
 mutation($input: LoginInput!) { login(input: $input) {

@@ -11,9 +11,10 @@ from sqlalchemy import MetaData, text, update
 from websockets.exceptions import ConnectionClosed
 
 from auth.api_keys import generate_api_key
-from db.tables import ApiKey, now
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import PASSWORD, GraphQLErrors, Json, RunningGateway, gateway_settings, running_gateway
+from db.clock import now
+from db.tables import ApiKey
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import PASSWORD, GraphQLErrors, Json, RunningGateway, gateway_settings, running_gateway
 from tests.test_first_slice import GENERATE
 
 MODELS = "{ models { name } }"

@@ -8,9 +8,10 @@ import anyio
 import pytest
 from sqlalchemy import func, select, update
 
-from db.tables import ApiKey, now
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import Json, RunningGateway, gateway_settings, running_gateway
+from db.clock import now
+from db.tables import ApiKey
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import Json, RunningGateway, gateway_settings, running_gateway
 from tests.test_identity_keys import revoke
 
 MOST = 5

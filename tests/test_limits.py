@@ -3,8 +3,8 @@
 import pytest
 from graphql import get_introspection_query
 
-from server.limits import DocumentLimits
-from tests.gateways import GraphQLErrors, RunningGateway
+from server.graphql.document_limits import DocumentLimits
+from tests.support.gateways import GraphQLErrors, RunningGateway
 
 LIMITS = DocumentLimits()
 

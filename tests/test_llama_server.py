@@ -15,11 +15,10 @@ from backends.llama_server import LlamaServer, llama_server
 from backends.openai import OpenAIBackend, chat_body
 from backends.protocol import Backend, Capability, ChatRequest, Message, ModelInfo
 from backends.timeouts import TimedBackend, Timeouts
-from tests.fake_model_server import FakeModelServer, Raw, running_fake_model_server
-from tests.fake_scripts import Ending
-from tests.gateways import gateway_settings, running_gateway
-from tests.generations import GENERATE, asking, cancel
-from tests.quirks import OPENAI, delta
+from tests.support.fake_model_server import Ending, FakeModelServer, Raw, running_fake_model_server
+from tests.support.gateways import gateway_settings, running_gateway
+from tests.support.generations import GENERATE, asking, cancel
+from tests.support.quirks import OPENAI, delta
 
 HELLO = ChatRequest("fake:echo", [Message("user", "hello")])
 MODEL = ModelInfo("fake:echo")

@@ -10,13 +10,13 @@ import pytest
 
 from backends import loading
 from backends.errors import BackendTimeout, TimeoutPhase
-from backends.ollama import OllamaBackend
-from backends.ollama_loading import LoadedModels
+from backends.ollama.backend import OllamaBackend
+from backends.ollama.loading import LoadedModels
 from backends.protocol import ChatRequest, Message, TextChunk
 from backends.timeouts import TimedBackend, Timeouts
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import Json, RunningGateway, Socket
-from tests.generations import GENERATE, asking, none_runs
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import Json, RunningGateway, Socket
+from tests.support.generations import GENERATE, asking, none_runs
 
 SOON = 0.05
 

@@ -19,8 +19,9 @@ from backends.protocol import (
     Usage,
     UsageChunk,
 )
-from gateway.estimates import Rates
-from gateway.metering import Meter, TokenUsage, UsageSource, prompt_of
+from gateway.generation.estimates import Rates
+from gateway.generation.meter import Meter, prompt_of
+from gateway.streams.events import TokenUsage, UsageSource
 
 REQUEST = ChatRequest("m", [Message("user", "12345678")])
 ESTIMATED_PROMPT = 2

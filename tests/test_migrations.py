@@ -1,4 +1,4 @@
-"""Migrations give exactly the tables of db/tables.py, on both databases, from anywhere, and however often."""
+"""Migrations give exactly the tables of db/tables/, on both databases, from anywhere, and however often."""
 
 import subprocess
 import sys

@@ -5,15 +5,14 @@ from collections.abc import AsyncIterator
 import anyio
 import pytest
 
-from backends.ollama import OllamaBackend
+from backends.ollama.backend import OllamaBackend
 from backends.openai import OpenAIBackend
-from gateway.catalog import Catalog, Model
+from gateway.catalog.catalog import Catalog, Model
+from gateway.catalog.model_names import plain_name
 from gateway.errors import ModelNotFound
-from gateway.model_names import plain_name
-from tests.fake_model_server import FakeModelServer, running_fake_model_server
-from tests.fake_scripts import Script
-from tests.gateways import RunningGateway
-from tests.generations import COMPLETE, asking
+from tests.support.fake_model_server import FakeModelServer, Script, running_fake_model_server
+from tests.support.gateways import RunningGateway
+from tests.support.generations import COMPLETE, asking
 
 WRITTEN = [
     "llama3",

@@ -6,11 +6,11 @@ import pytest
 from pydantic import SecretStr
 
 from backends.errors import BackendError
-from backends.ollama import OllamaBackend
+from backends.ollama.backend import OllamaBackend
 from backends.openai import OpenAIBackend
 from backends.protocol import ChatRequest, Message
 from server.settings import Settings, SettingsError, load_settings
-from tests.fake_model_server import FakeModelServer
+from tests.support.fake_model_server import FakeModelServer
 
 HELLO = ChatRequest("fake:echo", [Message("user", "hello")])
 HEMLIG = "hemlig-hemlig"

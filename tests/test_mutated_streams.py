@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backends.errors import BackendError
-from backends.ollama import OllamaBackend
-from backends.ollama_stream import OllamaDecoder
+from backends.ollama.backend import OllamaBackend
+from backends.ollama.stream import OllamaDecoder
 from backends.openai import OpenAIBackend
 from backends.openai_stream import OpenAIDecoder
 from backends.protocol import (
@@ -27,10 +27,19 @@ from backends.protocol import (
     UsageChunk,
 )
 from backends.streaming import ChunkDecoder
-from tests import mutated_answers
-from tests.fake_model_server import Raw, running_fake_model_server
-from tests.mutated_answers import ARGUMENTS, CALL_ID, COMPLETION_TOKENS, NAME, PROMPT_TOKENS, TEXT, THINKING, Writer
-from tests.quirks import OLLAMA, OPENAI
+from tests.support import mutated_answers
+from tests.support.fake_model_server import Raw, running_fake_model_server
+from tests.support.mutated_answers import (
+    ARGUMENTS,
+    CALL_ID,
+    COMPLETION_TOKENS,
+    NAME,
+    PROMPT_TOKENS,
+    TEXT,
+    THINKING,
+    Writer,
+)
+from tests.support.quirks import OLLAMA, OPENAI
 
 EXAMPLES = int(os.environ.get("MUTATIONS", "50"))
 WRITERS: dict[str, tuple[Callable[[Writer], bytes], Callable[[], ChunkDecoder]]] = {

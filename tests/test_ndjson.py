@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.errors import BackendProtocolError
-from backends.lines import LineDecoder
-from backends.ndjson import NdjsonDecoder
-from backends.wire import read_json
+from backends.wire.json import read_json
+from backends.wire.lines import LineDecoder
+from backends.wire.ndjson import NdjsonDecoder
 
 LINES = st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=5), max_size=6)
 ENDS = st.sampled_from(["\n", "\r", "\r\n"])

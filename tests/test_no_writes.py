@@ -16,10 +16,17 @@ from websockets.exceptions import ConnectionClosed
 from db import sqlite
 from db.engine import Database, DatabaseUnavailable
 from db.tables import ApiKey, User
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import CREATE_KEY, PASSWORD, GraphQLErrors, RunningGateway, gateway_settings, running_gateway
-from tests.generations import COMPLETE, GENERATE, START, asking
-from tests.http_streams import http_stream
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import (
+    CREATE_KEY,
+    PASSWORD,
+    GraphQLErrors,
+    RunningGateway,
+    gateway_settings,
+    running_gateway,
+)
+from tests.support.generations import COMPLETE, GENERATE, START, asking
+from tests.support.http_streams import http_stream
 from tests.test_health import administer
 from tests.test_identity import LOGIN
 from tests.test_identity_keys import MODELS

@@ -7,9 +7,9 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from tests.gateways import GraphQLErrors, Json, RunningGateway
-from tests.generations import GENERATE
-from tests.http_streams import EVENT_STREAM, MULTIPART
+from tests.support.gateways import GraphQLErrors, Json, RunningGateway
+from tests.support.generations import GENERATE
+from tests.support.http_streams import EVENT_STREAM, MULTIPART
 
 NEW = "application/graphql-response+json"
 NO_SENSE = {"input": {"nothing": "of the kind"}}

@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from backends.errors import BackendFailed, BackendOverloaded
-from backends.ollama import OllamaBackend, chat_body
-from backends.ollama_stream import OllamaDecoder
+from backends.ollama.backend import OllamaBackend, chat_body
+from backends.ollama.stream import OllamaDecoder
 from backends.protocol import (
     Capability,
     ChatRequest,
@@ -22,8 +22,8 @@ from backends.protocol import (
     TextChunk,
     Usage,
 )
-from tests.fake_model_server import FakeModelServer, running_fake_model_server
-from tests.wire_requests import CONVERSATION, EVERYTHING, OPTIONS, PHOTO, PIXEL, SCHEMA, WEATHER
+from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
+from tests.support.wire_requests import CONVERSATION, EVERYTHING, OPTIONS, PHOTO, PIXEL, SCHEMA, WEATHER
 
 HELLO = ChatRequest("fake:echo", [Message("user", "hello")])
 

@@ -25,8 +25,8 @@ from backends.protocol import (
     Usage,
     UsageChunk,
 )
-from tests.fake_model_server import FakeModelServer, running_fake_model_server
-from tests.wire_requests import CONVERSATION, EVERYTHING, OPTIONS, PHOTO, PIXEL, SCHEMA, WEATHER
+from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
+from tests.support.wire_requests import CONVERSATION, EVERYTHING, OPTIONS, PHOTO, PIXEL, SCHEMA, WEATHER
 
 HELLO = ChatRequest("fake:echo", [Message("user", "hello")])
 DONE = b"data: [DONE]\n\n"

@@ -8,8 +8,8 @@ from websockets.asyncio.client import connect as websocket
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 
 ME = {"query": "{ me { username } }"}
 FRIEND = "https://friend.example"
@@ -99,7 +99,7 @@ async def test_a_refusal_is_logged_with_what_was_compared_and_the_setting(
 ):
     await handshake(friendly, f"https://{'x' * 300}.example")
     await handshake(friendly, STRANGER)
-    long, line = [record.getMessage() for record in caplog.records if record.name == "server.origins"]
+    long, line = [record.getMessage() for record in caplog.records if record.name == "server.transports.origins"]
     assert f"its origin is '{STRANGER}', the host ws://'{friendly.url.removeprefix('http://')}'" in line
     assert "OLLAGRAPH_CORS_ORIGINS" in line
     assert len(long) < 500

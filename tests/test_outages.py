@@ -10,17 +10,16 @@ import asyncpg
 import pytest
 from anyio.lowlevel import checkpoint
 
-from db.tables import new_id
+from db.clock import new_id
 from gateway.errors import StreamLogUnavailable
-from gateway.events import Completed, Event, FinishReason, Started, TextDelta
-from gateway.metering import TokenUsage, UsageSource
-from gateway.streams import Source, StreamMoved
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import GraphQLErrors, RunningGateway, gateway_settings, running_gateway
-from tests.generations import START, TOTAL, WATCH, asking, look, next_event, start, until
-from tests.shared_logs import Heard, running_log
+from gateway.streams.events import Completed, Event, FinishReason, Started, TextDelta, TokenUsage, UsageSource
+from gateway.streams.log import Source, StreamMoved
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import GraphQLErrors, RunningGateway, gateway_settings, running_gateway
+from tests.support.generations import START, TOTAL, WATCH, asking, look, next_event, start, until
+from tests.support.shared_logs import Heard, running_log
+from tests.support.valkeys import ValkeyServer
 from tests.test_replicas import gateways, text_of
-from tests.valkeys import ValkeyServer
 
 
 def said(first: int, last: int) -> list[Event]:
@@ -64,7 +63,7 @@ async def test_the_log_is_whole_again_after_valkey_lost_everything(own_valkey: V
 async def test_who_watches_another_gateways_stream_is_told_when_valkey_stays_away(
     own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("gateway.shared_streams.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("gateway.streams.shared.PATIENCE_SECONDS", 0.5)
     stream = new_id()
     async with running_log(own_valkey) as one, running_log(own_valkey) as other:
         await one.open(stream, Source(1))
@@ -77,7 +76,7 @@ async def test_who_watches_another_gateways_stream_is_told_when_valkey_stays_awa
 
 
 async def test_a_frozen_valkey_holds_nobody_up(own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gateway.valkey.TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr("gateway.streams.valkey.client.TIMEOUT_SECONDS", 0.3)
     stream = new_id()
     async with running_log(own_valkey) as log:
         await log.open(stream, Source(1))

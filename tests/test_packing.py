@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.events import Event, TextDelta
-from gateway.packing import pack, packed_size, size, unpack
+from gateway.streams.events import Event, TextDelta
+from gateway.streams.packing import pack, packed_size, size, unpack
 from tests.test_events import streams
 
 

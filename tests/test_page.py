@@ -10,9 +10,9 @@ from graphql import GraphQLSchema, OperationDefinitionNode, build_schema, parse,
 from graphql.execution import get_variable_values
 from playwright.async_api import BrowserContext, Page
 
-from tests.browsers import run_prompt, sign_in
-from tests.fake_scripts import Script, count
-from tests.gateways import RunningGateway
+from tests.support.browsers import run_prompt, sign_in
+from tests.support.fake_model_server import Script, count
+from tests.support.gateways import RunningGateway
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = ROOT / "web" / "src" / "operations"

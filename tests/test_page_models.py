@@ -6,9 +6,9 @@ from datetime import datetime
 from playwright.async_api import Page
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-from tests.browsers import look_away_and_back, run_prompt, sign_in
-from tests.gateways import RunningGateway
-from tests.generations import start
+from tests.support.browsers import look_away_and_back, run_prompt, sign_in
+from tests.support.gateways import RunningGateway
+from tests.support.generations import start
 
 
 def take_away_models(gateway: RunningGateway) -> None:

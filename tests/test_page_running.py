@@ -10,11 +10,10 @@ import pytest
 from playwright.async_api import BrowserContext, Page, Route, WebSocketRoute
 
 from schema.node import global_id
-from tests.browsers import look_away_and_back, run_prompt, sign_in
-from tests.fake_model_server import FakeModelServer
-from tests.fake_scripts import Script, count
-from tests.gateways import RunningGateway, gateway_settings, running_gateway
-from tests.generations import COMPLETE, asking, look, none_runs, start
+from tests.support.browsers import look_away_and_back, run_prompt, sign_in
+from tests.support.fake_model_server import FakeModelServer, Script, count
+from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.generations import COMPLETE, asking, look, none_runs, start
 
 
 async def test_a_reloaded_page_finds_its_running_answer_again(signed_in: Page, gateway: RunningGateway):

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from server import persisted
 from server.app import persisted_documents
-from server.persisted import ManifestError, PersistedDocuments, load_manifest
-from server.requests import GraphQLRequest
+from server.graphql import persisted
+from server.graphql.persisted import ManifestError, PersistedDocuments, load_manifest
+from server.graphql.request import GraphQLRequest
 from server.settings import SettingsError
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import ADMIN, Json, RunningGateway, gateway_settings, running_gateway
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import ADMIN, Json, RunningGateway, gateway_settings, running_gateway
 
 ME = "{ me { username } }"
 OTHER = "query Other { me { id username } }"

@@ -12,11 +12,10 @@ from anyio.abc import SocketStream
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
-from tests.fake_model_server import FakeModelServer
-from tests.fake_scripts import Script
-from tests.gateways import Socket
-from tests.processes import START_SECONDS, Served, serving
-from tests.valkeys import ValkeyServer
+from tests.support.fake_model_server import FakeModelServer, Script
+from tests.support.gateways import Socket
+from tests.support.processes import START_SECONDS, Served, serving
+from tests.support.valkeys import ValkeyServer
 
 PASSWORD = "a password of mine"
 SUBSCRIBE = 'subscription { generate(input: {model: "%s", prompt: "one"}) { __typename ... on TextDelta { text } } }'

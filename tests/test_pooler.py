@@ -8,13 +8,14 @@ import pytest
 from sqlalchemy import func, select, text
 
 from db import migrations
+from db.clock import new_id
 from db.engine import Database
-from db.tables import ApiKey, User, new_id
-from tests.databases import PostgresqlDatabases
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import gateway_settings, running_gateway
-from tests.generations import COMPLETE, asking, total
-from tests.poolers import pgbouncer
+from db.tables import ApiKey, User
+from tests.support.databases import PostgresqlDatabases
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import gateway_settings, running_gateway
+from tests.support.generations import COMPLETE, asking, total
+from tests.support.poolers import pgbouncer
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import Socket
-from tests.no_skips import under_ci
-from tests.processes import START_SECONDS, Served, serving
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import Socket
+from tests.support.no_skips import under_ci
+from tests.support.processes import START_SECONDS, Served, serving
 
 PASSWORD = "a password of mine"
 

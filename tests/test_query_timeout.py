@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import anyio
 import pytest
 
-from tests.gateways import CREATE_KEY, GraphQLErrors, Json, RunningGateway
-from tests.generations import COMPLETE, asking
+from tests.support.gateways import CREATE_KEY, GraphQLErrors, Json, RunningGateway
+from tests.support.generations import COMPLETE, asking
 
 KEY = {"input": {"name": "key"}}
 

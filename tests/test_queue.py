@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.catalog.queue import Line, Ticket
 from gateway.errors import Overloaded
-from gateway.queue import Line, Ticket
 
 
 def positions(tickets: list[Ticket]) -> list[int]:

@@ -6,12 +6,26 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.fake_model_server import FakeModelServer
-from tests.fake_raw import Raw
-from tests.fake_scripts import Ending
-from tests.gateways import Json, RunningGateway, gateway_settings, running_gateway
-from tests.generations import text_of
-from tests.quirks import AB, DONE, FINISHED, OLLAMA, OPENAI, TOLD, WHOLE, ask, delta, end, ended, line, said, sse, usage
+from tests.support.fake_model_server import Ending, FakeModelServer, Raw
+from tests.support.gateways import Json, RunningGateway, gateway_settings, running_gateway
+from tests.support.generations import text_of
+from tests.support.quirks import (
+    AB,
+    DONE,
+    FINISHED,
+    OLLAMA,
+    OPENAI,
+    TOLD,
+    WHOLE,
+    ask,
+    delta,
+    end,
+    ended,
+    line,
+    said,
+    sse,
+    usage,
+)
 
 ENDS = {
     "open and silent": Raw(FINISHED, Ending.HOLD),

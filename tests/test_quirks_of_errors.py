@@ -5,9 +5,9 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.fake_raw import Raw
-from tests.gateways import Json, RunningGateway
-from tests.quirks import DONE, FINISHED, OLLAMA, OPENAI, WHOLE, ask, end, ended, said
+from tests.support.fake_model_server import Raw
+from tests.support.gateways import Json, RunningGateway
+from tests.support.quirks import DONE, FINISHED, OLLAMA, OPENAI, WHOLE, ask, end, ended, said
 
 REASON = "the schema has a mistake"
 REASONS: list[Any] = [
@@ -112,7 +112,7 @@ LOSSES: dict[str, tuple[Raw, int]] = {
 
 @pytest.mark.parametrize("name", list(LOSSES))
 async def test_what_is_no_loss_is_not_asked_again(gateway: RunningGateway, name: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gateway.continuation.FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("gateway.generation.continuation.FIRST_PAUSE_SECONDS", 0.01)
     answer, requests = LOSSES[name]
     events = await ask(gateway, OLLAMA, answer, onBackendLoss="CONTINUE")
     assert events[-1]["__typename"] == "GenerationFailed"

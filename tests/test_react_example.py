@@ -14,11 +14,10 @@ import anyio
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.cut_proxy import CutProxy, cut_proxy
-from tests.fake_model_server import FakeModelServer
-from tests.fake_scripts import Script
-from tests.gateways import RunningGateway, gateway_settings, running_gateway
-from tests.node import ROOT, node
+from tests.support.cut_proxy import CutProxy, cut_proxy
+from tests.support.fake_model_server import FakeModelServer, Script
+from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.node import ROOT, node
 
 REACT = ROOT / "examples" / "react"
 TEXT = [f"{number}😀 " for number in range(20)]

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import anyio
 import pytest
 
-from tests.cut_proxy import CutProxy, cut_proxy
-from tests.fake_scripts import Script
-from tests.gateways import PASSWORD, RunningGateway
-from tests.node import ROOT, node
+from tests.support.cut_proxy import CutProxy, cut_proxy
+from tests.support.fake_model_server import Script
+from tests.support.gateways import PASSWORD, RunningGateway
+from tests.support.node import ROOT, node
 
 README = (ROOT / "README.md").read_text()
 ADDRESS = "127.0.0.1:8000"

@@ -7,11 +7,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from db.tables import now
-from gateway import remembered
-from gateway.remembered import Remembered
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import ADMIN, GraphQLErrors, RunningGateway, gateway_settings, running_gateway
+from db.clock import now
+from gateway.identity import cache
+from gateway.identity.cache import Remembered
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import ADMIN, GraphQLErrors, RunningGateway, gateway_settings, running_gateway
 from tests.test_dataloaders import statements
 from tests.test_identity_keys import refusal, revoke
 
@@ -74,6 +74,6 @@ def test_what_is_too_old_is_not_remembered():
 
 def test_only_the_last_ones_are_remembered():
     values: Remembered[int, int] = Remembered(60)
-    for number in range(remembered.MOST + 1):
+    for number in range(cache.MOST + 1):
         values.keep(number, number, values.moment)
     assert (values.get(0), values.get(1)) == (None, 1)

@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy import select
 
 from db.tables import Generation
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import RunningGateway, gateway_settings, running_gateway
-from tests.generations import CANCEL, GENERATE, WATCH, asking, look, next_event, start, until, until_tokens
-from tests.valkeys import ValkeyServer
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.generations import CANCEL, GENERATE, WATCH, asking, look, next_event, start, until, until_tokens
+from tests.support.valkeys import ValkeyServer
 
 SECRET = "the gateways of one team sign with one secret"
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from backends.protocol import Capability, Json, Message, ModelInfo, Options, Tool
-from gateway.catalog import Model
+from gateway.catalog.catalog import Model
 from gateway.errors import InvalidInput, Unsupported
-from gateway.requests import MAX_STOP_SEQUENCES, MAX_TOOLS, OPTION_RANGES, GenerationRequest, chat_request
-from tests.wire_requests import PIXEL
+from gateway.generation.request import MAX_STOP_SEQUENCES, MAX_TOOLS, OPTION_RANGES, GenerationRequest, chat_request
+from tests.support.wire_requests import PIXEL
 
 INTEGERS = {"top_k", "max_tokens", "seed", "context_length"}
 RANGES = [(attribute, *bounds) for attribute, bounds in OPTION_RANGES.items()]

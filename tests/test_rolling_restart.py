@@ -10,8 +10,8 @@ import httpx
 import orjson
 import pytest
 
-from tests.chaos.streams import GENERATE, WATCH, Stream, Tally
-from tests.chaos.world import Program, World, running_world
+from tests.support.chaos.streams import GENERATE, WATCH, Stream, Tally
+from tests.support.chaos.world import Program, World, running_world
 
 MODEL = "fake:paced-100-20"
 ASK = "mutation($input: GenerateInput!) { generate(input: $input) { ... on GenerateSuccess { text } } }"

@@ -10,19 +10,20 @@ import pytest
 from sqlalchemy import delete
 
 from auth.principal import Principal
-from backends.ollama import OllamaBackend
+from backends.ollama.backend import OllamaBackend
+from db.clock import new_id
 from db.engine import Database
-from db.tables import User, new_id
-from gateway.catalog import Catalog
+from db.tables import User
+from gateway.catalog.catalog import Catalog
+from gateway.catalog.queue import Line
 from gateway.errors import ErrorCode, ShuttingDown
-from gateway.events import Completed, Event, Failed, Started, TextDelta
-from gateway.generation import GenerationFilter, Generations
-from gateway.ledger import Ledger
-from gateway.queue import Line
-from gateway.requests import GenerationRequest, OnDisconnect
-from gateway.runner import Runner
-from gateway.streams import MemoryStreamLog
-from tests.fake_model_server import FakeModelServer
+from gateway.generation.generations import GenerationFilter, Generations
+from gateway.generation.ledger import Ledger
+from gateway.generation.request import GenerationRequest, OnDisconnect
+from gateway.generation.runner import Runner
+from gateway.streams.events import Completed, Event, Failed, Started, TextDelta
+from gateway.streams.memory import MemoryStreamLog
+from tests.support.fake_model_server import FakeModelServer
 
 _ALL = GenerationFilter()
 

@@ -25,8 +25,8 @@ from gateway.errors import ErrorCode, GatewayError
 from resolvers.access import PUBLIC
 from resolvers.root import build_schema
 from server.cli import main
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 
 ROOT = Path(__file__).parent.parent
 
@@ -150,7 +150,7 @@ def test_every_error_of_the_gateway_has_a_code_of_its_own():
 
 
 def test_every_error_code_in_the_schema_is_used_somewhere():
-    source = [ast.parse(path.read_text()) for folder in ("gateway", "server") for path in (ROOT / folder).glob("*.py")]
+    source = [ast.parse(path.read_text()) for folder in ("gateway", "server") for path in (ROOT / folder).rglob("*.py")]
     used = {
         node.attr
         for tree in source

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from server.page import FILES
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 
 ORIGIN = "https://app.example"
 

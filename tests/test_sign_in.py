@@ -14,10 +14,11 @@ import pytest
 from sqlalchemy import func, select, update
 
 from auth.lane import SHARE
-from db.tables import KnownAddress, LoginAttempts, now
-from gateway.addresses import origin
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import ADMIN, PASSWORD, Json, RunningGateway, gateway_settings, running_gateway
+from db.clock import now
+from db.tables import KnownAddress, LoginAttempts
+from gateway.identity.addresses import origin
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import ADMIN, PASSWORD, Json, RunningGateway, gateway_settings, running_gateway
 from tests.test_identity import LOGIN, MAX_FAILURES, strict
 
 __all__ = ["strict"]

@@ -12,8 +12,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from db.engine import Database
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import RunningGateway, Socket, gateway_settings, running_gateway
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import RunningGateway, Socket, gateway_settings, running_gateway
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ILIKE '%users%'"
 

@@ -9,9 +9,9 @@ import anyio
 import pytest
 from anyio.abc import SocketStream
 
-from server.http_protocol import MAX_HEAD_SIZE
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import RunningGateway, gateway_settings, running_gateway
+from server.uvicorn_protocol import MAX_HEAD_SIZE
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 
 HEAD = b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 26\r\n\r\n"
 BODY = b'{"query": "{ __typename }"}'[:26]

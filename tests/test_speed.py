@@ -4,14 +4,14 @@ import pytest
 from sqlalchemy import text
 
 from db import migrations
+from db.clock import new_id
 from db.engine import Database
-from db.tables import Generation, User, new_id
+from db.tables import Generation, User
 from schema.generation import MEASURABLE_MS, Timings
-from tests.fake_model_server import Raw
-from tests.fake_scripts import Script, count
-from tests.gateways import RunningGateway
-from tests.generations import asking
-from tests.quirks import DONE, GENERATE, OLLAMA, OPENAI, ask, delta, end, said, sse, usage
+from tests.support.fake_model_server import Raw, Script, count
+from tests.support.gateways import RunningGateway
+from tests.support.generations import asking
+from tests.support.quirks import DONE, GENERATE, OLLAMA, OPENAI, ask, delta, end, said, sse, usage
 
 SPEED = "{ generations(first: 1) { nodes { timings { tokensPerSecond loadMs } } } }"
 

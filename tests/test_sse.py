@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.errors import BackendProtocolError
-from backends.sse import ServerSentEvent, SseDecoder
+from backends.wire.sse import ServerSentEvent, SseDecoder
 from tests.test_ndjson import cut
 
 

@@ -5,11 +5,12 @@ from typing import Any
 
 from sqlalchemy import select
 
+from db.clock import new_id
 from db.engine import Database
-from db.tables import Generation, UsageRecord, User, new_id
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import RunningGateway, Settings, gateway_settings, running_gateway
-from tests.generations import GENERATE, START, WATCH, asking, look, next_event, start, until
+from db.tables import Generation, UsageRecord, User
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import RunningGateway, Settings, gateway_settings, running_gateway
+from tests.support.generations import GENERATE, START, WATCH, asking, look, next_event, start, until
 
 ROW = """{ generations(first: 10) { nodes {
   state finishReason error { code message } usage { promptTokens completionTokens source }

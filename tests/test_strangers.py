@@ -13,9 +13,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from tests.fake_model_server import running_fake_model_server
-from tests.gateways import Socket
-from tests.processes import START_SECONDS, Served, serving
+from tests.support.fake_model_server import running_fake_model_server
+from tests.support.gateways import Socket
+from tests.support.processes import START_SECONDS, Served, serving
 
 PASSWORD = "a password of mine"
 RESET = struct.pack("ii", 1, 0)

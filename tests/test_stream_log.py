@@ -8,14 +8,14 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from db.tables import new_id
+from db.clock import new_id
 from gateway.errors import ErrorCode, StreamExpired
-from gateway.events import Completed, Event, Failed, FinishReason, Started, TextDelta
-from gateway.metering import TokenUsage
-from gateway.packing import EVENT_BYTES, RUN_BYTES
-from gateway.streams import MemoryStreamLog, Source, StreamLog
-from tests.shared_logs import NEVER, PLENTY, Pair, running_log
-from tests.valkeys import ValkeyServer
+from gateway.streams.events import Completed, Event, Failed, FinishReason, Started, TextDelta, TokenUsage
+from gateway.streams.log import Source, StreamLog
+from gateway.streams.memory import MemoryStreamLog
+from gateway.streams.packing import EVENT_BYTES, RUN_BYTES
+from tests.support.shared_logs import NEVER, PLENTY, Pair, running_log
+from tests.support.valkeys import ValkeyServer
 
 MakeLog = Callable[[float, int], Awaitable[StreamLog]]
 

@@ -9,11 +9,10 @@ import anyio.lowlevel
 import pytest
 
 from backends.errors import BackendFailed, BackendTimeout, TimeoutPhase
-from backends.ollama import OllamaBackend
+from backends.ollama.backend import OllamaBackend
 from backends.protocol import ChatRequest, Chunk, Message
 from backends.timeouts import TimedBackend, Timeouts
-from tests.fake_model_server import FakeModelServer, running_fake_model_server
-from tests.fake_scripts import Script
+from tests.support.fake_model_server import FakeModelServer, Script, running_fake_model_server
 
 SOON = 0.05
 """Seconds. Long enough that a time-out is not there at once, short enough to wait for."""

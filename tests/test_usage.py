@@ -8,13 +8,14 @@ from uuid import UUID
 import pytest
 from sqlalchemy import event, select, text
 
+from db.clock import new_id, now
 from db.engine import Database
-from db.queries_generation import generations_page
-from db.queries_identity import api_keys_by_hash, api_keys_of_users
-from db.queries_usage import usage_buckets
-from db.tables import UsageRecord, User, new_id, now
+from db.queries.generation import generations_page
+from db.queries.identity import api_keys_by_hash, api_keys_of_users
+from db.queries.usage import usage_buckets
+from db.tables import UsageRecord, User
 from schema.node import global_id
-from tests.gateways import ADMIN, GraphQLErrors, Json, RunningGateway
+from tests.support.gateways import ADMIN, GraphQLErrors, Json, RunningGateway
 
 SUMS = "totals { generations promptTokens completionTokens cachedTokens }"
 USAGE = f"""

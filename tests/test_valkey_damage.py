@@ -9,15 +9,15 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from db.tables import new_id
+from db.clock import new_id
 from gateway.errors import StreamExpired, StreamLogUnavailable
-from gateway.events import Event, Started, TextDelta
-from gateway.shared_streams import SharedStreamLog
-from gateway.streams import Source, StreamWithoutEnd
-from gateway.valkey import Batch, Valkey
-from tests.damage import FIELDS, GARBAGE, begun, end, keys, read, said
-from tests.shared_logs import Heard, running_log
-from tests.valkeys import ValkeyServer
+from gateway.streams.events import Event, Started, TextDelta
+from gateway.streams.log import Source, StreamWithoutEnd
+from gateway.streams.shared import SharedStreamLog
+from gateway.streams.valkey.client import Batch, Valkey
+from tests.support.damage import FIELDS, GARBAGE, begun, end, keys, read, said
+from tests.support.shared_logs import Heard, running_log
+from tests.support.valkeys import ValkeyServer
 
 # --- one kind of damage at a time ---------------------------------------------------------------------------------
 

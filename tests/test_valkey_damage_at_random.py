@@ -11,15 +11,15 @@ import pytest
 from redis.exceptions import ResponseError
 
 from gateway.errors import StreamExpired, StreamLogUnavailable
-from gateway.events import Event, Started, TextDelta
-from gateway.shared_streams import SharedStreamLog
-from tests.damage import FIELDS, GARBAGE, begun, end, keys, read, said
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import GraphQLErrors
-from tests.generations import WATCH, look, next_event, start, text_of, until
-from tests.shared_logs import Heard, running_log
+from gateway.streams.events import Event, Started, TextDelta
+from gateway.streams.shared import SharedStreamLog
+from tests.support.damage import FIELDS, GARBAGE, begun, end, keys, read, said
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import GraphQLErrors
+from tests.support.generations import WATCH, look, next_event, start, text_of, until
+from tests.support.shared_logs import Heard, running_log
+from tests.support.valkeys import ValkeyServer
 from tests.test_replicas import gateways
-from tests.valkeys import ValkeyServer
 
 # --- all kinds, at random -----------------------------------------------------------------------------------------
 

@@ -13,18 +13,17 @@ import pytest
 from anyio.lowlevel import checkpoint
 from redis.exceptions import RedisError
 
-from db.tables import new_id
-from gateway.events import Completed, Event, FinishReason, Started, TextDelta
-from gateway.metering import TokenUsage
-from gateway.shared_streams import SharedStreamLog
-from gateway.streams import Source
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import PASSWORD, gateway_settings, running_gateway
-from tests.generations import START, WATCH, asking, look, next_event, start, text_of, until
-from tests.processes import serving
-from tests.shared_logs import Heard, running_log
+from db.clock import new_id
+from gateway.streams.events import Completed, Event, FinishReason, Started, TextDelta, TokenUsage
+from gateway.streams.log import Source
+from gateway.streams.shared import SharedStreamLog
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import PASSWORD, gateway_settings, running_gateway
+from tests.support.generations import START, WATCH, asking, look, next_event, start, text_of, until
+from tests.support.processes import serving
+from tests.support.shared_logs import Heard, running_log
+from tests.support.valkeys import REFUSALS, ValkeyServer, valkey_server
 from tests.test_replicas import SECRET, gateways
-from tests.valkeys import REFUSALS, ValkeyServer, valkey_server
 
 END = Completed(8, FinishReason.STOP, TokenUsage(3, 6))
 

@@ -15,8 +15,8 @@ from websockets.asyncio.client import connect as websocket
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from tests.fake_scripts import Script
-from tests.gateways import ADMIN, Json, RunningGateway, Socket
+from tests.support.fake_model_server import Script
+from tests.support.gateways import ADMIN, Json, RunningGateway, Socket
 from tests.test_first_slice import GENERATE
 
 ME = "{ me { username } }"

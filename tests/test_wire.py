@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from backends.wire import as_count, as_size
+from backends.wire.json import as_count, as_size
 
 
 @pytest.mark.parametrize(("value", "count"), [(0, 0), (7, 7), (3.0, 3), (2**31 - 1, 2**31 - 1), (None, None)])

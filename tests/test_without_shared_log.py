@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from anyio.lowlevel import checkpoint
 
-from tests.fake_model_server import FakeModelServer
-from tests.gateways import GraphQLErrors, RunningGateway, gateway_settings, running_gateway
-from tests.generations import CANCEL, GENERATION, WATCH, look, start
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import GraphQLErrors, RunningGateway, gateway_settings, running_gateway
+from tests.support.generations import CANCEL, GENERATION, WATCH, look, start
 from tests.test_replicas import SECRET
 
 Two = tuple[RunningGateway, RunningGateway]

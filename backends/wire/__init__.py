@@ -1,0 +1,51 @@
+"""What every adapter needs on the wire: connections, lines, events, and JSON that may hold anything."""
+
+from backends.wire.addresses import ollama_address, openai_address
+from backends.wire.error_bodies import failure, html_error, is_html, told_error
+from backends.wire.http import drain, fetch_json, fetch_list, make_client, stream_reads
+from backends.wire.json import (
+    LARGEST_COUNT,
+    as_count,
+    as_list,
+    as_milliseconds,
+    as_object,
+    as_size,
+    as_text,
+    json_value,
+    read_json,
+    storable,
+)
+from backends.wire.lines import MAX_LINE_BYTES
+from backends.wire.ndjson import NdjsonDecoder
+from backends.wire.sse import ServerSentEvent, SseDecoder
+from backends.wire.unicode import Joiner, repaired
+
+__all__ = [
+    "LARGEST_COUNT",
+    "MAX_LINE_BYTES",
+    "Joiner",
+    "NdjsonDecoder",
+    "ServerSentEvent",
+    "SseDecoder",
+    "as_count",
+    "as_list",
+    "as_milliseconds",
+    "as_object",
+    "as_size",
+    "as_text",
+    "drain",
+    "failure",
+    "fetch_json",
+    "fetch_list",
+    "html_error",
+    "is_html",
+    "json_value",
+    "make_client",
+    "ollama_address",
+    "openai_address",
+    "read_json",
+    "repaired",
+    "storable",
+    "stream_reads",
+    "told_error",
+]

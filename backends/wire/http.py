@@ -1,0 +1,203 @@
+"""The one place that speaks HTTP to a model server, so that another client could be put in httpx's place.
+
+Two rules stand here. Nothing is taken from the environment: no proxy and no .netrc applies to the way between
+the gateway and its model servers (`HTTP_PROXY` on a host is meant for the outside world, and would silently
+carry prompts there). And no read ever times out here: time-outs are the business of `backends.timeouts`, all
+but the one for connecting, which only the client can tell apart from the others.
+"""
+
+import logging
+import ssl
+import traceback
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, cast
+
+import anyio
+import httpx
+import orjson
+
+from backends.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable, TimeoutPhase
+from backends.protocol import Json
+from backends.wire.error_bodies import error_for_status, failure, html_error, is_html, told_error
+from backends.wire.json import json_value
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""Longest answer read as a whole: a list of models, or the description of one."""
+
+_MAX_ERROR_BYTES = 64 * 1024
+_DRAIN_SECONDS = 0.25
+
+
+def make_client(
+    base_url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    connect_timeout: float = 5.0,
+) -> httpx.AsyncClient:
+    """Make the client for one model server; its maker closes it.
+
+    `base_url` may have a path, which stands before every path asked for. `connect_timeout` is in seconds. How many
+    connections there are at once is the business of whoever asks. HTTPS is verified against the machine's own store of
+    certificates (or the file named by SSL_CERT_FILE, as OpenSSL reads it), so that a company's own authority
+    counts. Raises ValueError when the address is not an http or https URL.
+    """
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL:
+        raise ValueError("The address of a model server must be a URL, such as http://127.0.0.1:11434.") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError("The address of a model server must begin with http:// or https:// and name a host.")
+    return httpx.AsyncClient(
+        base_url=url,
+        headers={"accept-encoding": "identity", **(headers or {})},
+        timeout=httpx.Timeout(None, connect=connect_timeout, pool=connect_timeout),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30.0),
+        verify=ssl.create_default_context() if url.scheme == "https" else False,
+        trust_env=False,
+        follow_redirects=False,
+    )
+
+
+async def fetch_json(client: httpx.AsyncClient, method: str, path: str, body: Json = None) -> dict[str, Json]:
+    """Ask for one JSON object and read it whole. Raises BackendError."""
+    value = await _fetch(client, method, path, body)
+    if not isinstance(value, dict):
+        raise BackendProtocolError("The model server did not answer with a JSON object. Is this its address?")
+    return cast("dict[str, Json]", value)
+
+
+async def fetch_list(client: httpx.AsyncClient, path: str, name: str) -> list[Json]:
+    """Ask for a list, which stands under `name` in an object or is the whole answer. Raises BackendError."""
+    value = await _fetch(client, "GET", path)
+    if isinstance(value, dict) and name in value:
+        value = cast("dict[str, Json]", value)[name] or list[Json]()
+    if not isinstance(value, list):
+        raise BackendProtocolError("The model server did not answer with a list of models. Is this its address?")
+    return cast("list[Json]", value)
+
+
+async def _fetch(client: httpx.AsyncClient, method: str, path: str, body: Json = None) -> Json:
+    async with _open(client, method, path, body) as response:
+        data = await _read(client, response, MAX_BODY_BYTES + 1)
+    if len(data) > MAX_BODY_BYTES:
+        raise BackendProtocolError(f"The model server sent more than {MAX_BODY_BYTES} bytes.")
+    if is_html(data):
+        raise html_error()
+    try:
+        value = json_value(data)
+    except ValueError:
+        value = None
+    if told_error(value) is not None:
+        raise failure(value)
+    return value
+
+
+@asynccontextmanager
+async def stream_reads(client: httpx.AsyncClient, path: str, body: Json) -> AsyncGenerator[AsyncGenerator[bytes]]:
+    """Send a POST and give what comes back, piece by piece. Raises BackendError.
+
+    Leaving before the end closes the connection, and that is what stops the server's work.
+    """
+    async with _open(client, "POST", path, body) as response, aclosing(_reads(client, response)) as reads:
+        if is_html(b"", response.headers.get("content-type", "")):
+            raise html_error()
+        yield reads
+
+
+async def drain(reads: AsyncGenerator[bytes]) -> None:
+    """Read what little follows the end of an answer (the end mark of the chunked encoding).
+
+    Only a connection whose response was read to the end can be used again. A server that goes on sending, or
+    keeps silent, costs a quarter of a second and the connection.
+    """
+    with anyio.move_on_after(_DRAIN_SECONDS):
+        try:
+            async for _ in reads:
+                pass
+        except BackendError:
+            return
+
+
+@asynccontextmanager
+async def _open(client: httpx.AsyncClient, method: str, path: str, body: Json) -> AsyncGenerator[httpx.Response]:
+    response = await _send(client, method, path, body)
+    try:
+        if response.status_code != 200:
+            body = await _read(client, response, _MAX_ERROR_BYTES)
+            raise error_for_status(response.status_code, body, response.headers)
+        yield response
+    finally:
+        await response.aclose()
+
+
+async def _send(client: httpx.AsyncClient, method: str, path: str, body: Json) -> httpx.Response:
+    """Send, and send again when a connection that had been kept turns out to be closed.
+
+    llama.cpp, for one, promises to keep a connection after a stream and then often closes it. Only a connection
+    of this very request may fail it (RFC 9112, section 9.3.1, and what every browser does).
+    """
+    content = None if body is None else orjson.dumps(body)
+    headers = {} if body is None else {"content-type": "application/json"}
+    while not client.is_closed:
+        opened: list[str] = []
+
+        async def trace(event: str, _: dict[str, Any], opened: list[str] = opened) -> None:
+            if event == "connection.connect_tcp.started":
+                opened.append(event)
+
+        request = client.build_request(method, path, content=content, headers=headers, extensions={"trace": trace})
+        try:
+            return await client.send(request, stream=True)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+            if opened:
+                raise _translate(client, error) from error
+        except httpx.HTTPError as error:
+            raise _translate(client, error) from error
+        except AttributeError as error:
+            # anyio 4.16 asks a connection for its peer that uvloop has lost again already; any other is our own mistake
+            if not _is_raised_in(error, "anyio"):
+                raise
+            logger.info("a connection to a model server was lost while it was made", exc_info=error)
+            raise BackendUnavailable("The model server cannot be reached.") from error
+    raise BackendUnavailable("The connection to the model server is closed.")
+
+
+def _is_raised_in(error: Exception, package: str) -> bool:
+    """Whether an exception comes out of a package's own code."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and str(frames[-1][0].f_globals.get("__name__", "")).partition(".")[0] == package
+
+
+async def _reads(client: httpx.AsyncClient, response: httpx.Response) -> AsyncGenerator[bytes]:
+    # aiter_raw costs less; the rest is for a server that compresses although it was asked not to.
+    pieces = response.aiter_bytes() if "content-encoding" in response.headers else response.aiter_raw()
+    try:
+        async for piece in pieces:
+            yield piece
+    except httpx.HTTPError as error:
+        raise _translate(client, error) from error
+
+
+async def _read(client: httpx.AsyncClient, response: httpx.Response, limit: int) -> bytes:
+    data = bytearray()
+    async with aclosing(_reads(client, response)) as reads:
+        async for piece in reads:
+            data += piece
+            if len(data) >= limit:
+                break
+    return bytes(data[:limit])
+
+
+def _translate(client: httpx.AsyncClient, error: httpx.HTTPError) -> BackendError:
+    match error:
+        case httpx.ConnectTimeout():
+            return BackendTimeout(TimeoutPhase.CONNECT, client.timeout.connect or 0.0)
+        case httpx.ConnectError():
+            return BackendUnavailable("The model server cannot be reached.")
+        case httpx.DecodingError():
+            return BackendProtocolError("The model server's answer cannot be decompressed.")
+        case _:
+            return BackendUnavailable("The connection to the model server broke.")

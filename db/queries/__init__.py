@@ -1,0 +1,18 @@
+"""Every statement, in a module for each noun: `queries.generation`, `queries.usage`."""
+
+from db.queries import generation, idempotency, identity, replica, sign_in, transcript, usage
+from db.queries.sign_in import Subject, Who
+from db.queries.usage import UsageBucket
+
+__all__ = [
+    "Subject",
+    "UsageBucket",
+    "Who",
+    "generation",
+    "idempotency",
+    "identity",
+    "replica",
+    "sign_in",
+    "transcript",
+    "usage",
+]

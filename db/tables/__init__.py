@@ -1,0 +1,23 @@
+"""The tables, typed. Migrations in `alembic/` must give exactly these (a test compares them on both databases).
+
+Keys are UUIDv7 (RFC 9562), so they sort by time of creation. Times are UTC with a zone on every database.
+"""
+
+from db.tables.generation import Generation, IdempotencyKey, Transcript
+from db.tables.identity import ApiKey, KnownAddress, LoginAttempts, User
+from db.tables.replica import Replica
+from db.tables.table import Table
+from db.tables.usage import UsageRecord
+
+__all__ = [
+    "ApiKey",
+    "Generation",
+    "IdempotencyKey",
+    "KnownAddress",
+    "LoginAttempts",
+    "Replica",
+    "Table",
+    "Transcript",
+    "UsageRecord",
+    "User",
+]

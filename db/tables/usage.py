@@ -1,0 +1,27 @@
+"""What was used."""
+
+from datetime import date, datetime
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.tables.table import Table
+
+
+class UsageRecord(Table):
+    """The ledger: one row for each ended generation, written once and never changed. `day` is the UTC day of `at`."""
+
+    __tablename__ = "usage"
+    __table_args__ = (Index(None, "user_id", "at"),)
+
+    generation_id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    api_key_id: Mapped[UUID | None] = mapped_column(ForeignKey("api_keys.id", ondelete="SET NULL"))
+    model: Mapped[str] = mapped_column(String(255))
+    prompt_tokens: Mapped[int]
+    completion_tokens: Mapped[int]
+    cached_tokens: Mapped[int | None]
+    source: Mapped[str] = mapped_column(String(16))
+    at: Mapped[datetime]
+    day: Mapped[date]

@@ -1,0 +1,6 @@
+"""Which models there are, what their names mean, and the queue before each backend."""
+
+from gateway.catalog.catalog import BackendHealth, BackendKind, BackendState, Capability, Catalog, Model
+from gateway.catalog.queue import Line, Ticket
+
+__all__ = ["BackendHealth", "BackendKind", "BackendState", "Capability", "Catalog", "Line", "Model", "Ticket"]

@@ -1,0 +1,198 @@
+"""Which models there are, over all backends."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import TaskGroup
+
+from backends.errors import BackendError
+from backends.protocol import Backend, ModelInfo
+from backends.protocol import BackendKind as BackendKind
+from backends.protocol import Capability as Capability
+from gateway.catalog.listing import Listing, Patience, no_answer
+from gateway.catalog.model_names import ModelNames
+from gateway.errors import ModelNotFound
+
+ANSWER_SECONDS = 10.0
+"""How long a backend may take to answer a ping; an answer of a model has its own time-outs."""
+
+SEARCH_PAUSE = 1.0
+"""A name that no list has makes the backends be asked anew, but not more often than this, however many such names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model under the name that lists it. `backend_name` is what its own backend calls it.
+
+    `available` is whether its backend answers now.
+    """
+
+    name: str
+    backend_name: str
+    backend: Backend
+    info: ModelInfo
+    available: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BackendState:
+    """How a backend answered last: `error` says why it is not ready, `latency_ms` how long its list took if it is."""
+
+    name: str
+    kind: BackendKind
+    ready: bool
+    error: str | None
+    latency_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BackendHealth:
+    """How a backend is. `error` is None when it answered; `latency_ms` is then the time that took."""
+
+    name: str
+    latency_ms: float | None
+    error: str | None
+
+
+class Catalog:
+    """The models of all backends, asked again in `tasks` when the last answer is older than `max_age` seconds.
+
+    A known list is given at once and refreshed behind it, and nobody waits for a backend that does not answer: its
+    models stay, marked. With a `max_age` of 0 the lists of all that answer are waited for each time.
+
+    Where two backends have a model of the same name, the one named first in the settings keeps the plain name
+    and the other's is called "backend/model". While the first does not answer, the plain name means the other's.
+    Other ways to write a name are understood too (`gateway.catalog.model_names`).
+    """
+
+    def __init__(
+        self, backends: Sequence[Backend], max_age: float, tasks: TaskGroup, patience: Patience | None = None
+    ) -> None:
+        self._max_age = max_age
+        self._patience = patience or Patience()
+        self._listings = [Listing(backend, tasks, self._patience, self._forget_names) for backend in backends]
+        self._listed_names: ModelNames | None = None
+
+    async def models(self) -> list[Model]:
+        """All models, those of the first backend first; of a backend that does not answer, those it listed last."""
+        await self._refresh()
+        return [model for name in self._names if (model := self._known(name))]
+
+    async def backends(self) -> list[BackendState]:
+        """How each backend answered when it was last asked for its models."""
+        await self._refresh()
+        return [
+            BackendState(
+                listing.backend.name,
+                listing.backend.kind,
+                ready=listing.answers,
+                error=None if listing.answers else listing.error or no_answer(self._patience.first),
+                latency_ms=listing.latency_ms if listing.answers else None,
+            )
+            for listing in self._listings
+        ]
+
+    def listed_name(self, name: str) -> str:
+        """Give the name that lists the model meant by `name`; that itself where no model is known by it."""
+        model = self._known(name)
+        return name if model is None else model.name
+
+    async def by_name(self, names: Sequence[str]) -> list[Model | None]:
+        """The models of these names, in their order; None where there is none."""
+        await self._refresh()
+        return [self._known(name) for name in names]
+
+    async def find(self, name: str) -> Model:
+        """The model of this name, however it is written. Raises ModelNotFound, after asking the backends anew.
+
+        A name that is known waits for nobody. A model that a backend had when it last answered is still found: asking
+        for it tells what is wrong there.
+        """
+        for listing in self._listings:
+            listing.ask(self._max_age)
+        found = self._known(name) or await self._search(name)
+        if found is None:
+            raise ModelNotFound(name, [listing.backend.name for listing in self._listings if not listing.answers])
+        return found
+
+    async def serving(self, model: Model) -> list[Model]:
+        """The same model at every backend that answers now and has it, that of `model` first."""
+        for listing in self._listings:
+            await listing.wait()  # what was asked before the loss tells nothing of it
+            listing.ask(0, urgently=True)
+        for listing in self._listings:
+            await listing.wait()
+        places = [
+            Model(model.name, info.name, listing.backend, info)
+            for listing in self._listings
+            if listing.answers and (info := self._names.at(listing, model.backend_name))
+        ]
+        return sorted(places, key=lambda place: place.backend.name != model.backend.name)
+
+    async def health(self, seconds: float = ANSWER_SECONDS) -> list[BackendHealth]:
+        """Ask every backend whether it is there, and take no answer within `seconds` for a no."""
+        results: dict[str, BackendHealth] = {}
+
+        async def ping(backend: Backend) -> None:
+            started = time.perf_counter()
+            try:
+                with anyio.fail_after(seconds):
+                    await backend.ping()
+            except TimeoutError:
+                results[backend.name] = BackendHealth(backend.name, None, no_answer(seconds))
+            except BackendError as error:
+                results[backend.name] = BackendHealth(backend.name, None, str(error))
+            else:
+                results[backend.name] = BackendHealth(backend.name, (time.perf_counter() - started) * 1000, None)
+
+        async with anyio.create_task_group() as tasks:
+            for listing in self._listings:
+                tasks.start_soon(ping, listing.backend)
+        return [results[listing.backend.name] for listing in self._listings]
+
+    async def _refresh(self) -> None:
+        for listing in self._listings:
+            listing.ask(self._max_age)
+        for listing in self._listings:
+            await listing.wait(self._patience.stale if listing.is_known and self._max_age else self._patience.first)
+
+    async def _search(self, name: str) -> Model | None:
+        """Ask for lists with this name in them, and wait for the first that has it."""
+        for listing in self._listings:
+            listing.ask(min(SEARCH_PAUSE, self._max_age), urgently=True)
+        for listing in self._listings:  # in this order, since the plain name belongs to the first that has it
+            await listing.wait(self._patience.stale)
+            if self._names.has(name):
+                return self._known(name)
+        if found := self._known(name):
+            return found
+
+        async def look(listing: Listing) -> None:
+            await listing.wait()
+            if self._names.find(name):
+                search.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as search:
+            for listing in self._listings:
+                search.start_soon(look, listing)
+        return self._known(name)
+
+    def _known(self, name: str) -> Model | None:
+        """The model of this name at the first backend that answers, or else at the first of all."""
+        places = self._names.find(name)
+        if not places:
+            return None
+        place = next((place for place in places if place.listing.answers), places[0])
+        listing, info = place.listing, place.info
+        return Model(place.name, info.name, listing.backend, info, available=listing.answers)
+
+    @property
+    def _names(self) -> ModelNames:
+        if self._listed_names is None:
+            self._listed_names = ModelNames(self._listings)
+        return self._listed_names
+
+    def _forget_names(self) -> None:
+        self._listed_names = None

@@ -1,0 +1,147 @@
+"""Whether an answer that lost its model server can be gone on with by another, and what to ask that."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from time import monotonic
+
+import orjson
+from pydantic import TypeAdapter
+
+from backends import errors
+from backends.errors import BackendError
+from backends.protocol import ChatRequest, Message
+from gateway.streams import Event, TextDelta, ThinkingDelta, ToolCallRequested
+
+_LOSSES = (
+    errors.BackendUnavailable,
+    errors.BackendTimeout,
+    errors.BackendFailed,
+    errors.BackendProtocolError,
+    errors.BackendOverloaded,
+)
+"""What is the model server's fault and may not be the next one's. What it refuses, others refuse too."""
+
+MOST_LOSSES = 10
+"""After so many model servers lost under one generation it fails: it may be what kills them."""
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 8.0
+
+_REQUEST = TypeAdapter(ChatRequest)
+
+
+@dataclass(slots=True)
+class Said:
+    """What an answer has said so far, as its continuation needs it."""
+
+    texts: list[str] = field(default_factory=list[str])
+    thoughts: list[str] = field(default_factory=list[str])
+    tokens: int = 0
+    called_tool: bool = False
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Take what came next."""
+        for event in events:
+            if isinstance(event, TextDelta):
+                self.texts.append(event.text)
+                self.tokens += event.tokens
+            elif isinstance(event, ThinkingDelta):
+                self.thoughts.append(event.text)
+                self.tokens += event.tokens
+            elif isinstance(event, ToolCallRequested):
+                self.called_tool = True
+
+    def fills(self, request: ChatRequest) -> bool:
+        """Whether there are as many tokens as were asked for."""
+        most = request.options.max_tokens
+        return most is not None and self.tokens >= most
+
+
+def is_refusal(error: BackendError, *, answered: bool, said: bool) -> bool:
+    """Whether an error came instead of an answer, so that no work was done. One that is late may have done some.
+
+    `answered` is whether the server had begun a response, which some do before they say that they refuse.
+    """
+    if isinstance(error, errors.BackendTimeout):
+        return not answered and error.phase is errors.TimeoutPhase.CONNECT
+    return not said and (not answered or isinstance(error, _TOLD))
+
+
+_TOLD = (
+    errors.BackendFailed,
+    errors.BackendRejected,
+    errors.BackendContextTooLong,
+    errors.BackendModelNotFound,
+    errors.BackendOverloaded,
+)
+"""What a server says of itself, beside what befalls it."""
+
+
+class Losses:
+    """The model servers that one generation has lost, and how long each is left alone.
+
+    A server that fails fast would otherwise be asked as often as it can say no.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._by_backend: Counter[str] = Counter()
+        self._until: dict[str, float] = {}
+        self._refused = ""
+
+    def add(self, backend: str, error: BackendError, *, said: bool) -> bool:
+        """Note how an attempt ended; False where asking again makes no sense.
+
+        `said` is whether it had said something. A server's own words that come instead of an answer twice are about the
+        request, whatever their status: a schema that it cannot read is a 500 in Ollama.
+        """
+        refused = "" if said or not isinstance(error, errors.BackendFailed) else str(error)
+        again = refused and refused == self._refused
+        self._refused = refused
+        too_many = isinstance(error, errors.BackendOverloaded) and error.refused
+        if not isinstance(error, _LOSSES) or too_many or again or self._count == MOST_LOSSES:
+            return False
+        self._count += 1
+        self._by_backend[backend] = 1 if said else self._by_backend[backend] + 1
+        pause = min(FIRST_PAUSE_SECONDS * 2 ** (self._by_backend[backend] - 1), LONGEST_PAUSE_SECONDS)
+        asked = error.retry_after if isinstance(error, errors.BackendOverloaded) else None
+        self._until[backend] = monotonic() + max(pause, asked or 0)
+        return True
+
+    def pause(self, backend: str) -> float:
+        """For how many seconds a backend is to be left alone."""
+        return max(0.0, self._until.get(backend, 0.0) - monotonic())
+
+
+def continuation(request: ChatRequest, said: Said) -> ChatRequest | None:
+    """The request for the rest of the answer, what was said standing as the beginning of the assistant's turn.
+
+    None where no model can go on: after a tool call, within a given format (its grammar would begin anew), in the
+    middle of a thought, or where no tokens are left to say.
+    """
+    if not said.tokens and not said.called_tool:
+        return request
+    if said.called_tool or request.format is not None or not said.texts:
+        return None
+    messages, text, thought = list(request.messages), "".join(said.texts), "".join(said.thoughts)
+    if request.continues:  # the caller had begun the answer
+        begun = messages.pop()
+        text, thought = begun.content + text, (begun.thinking or "") + thought
+    messages.append(Message("assistant", text, thinking=thought or None))
+    options = request.options
+    if said.fills(request):
+        return None
+    if options.max_tokens is not None:
+        options = replace(options, max_tokens=options.max_tokens - said.tokens)
+    return replace(request, messages=messages, options=options, continues=True)
+
+
+def encode_request(request: ChatRequest) -> bytes:
+    """A request as another gateway can read it."""
+    return orjson.dumps(request)
+
+
+def decode_request(data: bytes) -> ChatRequest:
+    """The request again. Raises ValueError for what `encode_request` did not make."""
+    return _REQUEST.validate_json(data)

@@ -1,0 +1,387 @@
+"""Generations: started by one call, run by the gateway itself, watched by any number of viewers."""
+
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from uuid import UUID
+
+import anyio
+from sqlalchemy.exc import IntegrityError
+
+from auth.principal import Principal
+from auth.scopes import Scope
+from backends.protocol import ToolCall
+from db import queries
+from db.clock import new_id, now
+from db.engine import Database
+from db.tables import Generation
+from gateway.catalog import Catalog
+from gateway.errors import (
+    ErrorCode,
+    GatewayError,
+    NotFound,
+    ShuttingDown,
+    StreamExpired,
+    StreamLogUnavailable,
+    TooMuchText,
+)
+from gateway.generation.continuation import encode_request
+from gateway.generation.idempotency import begun_under, check_key, note_key
+from gateway.generation.ledger import is_outage
+from gateway.generation.orphans import outcome_in
+from gateway.generation.request import GenerationRequest, OnBackendLoss, chat_request
+from gateway.generation.run import Job, Route, Run, State, terminal_event
+from gateway.generation.runner import Runner
+from gateway.streams import (
+    TERMINAL,
+    Event,
+    Failed,
+    StreamLog,
+    StreamWithoutEnd,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallRequested,
+    Viewer,
+    decode_transcript,
+)
+
+CANCEL_SECONDS = 10
+"""How long another gateway may take to end a generation that it was asked to cancel."""
+
+BEHIND_ALL = 2**31
+"""A cursor to which nothing but the end of a stream comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFilter:
+    """Which of the caller's generations are wanted; None takes all."""
+
+    states: Sequence[State] | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Everything a generation has said so far; `failure` is there when it ended with an error."""
+
+    text: str
+    thinking: str
+    tool_calls: Sequence[ToolCall]
+    failure: Failed | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A generation that has ended, and all it said."""
+
+    generation_id: UUID
+    output: Output
+
+
+class Generations:
+    """The generations of all users.
+
+    `runner` runs them, and `log` holds what they say. `event_interval` is the least time in seconds between two
+    events with text that a viewer gets. `idempotency_time` is how many seconds an idempotency key stands for what was
+    begun under it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        catalog: Catalog,
+        log: StreamLog,
+        runner: Runner,
+        *,
+        event_interval: float = 0,
+        idempotency_time: float = 86_400,
+    ) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._log = log
+        self._runner = runner
+        self._event_interval = event_interval
+        self._idempotency_time = idempotency_time
+
+    @property
+    def stopping(self) -> bool:
+        """Whether new work is refused."""
+        return self._runner.stopping
+
+    async def start(self, principal: Principal, request: GenerationRequest) -> Generation:
+        """Begin, and return at once; under an idempotency key that was used before, what that began.
+
+        Raises InvalidInput, ModelNotFound, Unsupported, Overloaded, ShuttingDown.
+        """
+        check_key(request.idempotency_key)
+        if request.idempotency_key is not None and (begun := await self._begun_under(principal, request)):
+            return begun
+        if self.stopping:
+            raise ShuttingDown
+        model = await self._catalog.find(request.model)
+        if self.stopping:
+            raise ShuttingDown
+        chat = chat_request(request, model)
+        encoded = encode_request(chat) if request.on_backend_loss is OnBackendLoss.CONTINUE else b""
+        route = self._runner.enter(model, principal.user_id)
+        row = self._new_row(principal, request, route)
+        kept = 0 if request.idempotency_key is None else self._idempotency_time  # who asks again gets the answer again
+        run = self._runner.admit(Job(row, chat, encoded=encoded, text_retention=kept), route)
+        try:
+            await self._launch(principal, request, run)
+        except IntegrityError:
+            if request.idempotency_key is None or (begun := await self._begun_under(principal, request)) is None:
+                raise
+            return begun
+        return row
+
+    async def start_and_watch(self, principal: Principal, request: GenerationRequest) -> Viewer:
+        """Begin, and watch from the first event. Raises what `start` raises; close the viewer in any case."""
+        return self._viewer(await self.start(principal, request), after=0)
+
+    async def complete(self, principal: Principal, request: GenerationRequest) -> Answer:
+        """Begin, and wait for the whole answer. Raises what `start` raises.
+
+        A caller who is cancelled meanwhile counts as a viewer who left.
+        """
+        viewer = await self.start_and_watch(principal, request)
+        try:
+            return Answer(viewer.generation_id, _output([event async for event in viewer]))
+        finally:
+            await viewer.aclose()
+
+    async def watch(self, principal: Principal, generation_id: UUID, after: int) -> Viewer:
+        """Watch a generation after the sequence number `after`. Raises NotFound; the viewer raises StreamExpired."""
+        return self._viewer(await self.get(principal, generation_id), after)
+
+    async def cancel(self, principal: Principal, generation_id: UUID) -> Generation:
+        """End a generation and return it as it ended; one that has ended stays as it is.
+
+        Raises NotFound, and StreamLogUnavailable where the gateway that runs it cannot be told now.
+        """
+        run = self._runner.get(generation_id)  # looked up first: what is not there by now has its end elsewhere
+        generation = await self.get(principal, generation_id)
+        if run is not None:
+            run.cancel()
+            await run.ended.wait()
+        elif generation.finished_at is None:
+            await self._cancel_elsewhere(generation)
+        else:
+            return generation
+        return await self.get(principal, generation_id)
+
+    async def get(self, principal: Principal, generation_id: UUID) -> Generation:
+        """One generation of the caller's; an admin may see anyone's. Raises NotFound."""
+        generation = (await self.by_id([generation_id]))[0]
+        if generation is None or (generation.user_id != principal.user_id and not principal.has(Scope.ADMIN)):
+            raise NotFound("You have no generation of this id.")
+        return generation
+
+    async def by_id(self, ids: Sequence[UUID]) -> list[Generation | None]:
+        """Many generations at once, in the order of the ids; whoever asks has checked whose they are."""
+        ended = [self._runner.ended(generation_id) for generation_id in ids]
+        if all(ended):
+            return ended
+        async with self._database.reading() as session:
+            found = await queries.generation.generations_by_id(session, ids)
+        return [found.get(generation_id) for generation_id in ids]
+
+    async def page(
+        self, principal: Principal, wanted: GenerationFilter, first: int, before: UUID | None
+    ) -> tuple[Sequence[Generation], bool]:
+        """The caller's generations, newest first, older than `before`; and whether there are more."""
+        async with self._database.reading() as session:
+            rows = await queries.generation.generations_page(
+                session,
+                principal.user_id,
+                limit=first + 1,
+                before=before,
+                states=wanted.states,
+                models=None if wanted.model is None else {wanted.model, self._catalog.listed_name(wanted.model)},
+            )
+        return rows[:first], len(rows) > first
+
+    async def texts(self, ids: Sequence[UUID], most: int) -> list[str | GatewayError | None]:
+        """What each of these generations has said so far, in the order of the ids; None when it is no longer kept.
+
+        No more is read once there are more than `most` characters: the rest is LimitExceeded, as what the log cannot
+        give now is StreamLogUnavailable. The database is asked once for all that the log has no more.
+        """
+        found: dict[UUID, str | GatewayError | None] = {}
+        expired: list[UUID] = []
+        for generation_id in dict.fromkeys(ids):
+            if most < 0:
+                break
+            try:
+                events = await self._logged(generation_id)
+            except StreamLogUnavailable as error:
+                found[generation_id] = error
+                continue
+            if events is None:
+                expired.append(generation_id)
+            else:
+                found[generation_id] = text = _text(events)
+                most -= len(text)
+        if expired:
+            async with self._database.reading() as session:
+                async for generation_id, data in queries.transcript.transcripts(session, expired, now()):
+                    if most >= 0:
+                        found[generation_id] = text = _text(decode_transcript(data))
+                        most -= len(text)
+        if most >= 0:
+            found |= await self._why_gone([generation_id for generation_id in expired if generation_id not in found])
+        return [found.get(generation_id, TooMuchText()) for generation_id in ids]
+
+    async def _logged(self, generation_id: UUID) -> Sequence[Event] | None:
+        """Give what the log has; None where that is not all. Raises StreamLogUnavailable."""
+        try:
+            events = await self._log.read(generation_id)
+        except StreamExpired:
+            return None
+        return None if await self._is_cut_off(generation_id, events) else events
+
+    async def _why_gone(self, ids: Sequence[UUID]) -> dict[UUID, GatewayError | None]:
+        """Tell for each text that is not here whether it cannot be reached; None: it is no longer kept."""
+        reasons: dict[UUID, GatewayError | None] = dict.fromkeys(ids)
+        for generation in await self.by_id(ids) if ids and not self._log.is_shared else ():
+            if generation is not None:
+                try:
+                    await self._check_reachable(generation)
+                except StreamLogUnavailable as error:
+                    reasons[generation.id] = error
+        return reasons
+
+    async def _begun_under(self, principal: Principal, request: GenerationRequest) -> Generation | None:
+        async with self._database.reading() as session:
+            return await begun_under(session, principal, request, self._idempotency_time)
+
+    async def _launch(self, principal: Principal, request: GenerationRequest, run: Run) -> None:
+        """A caller who leaves meanwhile leaves either nothing or a generation that runs."""
+        with anyio.CancelScope(shield=True):
+            try:
+                async with self._database.transaction() as tx:
+                    tx.add(run.job.row)
+                    await note_key(tx, principal, request, run.job.row, self._idempotency_time)
+            except BaseException as error:
+                if is_outage(error):
+                    self._runner.disown(run)
+                else:
+                    self._runner.forget(run)
+                raise
+            await self._runner.launch(run)
+
+    async def _cancel_elsewhere(self, generation: Generation) -> None:
+        """Ask the gateway that runs it, and wait for the end; one whose gateway is dead ends when that is noticed.
+
+        Raises StreamLogUnavailable where it may go on: nobody must be told of an end that has not come.
+        """
+        if not self._log.is_shared:
+            raise StreamLogUnavailable(shared=False)
+        await self._log.cancel_elsewhere(generation.id)
+        with anyio.move_on_after(CANCEL_SECONDS), suppress(StreamExpired, StreamWithoutEnd):
+            async for _ in self._log.follow(generation.id, BEHIND_ALL):
+                pass
+            return
+        raise StreamLogUnavailable
+
+    def _viewer(self, generation: Generation, after: int) -> Viewer:
+        """A viewer, counted where the generation runs here."""
+        run = self._runner.get(generation.id)
+        batches = self._batches(generation, after)
+        if run is None:
+            return Viewer(generation.id, batches, interval=self._event_interval)
+        run.viewer_came()
+        return Viewer(generation.id, batches, run.viewer_left, self._event_interval)
+
+    async def _batches(self, generation: Generation, after: int) -> AsyncGenerator[Sequence[Event], None]:
+        """From the log, and what that lacks of an ended generation from the database."""
+        batches = self._log.follow(generation.id, after, ended=generation.finished_at is not None)
+        try:
+            async for batch in batches:
+                after = batch[-1].sequence
+                yield batch
+            return
+        except (StreamExpired, StreamWithoutEnd) as error:
+            end_alone = isinstance(error, StreamWithoutEnd)
+        finally:
+            await batches.aclose()
+        yield await self._rest(generation.id, after, end_alone=end_alone)
+
+    async def _rest(self, generation_id: UUID, after: int, *, end_alone: bool) -> Sequence[Event]:
+        """What the log lacks, which may be the `end_alone`. Raises StreamExpired, and StreamLogUnavailable."""
+        (generation,) = await self.by_id([generation_id])
+        if generation is None:
+            raise StreamExpired
+        if events := await self._transcript(generation_id):
+            return [event for event in events if event.sequence > after] or events[-1:]
+        interrupted = generation.error_code == ErrorCode.INTERRUPTED
+        if not interrupted:
+            await self._check_reachable(generation)
+        if generation.finished_at is None:
+            raise StreamLogUnavailable if end_alone else StreamExpired
+        if (end_alone or interrupted or not generation.completion_tokens) and generation.detached_at is None:
+            return [terminal_event(after + 1, outcome_in(generation))]
+        raise StreamExpired
+
+    async def _check_reachable(self, generation: Generation) -> None:
+        """Raise StreamLogUnavailable where another gateway, which is alive, has what is not here."""
+        shared = self._log.is_shared
+        if generation.replica_id == self._runner.replica_id or (shared and generation.detached_at is None):
+            return
+        async with self._database.reading() as session:
+            if await queries.replica.is_alive(session, generation.replica_id):
+                raise StreamLogUnavailable(shared=shared)
+
+    async def _is_cut_off(self, generation_id: UUID, events: Sequence[Event]) -> bool:
+        """Whether more was said than these, which will not come any more."""
+        if (events and isinstance(events[-1], TERMINAL)) or self._runner.get(generation_id) is not None:
+            return False
+        (generation,) = await self.by_id([generation_id])
+        return generation is not None and None not in (generation.finished_at, generation.detached_at)
+
+    async def _transcript(self, generation_id: UUID) -> list[Event] | None:
+        async with self._database.reading() as session:
+            data = await queries.transcript.find_transcript(session, generation_id, now())
+        return None if data is None else decode_transcript(data)
+
+    def _new_row(self, principal: Principal, request: GenerationRequest, route: Route) -> Generation:
+        created_at = now()
+        waits = route.ticket.position > 0
+        return Generation(
+            id=new_id(),
+            user_id=principal.user_id,
+            api_key_id=principal.api_key_id,
+            model=route.model.name,
+            backend=route.model.backend.name,
+            state=State.QUEUED if waits else State.RUNNING,
+            replica_id=self._runner.replica_id,
+            fence=1,
+            on_disconnect=request.on_disconnect,
+            on_backend_loss=request.on_backend_loss,
+            created_at=created_at,
+            started_at=None if waits else created_at,
+        )
+
+
+def _text(events: Iterable[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+def _output(events: Iterable[Event]) -> Output:
+    text: list[str] = []
+    thinking: list[str] = []
+    tool_calls: list[ToolCall] = []
+    failure = None
+    for event in events:
+        match event:
+            case TextDelta():
+                text.append(event.text)
+            case ThinkingDelta():
+                thinking.append(event.text)
+            case ToolCallRequested():
+                tool_calls.append(event.call)
+            case Failed():
+                failure = event
+            case _:
+                pass
+    return Output("".join(text), "".join(thinking), tool_calls, failure)

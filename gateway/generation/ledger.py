@@ -1,0 +1,232 @@
+"""Writes how generations ended: in order, once, and after the database was away too."""
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID
+
+import anyio
+
+from db import queries
+from db.engine import Database, DatabaseUnavailable, WriteSession
+from db.tables import Generation, Transcript, UsageRecord
+from gateway.errors import GatewayError
+from gateway.generation.meter import bounded
+from gateway.generation.run import Outcome
+from gateway.generation.timings import LARGEST_MS, Timings
+
+logger = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 100
+"""Ends in one transaction; others want to write too."""
+
+RETRY_SECONDS = 0.5
+
+PATIENCE_SECONDS = 5
+"""How long the end of a stream waits for a database that neither answers nor fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcribed:
+    """The text of an ended generation, to be kept in the database until it expires."""
+
+    events: bytes
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How one generation ended. It is written only where the row has no end and still this one's fence."""
+
+    generation: Generation
+    outcome: Outcome
+    at: datetime
+    transcript: Transcribed | None = None
+    settled: anyio.Event = field(default_factory=anyio.Event)
+    """Set when it is written, or known to have to wait for the database."""
+
+
+_ROW = tuple(column.key for column in Generation.__table__.columns)
+
+
+class Ledger:
+    """The one writer of ends.
+
+    Each `write` returns when its end is in the database; ends that come together share a transaction. While the
+    database is away it returns at once, and the ends wait here, in order.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: deque[Ending] = deque()
+        self._came = anyio.Event()
+        self._empty = anyio.Event()
+        self._away = False
+
+    @property
+    def behind(self) -> int:
+        """How many ends wait for the database to come back; 0 while it is there."""
+        return len(self._waiting) if self._away else 0
+
+    def waiting(self, generation_id: UUID) -> Generation | None:
+        """The row of an ended generation as it will be, while it waits for the database to come back."""
+        for ending in self._waiting if self._away else ():
+            if ending.generation.id == generation_id:
+                row = Generation(**{name: getattr(ending.generation, name) for name in _ROW})
+                for name, value in (_columns(ending.outcome) | {"finished_at": ending.at}).items():
+                    setattr(row, name, value)
+                return row
+        return None
+
+    async def write(self, ending: Ending) -> None:
+        """Hand over an end. Never raises but when it is cancelled, and then the end is written all the same."""
+        self._waiting.append(ending)
+        self._came.set()
+        if not self._away:
+            with anyio.move_on_after(PATIENCE_SECONDS):
+                await ending.settled.wait()
+
+    async def run(self) -> None:
+        """Write until cancelled. To be started in the application's task group."""
+        while True:
+            if not self._waiting:
+                self._empty.set()
+                self._came = anyio.Event()
+                await self._came.wait()
+                self._empty = anyio.Event()
+            elif not await self._write_next():
+                await anyio.sleep(RETRY_SECONDS)
+
+    async def close(self, seconds: float) -> None:
+        """Wait until everything is written, but no longer than that; what is not goes to the log, with all numbers."""
+        with anyio.move_on_after(seconds, shield=True):
+            while self._waiting:
+                await self._empty.wait()
+        for ending in self._waiting:
+            logger.error("the end of generation %s is not in the database: %s", ending.generation.id, ending.outcome)
+
+    async def _write_next(self) -> bool:
+        """Write the oldest ends. False when the database is away."""
+        batch = [self._waiting[index] for index in range(min(MOST_AT_ONCE, len(self._waiting)))]
+        try:
+            await self._write(batch)
+        except Exception as error:
+            if not is_outage(error):
+                return await self._write_one_by_one(batch)
+            self._postpone(error)
+            return False
+        return True
+
+    def _settle(self, count: int) -> None:
+        """The oldest ends are written."""
+        if self._away:
+            logger.warning("the database is back: %d ends that waited for it are being written", len(self._waiting))
+            self._away = False
+        for _ in range(count):
+            self._waiting.popleft().settled.set()
+
+    def _postpone(self, error: Exception) -> None:
+        if not self._away:
+            logger.error("the database is away (%s); ends of generations wait for it", type(error).__name__)
+        self._away = True
+        for ending in self._waiting:
+            ending.settled.set()
+
+    async def _write(self, endings: Sequence[Ending]) -> None:
+        """Write the oldest ends, all or none."""
+        async with self._database.transaction() as tx:
+            for ending in endings:
+                await _write_ending(tx, ending)
+        self._settle(len(endings))
+
+    async def _write_one_by_one(self, endings: Sequence[Ending]) -> bool:
+        """Write each by itself: the database refuses one of them, and the others must not suffer. False: it is away.
+
+        What is refused is written once more without the text that only this generation has: one without an end would
+        be under way for ever.
+        """
+        for ending in endings:
+            for tried in (ending, _bare(ending)):
+                try:
+                    await self._write([tried])
+                    break
+                except Exception as error:
+                    if is_outage(error):
+                        self._postpone(error)
+                        return False
+                    number = ending.generation.id
+                    logger.exception("the end of generation %s cannot be written: %s", number, tried.outcome)
+            else:
+                self._settle(1)
+        return True
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error means that the database cannot do its work now, and not that it refused what was asked."""
+    return isinstance(error, DatabaseUnavailable | OSError)
+
+
+def _bare(ending: Ending) -> Ending:
+    """The same end without any text, and with numbers that every column takes."""
+    outcome, error = ending.outcome, None
+    if outcome.error is not None:
+        error = GatewayError("Why this generation failed could not be stored; the gateway's log says it.")
+        error.code, error.retryable = outcome.error.code, outcome.error.retryable
+    timings = Timings(None, None, None, min(outcome.timings.total_ms, LARGEST_MS))
+    outcome = replace(outcome, error=error, usage=bounded(outcome.usage), timings=timings)
+    return replace(ending, outcome=outcome, transcript=None)
+
+
+async def _write_ending(tx: WriteSession, ending: Ending) -> None:
+    """Nothing where it has an end already: a commit may have worked although its answer was lost."""
+    generation, outcome = ending.generation, ending.outcome
+    columns = _columns(outcome) | {"finished_at": ending.at}
+    if not await queries.generation.mark_ended(tx, generation.id, generation.fence, columns):
+        return
+    tx.add(_usage_record(generation, outcome, ending.at))
+    if ending.transcript is not None:
+        kept = ending.transcript
+        tx.add(Transcript(generation_id=generation.id, events=kept.events, expires_at=kept.expires_at))
+
+
+def _usage_record(generation: Generation, outcome: Outcome, at: datetime) -> UsageRecord:
+    return UsageRecord(
+        generation_id=generation.id,
+        user_id=generation.user_id,
+        api_key_id=generation.api_key_id,
+        model=generation.model,
+        prompt_tokens=outcome.usage.prompt_tokens,
+        completion_tokens=outcome.usage.completion_tokens,
+        cached_tokens=outcome.usage.cached_tokens,
+        source=outcome.usage.source,
+        at=at,
+        day=at.date(),
+    )
+
+
+def _columns(outcome: Outcome) -> dict[str, object]:
+    """The columns that tell how a generation ended."""
+    timings = outcome.timings
+    return {
+        "state": outcome.state,
+        "finish_reason": outcome.finish_reason,
+        "error_code": outcome.error.code if outcome.error else None,
+        "error_message": _storable(outcome.error.message) if outcome.error else None,
+        "prompt_tokens": outcome.usage.prompt_tokens,
+        "completion_tokens": outcome.usage.completion_tokens,
+        "cached_tokens": outcome.usage.cached_tokens,
+        "usage_source": outcome.usage.source,
+        "queued_ms": timings.queued_ms,
+        "load_ms": timings.load_ms,
+        "time_to_first_token_ms": timings.time_to_first_token_ms,
+        "last_token_ms": timings.last_token_ms,
+        "eval_ms": timings.eval_ms,
+        "total_ms": timings.total_ms,
+    }
+
+
+def _storable(text: str) -> str:
+    """Give a text that both databases take: no NUL (PostgreSQL), no half of a surrogate pair, no more than fits."""
+    return text[:500].replace("\0", "").encode(errors="replace").decode()

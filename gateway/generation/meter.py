@@ -1,0 +1,159 @@
+"""Counts the tokens of one generation exactly, however it ends."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import orjson
+
+from backends.estimates import estimated_tokens
+from backends.protocol import (
+    ChatRequest,
+    Chunk,
+    FinishChunk,
+    TextChunk,
+    ThinkingChunk,
+    ToolCall,
+    ToolCallChunk,
+    Usage,
+    UsageChunk,
+)
+from backends.wire import LARGEST_COUNT
+from gateway.generation.estimates import Pieces, Prompt, Rates, rounded_up
+from gateway.streams import NO_USAGE, TokenUsage, UsageSource
+
+TOKENS_PER_IMAGE = 256
+"""What common vision encoders make of one image."""
+
+
+_STRENGTH = (UsageSource.BACKEND, UsageSource.COUNTED, UsageSource.ESTIMATED)
+
+
+def added(first: TokenUsage, second: TokenUsage) -> TokenUsage:
+    """What two parts of one generation used together; the source is the weaker one's."""
+    if NO_USAGE in (first, second):
+        return second if first == NO_USAGE else first
+    cached = [part.cached_tokens for part in (first, second) if part.cached_tokens is not None]
+    return bounded(
+        TokenUsage(
+            prompt_tokens=first.prompt_tokens + second.prompt_tokens,
+            completion_tokens=first.completion_tokens + second.completion_tokens,
+            cached_tokens=sum(cached) if cached else None,
+            source=max(first.source, second.source, key=_STRENGTH.index),
+        )
+    )
+
+
+def bounded(usage: TokenUsage) -> TokenUsage:
+    """The same counts, none larger than can be stored and told."""
+    cached = None if usage.cached_tokens is None else min(usage.cached_tokens, LARGEST_COUNT)
+    prompt, completion = min(usage.prompt_tokens, LARGEST_COUNT), min(usage.completion_tokens, LARGEST_COUNT)
+    return TokenUsage(prompt, completion, cached, usage.source)
+
+
+def prompt_of(request: ChatRequest) -> Prompt:
+    """What a prompt's tokens are guessed from, for when a backend was cut off before it told them."""
+    tokens = float(TOKENS_PER_IMAGE * images_in(request))
+    for message in request.messages:
+        tokens += estimated_tokens(message.content) + estimated_tokens(message.thinking or "")
+        tokens += sum(_call_tokens(call) for call in message.tool_calls)
+    for tool in request.tools:
+        tokens += estimated_tokens(tool.name + tool.description + orjson.dumps(tool.parameters).decode())
+    return Prompt(tokens, len(request.messages))
+
+
+def images_in(request: ChatRequest) -> int:
+    """How many images a request has."""
+    return sum(len(message.images) for message in request.messages)
+
+
+def _call_tokens(call: ToolCall) -> float:
+    return estimated_tokens(call.name + (call.arguments_text or orjson.dumps(call.arguments).decode()))
+
+
+class Meter:
+    """Adds up the chunks of one answer.
+
+    The backend's own numbers win, also those told mid-stream. Without them the completion is counted as it
+    streams: the servers we speak to send one token a chunk. What is more than that, or a whole tool call, can only be
+    estimated, as the prompt can: by the rates of the model that was `asked`, which `learn` from what it tells.
+    """
+
+    def __init__(self, request: ChatRequest) -> None:
+        self.eval_ms: int | None = None
+        """What generating took, as the backend told it last."""
+        self._request = request
+        self._asked = False
+        self._finished = False
+        self._told = Usage()
+        self._counted = 0
+        self._pieces = Pieces()
+        self._calls = 0
+        self._rates = Rates()
+
+    def asked(self, rates: Rates | None = None) -> None:
+        """The request goes out to a model with these rates: from here on its prompt counts."""
+        self._asked = True
+        self._rates = rates or self._rates
+
+    def refused(self) -> None:
+        """The backend did not take the request, or has not begun to read it: it costs nothing."""
+        self._asked = False
+
+    def add(self, chunks: Sequence[Chunk]) -> None:
+        """Take the chunks of one read."""
+        for chunk in chunks:
+            match chunk:
+                case TextChunk() | ThinkingChunk():
+                    self._counted += chunk.tokens
+                    self._pieces.add(chunk.text, chunk.tokens)
+                case ToolCallChunk(call):
+                    self._calls += rounded_up(_call_tokens(call))
+                case UsageChunk() | FinishChunk():
+                    self._told = _newer(self._told, chunk.usage)
+                    self.eval_ms = chunk.eval_ms if chunk.eval_ms is not None else self.eval_ms
+                    self._finished = self._finished or isinstance(chunk, FinishChunk)
+
+    @property
+    def counted(self) -> int:
+        """How many tokens have come, as far as they can be counted."""
+        return self._counted + self._calls
+
+    def learn(self) -> None:
+        """Let the model's rates learn from this answer, now that it has ended, where the backend told all its usage."""
+        usage = self.usage()
+        if usage.source is not UsageSource.BACKEND:
+            return
+        if not images_in(self._request):  # models differ too much in what they make of them
+            self._rates.learn_prompt(self._prompt, usage.prompt_tokens)
+        if not self._calls:
+            self._rates.learn_answer(self._pieces, usage.completion_tokens)
+
+    @cached_property
+    def _prompt(self) -> Prompt:
+        return prompt_of(self._request)
+
+    def usage(self) -> TokenUsage:
+        """The numbers now; final once the answer has ended. A zero beside text was not told, only written."""
+        if not self._asked:
+            return TokenUsage()
+        prompt = self._told.prompt_tokens or None
+        completion = self._told.completion_tokens or (None if self.counted else self._told.completion_tokens)
+        if prompt is not None and completion is not None and (self._finished or completion >= self._counted):
+            return TokenUsage(prompt, completion, self._told.cached_tokens, UsageSource.BACKEND)
+        said = self._rates.answer_tokens(self._pieces)
+        guessed = prompt is None or self._calls > 0 or said != self._counted
+        return TokenUsage(
+            prompt_tokens=self._rates.prompt_tokens(self._prompt) if prompt is None else prompt,
+            completion_tokens=min(max(said + self._calls, completion or 0), LARGEST_COUNT),
+            cached_tokens=self._told.cached_tokens,
+            source=UsageSource.ESTIMATED if guessed else UsageSource.COUNTED,
+        )
+
+
+def _newer(old: Usage, new: Usage) -> Usage:
+    """What is known after `new` was told: a None in it takes nothing back."""
+    return Usage(
+        old.prompt_tokens if new.prompt_tokens is None else new.prompt_tokens,
+        old.completion_tokens if new.completion_tokens is None else new.completion_tokens,
+        old.cached_tokens if new.cached_tokens is None else new.cached_tokens,
+    )

@@ -1,0 +1,399 @@
+"""One generation in progress: it waits its turn, reads the backend eagerly and writes the stream log.
+
+QUEUED ── slot ── RUNNING ── the model finished ───────────── COMPLETED
+   │                 │ ↺ its model server died: on another one, if it may continue
+   ├─────────────────┼── cancelled, viewers gone ──────────── CANCELLED
+   ├─────────────────┼── error, time-out, shutdown ────────── FAILED
+   └─────────────────┴── lost to, or left for, another gateway: that one takes it to its end
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import groupby
+
+import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from backends.errors import BackendError, BackendProtocolError, BackendUnsupported, MalformedToolCall
+from backends.protocol import ChatRequest, Chunk, FinishChunk, TextChunk, ThinkingChunk, ToolCallChunk, UsageChunk
+from backends.protocol import FinishReason as BackendFinishReason
+from db.clock import now
+from db.tables import Generation
+from gateway.catalog import Model, Ticket
+from gateway.errors import BackendFailure, GatewayError, ShuttingDown
+from gateway.generation.continuation import Losses, Said, continuation, is_refusal
+from gateway.generation.estimates import Estimates
+from gateway.generation.meter import Meter, added
+from gateway.generation.request import OnBackendLoss, OnDisconnect
+from gateway.generation.timings import Stopwatch, Timings
+from gateway.streams import (
+    NO_USAGE,
+    Completed,
+    Event,
+    Failed,
+    FinishReason,
+    Loss,
+    Queued,
+    QueueReason,
+    Resumed,
+    Saved,
+    Started,
+    StreamLog,
+    TextDelta,
+    ThinkingDelta,
+    TokenUsage,
+    ToolCallRequested,
+    utf16_length,
+)
+
+logger = logging.getLogger(__name__)
+
+_CUT = (BackendFinishReason.LENGTH, BackendFinishReason.CONTENT_FILTER, BackendFinishReason.REPETITION)
+"""Ends in the middle of what was being said, be it of a tool call."""
+
+
+class State(StrEnum):
+    """Where a generation stands."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    CANCELLED = "CANCELLED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a generation ended: with a finish reason or an error, never both."""
+
+    finish_reason: FinishReason | None
+    error: GatewayError | None
+    usage: TokenUsage
+    timings: Timings
+
+    @property
+    def state(self) -> State:
+        """The terminal state that this outcome stands for."""
+        if self.error is not None:
+            return State.FAILED
+        return State.CANCELLED if self.finish_reason is FinishReason.CANCELLED else State.COMPLETED
+
+
+@dataclass(slots=True)
+class Route:
+    """Where a generation runs: a model of one backend, and the place in that backend's line."""
+
+    model: Model
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One generation as this gateway holds it. `saved` is what another gateway did of it before.
+
+    `encoded` is the request as another gateway could read it, empty where none may go on with it. `text_retention` is
+    for how many seconds the database must keep its text at least.
+    """
+
+    row: Generation
+    request: ChatRequest
+    saved: Saved | None = None
+    encoded: bytes = b""
+    text_retention: float = 0
+
+    @property
+    def continues(self) -> bool:
+        """Whether it survives the loss of its model server or its gateway."""
+        return self.row.on_backend_loss == OnBackendLoss.CONTINUE
+
+
+Reroute = Callable[[Job, Route, Losses], Awaitable[bool]]
+"""Changes the route to a backend that answers, has a place and need not be left alone; False when there is none."""
+
+
+class Run:
+    """A generation that has not ended.
+
+    `execute` takes it to its end and never raises, but when it is cancelled from outside; then `outcome` tells
+    how it ended, and `write_end`, which never raises either, tells the viewers. Where `left` is set there is no end
+    to write: another gateway has it, or will.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        route: Route,
+        log: StreamLog,
+        reroute: Reroute,
+        unwatched: Callable[["Run"], None],
+        estimates: Estimates,
+    ) -> None:
+        self.generation_id = job.row.id
+        self.job = job
+        self.route = route
+        self.ended = anyio.Event()  # its viewers can know the end
+        self.gone = anyio.Event()  # it does nothing any more
+        self.left = False
+        self._log = log
+        self._reroute = reroute
+        self._on_unwatched = unwatched
+        self._estimates = estimates
+        self._viewers = 0
+        self._unwatched = anyio.Event()
+        self._scope = anyio.CancelScope()
+        self._must_wait = route.ticket.position > 0  # as its row says; the turn may come before the task begins
+        self._error: GatewayError | None = None
+        self._finish: FinishChunk | None = None
+        self._malformed: str | None = None
+        self._asking = job.request
+        self._answered = False
+        self._meter = Meter(job.request)
+        self._spent = NO_USAGE
+        self._losses = Losses()
+        self._lost: BackendError | None = None
+        self._stopwatch = Stopwatch((now() - job.row.created_at).total_seconds() if job.saved else 0)
+        self._sequence = 0
+        self._text_offset = 0
+        self._thinking_offset = 0
+        self._said = Said() if job.continues else None
+        if job.saved is not None:
+            self._take_up(job.saved)
+
+    @property
+    def cancels_on_disconnect(self) -> bool:
+        """Whether it ends with its last viewer."""
+        return self.job.row.on_disconnect == OnDisconnect.CANCEL
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody watches it here."""
+        return self._viewers > 0
+
+    def usage(self) -> TokenUsage:
+        """What it has used so far, over all model servers and gateways."""
+        return added(self._spent, self._meter.usage())
+
+    def cancel(self) -> None:
+        """Its user no longer wants it."""
+        self._scope.cancel()
+
+    def shut_down(self) -> None:
+        """The gateway can no longer run it."""
+        self._error = ShuttingDown()
+        self._scope.cancel()
+
+    def leave(self) -> None:
+        """Another gateway runs it from here on."""
+        self.left = True
+        self._scope.cancel()
+
+    def viewer_came(self) -> None:
+        """One viewer more."""
+        self._viewers += 1
+        if self._unwatched.is_set():
+            self._unwatched = anyio.Event()
+
+    def viewer_left(self) -> None:
+        """One viewer less; what follows from that is not decided here."""
+        self._viewers -= 1
+        if self._viewers == 0:
+            self._unwatched.set()
+            self._on_unwatched(self)
+
+    async def wait_until_unwatched(self) -> None:
+        """Return when nobody watches."""
+        if self._viewers:
+            await self._unwatched.wait()
+
+    async def execute(self, turn_came: Callable[[Generation, int], Awaitable[None]]) -> None:
+        """Take the generation to its end. `turn_came` is told the milliseconds in line, if it had to wait there."""
+        with self._scope:
+            try:
+                await self._wait_for_turn(turn_came)
+                await self._answer()
+            except BackendError as error:
+                self._error = BackendFailure(error)
+            except Exception:
+                logger.exception("generation %s failed", self.generation_id)
+                self._error = GatewayError("The gateway failed on this generation; its log says why.")
+
+    def outcome(self) -> Outcome:
+        """How it ended."""
+        finish, error = self._finish, self._error
+        reason = None
+        if finish is not None:
+            reason, error = FinishReason(finish.reason.value), None
+        elif error is None and self._scope.cancel_called:
+            reason = FinishReason.CANCELLED
+        elif error is None:
+            error = ShuttingDown()
+        eval_ms = self._meter.eval_ms if self._spent == NO_USAGE else None  # of one part it tells nothing
+        timings = self._stopwatch.timings(finish.load_ms if finish else None, eval_ms)
+        return Outcome(reason, error, self.usage(), timings)
+
+    def terminal(self, outcome: Outcome) -> Completed | Failed:
+        """The event that tells its viewers of the end."""
+        return terminal_event(self._next, outcome)
+
+    async def write_end(self, event: Completed | Failed) -> None:
+        """Append the one terminal event."""
+        try:
+            await self._append(event)
+        except Exception:
+            logger.exception("the end of generation %s is not in the stream log", self.generation_id)
+        finally:
+            self.ended.set()
+
+    def _take_up(self, saved: Saved) -> None:
+        self._spent = saved.usage
+        self._sequence = saved.last_sequence
+        for event in saved.events:
+            if isinstance(event, TextDelta):
+                self._text_offset = event.offset + utf16_length(event.text)
+            elif isinstance(event, ThinkingDelta):
+                self._thinking_offset = event.offset + utf16_length(event.text)
+        if self._said is not None:
+            self._said.add(saved.events)
+            self._asking = continuation(self.job.request, self._said) or self.job.request
+            self._meter = Meter(self._asking)
+
+    async def _wait_for_turn(self, turn_came: Callable[[Generation, int], Awaitable[None]]) -> None:
+        ticket = self.route.ticket
+        begun = self.job.saved is not None and self.job.saved.has_started
+        while ticket.position:
+            if not begun:
+                await self._append(Queued(self._next, ticket.position))
+            await ticket.moved()
+        queued_ms = self._stopwatch.turn_came()
+        if begun:
+            await self._append(Resumed(self._next, Loss.GATEWAY_LOST, self.route.model.backend.name))
+            return
+        if self._must_wait:
+            await turn_came(self.job.row, queued_ms)
+        await self._append(Started(self._next, queued_ms))
+
+    async def _answer(self) -> None:
+        """Read the answer, going on at another backend where one is lost and the generation may continue."""
+        while True:
+            try:
+                await self._read_backend()
+                return
+            except BackendError as error:
+                if is_refusal(error, answered=self._answered, said=self._meter.counted > 0):
+                    self._meter.refused()
+                if isinstance(error, BackendUnsupported) and self._lost is not None:
+                    raise self._lost from error  # no server there can go on where another one was lost
+                if not await self._went_on(error):
+                    raise
+                if self._finish is not None:
+                    return
+
+    async def _went_on(self, error: BackendError) -> bool:
+        """Whether there is somebody else to ask for the rest."""
+        backend = self.route.model.backend.name
+        if self._said is None or not self._losses.add(backend, error, said=self._meter.counted > 0):
+            return False
+        if self._said.fills(self.job.request):
+            self._finish = FinishChunk(BackendFinishReason.LENGTH)  # all but the word of it had come
+            return True
+        rest = continuation(self.job.request, self._said)
+        if rest is None or not await self._reroute(self.job, self.route, self._losses):
+            return False
+        backend = self.route.model.backend.name
+        logger.warning("generation %s goes on at backend %s: %s", self.generation_id, backend, error)
+        self._lost = error
+        self._spent = self.usage()
+        self._asking, self._answered, self._meter = rest, False, Meter(rest)
+        await self._append(Resumed(self._next, Loss.BACKEND_LOST, backend))
+        return True
+
+    async def _read_backend(self) -> None:
+        await checkpoint_if_cancelled()  # what is cancelled before it is asked costs nothing
+        model = self.route.model
+        self._meter.asked(self._estimates.of(model.backend.name, model.backend_name))
+        try:
+            request = replace(self._asking, model=model.backend_name)
+            async with model.backend.generate(request, self._on_loading) as batches:
+                self._answered = True
+                async for chunks in batches:
+                    self._meter.add(chunks)
+                    events = self._events(chunks)
+                    if events:
+                        self._stopwatch.token_came()
+                        await self._append(*events)
+        except BackendError as error:
+            if self._finish is None:
+                raise
+            logger.info("generation %s: behind the end of its answer: %s", self.generation_id, error)
+        finally:
+            self._meter.learn()
+        if self._finish is None:
+            raise BackendProtocolError("The model server ended the answer without saying why.")
+        if self._malformed is not None and self._finish.reason not in _CUT:
+            self._finish = None
+            raise MalformedToolCall(self._malformed)
+
+    async def _on_loading(self, loading: bool) -> None:
+        """Tell the viewers; a prompt that waits for its model has not been read, and costs nothing."""
+        if loading:
+            self._meter.refused()
+            await self._append(Queued(self._next, 0, QueueReason.LOADING))
+        else:
+            self._meter.asked()
+
+    def _events(self, chunks: Sequence[Chunk]) -> list[Event]:
+        """The chunks of one read, neighbours of one kind as one event: a burst costs what one token costs."""
+        events: list[Event] = []
+        first = self._next
+        said = (chunk for chunk in chunks if not isinstance(chunk, UsageChunk))
+        for kind, group in groupby(said, key=type):
+            if kind is TextChunk:
+                events.append(self._text(first + len(events), group))
+            elif kind is ThinkingChunk:
+                events.append(self._thinking(first + len(events), group))
+            else:
+                for chunk in group:
+                    if isinstance(chunk, ToolCallChunk):
+                        events.append(ToolCallRequested(first + len(events), chunk.call))
+                        self._malformed = self._malformed or (chunk.call.name if chunk.call.arguments is None else None)
+                    elif isinstance(chunk, FinishChunk):
+                        self._finish = chunk
+        return events
+
+    def _text(self, sequence: int, chunks: Iterable[Chunk]) -> TextDelta:
+        text, tokens = _joined(chunks)
+        delta = TextDelta(sequence, text, self._text_offset, tokens)
+        self._text_offset += utf16_length(text)
+        return delta
+
+    def _thinking(self, sequence: int, chunks: Iterable[Chunk]) -> ThinkingDelta:
+        text, tokens = _joined(chunks)
+        delta = ThinkingDelta(sequence, text, self._thinking_offset, tokens)
+        self._thinking_offset += utf16_length(text)
+        return delta
+
+    async def _append(self, *events: Event) -> None:
+        """A number is used up only when the log has taken its event, so the end fits after a failure of the log."""
+        await self._log.append(self.generation_id, events)
+        self._sequence += len(events)
+        if self._said is not None:
+            self._said.add(events)
+
+    @property
+    def _next(self) -> int:
+        return self._sequence + 1
+
+
+def terminal_event(sequence: int, outcome: Outcome) -> Completed | Failed:
+    """The last event of a generation that ended so."""
+    error, usage = outcome.error, outcome.usage
+    if error is not None:
+        return Failed(sequence, error.code, error.message, error.retryable, usage)
+    return Completed(sequence, outcome.finish_reason or FinishReason.CANCELLED, usage)
+
+
+def _joined(chunks: Iterable[Chunk]) -> tuple[str, int]:
+    pieces = [chunk for chunk in chunks if isinstance(chunk, TextChunk | ThinkingChunk)]
+    return "".join([piece.text for piece in pieces]), sum(piece.tokens for piece in pieces)

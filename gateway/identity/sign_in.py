@@ -1,0 +1,188 @@
+"""Signing in with a password: who guesses is stopped, and nobody can be locked out by a stranger.
+
+Each sign-in is counted before its password is looked at, in one statement that refuses what is locked, so that neither
+guesses made at once nor guesses whose client leaves are free. One that works is taken back. The counts are in the
+database: they hold for all gateways together.
+
+    counted by          allowed in a window    then
+    name and address    `failures`             closed for the window; at an address from which anybody has signed in
+                                               lately only for a short and growing time
+    address             3 times `failures`     closed for the window
+    name                10 times `failures`    closed for the window
+
+Whoever has signed in under a name from an address lately is counted there by both together alone: what others do, from
+wherever, does not close that door. The caps by name and by address are wide, for many people share an address behind
+one router, and a stranger who is willing to fail a hundred times closes a name to all new addresses only.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import anyio
+
+from auth.lane import LaneFull
+from auth.passwords import PasswordHasher, Verified
+from auth.tokens import IssuedToken, TokenSigner
+from db import queries
+from db.clock import now
+from db.engine import Database, DatabaseUnavailable
+from db.queries import Subject, Who
+from db.tables import User
+from gateway.errors import AccountLocked, InvalidCredentials, Overloaded
+from gateway.identity.addresses import origin
+
+logger = logging.getLogger(__name__)
+
+ADDRESS_FACTOR = 3
+NAME_FACTOR = 10
+
+PAUSES_IN_WINDOW = 60
+"""The first pause of a back-off is this part of the window. Each further one is twice as long, up to the pause that
+lets as many guesses through as a closed door does."""
+
+KNOWN_TIME = timedelta(days=30)
+"""How long an address is known after a sign-in from there."""
+
+PURGE_SECONDS = 60
+
+ANY_NAME, ANY_ADDRESS = " ", ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginPolicy:
+    """After how many wrong passwords within `window` sign-in is closed. See the module's table."""
+
+    failures: int
+    window: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A sign-in that worked."""
+
+    user: User
+    token: IssuedToken
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """What a sign-in counts against, and how many may fail there."""
+
+    subject: Subject
+    limit: int
+    backs_off: bool = False
+
+
+class SignIns:
+    """Sign-ins with passwords."""
+
+    def __init__(self, database: Database, passwords: PasswordHasher, tokens: TokenSigner, policy: LoginPolicy) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._tokens = tokens
+        self._policy = policy
+
+    async def sign_in(self, username: str, password: str, host: str | None) -> SignedIn:
+        """Check a password of a client at `host`.
+
+        Raises InvalidCredentials or AccountLocked, which are the same, and take the same time, whether or not there is
+        such a user; Overloaded where too many wait to have their passwords looked at.
+        """
+        username, address = _typed_name(username), origin(host)
+        at = now()
+        async with self._database.reading() as session:
+            who = await queries.sign_in.who_signs_in(session, username, address, at - KNOWN_TIME)
+            counts = self._counts(username, address, who)
+            locks = await queries.sign_in.locks(session, [count.subject for count in counts], at)
+        if locks:
+            raise AccountLocked(await self._cut(max(locks), at))
+        user = who.user if who.user is not None and who.user.disabled_at is None else None
+        try:
+            with self._passwords.place(address, known=who.address_known):
+                with anyio.CancelScope(shield=True):  # a client who leaves has guessed all the same
+                    await self._count(counts)
+                hashed = user.password_hash if user else None
+                verified = await self._passwords.verify(password, hashed, known=who.address_known)
+        except LaneFull:
+            raise Overloaded("Too many people sign in at this moment. Try again in a moment.") from None
+        if user is None or not verified.ok:
+            raise InvalidCredentials
+        with anyio.CancelScope(shield=True):
+            await self._settle(user, address, counts, verified)
+        return SignedIn(user, self._tokens.issue(user.id))
+
+    async def unlock(self, username: str) -> bool:
+        """Forget what has failed under a name and at the addresses that tried it; tells whether there was anything."""
+        async with self._database.transaction() as tx:
+            return await queries.sign_in.unlock_name(tx, _typed_name(username), ANY_NAME) > 0
+
+    async def run(self) -> None:
+        """Remove what is too old to count, until cancelled."""
+        while True:
+            at = now()
+            try:
+                async with self._database.transaction() as tx:
+                    await queries.sign_in.purge_sign_ins(tx, at - self._policy.window, at - KNOWN_TIME)
+            except DatabaseUnavailable:
+                pass  # which has told the log; there is time
+            except Exception:
+                logger.exception("old sign-ins could not be removed")
+            await anyio.sleep(PURGE_SECONDS)
+
+    def _counts(self, username: str, address: str, who: Who) -> list[_Count]:
+        """What this sign-in counts against, always in the order name, address, both."""
+        failures = self._policy.failures
+        both = _Count(Subject(username, address), failures, backs_off=who.address_known)
+        if who.known:
+            return [both]
+        return [
+            _Count(Subject(username, ANY_ADDRESS), NAME_FACTOR * failures),
+            _Count(Subject(ANY_NAME, address), ADDRESS_FACTOR * failures),
+            both,
+        ]
+
+    async def _count(self, counts: list[_Count]) -> None:
+        """Count one more, before it is known to fail. Raises AccountLocked, and has counted nothing then."""
+        at, subjects = now(), [count.subject for count in counts]
+        async with self._database.transaction() as tx:
+            failures = await queries.sign_in.count_sign_ins(tx, subjects, at, at - self._policy.window)
+            if len(failures) < len(counts):
+                locks = await queries.sign_in.locks(tx, subjects, at)
+                raise AccountLocked(min(max(locks, default=at), at + self._policy.window))
+            for count in counts:
+                if failures[count.subject] >= count.limit:
+                    await queries.sign_in.lock_sign_in(
+                        tx, count.subject, at + self._pause(count, failures[count.subject])
+                    )
+
+    def _pause(self, count: _Count, failures: int) -> timedelta:
+        """For how long the door is closed after so many failures."""
+        window = self._policy.window
+        if not count.backs_off:
+            return window
+        return min(window / PAUSES_IN_WINDOW * 2 ** min(failures - count.limit, 16), window / count.limit)
+
+    async def _cut(self, until: datetime, at: datetime) -> datetime:
+        """The end of a lock: a window from now at most. One that ends later was set by a clock that ran ahead."""
+        latest = at + self._policy.window
+        if until <= latest:
+            return until
+        async with self._database.transaction() as tx:
+            await queries.sign_in.cut_locks(tx, at, latest)
+        return latest
+
+    async def _settle(self, user: User, address: str, counts: list[_Count], verified: Verified) -> None:
+        """It worked: take back what was counted, and remember the address."""
+        async with self._database.transaction() as tx:
+            for count in counts[:-1]:
+                await queries.sign_in.take_back(tx, count.subject, count.limit)
+            await queries.sign_in.forget_sign_ins(tx, counts[-1].subject)
+            await queries.sign_in.note_address(tx, user.id, address, now())
+            if verified.new_hash is not None:
+                await queries.identity.set_password_hash(tx, user.id, verified.new_hash)
+
+
+def _typed_name(username: str) -> str:
+    """The name as it is looked up, and as failures are counted: PostgreSQL keeps no U+0000 in a text."""
+    return username.strip().lower()[:64].replace("\0", "\N{REPLACEMENT CHARACTER}")

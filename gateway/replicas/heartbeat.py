@@ -1,0 +1,224 @@
+"""The gateways that share a database: each shows that it is alive, and takes over what the dead ones leave behind.
+
+A gateway raises its beat all the time. The others take it for dead when they have looked for the time of a lease and
+never saw it raised: by their own clocks, and only while they can look and the database takes their own beats, so
+neither clocks that differ nor a database that was away or locked make anybody die.
+
+Beating, looking for the dead, taking over and tidying up are tasks of their own: none waits for another.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from uuid import UUID
+
+import anyio
+from anyio.abc import TaskGroup
+
+from db import queries
+from db.clock import now
+from db.engine import Database
+from db.tables import Generation, Replica
+from gateway.generation import Runner, is_outage
+from gateway.tasks import spawn, spawn_service
+
+logger = logging.getLogger(__name__)
+
+BEATS_IN_LEASE = 5
+
+ORPHANS_AT_ONCE = 100
+
+LAST_ENDS_SECONDS = 60
+"""How long before its death was noticed a gateway may have recorded an end that its viewers have not been told of."""
+
+TIDY_SECONDS = 60
+"""How often what has expired is removed from the database."""
+
+
+@dataclass(slots=True)
+class _Heard:
+    """The last beat of another gateway, since when it is known, and how often this one had beaten by then.
+
+    Silence is proof only while the database took beats: a table that was locked made all gateways silent.
+    """
+
+    beat: int
+    since: float
+    own_beats: int
+
+
+class Replicas:
+    """This gateway among the others. `lease_time` is the seconds of silence after which one counts as dead.
+
+    `heartbeat` is the database again, over a connection that nothing else uses.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        heartbeat: Database,
+        runner: Runner,
+        *,
+        lease_time: float,
+        idempotency_time: float,
+        notes_usage: bool,
+    ) -> None:
+        self._database = database
+        self._heartbeat = heartbeat
+        self._runner = runner
+        self._lease_time = lease_time
+        self._idempotency_time = idempotency_time
+        self._interval = lease_time / BEATS_IN_LEASE
+        self._notes_usage = notes_usage
+        self._tasks: TaskGroup
+        self._heard: dict[UUID, _Heard] = {}
+        self._wake = anyio.Event()
+        self._beating = anyio.Lock()
+        self._beats = 0
+        self._left = False
+        self._warned = False
+
+    async def join(self) -> None:
+        """Be alive in the others' eyes, before the first generation begins."""
+        await self._raise_beat()
+
+    async def leave(self) -> None:
+        """Be gone in the others' eyes, at once and for good."""
+        async with self._beating:
+            self._left = True
+        try:
+            async with self._database.transaction() as tx:
+                await queries.replica.remove_replica(tx, self._runner.replica_id)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            logger.warning("the database does not know that this gateway has stopped")
+
+    def look_now(self) -> None:
+        """Somebody says that there are orphans."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Beat, and look after the others, until cancelled. To be started in the application's task group."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            self._keep_on("showing that this gateway is alive", self._beat, self._interval)
+            self._keep_on("looking for dead gateways", self._bury_the_dead, self._interval)
+            self._keep_on("taking over generations", self._take_over, self._interval, self._called)
+            self._keep_on("tidying up the database", self._tidy, TIDY_SECONDS)
+            if self._notes_usage:
+                self._keep_on("noting usage", self._note_usage, self._interval)
+
+    def _keep_on(
+        self,
+        what: str,
+        call: Callable[[], Awaitable[None]],
+        seconds: float,
+        called: Callable[[], Awaitable[None]] = anyio.sleep_forever,
+    ) -> None:
+        """Have something done all the time, a pause of some seconds between, or less where it is called for."""
+
+        async def do_and_pause() -> None:
+            try:
+                await call()
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+            with anyio.move_on_after(seconds):
+                await called()
+
+        spawn_service(self._tasks, what, do_and_pause)
+
+    async def _called(self) -> None:
+        await self._wake.wait()
+        self._wake = anyio.Event()
+
+    async def _beat(self) -> None:
+        """Once it has left, a beat would make it one that the others have to miss."""
+        async with self._beating:
+            if not self._left:
+                with anyio.fail_after(self._lease_time):
+                    await self._raise_beat()
+
+    async def _raise_beat(self) -> None:
+        at = now()
+        async with self._heartbeat.transaction() as tx:
+            if not await queries.replica.raise_beat(tx, self._runner.replica_id, at):
+                tx.add(Replica(id=self._runner.replica_id, beat=0, started_at=at, seen_at=at))
+        self._beats += 1
+
+    async def _note_usage(self) -> None:
+        if usage := self._runner.unnoted_usage():
+            async with self._database.transaction() as tx:
+                await queries.generation.note_usage(tx, usage)
+
+    async def _bury_the_dead(self) -> None:
+        async with self._database.reading() as session:
+            beats = await queries.replica.beats(session)
+        moment = time.monotonic()
+        beats.pop(self._runner.replica_id, None)
+        for replica, beat in beats.items():
+            heard = self._heard.get(replica)
+            if heard is not None and heard.beat != beat:
+                self._warn_of_company()
+            if heard is None or heard.beat != beat:
+                self._heard[replica] = _Heard(beat, moment, self._beats)
+        self._heard = {replica: heard for replica, heard in self._heard.items() if replica in beats}
+        silent = [
+            (replica, heard.beat)
+            for replica, heard in self._heard.items()
+            if moment - heard.since > self._lease_time and self._beats - heard.own_beats > BEATS_IN_LEASE
+        ]
+        if silent:
+            await self._bury(silent)
+
+    def _warn_of_company(self) -> None:
+        """Say once that another gateway is alive with which this one shares no streams."""
+        if self._notes_usage and not self._warned:
+            self._warned = True
+            logger.warning(
+                "another gateway uses this database, and the two share no stream log: what one runs cannot be watched "
+                "or cancelled at the other. Set OLLAGRAPH_REDIS_URL for both."
+            )
+
+    async def _bury(self, silent: Sequence[tuple[UUID, int]]) -> None:
+        async with self._database.transaction() as tx:
+            dead = await queries.replica.declare_dead(tx, silent)
+            ended = await queries.generation.ended_lately(tx, dead, now() - timedelta(seconds=LAST_ENDS_SECONDS))
+        for replica in dead:
+            logger.warning("gateway %s is gone", replica)
+        self._do("ending what nobody watches any more", self._runner.look_for_abandoned)
+        for row in ended:
+            self._do(f"telling the end of generation {row.id}", partial(self._runner.tell_end, row))
+
+    async def _take_over(self) -> None:
+        while not self._runner.draining:
+            async with self._database.reading() as session:
+                orphans = await queries.generation.orphans(session, ORPHANS_AT_ONCE)
+            if not orphans:
+                return
+            for row in await self._claimed(orphans):
+                self._do(f"taking over generation {row.id}", partial(self._runner.adopt, row))
+
+    async def _claimed(self, orphans: Sequence[Generation]) -> list[Generation]:
+        """Those of them that no other gateway was quicker to take."""
+        claimed: list[Generation] = []
+        async with self._database.transaction() as tx:
+            for row in orphans:
+                if await queries.generation.take_over(tx, row, self._runner.replica_id):
+                    claimed.append(row)
+        for row in claimed:
+            row.fence, row.replica_id = row.fence + 1, self._runner.replica_id
+        return claimed
+
+    def _do(self, what: str, call: Callable[[], Awaitable[None]]) -> None:
+        spawn(self._tasks, what, call)
+
+    async def _tidy(self) -> None:
+        """Remove from the database what has expired."""
+        async with self._database.transaction() as tx:
+            await queries.transcript.forget_transcripts(tx, now())
+            await queries.idempotency.forget_keys(tx, now() - timedelta(seconds=self._idempotency_time))

@@ -1,0 +1,65 @@
+"""The log of every stream: its events, where they are kept, and how viewers read them."""
+
+from gateway.streams.codec import decode_transcript, encode_transcript
+from gateway.streams.events import (
+    NO_USAGE,
+    TERMINAL,
+    Completed,
+    Event,
+    Failed,
+    FinishReason,
+    Loss,
+    Queued,
+    QueueReason,
+    Resumed,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    TokenUsage,
+    ToolCall,
+    ToolCallRequested,
+    UsageSource,
+    utf16_length,
+)
+from gateway.streams.log import Saved, Source, StreamLog, StreamMoved, StreamWithoutEnd
+from gateway.streams.memory import MemoryStreamLog
+from gateway.streams.records import StreamRecords
+from gateway.streams.shared import Handlers, SharedStreamLog
+from gateway.streams.valkey import UnusableValkey, Valkey, check_valkey
+from gateway.streams.viewer import Viewer
+
+__all__ = [
+    "NO_USAGE",
+    "TERMINAL",
+    "Completed",
+    "Event",
+    "Failed",
+    "FinishReason",
+    "Handlers",
+    "Loss",
+    "MemoryStreamLog",
+    "QueueReason",
+    "Queued",
+    "Resumed",
+    "Saved",
+    "SharedStreamLog",
+    "Source",
+    "Started",
+    "StreamLog",
+    "StreamMoved",
+    "StreamRecords",
+    "StreamWithoutEnd",
+    "TextDelta",
+    "ThinkingDelta",
+    "TokenUsage",
+    "ToolCall",
+    "ToolCallRequested",
+    "UnusableValkey",
+    "UsageSource",
+    "Valkey",
+    "Viewer",
+    "check_valkey",
+    "decode_transcript",
+    "encode_transcript",
+    "utf16_length",
+]

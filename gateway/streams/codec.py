@@ -1,0 +1,163 @@
+"""Events as bytes, for a log outside this process and for the database.
+
+A JSON array of arrays: a letter for the kind, then the fields in the order of the dataclass.
+"""
+
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from typing import Any
+
+import orjson
+
+from backends.protocol import ToolCall
+from gateway.errors import ErrorCode
+from gateway.streams.events import (
+    Completed,
+    Event,
+    Failed,
+    FinishReason,
+    Loss,
+    Queued,
+    QueueReason,
+    Resumed,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    TokenUsage,
+    ToolCallRequested,
+    UsageSource,
+)
+
+_LETTERS: dict[type[Event], str] = {
+    Queued: "q",
+    Started: "s",
+    TextDelta: "t",
+    ThinkingDelta: "h",
+    ToolCallRequested: "c",
+    Resumed: "r",
+    Completed: "e",
+    Failed: "f",
+}
+
+_FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _LETTERS}
+
+
+MOST = 2**31 - 1
+"""No number in an event is larger; it fits into every column and array that it may come to."""
+
+
+def _number(value: Any, least: int = 0) -> int:
+    if type(value) is not int or not least <= value <= MOST:
+        raise TypeError("not a count")
+    return value
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError("not a text")
+    return value
+
+
+def _queued(sequence: int, position: int, reason: str = QueueReason.BUSY) -> Queued:
+    return Queued(sequence, _number(position), QueueReason(reason))
+
+
+def _started(sequence: int, queued_ms: int) -> Started:
+    return Started(sequence, _number(queued_ms))
+
+
+def _text_delta(sequence: int, text: str, offset: int, tokens: int) -> TextDelta:
+    return TextDelta(sequence, _text(text), _number(offset), _number(tokens))
+
+
+def _thinking_delta(sequence: int, text: str, offset: int, tokens: int) -> ThinkingDelta:
+    return ThinkingDelta(sequence, _text(text), _number(offset), _number(tokens))
+
+
+def _tool_call(sequence: int, call: dict[str, Any]) -> ToolCallRequested:
+    arguments: Any = call["arguments"]
+    if not isinstance(arguments, dict):
+        raise TypeError("not an object")
+    return ToolCallRequested(sequence, ToolCall(_text(call["id"]), _text(call["name"]), {**arguments}))
+
+
+def _resumed(sequence: int, reason: str, backend: str) -> Resumed:
+    return Resumed(sequence, Loss(reason), _text(backend))
+
+
+def _completed(sequence: int, reason: str, usage: dict[str, Any]) -> Completed:
+    return Completed(sequence, FinishReason(reason), _usage(usage))
+
+
+def _failed(sequence: int, code: str, message: str, retryable: bool, usage: dict[str, Any]) -> Failed:
+    return Failed(sequence, ErrorCode(code), _text(message), bool(retryable), _usage(usage))
+
+
+def _usage(value: dict[str, Any]) -> TokenUsage:
+    cached = value["cached_tokens"]
+    return TokenUsage(
+        _number(value["prompt_tokens"]),
+        _number(value["completion_tokens"]),
+        None if cached is None else _number(cached),
+        source=UsageSource(value["source"]),
+    )
+
+
+_MAKE: dict[str, Callable[..., Event]] = {
+    "q": _queued,
+    "s": _started,
+    "t": _text_delta,
+    "h": _thinking_delta,
+    "c": _tool_call,
+    "r": _resumed,
+    "e": _completed,
+    "f": _failed,
+}
+
+
+def encode(events: Iterable[Event]) -> bytes:
+    """The events as JSON."""
+    return orjson.dumps([_row(event) for event in events])
+
+
+def decode(data: bytes) -> list[Event]:
+    """The events again. Raises ValueError for what `encode` did not make, or a newer version's did."""
+    rows: list[list[Any]] = orjson.loads(data)
+    try:
+        return [_MAKE[letter](_number(sequence, 1), *values) for letter, sequence, *values in rows]
+    except (KeyError, TypeError) as error:
+        raise ValueError("these are not events") from error
+
+
+def encode_usage(usage: TokenUsage) -> bytes:
+    """Token counts as JSON."""
+    return orjson.dumps(usage)
+
+
+def decode_usage(data: bytes) -> TokenUsage:
+    """The counts again. Raises ValueError for what `encode_usage` did not make."""
+    try:
+        return _usage(orjson.loads(data))
+    except (KeyError, TypeError) as error:
+        raise ValueError("these are not counts") from error
+
+
+def encode_transcript(events: Iterable[Event]) -> bytes:
+    """The events, compressed, for the database."""
+    return zlib.compress(encode(events))
+
+
+def decode_transcript(data: bytes) -> list[Event]:
+    """The events again. Raises ValueError for what `encode_transcript` did not make."""
+    try:
+        return decode(zlib.decompress(data))
+    except zlib.error as error:
+        raise ValueError("this is not a transcript") from error
+
+
+def _row(event: Event) -> list[Any]:
+    kind = type(event)
+    if isinstance(event, TextDelta | ThinkingDelta):  # the usual one, and the quickest way
+        return [_LETTERS[kind], event.sequence, event.text, event.offset, event.tokens]
+    return [_LETTERS[kind], *(getattr(event, name) for name in _FIELDS[kind])]

@@ -1,0 +1,190 @@
+"""What happens in the life of one generation, as values in the order of the stream log.
+
+    Queued* ── Started ── Queued* ── (TextDelta | ThinkingDelta | ToolCallRequested | Resumed)* ── Completed | Failed
+
+It is queued again where its model has to be loaded. Each event has a sequence number, from 1, without gaps; the last
+one is the only terminal event.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from backends.protocol import ToolCall
+from gateway.errors import ErrorCode
+
+
+class UsageSource(StrEnum):
+    """Where the numbers come from: the weakest source that was needed.
+
+    BACKEND: the model server told them. COUNTED: the prompt was told, the completion was counted as it streamed.
+    ESTIMATED: at least one of them had to be guessed from the text.
+    """
+
+    BACKEND = "BACKEND"
+    COUNTED = "COUNTED"
+    ESTIMATED = "ESTIMATED"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """What one generation used. `cached_tokens` are part of `prompt_tokens`; None where the backend does not tell."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int | None = None
+    source: UsageSource = UsageSource.COUNTED
+
+
+NO_USAGE = TokenUsage()
+"""Nothing was asked of a model."""
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended without an error."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+    REPETITION = "repetition"
+    CANCELLED = "cancelled"
+
+
+class QueueReason(StrEnum):
+    """What it waits for."""
+
+    BUSY = "BUSY"
+    LOADING = "LOADING"
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """It waits for a place at the backend; or, at position 0, for the backend to load the model.
+
+    `position` is 1 for the next one to be taken.
+    """
+
+    sequence: int
+    position: int
+    reason: QueueReason = QueueReason.BUSY
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Its turn has come and the backend is asked."""
+
+    sequence: int
+    queued_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the answer. `offset` is where it begins in the whole text, in UTF-16 units as JavaScript counts."""
+
+    sequence: int
+    text: str
+    offset: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingDelta:
+    """A piece of the model's reasoning; `offset` counts in the reasoning alone."""
+
+    sequence: int
+    text: str
+    offset: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallRequested:
+    """The model wants a tool called."""
+
+    sequence: int
+    call: ToolCall
+
+
+class Loss(StrEnum):
+    """What an answer lost on the way."""
+
+    BACKEND_LOST = "BACKEND_LOST"
+    GATEWAY_LOST = "GATEWAY_LOST"
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The seam: what comes behind was said by another model server, or through another gateway."""
+
+    sequence: int
+    reason: Loss
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """It ended as it should, or because its user no longer wanted it."""
+
+    sequence: int
+    finish_reason: FinishReason
+    usage: TokenUsage
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It ended with an error. What was said before stands, and is counted in `usage`."""
+
+    sequence: int
+    code: ErrorCode
+    message: str
+    retryable: bool
+    usage: TokenUsage
+
+
+Delta = TextDelta | ThinkingDelta
+Event = Queued | Started | TextDelta | ThinkingDelta | ToolCallRequested | Resumed | Completed | Failed
+TERMINAL = (Completed, Failed)
+
+LONGEST_MERGED = 65_536
+"""Characters: many WebSocket clients refuse a message of more than 1 MiB."""
+
+
+def utf16_length(text: str) -> int:
+    """The length of a string as JavaScript counts it: characters beyond U+FFFF are two."""
+    return len(text) if text.isascii() else len(text) + sum(character > "\uffff" for character in text)
+
+
+def merged(events: Iterable[Event]) -> list[Event]:
+    """The same stream in fewer events: neighbouring deltas of one kind become one, under the last one's sequence.
+
+    It is what a viewer gets that is slower than the model: nothing is lost, and a cursor taken from the merged
+    event is right. No event grows beyond `LONGEST_MERGED` by it.
+    """
+    result: list[Event] = []
+    run: list[Delta] = []
+    length = 0
+
+    def close_run() -> None:
+        if len(run) == 1:
+            result.append(run[0])
+        elif run:
+            first, last = run[0], run[-1]
+            text = "".join(delta.text for delta in run)
+            tokens = sum(delta.tokens for delta in run)
+            result.append(type(first)(last.sequence, text, first.offset, tokens))
+        run.clear()
+
+    for event in events:
+        if isinstance(event, TextDelta | ThinkingDelta):
+            if run and (type(run[0]) is not type(event) or length + len(event.text) > LONGEST_MERGED):
+                close_run()
+                length = 0
+            run.append(event)
+            length += len(event.text)
+        else:
+            close_run()
+            length = 0
+            result.append(event)
+    close_run()
+    return result

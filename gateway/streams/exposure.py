@@ -1,0 +1,179 @@
+"""What viewers see of a stream that Valkey does not take: nothing at first, and after the grace time all of it.
+
+Before that the database is told that viewers may see more of it than Valkey has. Were this gateway killed then, the
+others would know that what they find is not the whole, and tell an error instead of a shorter text.
+
+    what Valkey has    1 ───────────────▶ written
+    what viewers see   1 ───────────────▶ shown           further only once exposed, and the database knows
+    what was said      1 ───────────────────── pending
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import anyio
+
+from gateway.streams.events import Event
+from gateway.streams.log import Source
+
+logger = logging.getLogger(__name__)
+
+GRACE_SECONDS = 2.0
+"""How long viewers wait for a Valkey that went away, as one that starts anew does, before they see what it lacks."""
+
+NOTE_SECONDS = 5.0
+"""How long they wait after that for a database that is away too."""
+
+LOOK_SECONDS = 0.1
+"""How often it is looked whether the grace time is over."""
+
+Note = Callable[[Sequence[tuple[UUID, int]], bool], Awaitable[None]]
+"""Tells the database of streams, each with its fence, whether their viewers may see more than Valkey has."""
+
+
+@dataclass(slots=True)
+class Owned:
+    """A stream that this gateway writes: the numbers of the last event that viewers may see, and that Valkey has.
+
+    `known`: Valkey has the request. `again`: it had the stream before. `anew`: what it has is void. `failing_since`
+    is when it began to refuse this stream while it took others. `noted` is whether the database knows that it was
+    exposed, `quiet` whether nothing was added lately.
+    """
+
+    source: Source
+    shown: int = 0
+    written: int = 0
+    pending: list[Event] = field(default_factory=list[Event])
+    known: bool = False
+    again: bool = False
+    anew: bool = False
+    settled: anyio.Event | None = None
+    failing_since: float | None = None
+    exposed: bool = False
+    noted: bool = False
+    quiet: bool = False
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether Valkey lacks something."""
+        return self.written < self.shown + len(self.pending)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether Valkey lacks something that viewers have seen."""
+        return self.written < self.shown
+
+    def settle(self) -> None:
+        """Its end is shown, or nobody waits for it any more."""
+        if self.settled is not None:
+            self.settled.set()
+
+
+class Exposure:
+    """Watches over all streams of this gateway. `show` lets viewers see all that is pending of one."""
+
+    def __init__(self, owned: Mapping[UUID, Owned], show: Callable[[UUID, Owned], None], note: Note) -> None:
+        self._owned = owned
+        self._show = show
+        self._note = note
+        self._troubled = anyio.Event()
+        self._away_since: float | None = time.monotonic() - GRACE_SECONDS
+        self._reason = "Valkey was not asked yet."
+        self._tells = True
+        self._told = False
+        self.attached = False
+        """Whether viewers see only what Valkey has. A short absence is waited for, so that no kill can lose text."""
+
+    @property
+    def is_away(self) -> bool:
+        """Whether Valkey did not take what was written last."""
+        return self._away_since is not None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why viewers here may see more than those at other gateways; None where they do not."""
+        if not self.attached:
+            return self._reason
+        exposed = sum(owned.exposed for owned in self._owned.values())
+        return f"{exposed} streams cannot be written. {self._reason}" if exposed else None
+
+    def away_for(self) -> float:
+        """For how many seconds Valkey has taken nothing; 0 while it does."""
+        return 0.0 if self._away_since is None else time.monotonic() - self._away_since
+
+    def failed(self, reason: str, owned: Owned | None = None) -> None:
+        """Valkey took nothing, or refused one stream: the grace time begins with the first of such failures."""
+        self._reason = reason
+        if owned is not None:
+            owned.failing_since = owned.failing_since or time.monotonic()
+        elif self._away_since is None:
+            self._away_since = time.monotonic()
+        self._troubled.set()
+
+    def took(self, owned: Owned) -> None:
+        """Valkey took something of a stream: from here on its viewers see only what Valkey has, as before."""
+        owned.failing_since, owned.exposed = None, False
+
+    def came_back(self) -> None:
+        """Valkey took all that was written."""
+        if self._told:
+            logger.warning("the stream log is shared again")
+        self._away_since, self.attached, self._told = None, True, False
+
+    def look(self) -> None:
+        """Something came that Valkey will not take soon."""
+        self._troubled.set()
+
+    async def watch_forever(self) -> None:
+        """Expose what Valkey has not taken within the grace time, until cancelled."""
+        while True:
+            if not self.is_away and not any(owned.failing_since or owned.noted for owned in self._owned.values()):
+                await self._troubled.wait()
+            self._troubled = anyio.Event()
+            if not self._told and self.away_for() > GRACE_SECONDS:
+                logger.error("the stream log is in memory alone, other gateways do not see it: %s", self._reason)
+                self.attached, self._told = False, True
+            await self._expose_late()
+            with anyio.move_on_after(LOOK_SECONDS):
+                await self._troubled.wait()
+
+    async def _expose_late(self) -> None:
+        late = {stream_id: owned for stream_id, owned in self._owned.items() if self._is_late(owned)}
+        exposed = {stream_id: owned for stream_id, owned in self._owned.items() if owned.exposed}
+        written = {
+            stream_id: owned
+            for stream_id, owned in self._owned.items()
+            if owned.noted and not owned.exposed and not owned.is_short and stream_id not in late
+        }
+        await self._tell({**late, **exposed}, detached=True)
+        await self._tell(written, detached=False)
+        for stream_id, owned in late.items():
+            if self._owned.get(stream_id) is owned and self._is_late(owned):
+                owned.exposed = True
+                self._show(stream_id, owned)
+
+    def _is_late(self, owned: Owned) -> bool:
+        moment = time.monotonic()
+        since = min(owned.failing_since or moment, self._away_since or moment)
+        return owned.is_behind and not owned.exposed and moment - since > GRACE_SECONDS
+
+    async def _tell(self, streams: Mapping[UUID, Owned], *, detached: bool) -> None:
+        """Tell the database what it does not know yet. Where it is away too, the streams go on all the same."""
+        told = {stream_id: owned for stream_id, owned in streams.items() if owned.noted is not detached}
+        if not told:
+            return
+        fences = [(stream_id, owned.source.fence) for stream_id, owned in told.items()]
+        try:
+            with anyio.fail_after(NOTE_SECONDS):
+                await self._note(fences, detached)
+        except Exception as error:
+            if self._tells:
+                logger.error("the database was not told which streams are in memory alone (%s)", type(error).__name__)
+            self._tells = False
+            return
+        self._tells = True
+        for owned in told.values():
+            owned.noted = detached

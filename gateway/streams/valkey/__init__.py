@@ -1,0 +1,17 @@
+"""The streams as Valkey keeps them: commands, scripts, and whether a server will do."""
+
+from gateway.streams.valkey.check import UnusableValkey, check_valkey
+from gateway.streams.valkey.client import FENCED, Batch, Fenced, Kept, StreamDamaged, Valkey, ValkeyUnavailable, opened
+
+__all__ = [
+    "FENCED",
+    "Batch",
+    "Fenced",
+    "Kept",
+    "StreamDamaged",
+    "UnusableValkey",
+    "Valkey",
+    "ValkeyUnavailable",
+    "check_valkey",
+    "opened",
+]

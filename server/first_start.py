@@ -1,0 +1,125 @@
+"""What a gateway needs before it can serve: a data folder, a secret, tables and a first administrator."""
+
+import logging
+import os
+import secrets
+import stat
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+from auth.passwords import Argon2Cost, PasswordHasher, generate_password
+from auth.tokens import TokenSigner
+from db.engine import Database
+from gateway.errors import InvalidInput
+from gateway.identity import Identity, LoginPolicy
+from server.settings import DATABASE_FILE, Settings, SettingsError
+
+logger = logging.getLogger(__name__)
+
+ISSUER = "ollagraph"
+AUDIENCE = "ollagraph"
+
+SECRET_FILE = "secret.key"  # noqa: S105 - the name of the file, not what is in it
+SECRET_BYTES = 32
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def prepare_data_dir(settings: Settings) -> None:
+    """Make the data folder, for its owner only. Raises SettingsError."""
+    folder = settings.data_dir
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _close_to_others(folder)
+    except OSError as error:
+        reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        raise SettingsError(
+            f"The data folder {folder} cannot be made or read ({reason}). Set OLLAGRAPH_DATA_DIR to another."
+        ) from error
+
+
+def _close_to_others(folder: Path) -> None:
+    """Take from others what they may do in the folder and to our files in it.
+
+    A folder that is somebody else's, or holds other things too, as a home folder does, is left as it is.
+    """
+    files = list(folder.iterdir())
+    ours = [file for file in files if file.name == SECRET_FILE or file.name.startswith(DATABASE_FILE)]
+    for file in ours:
+        _take_from_others(file)
+    if not _is_open(folder):
+        return
+    if len(ours) == len(files) and _take_from_others(folder):
+        logger.warning("the data folder %s was open to others; now it is not", folder)
+    else:
+        logger.warning("the data folder %s is open to others: chmod 700, or set OLLAGRAPH_DATA_DIR to another", folder)
+
+
+def _is_open(path: Path) -> bool:
+    return bool(path.stat().st_mode & OTHERS)
+
+
+def _take_from_others(path: Path) -> bool:
+    """Tell whether nobody but the owner may do anything with it, after the attempt."""
+    if _is_open(path):
+        with suppress(OSError):  # as for somebody else's
+            path.chmod(stat.S_IMODE(path.stat().st_mode) & ~OTHERS)
+    return not _is_open(path)
+
+
+def signing_secret(settings: Settings) -> str:
+    """The setting, or a secret made once and kept in the data folder, for its owner only. Raises SettingsError."""
+    if settings.secret_key is not None:
+        return settings.secret_key.get_secret_value()
+    path = settings.data_dir / SECRET_FILE
+    try:
+        return _kept_secret(path)
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be made or read ({error.strerror}). Mend that, or set OLLAGRAPH_SECRET_KEY."
+        ) from error
+
+
+def _kept_secret(path: Path) -> str:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        pass
+    else:
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(SECRET_BYTES))
+        except OSError:  # half of one would be taken for a damaged one
+            path.unlink()
+            raise
+    secret = path.read_bytes().strip()
+    if len(secret) < 2 * SECRET_BYTES or not secret.isascii() or not secret.decode().isprintable():
+        raise SettingsError(f"{path} is damaged. Delete it (everyone must sign in again), or set OLLAGRAPH_SECRET_KEY.")
+    return secret.decode()
+
+
+def make_identity(settings: Settings, database: Database, password_cost: Argon2Cost | None = None) -> Identity:
+    """The identity use cases, for the gateway and for the command line. Raises SettingsError."""
+    lifetime = timedelta(seconds=settings.access_token_lifetime)
+    tokens = TokenSigner(signing_secret(settings), issuer=ISSUER, audience=AUDIENCE, lifetime=lifetime)
+    policy = LoginPolicy(settings.login_max_failures, timedelta(seconds=settings.login_lock_time))
+    passwords = PasswordHasher(password_cost)
+    return Identity(database, passwords, tokens, policy, settings.identity_max_age, settings.max_api_keys_per_user)
+
+
+async def ensure_admin(settings: Settings, identity: Identity) -> str | None:
+    """Make the first administrator where there is no user yet; give the password if it had to be made up.
+
+    Raises SettingsError for a name or a password that may not be used.
+    """
+    if await identity.any_user_exists():
+        return None
+    given = settings.admin_password
+    password = generate_password() if given is None else given.get_secret_value()
+    try:
+        await identity.create_user(settings.admin_username, password, is_admin=True)
+    except InvalidInput as error:
+        if await identity.any_user_exists():
+            return None  # another gateway that was started at the same time was quicker
+        raise SettingsError(f"OLLAGRAPH_ADMIN_{error.field.upper()}: {str(error).partition(': ')[2]}") from error
+    return password if given is None else None

@@ -1,0 +1,144 @@
+"""The parts that run generations, wired together: the stream log, the ledger, and this gateway among the others."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import anyio
+from anyio.abc import TaskGroup
+
+from db.clock import new_id
+from db.engine import Database
+from gateway.catalog import Catalog, Line
+from gateway.generation import Generations, Ledger, Runner
+from gateway.replicas import Replicas
+from gateway.streams import (
+    Handlers,
+    MemoryStreamLog,
+    SharedStreamLog,
+    StreamRecords,
+    UnusableValkey,
+    Valkey,
+    check_valkey,
+)
+from gateway.tasks import spawn_service
+from server.settings import PREFIX, Settings, SettingsError
+
+LEDGER_SECONDS = 5
+"""How long a gateway that stops waits for the database to take the last ends."""
+
+
+@dataclass(slots=True)
+class Engine:
+    """What runs generations, for who starts and stops it and looks after its health."""
+
+    generations: Generations
+    runner: Runner
+    ledger: Ledger
+    shared_log: SharedStreamLog | None
+    drain_time: float
+    _stopping: anyio.Lock = field(default_factory=anyio.Lock)
+    _stopped: bool = False
+
+    @property
+    def has_peers(self) -> bool:
+        """Whether other gateways can go on with what this one does."""
+        return self.shared_log is not None and self.shared_log.attached
+
+    def expect_nobody(self) -> None:
+        """Viewers who leave from now on were sent away: they come back at another gateway."""
+        self.runner.draining = True
+
+    async def stop(self) -> None:
+        """Take no new work, let what runs finish or leave it to other gateways. A second call waits for the first."""
+        async with self._stopping:
+            if self._stopped:
+                return
+            self._stopped = True
+            await self.runner.stop(self.drain_time, hand_over=self.has_peers)
+            if self.shared_log is not None:
+                await self.shared_log.call_for_orphans()
+
+    async def stop_at_once(self) -> None:
+        """End what runs, or leave it to other gateways, now; for when `stop` was given up while it waited."""
+        await self.runner.stop(0, hand_over=self.has_peers)
+
+
+@asynccontextmanager
+async def running_engine(
+    settings: Settings, database: Database, catalog: Catalog, lines: Mapping[str, Line], tasks: TaskGroup
+) -> AsyncGenerator[Engine]:
+    """Generations can be started within the block; at its end all have ended, or are left to other gateways.
+
+    Raises SettingsError.
+    """
+    replica_id = new_id()
+    local = MemoryStreamLog(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
+    valkey = None if settings.redis_url is None else await _valkey(settings, replica_id)
+    shared = None if valkey is None else SharedStreamLog(valkey, local)
+    log = shared or local
+    ledger = Ledger(database)
+    records = StreamRecords(database)
+    heartbeat = database if database.dialect == "sqlite" else Database(settings.database, pool_size=1)
+    runner = Runner(database, catalog, log, ledger, lines, tasks, replica_id, settings.text_retention)
+    replicas = Replicas(
+        database,
+        heartbeat,
+        runner,
+        lease_time=settings.lease_time,
+        idempotency_time=settings.idempotency_time,
+        notes_usage=shared is None,
+    )
+    try:
+        if shared is not None:
+            shared.set_handlers(_handlers(runner, replicas, records))
+            await tasks.start(shared.run)
+        spawn_service(tasks, "the ledger", ledger.run)
+        await replicas.join()
+        spawn_service(tasks, "looking after the other gateways", replicas.run)
+        generations = Generations(
+            database,
+            catalog,
+            log,
+            runner,
+            event_interval=settings.event_interval,
+            idempotency_time=settings.idempotency_time,
+        )
+        engine = Engine(generations, runner, ledger, shared, settings.drain_time)
+        yield engine
+        await engine.stop()
+        await ledger.close(LEDGER_SECONDS)
+        await replicas.leave()
+    finally:
+        if valkey is not None:
+            await valkey.aclose()
+        if heartbeat is not database:
+            await heartbeat.close()
+
+
+def _handlers(runner: Runner, replicas: Replicas, records: StreamRecords) -> Handlers:
+    return Handlers(
+        cancel=runner.cancel,
+        unfollowed=runner.unfollowed,
+        lost=runner.lost,
+        orphans=replicas.look_now,
+        note=records.note,
+        finished=records.finished,
+        owns=records.owns,
+    )
+
+
+async def _valkey(settings: Settings, replica_id: UUID) -> Valkey:
+    assert settings.redis_url is not None  # noqa: S101
+    try:
+        await check_valkey(settings.redis_url.get_secret_value())
+    except UnusableValkey as error:
+        raise SettingsError(f"{PREFIX}REDIS_URL {error}.") from error
+    return Valkey(
+        settings.redis_url.get_secret_value(),
+        replica_id,
+        retention=settings.stream_retention,
+        max_stream_bytes=settings.stream_max_size,
+        max_bytes=settings.redis_memory,
+    )

@@ -1,0 +1,29 @@
+"""One GraphQL operation: read, measured, validated and executed, without a word of HTTP."""
+
+from server.graphql.document_limits import DocumentLimits
+from server.graphql.error_format import raised
+from server.graphql.executor import Executor, NotForNobody, Operation, RequestError, Response
+from server.graphql.persisted import ManifestError, PersistedDocuments, load_manifest
+from server.graphql.request import BadRequest, GraphQLRequest, TooMuchJson, parse_request, read_json
+from server.graphql.schema_document import schema_document
+from server.graphql.variables import VariableLimits
+
+__all__ = [
+    "BadRequest",
+    "DocumentLimits",
+    "Executor",
+    "GraphQLRequest",
+    "ManifestError",
+    "NotForNobody",
+    "Operation",
+    "PersistedDocuments",
+    "RequestError",
+    "Response",
+    "TooMuchJson",
+    "VariableLimits",
+    "load_manifest",
+    "parse_request",
+    "raised",
+    "read_json",
+    "schema_document",
+]

@@ -1,0 +1,322 @@
+"""Running GraphQL requests: parse, validate, execute, and tell errors in the form in which they are sent.
+
+The phases are called one by one on graphql-core, and not through `strawberry.Schema.execute`, because transports
+must tell them apart: a request error has no `data` and is answered with 400, a field error stands beside data.
+"""
+
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import anyio
+import graphql
+import strawberry
+from graphql import (
+    DocumentNode,
+    ExecutionResult,
+    GraphQLError,
+    GraphQLSyntaxError,
+    OperationDefinitionNode,
+    OperationType,
+    parse,
+)
+from graphql.language.parser import MAX_NESTING_DEPTH
+from strawberry.execution.is_awaitable import optimized_is_awaitable
+
+from auth.errors import AuthenticationError, MissingCredentials
+from gateway.errors import ErrorCode, GatewayError, cut
+from resolvers.access import public_fields
+from schema.context import Context
+from server.graphql.compiled_events import CompiledEventExecutor
+from server.graphql.cost import operation_cost
+from server.graphql.document_limits import (
+    DocumentLimits,
+    check_limits,
+    fragments_of,
+    limit_exceeded,
+    root_fields,
+    too_costly,
+)
+from server.graphql.error_format import ErrorFormat, raised
+from server.graphql.persisted import PersistedDocuments
+from server.graphql.request import GraphQLRequest
+from server.graphql.validation import MAX_ERRORS, validation_errors
+from server.graphql.variables import VariableLimits, check_variables
+
+# graphql-core's own annotations leave type variables open, which strict checking does not let through
+_execute = cast("Callable[..., Awaitable[ExecutionResult] | ExecutionResult]", graphql.execute)  # pyright: ignore[reportUnknownMemberType]
+_Stream = ExecutionResult | AsyncGenerator[ExecutionResult, None]
+_subscribe = cast("Callable[..., Awaitable[_Stream] | _Stream]", graphql.subscribe)  # pyright: ignore[reportUnknownMemberType]
+
+Response = dict[str, Any]
+"""A response in JSON types: `data`, `errors` and `extensions` (GraphQL specification, section 7.1)."""
+
+MAX_CACHED_DOCUMENTS = 500
+
+NOT_SIGNED_IN = MissingCredentials()
+
+
+class RequestError(Exception):
+    """The request was refused before anything ran: a response without `data`."""
+
+    def __init__(self, errors: Sequence[GraphQLError]) -> None:
+        self.errors = errors
+        super().__init__(errors[0].message)
+
+
+class NotForNobody(RequestError):
+    """The operation needs credentials that hold. Queries and mutations get `data: null`, as their field had failed."""
+
+    def __init__(self, error: GraphQLError, type: OperationType) -> None:
+        self.type = type
+        super().__init__([error])
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A request that is parsed, valid and knows its operation.
+
+    `cost` is the most that it can come to; `generates` is whether it waits for a model's whole answer.
+    """
+
+    request: GraphQLRequest
+    document: DocumentNode
+    type: OperationType
+    cost: int
+    generates: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """A valid document, and what was found of its operations, by their names: costs of those without variables only."""
+
+    document: DocumentNode
+    costs: dict[str | None, int] = field(default_factory=dict[str | None, int])
+    generates: dict[str | None, bool] = field(default_factory=dict[str | None, bool])
+
+
+class Executor:
+    """Executes requests against the schema. `debug` tells internal errors to clients."""
+
+    def __init__(
+        self,
+        schema: strawberry.Schema,
+        limits: DocumentLimits,
+        persisted: PersistedDocuments,
+        *,
+        query_timeout: float,
+        introspection: bool,
+        suggestions: bool,
+        debug: bool,
+        variable_limits: VariableLimits | None = None,
+    ) -> None:
+        self._schema = schema._schema  # pyright: ignore[reportPrivateUsage] - Strawberry has no other way to it
+        self._public_fields = public_fields(self._schema)
+        self.limits = limits
+        self._variable_limits = variable_limits or VariableLimits()
+        self._persisted = persisted
+        self.query_timeout = query_timeout
+        self._errors = ErrorFormat(debug)
+        self._introspection = introspection
+        self._hide_suggestions = not suggestions
+        self._documents: OrderedDict[str, _Document] = OrderedDict()
+
+    def prepare(
+        self, request: GraphQLRequest, refused: AuthenticationError | GatewayError | None = NOT_SIGNED_IN
+    ) -> Operation:
+        """Parse, measure, validate and choose the operation. Raises RequestError, also for what nobody foresaw.
+
+        `refused` is why the caller is nobody known, and None for those who are. Nobody may do much, and learns that
+        before anything that is dear is done for them.
+        """
+        try:
+            return self._prepare(request, refused)
+        except RequestError:
+            raise
+        except Exception as error:  # the operation's own failure, not that of what else its connection does
+            raise RequestError([raised(error)]) from error
+
+    def forget(self) -> None:
+        """Forget the documents that are known, for who measures what an unknown one costs."""
+        self._documents.clear()
+
+    def _prepare(self, request: GraphQLRequest, refused: AuthenticationError | GatewayError | None) -> Operation:
+        text = self._persisted.text(request)
+        check_variables(request.variables, self._variable_limits)
+        known = self._documents.get(text)
+        document = self._parsed(text) if known is None else known.document
+        name = request.operation_name
+        if refused is not None:
+            self._check_public(document, _chosen(document, name), refused)
+        if known is None:
+            known = self._keep(text, document)
+        else:
+            self._documents.move_to_end(text)
+        chosen = _chosen(document, name)
+        if refused is None:
+            self._persisted.keep(request)
+        cost = known.costs.get(name)
+        if cost is None:
+            cost = self._cost(document, chosen, request)
+            known.generates[name] = "generate" in root_fields(document, chosen)
+            if not chosen.variable_definitions:
+                known.costs[name] = cost
+        if cost > self.limits.cost:
+            raise RequestError([too_costly(cost, self.limits.cost)])
+        return Operation(request, document, chosen.operation, cost, known.generates[name])
+
+    def _cost(self, document: DocumentNode, operation: OperationDefinitionNode, request: GraphQLRequest) -> int:
+        return operation_cost(
+            self._schema, operation, fragments_of(document), request.variables, api_keys=self.limits.api_keys
+        )
+
+    def _check_public(
+        self,
+        document: DocumentNode,
+        operation: OperationDefinitionNode,
+        refused: AuthenticationError | GatewayError,
+    ) -> None:
+        """Refuse a root field that there is, and that is not for everybody. Of others validation tells."""
+        root = self._schema.get_root_type(operation.operation)
+        if root is None:
+            return
+        for name in root_fields(document, operation):
+            if name in root.fields and name not in self._public_fields[operation.operation]:
+                raise NotForNobody(GraphQLError(str(refused), original_error=refused), operation.operation)
+
+    def _parsed(self, query: str) -> DocumentNode:
+        """Parse and measure, in the order of what they cost."""
+        if len(query) > self.limits.length:
+            raise RequestError([limit_exceeded("characters", self.limits.length)])
+        try:
+            document = _parse(query, self.limits)
+            check_limits(document, self.limits)
+        except RecursionError as error:
+            raise RequestError([limit_exceeded("levels", self.limits.depth)]) from error
+        return document
+
+    def _keep(self, query: str, document: DocumentNode) -> _Document:
+        """Validate, and keep what is valid. Those used last stay: an application has few, and sends them often.
+
+        Only valid ones are kept, so that every error is found and told anew.
+        """
+        errors = validation_errors(
+            self._schema,
+            document,
+            query,
+            introspection=self._introspection,
+            hide_suggestions=self._hide_suggestions,
+        )
+        if errors:
+            raise RequestError(errors)
+        known = self._documents[query] = _Document(document)
+        if len(self._documents) > MAX_CACHED_DOCUMENTS:
+            self._documents.popitem(last=False)
+        return known
+
+    async def execute(self, operation: Operation, context: Context) -> Response:
+        """Run a query or mutation. A response without `data` means that its variables were refused.
+
+        What does not wait for a model's answer has a time limit.
+        """
+        with anyio.move_on_after(None if operation.generates else self.query_timeout):
+            try:
+                result = _execute(self._schema, operation.document, **self._arguments(operation, context))
+                if not isinstance(result, ExecutionResult):
+                    result = await result
+            except Exception as error:  # what raises beside the fields is the operation's own failure
+                return {"errors": self.formatted([raised(error)], context.request_id), "data": None}
+            return self._response(result, context) | self._told_cost(operation)
+        return {"errors": self.formatted([_too_slow(self.query_timeout)], context.request_id), "data": None}
+
+    def _told_cost(self, operation: Operation) -> Response:
+        cost = {"requestedQueryCost": operation.cost, "maximumAvailable": self.limits.cost}
+        return {"extensions": {"cost": cost}}
+
+    async def subscribe(self, operation: Operation, context: Context) -> AsyncGenerator[Response, None] | Response:
+        """Begin a subscription: its responses, or the one response that tells why it did not begin."""
+        try:
+            stream = _subscribe(self._schema, operation.document, **self._arguments(operation, context))
+            if not isinstance(stream, ExecutionResult | AsyncGenerator):
+                stream = await stream
+        except Exception as error:
+            return {"errors": self.formatted([raised(error)], context.request_id)}
+        if isinstance(stream, ExecutionResult):
+            return {"errors": self.formatted(stream.errors or [], context.request_id)}
+        return self._responses(stream, context)
+
+    def _arguments(self, operation: Operation, context: Context) -> dict[str, Any]:
+        return {
+            "context_value": context,
+            "variable_values": operation.request.variables,
+            "operation_name": operation.request.operation_name,
+            "hide_suggestions": self._hide_suggestions,
+            "max_coercion_errors": MAX_ERRORS,
+            "is_awaitable": optimized_is_awaitable,
+            "executor_class": CompiledEventExecutor,
+            "operation_extensions": operation.request.extensions,
+        }
+
+    def refusal(self, error: RequestError, request_id: str) -> Response:
+        """The response to a request that was refused."""
+        response: Response = {"errors": self.formatted(error.errors, request_id)}
+        runs_once = isinstance(error, NotForNobody) and error.type is not OperationType.SUBSCRIPTION
+        return {**response, "data": None} if runs_once else response
+
+    def formatted(self, errors: Sequence[GraphQLError], request_id: str) -> list[dict[str, Any]]:
+        """Errors as they are sent: with `code` and `requestId`, and without what is nobody's business."""
+        return self._errors.formatted(errors, request_id)
+
+    async def _responses(
+        self, results: AsyncGenerator[ExecutionResult, None], context: Context
+    ) -> AsyncGenerator[Response, None]:
+        async with aclosing(results):
+            try:
+                async for result in results:
+                    yield self._response(result, context)  # noqa: ASYNC119 - whoever iterates closes it
+            except Exception as error:
+                # the source stream failed: the specification ends the response stream with the error
+                yield {"errors": self.formatted([raised(error)], context.request_id)}  # noqa: ASYNC119
+
+    def _response(self, result: ExecutionResult, context: Context) -> Response:
+        if not result.errors:
+            return {"data": result.data}
+        errors = self.formatted(result.errors, context.request_id)
+        if result.data is None and all(error.path is None for error in result.errors):
+            return {"errors": errors}
+        return {"errors": errors, "data": result.data}
+
+
+def _chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
+    """GetOperation (GraphQL specification, section 6.1). Raises RequestError."""
+    operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+    if name is not None:
+        operations = [node for node in operations if node.name is not None and node.name.value == name]
+        if not operations:
+            raise RequestError([GraphQLError(f"The document has no operation named {cut(name)!r}.")])
+    if len(operations) > 1:
+        raise RequestError([GraphQLError("The document has several operations: name one in operationName.")])
+    if not operations:
+        raise RequestError([GraphQLError("The document has no operation.")])
+    return operations[0]
+
+
+def _too_slow(seconds: float) -> GraphQLError:
+    return GraphQLError(
+        f"The operation took longer than {seconds:g} s and was ended. Ask for less at once.",
+        extensions={"code": ErrorCode.TIMEOUT, "retryable": True},
+    )
+
+
+def _parse(query: str, limits: DocumentLimits) -> DocumentNode:
+    """Parse. Raises GraphQLError, with a code of its own where the parser gave up on a document's size."""
+    try:
+        return parse(query, max_lexical_tokens=limits.tokens)
+    except GraphQLSyntaxError as error:
+        if error.message.endswith("nested too deeply. Parsing aborted."):
+            raise limit_exceeded("levels of nesting", MAX_NESTING_DEPTH) from error
+        if error.message.endswith("tokens. Parsing aborted."):
+            raise limit_exceeded("tokens", limits.tokens) from error
+        raise

@@ -1,0 +1,35 @@
+"""How operations come in and answers go out: HTTP, event streams, WebSockets, and what guards them."""
+
+from server.transports.bodies import BodyLimits, BytesInFlight
+from server.transports.bounded_websockets import bounded_websocket_protocol
+from server.transports.callers import Callers
+from server.transports.connection_limits import Seats
+from server.transports.credential_watch import CredentialWatch
+from server.transports.hosts import HostCheck
+from server.transports.http import GraphQLOverHttp
+from server.transports.http_stream import StreamLimits
+from server.transports.middleware import GRAPHQL_PATHS, RequestContext
+from server.transports.origins import PREFLIGHT_HEADERS, CrossOriginAnswers, OriginCheck, Origins
+from server.transports.proxies import TrustedProxies
+from server.transports.websocket import GraphQLOverWebSocket, SocketLimits
+
+__all__ = [
+    "GRAPHQL_PATHS",
+    "PREFLIGHT_HEADERS",
+    "BodyLimits",
+    "BytesInFlight",
+    "Callers",
+    "CredentialWatch",
+    "CrossOriginAnswers",
+    "GraphQLOverHttp",
+    "GraphQLOverWebSocket",
+    "HostCheck",
+    "OriginCheck",
+    "Origins",
+    "RequestContext",
+    "Seats",
+    "SocketLimits",
+    "StreamLimits",
+    "TrustedProxies",
+    "bounded_websocket_protocol",
+]

@@ -1,0 +1,78 @@
+"""uvicorn's WebSocket protocol, with a bound on how much may be on its way in: on one connection, and on all.
+
+uvicorn ends a connection for one message that is too long, and with it all its operations. So messages are let in up to
+somewhat more than is allowed, for the endpoint to refuse the one operation. Until the endpoint knows its client, little
+is let in.
+"""
+
+import asyncio
+from typing import Any
+
+from starlette.types import Scope
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+from websockets.http11 import Request
+
+from gateway.errors import Overloaded
+from server.transports.bodies import BodyLimits, Held
+from server.uvicorn_protocol import QuietWebSocketProtocol
+
+EXTENSION = "ollagraph.known"
+"""The extension of the ASGI scope with a function that lets in larger messages."""
+
+UNCOUNTED = 65_536
+"""Bytes that each connection may have on its way in without their being counted."""
+
+TRY_LATER = 1013
+
+
+class BoundedWebSocketProtocol(QuietWebSocketProtocol):
+    """One connection. `limits` are those of the application."""
+
+    limits: BodyLimits
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._held = Held(self.limits.in_flight)
+        self._let_in(self.limits.anonymous)
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        scope: Scope | None = getattr(self, "scope", None)
+        if scope is not None:  # else the handshake was refused
+            scope["extensions"][EXTENSION] = lambda: self._let_in(self.limits.known)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        waiting = len(self.conn.reader.buffer) + sum(map(len, self.frames))
+        try:
+            self._held.keep(waiting if waiting > UNCOUNTED else 0)
+        except Overloaded:
+            self.conn.fail(TRY_LATER, "Too much is being read at once (OLLAGRAPH_MAX_BYTES_IN_FLIGHT)")
+            self.handle_parser_exception()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._held.keep(0)
+        super().connection_lost(exc)
+
+    def _let_in(self, allowed: int) -> None:
+        """Let in messages up to twice what is allowed, and at least so much that a refusal can be told."""
+        self.conn.max_message_size = 2 * allowed + UNCOUNTED
+
+
+def known(scope: Scope) -> None:
+    """Tell the connection that its client is known, and may send more."""
+    let_in = scope.get("extensions", {}).get(EXTENSION)
+    if let_in is not None:
+        let_in()
+
+
+def bounded_websocket_protocol(limits: BodyLimits) -> type[QuietWebSocketProtocol]:
+    """The protocol class with its limits: uvicorn makes the objects, and knows nothing of ours."""
+    return type("BoundedWebSocketProtocol", (BoundedWebSocketProtocol,), {"limits": limits})

@@ -1,0 +1,305 @@
+"""GraphQL over HTTP: all operations by POST, queries also by GET.
+
+What the client accepts decides the form: one JSON response, or a stream of responses, for a subscription always.
+"""
+
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import aclosing, contextmanager, nullcontext
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import anyio
+import orjson
+from anyio.lowlevel import checkpoint
+from graphql import GraphQLError, OperationType
+from starlette.datastructures import Headers, QueryParams
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response as HttpResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from auth.credentials import Credentials, read_credentials
+from auth.errors import AuthenticationError
+from gateway.errors import ErrorCode, Overloaded
+from schema.context import Context
+from server.graphql import (
+    BadRequest,
+    Executor,
+    GraphQLRequest,
+    NotForNobody,
+    Operation,
+    RequestError,
+    Response,
+    parse_request,
+    raised,
+    read_json,
+)
+from server.transports.bodies import BodyLimits, too_large
+from server.transports.callers import Callers
+from server.transports.connection_limits import Seats
+from server.transports.credential_watch import CredentialWatch
+from server.transports.http_stream import Allowed, EndStream, HttpStream, StreamLimits, cancel_when_left
+from server.transports.negotiation import GRAPHQL_RESPONSE, JSON, OFFERS, is_json, negotiate
+from server.transports.stream_framing import EVENT_STREAM, FRAMINGS, MULTIPART
+
+ONE_RESPONSE = (*OFFERS, EVENT_STREAM)
+"""For queries and mutations. First JSON: urql, for one, allows event streams for every operation."""
+
+SUBSCRIPTION = (EVENT_STREAM, MULTIPART)
+ANY = (*OFFERS, EVENT_STREAM, MULTIPART)
+
+SLOWEST_BODY = 65_536
+"""Bytes a second: so slowly may a large body come, and no slower, after its first seconds."""
+
+
+class _Refusal(Exception):
+    """The request is answered with an HTTP status of its own before any GraphQL."""
+
+    def __init__(self, status: HTTPStatus, error: GraphQLError | str, headers: Mapping[str, str] | None = None) -> None:
+        self.status = status
+        self.headers = headers
+        self.error = (
+            GraphQLError(error, extensions={"code": ErrorCode.BAD_REQUEST}) if isinstance(error, str) else error
+        )
+        super().__init__(self.error.message)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphQLOverHttp:
+    """The endpoint, as an ASGI application."""
+
+    executor: Executor
+    callers: Callers
+    body_limits: BodyLimits
+    body_timeout: float
+    stream_limits: StreamLimits
+    watch: CredentialWatch
+    seats: Seats
+    open_streams: set[anyio.CancelScope]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. A client who leaves ends the work on its answer."""
+        request = Request(scope, receive)
+        accept = request.headers.get("accept")
+        try:
+            _negotiated(accept, ANY)
+            answer = await self._answer(request, accept)
+        except _Refusal as refusal:
+            answer = self._refused(request, refusal)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # masked for this request; what is sent by others goes on
+            answer = self._refused(request, _Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, raised(error)))
+        if answer is not None:
+            await answer(scope, receive, send)
+
+    def _refused(self, request: Request, refusal: _Refusal) -> HttpResponse:
+        body: Response = {"errors": self.executor.formatted([refusal.error], request.state.request_id)}
+        media_type = negotiate(request.headers.get("accept"), OFFERS) or JSON
+        return _json(body, media_type, refusal.status, refusal.headers)
+
+    async def _answer(self, request: Request, accept: str | None) -> ASGIApp | None:
+        """What to answer with; None when the client has left.
+
+        Who asks is looked up first: what may be sent, and what is done with it, depends on that.
+        """
+        _check_head(request)
+        credentials = _credentials(request.headers)
+        context = await self.callers.context(credentials, request.state.request_id, _host(request))
+        graphql_request = await self._read(request, context)
+        try:
+            operation = self.executor.prepare(graphql_request, context.nobody)
+        except RequestError as error:
+            offers = ANY
+            if isinstance(error, NotForNobody):
+                _check_method(request, error.type)
+                offers = _offers(error.type)
+            return self._only(self.executor.refusal(error, request.state.request_id), _negotiated(accept, offers))
+        _check_method(request, operation.type)
+        media_type = _negotiated(accept, _offers(operation.type))
+        if media_type in FRAMINGS:
+            return self._stream(request, operation, media_type, credentials, context)
+        response = await self._execute(request, operation, context)
+        if response is None:
+            return None
+        return self._only(response, media_type)
+
+    def _only(self, response: Response, media_type: str) -> ASGIApp:
+        """The one response of an operation, with the status of its kind and form."""
+        if media_type in FRAMINGS:
+            return self._http_stream(_one(response), media_type, lambda _: nullcontext())
+        if "data" in response or media_type != GRAPHQL_RESPONSE:
+            return _json(response, media_type)
+        codes = {error["extensions"]["code"] for error in response["errors"]}
+        status = HTTPStatus.INTERNAL_SERVER_ERROR if ErrorCode.INTERNAL_ERROR in codes else HTTPStatus.BAD_REQUEST
+        return _json(response, media_type, status)
+
+    def _stream(
+        self,
+        request: Request,
+        operation: Operation,
+        media_type: str,
+        credentials: Credentials | AuthenticationError | None,
+        context: Context,
+    ) -> ASGIApp:
+        @contextmanager
+        def allowed(end: EndStream) -> Generator[None]:
+            def lost(error: AuthenticationError) -> None:
+                end(self.executor.formatted([GraphQLError(str(error), original_error=error)], context.request_id))
+
+            held = None if isinstance(credentials, AuthenticationError) else credentials
+            with (
+                self.seats.seat(context.principal, request.client) as seated,
+                self.watch.watching(held, lost),
+            ):
+                if not seated:
+                    end(self.executor.formatted([_too_many_streams(self.seats)], context.request_id))
+                yield
+
+        return self._http_stream(self._responses(operation, context), media_type, allowed)
+
+    def _http_stream(self, responses: AsyncGenerator[Response, None], media_type: str, allowed: Allowed) -> HttpStream:
+        return HttpStream(responses, FRAMINGS[media_type], self.stream_limits, allowed, self.open_streams)
+
+    async def _read(self, request: Request, context: Context) -> GraphQLRequest:
+        try:
+            if request.method == "GET":
+                if len(request.url.query) > self.body_limits.of(context):
+                    raise self._too_large("the query string", context)
+                return parse_request(_parameters(request.query_params))
+            begun = anyio.current_time()
+            with anyio.fail_after(self.body_timeout) as timeout, self.body_limits.in_flight.holding() as held:
+                body = bytearray()
+                async for chunk in self._chunks(request, context):
+                    body += chunk
+                    held.keep(len(body))
+                    timeout.deadline = begun + self.body_timeout + len(body) / SLOWEST_BODY
+                return parse_request(read_json(bytes(body)))
+        except TimeoutError as error:
+            message = (
+                f"The body did not come within {self.body_timeout:g} s, and a second for each {SLOWEST_BODY:,} bytes."
+            )
+            raise _Refusal(HTTPStatus.REQUEST_TIMEOUT, message, {"Connection": "close"}) from error
+        except Overloaded as error:
+            raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, raised(error), {"Retry-After": "1"}) from error
+        except BadRequest as error:
+            raise _Refusal(HTTPStatus.BAD_REQUEST, str(error)) from error
+
+    async def _chunks(self, request: Request, context: Context) -> AsyncGenerator[bytes, None]:
+        most = self.body_limits.of(context)
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > most:
+            raise self._too_large("the body", context)
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > most:
+                raise self._too_large("the body", context)
+            yield chunk
+
+    def _too_large(self, what: str, context: Context) -> _Refusal:
+        error = too_large(what, context, self.body_limits)
+        if isinstance(context.refused, AuthenticationError):
+            return _Refusal(HTTPStatus.UNAUTHORIZED, error, {"WWW-Authenticate": "Bearer"})
+        if context.refused is not None:
+            return _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, error, {"Retry-After": "1"})
+        return _Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error)
+
+    async def _execute(self, request: Request, operation: Operation, context: Context) -> Response | None:
+        """Run the operation beside a watch on the client; whichever ends first ends the other. None: it has left."""
+        response: Response | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(cancel_when_left, request.receive, tasks.cancel_scope)
+            await checkpoint()  # who has left by now starts nothing: resolvers would be made, and never awaited
+            response = await self.executor.execute(operation, context)
+            tasks.cancel_scope.cancel()
+        return response
+
+    async def _responses(self, operation: Operation, context: Context) -> AsyncGenerator[Response, None]:
+        """Run the operation as a stream of responses, be it of one."""
+        if operation.type is not OperationType.SUBSCRIPTION:
+            yield await self.executor.execute(operation, context)
+            return
+        result = await self.executor.subscribe(operation, context)
+        if not isinstance(result, AsyncGenerator):
+            yield result
+            return
+        async with aclosing(result):
+            async for response in result:
+                yield response  # noqa: ASYNC119 - the stream that iterates closes it
+
+
+def _too_many_streams(seats: Seats) -> GraphQLError:
+    return GraphQLError(
+        f"You have too many streams over HTTP open ({seats.setting}). Wait for one to end, or use one WebSocket.",
+        extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": seats.most, "retryable": True},
+    )
+
+
+def _offers(type: OperationType) -> tuple[str, ...]:
+    return SUBSCRIPTION if type is OperationType.SUBSCRIPTION else ONE_RESPONSE
+
+
+def _check_method(request: Request, type: OperationType) -> None:
+    """Raises _Refusal for a GET of what is no query."""
+    if request.method == "GET" and type is not OperationType.QUERY:
+        kind = type.value.capitalize()
+        raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{kind}s must be sent by POST.", {"Allow": "POST"})
+
+
+def _check_head(request: Request) -> None:
+    """Raises _Refusal for what tells by its head alone that it is no GraphQL request."""
+    if request.method == "GET":
+        return
+    if request.method != "POST":
+        raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Use POST, or GET for a query.", {"Allow": "GET, POST"})
+    if not is_json(request.headers.get("content-type")):
+        raise _Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The body must be {JSON} in UTF-8.")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        encoding = {"Accept-Encoding": "identity"}  # RFC 9110, section 15.5.16
+        raise _Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must not be compressed.", encoding)
+
+
+async def _one(response: Response) -> AsyncGenerator[Response, None]:
+    yield response
+
+
+def _negotiated(accept: str | None, offers: tuple[str, ...]) -> str:
+    """The media type to answer in. Raises _Refusal."""
+    media_type = negotiate(accept, offers)
+    if media_type is None:
+        raise _Refusal(
+            HTTPStatus.NOT_ACCEPTABLE,
+            f"Accept must allow one of {', '.join(offers)}."
+            + (" Subscriptions are served over WebSocket, too." if offers == SUBSCRIPTION else ""),
+        )
+    return media_type
+
+
+def _host(request: Request) -> str | None:
+    return request.client.host if request.client else None
+
+
+def _credentials(headers: Headers) -> Credentials | AuthenticationError | None:
+    try:
+        return read_credentials(headers)
+    except AuthenticationError as error:
+        return error
+
+
+def _parameters(query: QueryParams) -> dict[str, Any]:
+    """The parameters of a GET, where objects are JSON in a string (GraphQL over HTTP, section 5.3)."""
+    parameters: dict[str, Any] = dict(query)
+    for name in ("variables", "extensions"):
+        if parameters.get(name):
+            parameters[name] = read_json(parameters[name])
+        else:
+            parameters.pop(name, None)
+    return parameters
+
+
+def _json(
+    body: Response, media_type: str, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> HttpResponse:
+    content_type = f"{media_type}; charset=utf-8"
+    return HttpResponse(orjson.dumps(body), status, headers, media_type=content_type)

@@ -1,0 +1,142 @@
+"""The responses of one operation as one HTTP response that stays open."""
+
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager, aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+from starlette.types import Message, Receive, Scope, Send
+
+from server.graphql import Response
+from server.transports.stream_framing import Framing
+from server.uvicorn_protocol import hang_up
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Seconds: for a client to take what is sent, and of silence until a heartbeat is sent."""
+
+    send_timeout: float = 15
+    heartbeat_interval: float = 10
+
+
+Json = dict[str, Any]
+EndStream = Callable[[list[Json]], None]
+"""Ends a stream before its time, with the errors that say why."""
+
+Allowed = Callable[[EndStream], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpStream:
+    """An ASGI application that sends responses until there are no more, or until the client leaves or stops reading.
+
+    Whichever ends first ends the others: the responses, the watch on the client and the heartbeat are one task group.
+    `allowed` makes the block in which responses are sent; it may end them with the function that it is given. Who
+    cancels the scopes in `open_streams` cuts the connections, which tells clients to come back.
+    """
+
+    responses: AsyncGenerator[Response, None]
+    framing: Framing
+    limits: StreamLimits
+    allowed: Allowed
+    open_streams: set[anyio.CancelScope]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send everything."""
+        complete = False
+        async with anyio.create_task_group() as tasks, aclosing(self.responses):
+            self.open_streams.add(tasks.cancel_scope)
+            try:
+                await self._send_responses(receive, send, tasks)
+                complete = True
+            finally:
+                self.open_streams.discard(tasks.cancel_scope)
+        if not complete:
+            hang_up(scope)
+
+    async def _send_responses(self, receive: Receive, send: Send, tasks: TaskGroup) -> None:
+        tasks.start_soon(cancel_when_left, receive, tasks.cancel_scope)
+        sender = _Sender(send, self.limits.send_timeout, tasks.cancel_scope)
+        await sender.send(_start(self.framing))
+        await sender.body(self.framing.opening)
+        tasks.start_soon(sender.beat, self.framing.heartbeat, self.limits.heartbeat_interval)
+        reasons: list[list[Json]] = []
+
+        def end(errors: list[Json]) -> None:
+            reasons.append(errors)
+            sending.cancel()
+
+        with anyio.CancelScope() as sending, self.allowed(end):
+            if not reasons:
+                await self._send_all(sender)
+        for errors in reasons[:1]:
+            await sender.body(self.framing.failure(errors))
+        await sender.body(self.framing.end, last=True)
+        tasks.cancel_scope.cancel()
+
+    async def _send_all(self, sender: "_Sender") -> None:
+        async for response in self.responses:
+            await sender.body(self.framing.next(response))
+
+
+async def cancel_when_left(receive: Receive, scope: anyio.CancelScope) -> None:
+    """Wait until the client has gone, and cancel."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+class _Sender:
+    """Sends one message after the other, each within its time; a client that does not read ends everything."""
+
+    def __init__(self, send: Send, timeout: float, scope: anyio.CancelScope) -> None:
+        self._send = send
+        self._timeout = timeout
+        self._scope = scope
+        self._lock = anyio.Lock()
+        self._silent = False
+        self._ended = False
+
+    async def body(self, body: bytes, *, last: bool = False) -> None:
+        """Send a piece of the body, the last one once."""
+        await self.send({"type": "http.response.body", "body": body, "more_body": not last})
+
+    async def send(self, message: Message) -> None:
+        """Send, or cancel the scope."""
+        self._silent = False
+        with anyio.move_on_after(self._timeout) as timeout:
+            async with self._lock:
+                if not self._ended:
+                    self._ended = message.get("more_body") is False
+                    await self._send(message)
+        if timeout.cancelled_caught:
+            logger.warning("a client left its stream unread for %g s; the stream was ended", self._timeout)
+            self._scope.cancel()
+            await checkpoint()
+
+    async def beat(self, heartbeat: bytes, interval: float) -> None:
+        """Break every silence that lasts."""
+        while True:
+            self._silent = True
+            await anyio.sleep(interval)
+            if self._silent:
+                await self.body(heartbeat)
+
+
+def _start(framing: Framing) -> Message:
+    headers = {
+        "content-type": framing.content_type,
+        "x-accel-buffering": "no",  # nginx would hold the tokens back
+    }
+    return {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }

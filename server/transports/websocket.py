@@ -1,0 +1,353 @@
+"""GraphQL over WebSocket by the protocol graphql-transport-ws: one connection, many operations at once."""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
+from enum import IntEnum
+from uuid import uuid4
+
+import anyio
+from anyio.abc import TaskGroup
+from graphql import GraphQLError, OperationType
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from auth.credentials import Credentials, read_connection_params, read_credentials
+from auth.errors import AuthenticationError
+from db.engine import DatabaseUnavailable
+from gateway.errors import DatabaseDown, ErrorCode
+from schema.context import Context
+from server.graphql import Executor, Operation, RequestError, Response, TooMuchJson, raised
+from server.transports.bodies import BodyLimits, too_large
+from server.transports.bounded_websockets import known
+from server.transports.callers import Callers
+from server.transports.connection_limits import Seats
+from server.transports.credential_watch import CredentialWatch
+from server.transports.websocket_messages import (
+    SUBPROTOCOL,
+    ClientMessage,
+    Complete,
+    ConnectionInit,
+    InvalidMessage,
+    Ping,
+    Pong,
+    Subscribe,
+    byte_length,
+    find_id,
+    parse_message,
+    server_message,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_REASON_BYTES = 123
+"""The longest close reason (RFC 6455, section 5.5)."""
+
+
+class CloseCode(IntEnum):
+    """Why a connection ends. Clients decide by the code whether they come back."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    TOO_LARGE = 1009
+    RESTART = 1012
+    TRY_LATER = 1013
+    BAD_REQUEST = 4400
+    UNAUTHORIZED = 4401
+    FORBIDDEN = 4403
+    SUBPROTOCOL_NOT_ACCEPTABLE = 4406
+    INIT_TIMEOUT = 4408
+    SUBSCRIBER_EXISTS = 4409
+    TOO_MANY_INIT = 4429
+
+
+class _Closing(Exception):
+    """The connection must end with this code."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        self.code = code
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class SocketLimits:
+    """Seconds for `connection_init` to come, for its credentials to be checked, for a message to be taken, and without
+    operations; operations at once.
+    """
+
+    init_timeout: float = 5
+    check_timeout: float = 10
+    send_timeout: float = 15
+    idle_timeout: float = 300
+    operations: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class GraphQLOverWebSocket:
+    """The endpoint, as an ASGI application."""
+
+    executor: Executor
+    callers: Callers
+    body_limits: BodyLimits
+    limits: SocketLimits
+    watch: CredentialWatch
+    seats: Seats
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection until either side ends it."""
+        websocket = WebSocket(scope, receive, send)
+        if SUBPROTOCOL not in scope.get("subprotocols", ()):
+            await websocket.accept()
+            await _close(websocket, CloseCode.SUBPROTOCOL_NOT_ACCEPTABLE, f"Speak the subprotocol {SUBPROTOCOL}")
+            return
+        await websocket.accept(subprotocol=SUBPROTOCOL)
+        with ExitStack() as held:
+            await _Connection(websocket, self, held).serve()
+
+
+class _Connection:
+    """One connection. All its operations live in one task group and end with it."""
+
+    def __init__(self, websocket: WebSocket, endpoint: GraphQLOverWebSocket, held: ExitStack) -> None:
+        self._websocket = websocket
+        self._executor = endpoint.executor
+        self._callers = endpoint.callers
+        self._limits = endpoint.limits
+        self._most = endpoint.body_limits.anonymous
+        self._endpoint = endpoint
+        self._held = held
+        self._sending = anyio.Lock()
+        self._operations: dict[str, anyio.CancelScope] = {}
+        self._credentials: Credentials | None = None
+        self._acknowledged = anyio.Event()
+        self._init_came = anyio.Event()
+        self._idle_since = anyio.current_time()
+        self._lost: AuthenticationError | None = None
+        self._credentials_lost = anyio.Event()
+
+    @property
+    def _host(self) -> str | None:
+        client = self._websocket.client
+        return client.host if client else None
+
+    async def serve(self) -> None:
+        """Run the connection to its end and close it with the code that tells why."""
+        closing: _Closing | None = None
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._expect_init)
+                tasks.start_soon(self._expect_work)
+                tasks.start_soon(self._expect_loss)
+                await self._receive(tasks)
+                tasks.cancel_scope.cancel()
+        except* _Closing as group:
+            closing = _first(group)
+        except* WebSocketDisconnect:
+            pass
+        if closing is not None:
+            await _close(self._websocket, closing.code, str(closing))
+
+    async def _receive(self, tasks: TaskGroup) -> None:
+        while True:
+            frame = await self._websocket.receive()
+            if frame["type"] == "websocket.disconnect":
+                return
+            text: str | None = frame.get("text")
+            if text is not None and byte_length(text, self._most) > self._most:
+                await self._refuse(text)
+                continue
+            try:
+                message = parse_message(text)
+            except TooMuchJson as error:
+                await self._refuse(text or "", error)
+                continue
+            except InvalidMessage as error:
+                raise _Closing(CloseCode.BAD_REQUEST, str(error)) from error
+            await self._take(message, tasks)
+
+    async def _take(self, message: ClientMessage, tasks: TaskGroup) -> None:
+        match message:
+            case ConnectionInit(payload):
+                await self._init(payload)
+            case Ping(payload):
+                await self._send(server_message("pong", payload=payload))
+            case Pong():
+                pass
+            case Subscribe():
+                await self._subscribe(message, tasks)
+            case Complete(id):
+                if id in self._operations:
+                    scope = self._operations[id]
+                    self._done(id, scope)
+                    scope.cancel()
+
+    async def _refuse(self, text: str, reason: TooMuchJson | None = None) -> None:
+        """Refuse a message that is too large, or for a reason, and with it the one operation that it would begin."""
+        id = find_id(text)
+        if not self._acknowledged.is_set() or id is None:
+            if reason is not None:
+                raise _Closing(CloseCode.BAD_REQUEST, str(reason))
+            raise _Closing(CloseCode.TOO_LARGE, f"A message may have at most {self._most:,} bytes")
+        if id in self._operations:
+            raise _Closing(CloseCode.SUBSCRIBER_EXISTS, f"Subscriber for {id[:64]} already exists")
+        context = await self._callers.context(self._credentials, uuid4().hex, self._host)
+        if reason is None:
+            error = too_large("a message", context, self._endpoint.body_limits)
+        else:
+            error = GraphQLError(str(reason), extensions={"code": ErrorCode.LIMIT_EXCEEDED})
+        await self._send(server_message("error", id, self._executor.formatted([error], context.request_id)))
+
+    async def _init(self, payload: dict[str, object] | None) -> None:
+        if self._init_came.is_set():
+            raise _Closing(CloseCode.TOO_MANY_INIT, "Too many initialisation requests")
+        self._init_came.set()
+        try:
+            credentials = read_connection_params(payload) or read_credentials(self._websocket.headers)
+            with anyio.fail_after(self._limits.check_timeout):
+                principal = credentials and await self._callers.gateway.identity.authenticate(credentials)
+        except AuthenticationError as error:
+            raise _Closing(CloseCode.FORBIDDEN, str(error)) from error
+        except DatabaseUnavailable as error:
+            raise _Closing(CloseCode.TRY_LATER, str(DatabaseDown())) from error
+        except TimeoutError as error:
+            raise _Closing(CloseCode.TRY_LATER, "The gateway could not check the credentials in time") from error
+        seats = self._endpoint.seats
+        if not self._held.enter_context(seats.seat(principal, self._websocket.client)):
+            raise _Closing(CloseCode.TRY_LATER, f"Too many connections are open ({seats.setting})")
+        self._held.enter_context(self._endpoint.watch.watching(credentials, self._lose))
+        self._credentials = credentials
+        if principal is not None:
+            self._most = self._endpoint.body_limits.known
+            known(self._websocket.scope)
+        self._acknowledged.set()
+        await self._send(server_message("connection_ack"))
+
+    async def _expect_init(self) -> None:
+        # The second time is for what had come and was not read: the clock runs on while the process stands still.
+        for seconds in (self._limits.init_timeout, 0.1):
+            with anyio.move_on_after(seconds):
+                await self._init_came.wait()
+                return
+        raise _Closing(CloseCode.INIT_TIMEOUT, "Connection initialisation timeout")
+
+    async def _expect_work(self) -> None:
+        """End a connection that nobody uses, counted from its acknowledgement."""
+        await self._acknowledged.wait()
+        self._idle_since = anyio.current_time()
+        while True:
+            idle = 0 if self._operations else anyio.current_time() - self._idle_since
+            if idle >= self._limits.idle_timeout:
+                raise _Closing(CloseCode.NORMAL, "No operation for a long time")
+            await anyio.sleep(self._limits.idle_timeout - idle)
+
+    def _lose(self, error: AuthenticationError) -> None:
+        self._lost = error
+        self._credentials_lost.set()
+
+    async def _expect_loss(self) -> None:
+        """End the connection when its credentials expire or are revoked."""
+        await self._credentials_lost.wait()
+        raise _Closing(CloseCode.FORBIDDEN, str(self._lost))
+
+    async def _subscribe(self, message: Subscribe, tasks: TaskGroup) -> None:
+        if not self._acknowledged.is_set():
+            raise _Closing(CloseCode.UNAUTHORIZED, "Unauthorized")
+        if message.id in self._operations:
+            raise _Closing(CloseCode.SUBSCRIBER_EXISTS, f"Subscriber for {message.id[:64]} already exists")
+        if len(self._operations) >= self._limits.operations:
+            errors = self._executor.formatted([_too_many(self._limits.operations)], uuid4().hex)
+            await self._send(server_message("error", message.id, errors))
+            return
+        scope = self._operations[message.id] = anyio.CancelScope()
+        tasks.start_soon(self._operate, message, scope)
+
+    async def _operate(self, message: Subscribe, scope: anyio.CancelScope) -> None:
+        """Run one operation to its end. Its failure is its own: the others on the socket go on."""
+        request_id = uuid4().hex
+        with scope:
+            try:
+                context = await self._callers.context(self._credentials, request_id, self._host)
+                if isinstance(context.refused, AuthenticationError):
+                    raise _Closing(CloseCode.FORBIDDEN, str(context.refused))
+                operation = self._executor.prepare(message.request, context.nobody)
+                await self._run(message.id, operation, context, scope)
+            except (_Closing, WebSocketDisconnect):
+                raise
+            except RequestError as error:
+                await self._answer(message.id, self._executor.refusal(error, request_id), scope)
+            except Exception as error:  # masked for this operation; the others go on
+                response = {"errors": self._executor.formatted([raised(error)], request_id)}
+                await self._answer(message.id, response, scope)
+        self._done(message.id, scope)
+
+    async def _run(self, id: str, operation: Operation, context: Context, scope: anyio.CancelScope) -> None:
+        if operation.type is OperationType.SUBSCRIPTION:
+            result = await self._executor.subscribe(operation, context)
+        else:
+            result = await self._executor.execute(operation, context)
+        if isinstance(result, AsyncGenerator):
+            await self._stream(id, result)
+            # the id is free again before the client can know it
+            self._done(id, scope)
+            await self._send(server_message("complete", id))
+        else:
+            await self._answer(id, result, scope)
+
+    async def _answer(self, id: str, response: Response, scope: anyio.CancelScope) -> None:
+        """Send the one response of an operation, and end it."""
+        if "data" in response:
+            await self._send(server_message("next", id, response))
+            self._done(id, scope)
+            await self._send(server_message("complete", id))
+        else:
+            self._done(id, scope)
+            await self._send(server_message("error", id, response["errors"]))
+
+    async def _stream(self, id: str, responses: AsyncGenerator[Response, None]) -> None:
+        async with aclosing(responses):
+            async for response in responses:
+                await self._send(server_message("next", id, response))
+
+    def _done(self, id: str, scope: anyio.CancelScope) -> None:
+        if self._operations.get(id) is scope:
+            del self._operations[id]
+            self._idle_since = anyio.current_time()
+
+    async def _send(self, text: str) -> None:
+        """Send one frame. A client that does not take it in time loses the connection, not the gateway its memory."""
+        with anyio.move_on_after(self._limits.send_timeout) as timeout:
+            async with self._sending:
+                await self._send_frame(text)
+        if timeout.cancelled_caught:
+            raise _Closing(CloseCode.TRY_LATER, "The client does not read")
+
+    async def _send_frame(self, text: str) -> None:
+        try:
+            await self._websocket.send({"type": "websocket.send", "text": text})
+        except RuntimeError:  # the connection was closed meanwhile, by either side
+            raise WebSocketDisconnect(1006) from None
+
+
+async def _close(websocket: WebSocket, code: CloseCode, reason: str) -> None:
+    """Say why the connection ends, if the client is still there."""
+    with anyio.move_on_after(1, shield=True):
+        try:
+            await websocket.close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
+        except (WebSocketDisconnect, RuntimeError):
+            logger.debug("the client had left before the connection was closed with %d", code)
+
+
+def _too_many(most: int) -> GraphQLError:
+    return GraphQLError(
+        f"There are {most} operations under way on this connection, and no more are allowed. Wait for one to end.",
+        extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": most, "retryable": True},
+    )
+
+
+def _first(group: BaseExceptionGroup[_Closing]) -> _Closing:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, _Closing)  # noqa: S101 - `except*` lets nothing else in
+    return error

@@ -1,0 +1,134 @@
+"""uvicorn's protocols, with what it leaves to others.
+
+HTTP: a bound on how slowly and how long a request's head may come, and a way to hang up. uvicorn has a time-out between
+requests and none for the head of one: a client that sends a byte now and then holds its connection for ever ("slow
+loris", CWE-400). The body's time is the endpoint's business. And ASGI has no way to end a response before its time: an
+application that just returns counts as broken, and is logged as an error.
+
+WebSockets: an end for every handshake, and no traceback that a client can provoke.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+MAX_HEAD_SIZE = 65_536
+"""Bytes of a request line with its headers."""
+
+_HANG_UP = "ollagraph.hang_up"
+
+
+def hang_up(scope: Scope) -> None:
+    """Cut the connection of a request whose response will not be completed; the client is to see that."""
+    cut: Callable[[], None] | None = scope.get("extensions", {}).get(_HANG_UP)
+    if cut is not None:
+        cut()
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """One connection. `head_timeout` is in seconds."""
+
+    head_timeout: float
+    _waiting: asyncio.TimerHandle | None = None
+    _head_size = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn's own
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_came()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._waiting is not None:
+            self._head_size += len(data)
+        super().data_received(data)
+        if self._waiting is not None and self._head_size > MAX_HEAD_SIZE:
+            self._refuse(b"431 Request Header Fields Too Large")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._waiting is None:  # another request on a connection that is kept
+            self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        self._head_came()
+        super().on_headers_complete()
+        if self.cycle is not None and self.cycle.scope is self.scope:  # pyright: ignore[reportUnnecessaryComparison] - None at first
+            scope = cast("Scope", self.scope)
+            scope.setdefault("extensions", {})[_HANG_UP] = partial(self._hang_up, self.cycle)
+
+    def _hang_up(self, cycle: RequestResponseCycle) -> None:
+        cycle.disconnected = True
+        self.transport.close()
+
+    def _expect_head(self) -> None:
+        self._head_size = 0
+        self._waiting = self.loop.call_later(self.head_timeout, self._refuse, b"408 Request Timeout")
+
+    def _head_came(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _refuse(self, status: bytes) -> None:
+        self._head_came()
+        if not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+            self.transport.close()
+
+
+def bounded_http_protocol(head_timeout: float) -> type[HttpToolsProtocol]:
+    """The protocol class with its time-out: uvicorn makes the objects, and knows nothing of ours."""
+    return type("BoundedHttpProtocol", (BoundedHttpProtocol,), {"head_timeout": head_timeout})
+
+
+_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class QuietWebSocketProtocol(WebSocketsSansIOProtocol):
+    """One connection."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came. A handshake that cannot be read is refused: uvicorn would leave its connection open."""
+        try:
+            super().data_received(data)
+        except UnicodeError:  # in the path of the handshake
+            self._refuse()
+        else:
+            if self.conn.handshake_exc is not None and not self.handshake_initiated:
+                self._refuse()
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand on a message. A text that is none closes the connection with 1007, as in RFC 6455, section 8.1."""
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self.conn.send_close(1007)
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
+
+    async def send(self, message: Any) -> None:
+        """Send. An answer of HTTP in place of the handshake completes that, too, which uvicorn takes for an error."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True
+
+    def shutdown(self) -> None:
+        """Hang up, because the server stops. A handshake that was under way ends there: the client sees 500."""
+        super().shutdown()
+        if not self.handshake_complete:
+            self.handshake_complete = self.disconnected = True
+
+    def _refuse(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(_BAD_REQUEST)
+            self.transport.close()

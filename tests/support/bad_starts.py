@@ -1,0 +1,82 @@
+"""Starts of the command line that must fail: what they are given, and what they must say."""
+
+import os
+import resource
+import sqlite3
+import subprocess
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.processes import COMMAND, START_SECONDS, environment, run_command
+
+HEMLIG = "hemlig-hemlig"
+"""A secret that stands in settings and must stand nowhere else."""
+
+UNLIMITED = resource.RLIM_INFINITY
+
+
+@dataclass
+class Scene:
+    """The folder of a start, and what it is given."""
+
+    folder: Path
+    settings: dict[str, str] = field(default_factory=dict[str, str])
+    largest_file: int | None = None
+    obeys_permissions: bool = False
+    held: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def data_dir(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def database(self) -> Path:
+        return self.data_dir / "ollagraph.db"
+
+    def migrate(self) -> None:
+        """Make a database as this version makes it."""
+        assert run_command(self.data_dir, "migrate").returncode == 0
+
+    def statements(self, *statements: str) -> None:
+        """Run statements on the SQLite database in the data folder."""
+        self.data_dir.mkdir(mode=0o700, exist_ok=True)
+        with closing(sqlite3.connect(self.database)) as database, database:
+            for statement in statements:
+                database.execute(statement)
+
+    def write(self, name: str, content: bytes) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    def start(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        arguments = arguments or ("serve",)
+        if not self.obeys_permissions and self.largest_file is None:
+            return run_command(self.data_dir, *arguments, **self.settings)
+        command = [*COMMAND, *arguments]
+        if self.obeys_permissions and os.geteuid() == 0:
+            # the administrator's right to read and write everything is what is in the way of these tests
+            command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=environment(self.data_dir, **self.settings),
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            preexec_fn=self._limit,
+        )
+
+    def _limit(self) -> None:
+        if self.largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.largest_file, UNLIMITED))
+
+
+def assert_one_sentence(result: "subprocess.CompletedProcess[str]", said: str) -> None:
+    assert result.returncode == 1, result
+    assert "Traceback" not in result.stderr + result.stdout, result.stderr
+    assert HEMLIG not in result.stderr + result.stdout
+    assert result.stderr.startswith(f"Error: {said}"), result.stderr
+    assert len(result.stderr.splitlines()) == 1

@@ -1,0 +1,185 @@
+"""How the fake model server writes an answer: once in Ollama's words, once in OpenAI's."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+import orjson
+
+from tests.support.fake_model_server.scripts import Prompt
+
+Body = Mapping[str, Any]
+
+
+class Wire(Protocol):
+    """One protocol, for one answer."""
+
+    content_type: bytes
+
+    def begin(self) -> bytes: ...
+    def text(self, piece: str) -> bytes: ...
+    def thinking(self, piece: str) -> bytes: ...
+    def tool_call(self, index: int, name: str, arguments: Mapping[str, Any]) -> list[bytes]: ...
+    def finish(self, reason: str, prompt_tokens: int, completion_tokens: int, *, usage: bool) -> list[bytes]: ...
+    def error(self, message: str) -> bytes: ...
+    def malformed(self) -> bytes: ...
+
+
+TURN, END = "<|{}|>", "<|end|>"
+
+
+def rendered_prompt(body: Body, *, closes_turns: bool) -> str:
+    """What the template of Ollama's fake models makes of a conversation."""
+    turns = [TURN.format(message["role"]) + message["content"] for message in body["messages"]]
+    if body["messages"][-1]["role"] == "assistant" and not closes_turns:
+        return END.join(turns)
+    return END.join([*turns, TURN.format("assistant")])
+
+
+def read_prompt(body: Body) -> Prompt:
+    """Read each protocol's request."""
+    if "prompt" in body:  # as it was rendered, and what was said behind it
+        before, _, begun = body["prompt"].rpartition(TURN.format("assistant"))
+        last = before.removesuffix(END).rpartition("|>")[2]
+        words = len(last.split()) + len(begun.split())
+        return Prompt(last, words, (), body.get("options", {}).get("num_predict"), begun)
+    texts = [_text(message["content"]) for message in body["messages"]]
+    begun = texts[-1] if len(texts) > 1 and body["messages"][-1]["role"] == "assistant" else ""
+    return Prompt(
+        last=texts[-2] if begun else texts[-1],
+        words=sum(len(text.split()) for text in texts),
+        tools=[tool["function"]["name"] for tool in body.get("tools", ())],
+        max_tokens=body.get("max_tokens") or body.get("options", {}).get("num_predict"),
+        begun=begun,
+    )
+
+
+CONTEXT_EXCEEDED = "the input length exceeds the context length"
+_KEPT = 4
+"""Ollama's `num_keep`: the tokens at the beginning that are never left out."""
+
+
+def fitted(prompt: Prompt, body: Body, num_ctx: int) -> Prompt | None:
+    """What Ollama makes of a prompt for a context of `num_ctx` tokens; None where it refuses it.
+
+    One that fills the context is cut to about half of that, unless `truncate` is false. With `shift` an answer goes on
+    behind the end of the context; without, it ends there.
+    """
+    num_ctx = body.get("options", {}).get("num_ctx", num_ctx)
+    if prompt.words >= num_ctx:
+        if body.get("truncate") is False:
+            return None
+        left = num_ctx - max((num_ctx - _KEPT) // 2, 1)
+        prompt = replace(prompt, words=left, last=" ".join(prompt.last.split()[-left:]))
+    if body.get("shift") is False:
+        room = num_ctx - prompt.words
+        prompt = replace(prompt, max_tokens=min(prompt.max_tokens or room, room))
+    return prompt
+
+
+def _text(content: str | list[dict[str, Any]]) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if part["type"] == "text")
+
+
+class OllamaWire:
+    """NDJSON lines of `/api/chat`."""
+
+    content_type = b"application/x-ndjson"
+
+    def __init__(self, body: Body) -> None:
+        self._base = {"model": body["model"], "created_at": "2026-08-21T10:00:00.123456789Z"}
+
+    def begin(self) -> bytes:
+        return b""
+
+    def text(self, piece: str) -> bytes:
+        return self._line(message={"role": "assistant", "content": piece}, done=False)
+
+    def thinking(self, piece: str) -> bytes:
+        return self._line(message={"role": "assistant", "content": "", "thinking": piece}, done=False)
+
+    def tool_call(self, index: int, name: str, arguments: Mapping[str, Any]) -> list[bytes]:
+        call = {"id": f"call_{index}", "function": {"index": index, "name": name, "arguments": arguments}}
+        return [self._line(message={"role": "assistant", "content": "", "tool_calls": [call]}, done=False)]
+
+    def finish(self, reason: str, prompt_tokens: int, completion_tokens: int, *, usage: bool) -> list[bytes]:
+        counts = {"prompt_eval_count": prompt_tokens, "eval_count": completion_tokens} if usage else {}
+        message = {"role": "assistant", "content": ""}
+        return [self._line(message=message, done=True, done_reason=reason, load_duration=42_000_000, **counts)]
+
+    def error(self, message: str) -> bytes:
+        return orjson.dumps({"error": message}) + b"\n"
+
+    def malformed(self) -> bytes:
+        return b'{"message": {"content": "hal\n'
+
+    def _line(self, **fields: Any) -> bytes:
+        return orjson.dumps(self._base | fields) + b"\n"
+
+
+class OllamaGenerateWire(OllamaWire):
+    """NDJSON lines of `/api/generate`."""
+
+    def text(self, piece: str) -> bytes:
+        return self._line(response=piece, done=False)
+
+
+class OpenAIWire:
+    """Server-sent events of `/v1/chat/completions`; with llama.cpp's timings when the request asks for them."""
+
+    content_type = b"text/event-stream"
+
+    def __init__(self, body: Body) -> None:
+        self._base = {"id": "chatcmpl-fake", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
+        self._usage = bool(body.get("stream_options", {}).get("include_usage"))
+        self._timed = bool(body.get("timings_per_token"))
+        self._prompt_tokens = read_prompt(body).words
+        self._predicted = 0
+
+    def begin(self) -> bytes:
+        return self._choice({"role": "assistant", "content": None})
+
+    def text(self, piece: str) -> bytes:
+        return self._token({"content": piece})
+
+    def thinking(self, piece: str) -> bytes:
+        return self._token({"reasoning_content": piece})
+
+    def tool_call(self, index: int, name: str, arguments: Mapping[str, Any]) -> list[bytes]:
+        text = orjson.dumps(arguments).decode()
+        half = len(text) // 2
+        head = {"index": index, "id": f"call_{index}", "type": "function", "function": {"name": name, "arguments": ""}}
+        rest = [{"index": index, "function": {"arguments": piece}} for piece in (text[:half], text[half:])]
+        return [self._choice({"tool_calls": [piece]}) for piece in (head, *rest)]
+
+    def finish(self, reason: str, prompt_tokens: int, completion_tokens: int, *, usage: bool) -> list[bytes]:
+        events = [self._choice({}, reason)]
+        if usage and self._usage:
+            counts = {
+                "prompt_tokens": prompt_tokens,
+                "completion_tokens": completion_tokens,
+                "total_tokens": prompt_tokens + completion_tokens,
+            }
+            events.append(self._event(choices=[], usage=counts))
+        return [*events, b"data: [DONE]\n\n"]
+
+    def error(self, message: str) -> bytes:
+        return b"data: " + orjson.dumps({"error": {"message": message, "type": "server_error"}}) + b"\n\n"
+
+    def malformed(self) -> bytes:
+        return b'data: {"choices": [{"delta": {"content": "hal\n\n'
+
+    def _token(self, delta: dict[str, Any]) -> bytes:
+        self._predicted += 1
+        if not self._timed:
+            return self._choice(delta)
+        timings = {"cache_n": 1, "prompt_n": self._prompt_tokens - 1, "predicted_n": self._predicted}
+        return self._choice(delta, timings=timings)
+
+    def _choice(self, delta: dict[str, Any], reason: str | None = None, **more: Any) -> bytes:
+        return self._event(choices=[{"index": 0, "delta": delta, "finish_reason": reason}], **more)
+
+    def _event(self, **fields: Any) -> bytes:
+        return b"data: " + orjson.dumps(self._base | fields) + b"\n\n"

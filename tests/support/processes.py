@@ -1,0 +1,119 @@
+"""The gateway as its users run it: `python -m server` in a process of its own, with an environment of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+from anyio import to_thread
+
+from tests.support.preloaded import PreloadedProcess
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-W", "error", "-m", "server"]
+
+START_SECONDS = 60
+"""Until a gateway must be up and until one must have ended: far more than either takes."""
+
+
+def environment(data_dir: Path, **settings: str) -> dict[str, str]:
+    """What a process gets to see: these settings, and nothing of the machine's own."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("OLLAGRAPH_")}
+    values = {
+        "DATA_DIR": str(data_dir),
+        "EMBEDDED": "false",
+        "EMBEDDED_THREADS": "1",
+        "OLLAMA_PARALLEL": "64",
+        "PORT": "0",
+        **settings,
+    }
+    return inherited | {"PYTHONPATH": str(ROOT)} | {f"OLLAGRAPH_{name}": value for name, value in values.items()}
+
+
+def run_command(data_dir: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, in the folder above the data folder, where no file .env is."""
+    data_dir.parent.mkdir(exist_ok=True)
+    with (
+        tempfile.NamedTemporaryFile() as errors,
+        PreloadedProcess(arguments, data_dir.parent, environment(data_dir, **settings), Path(errors.name)) as process,
+        open(process.output.fileno(), closefd=False, encoding="utf-8") as output,
+    ):
+        printed = output.read()
+        status = process.join(START_SECONDS)
+        return subprocess.CompletedProcess(arguments, status, printed, errors.read().decode())
+
+
+@dataclass
+class Served:
+    """A gateway in a process. `greeting` is what it said when it listened."""
+
+    process: PreloadedProcess
+    log: Path
+    greeting: str = ""
+
+    @property
+    def url(self) -> str:
+        """The address that the gateway printed."""
+        return self._said("Ollagraph is ready at")
+
+    @property
+    def password(self) -> str | None:
+        """The password that it printed, if it did."""
+        return self._said("Password") if "Password " in self.greeting else None
+
+    @property
+    def errors(self) -> str:
+        """What it wrote to standard error so far."""
+        return self.log.read_text()
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and give the exit status."""
+        self.process.send_signal(number)
+        with anyio.fail_after(START_SECONDS):
+            return await self.process.wait()
+
+    async def run(self, query: str, token: str | None = None, **variables: Any) -> Any:
+        """Send a query or mutation and give its data."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(base_url=self.url, timeout=30) as client:
+            body = {"query": query, "variables": variables}
+            response = (await client.post("/graphql", json=body, headers=headers)).json()
+        assert "errors" not in response, response
+        return response["data"]
+
+    async def sign_in(self, password: str, username: str = "admin") -> str | None:
+        """Sign in and give the token; None when that is refused."""
+        data = await self.run(
+            "mutation($input: LoginInput!) { login(input: $input) { ... on LoginSuccess { accessToken } } }",
+            input={"username": username, "password": password},
+        )
+        return data["login"].get("accessToken")
+
+    def _said(self, label: str) -> str:
+        (line,) = [line for line in self.greeting.splitlines() if line.strip().startswith(label)]
+        return line.strip().removeprefix(label).strip()
+
+
+@asynccontextmanager
+async def serving(data_dir: Path, **settings: str) -> AsyncGenerator[Served]:
+    """Start a gateway, and wait until it listens; it is killed after the block if it still runs."""
+    folder = anyio.Path(data_dir.parent)
+    await folder.mkdir(exist_ok=True)
+    log = data_dir.parent / f"{data_dir.name}.log"
+    arguments = (["serve"], data_dir.parent, environment(data_dir, **settings), log)
+    with await to_thread.run_sync(PreloadedProcess, *arguments) as process:
+        served = Served(process, log)
+        with anyio.fail_after(START_SECONDS):
+            while "Ollagraph is ready" not in served.greeting:  # the greeting is one write
+                text = await process.read()
+                assert text, served.errors
+                served.greeting += text
+        yield served
