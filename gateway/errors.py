@@ -245,6 +245,15 @@ class Interrupted(GatewayError):
         super().__init__("The gateway stopped while this generation was under way.")
 
 
+class RecordedError(GatewayError):
+    """An error that is told again, from the record of how a generation ended."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        self.code = code
+        self.retryable = code in _RETRYABLE
+        super().__init__(message)
+
+
 _BACKEND_CODES: dict[type[BackendError], ErrorCode] = {
     backend_errors.BackendUnavailable: ErrorCode.BACKEND_UNAVAILABLE,
     backend_errors.BackendTimeout: ErrorCode.BACKEND_TIMEOUT,
@@ -266,3 +275,9 @@ class BackendFailure(GatewayError):
         self.code = _BACKEND_CODES.get(type(error), ErrorCode.BACKEND_FAILED)
         self.retryable = error.retryable
         super().__init__(str(error))
+
+
+_RETRYABLE = frozenset(
+    {error.code for error in GatewayError.__subclasses__() if error.retryable}
+    | {code for error, code in _BACKEND_CODES.items() if error.retryable}
+)

@@ -11,8 +11,8 @@ from anyio.abc import TaskGroup
 from db.clock import new_id
 from db.engine import Database
 from gateway.catalog import Catalog, Line
-from gateway.generation import Generations, Ledger, Runner
-from gateway.replicas import Replicas
+from gateway.generation import Generations, Ledger, Phase, Router, Runner
+from gateway.replicas import PeerRequests, Replicas, Takeover, UsageNotes
 from gateway.streams import (
     Handlers,
     MemoryStreamLog,
@@ -36,6 +36,7 @@ class Engine:
     generations: Generations
     runner: Runner
     ledger: Ledger
+    replicas: Replicas
     shared_log: SharedStreamLog | None
     drain_time: float
     _stopping: anyio.Lock = field(default_factory=anyio.Lock)
@@ -46,9 +47,14 @@ class Engine:
         """Whether other gateways can go on with what this one does."""
         return self.shared_log is not None and self.shared_log.attached
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is on its way to its end, and load balancers should look for another one."""
+        return self.runner.phase is not Phase.SERVING
+
     def expect_nobody(self) -> None:
         """Viewers who leave from now on were sent away: they come back at another gateway."""
-        self.runner.draining = True
+        self.runner.drain()
 
     async def stop(self) -> None:
         """Take no new work, let what runs finish or leave it to other gateways. A second call waits for the first."""
@@ -81,14 +87,23 @@ async def running_engine(
     ledger = Ledger(database)
     records = StreamRecords(database)
     heartbeat = database if database.dialect == "sqlite" else Database(settings.database, pool_size=1)
-    runner = Runner(database, catalog, log, ledger, lines, tasks, replica_id, settings.text_retention)
+    runner = Runner(
+        database=database,
+        log=log,
+        ledger=ledger,
+        router=Router(catalog, lines),
+        tasks=tasks,
+        replica_id=replica_id,
+        text_retention=settings.text_retention,
+    )
     replicas = Replicas(
         database,
         heartbeat,
         runner,
+        Takeover(runner=runner, catalog=catalog, log=log, ledger=ledger),
         lease_time=settings.lease_time,
         idempotency_time=settings.idempotency_time,
-        notes_usage=shared is None,
+        usage_notes=UsageNotes(database, runner) if shared is None else None,
     )
     try:
         if shared is not None:
@@ -102,10 +117,11 @@ async def running_engine(
             catalog,
             log,
             runner,
+            ledger,
             event_interval=settings.event_interval,
             idempotency_time=settings.idempotency_time,
         )
-        engine = Engine(generations, runner, ledger, shared, settings.drain_time)
+        engine = Engine(generations, runner, ledger, replicas, shared, settings.drain_time)
         yield engine
         await engine.stop()
         await ledger.close(LEDGER_SECONDS)
@@ -118,10 +134,11 @@ async def running_engine(
 
 
 def _handlers(runner: Runner, replicas: Replicas, records: StreamRecords) -> Handlers:
+    peers = PeerRequests(runner)
     return Handlers(
-        cancel=runner.cancel,
-        unfollowed=runner.unfollowed,
-        lost=runner.lost,
+        cancel=peers.cancel,
+        unfollowed=peers.unfollowed,
+        lost=peers.leave,
         orphans=replicas.look_now,
         note=records.note,
         finished=records.finished,

@@ -83,7 +83,7 @@ class Readiness:
         self._catalog = catalog
         self._engine = engine
         self._reads = _Check(database.ping)
-        self._writes = _Check(engine.runner.note_alive)
+        self._writes = _Check(engine.replicas.note_alive)
 
     async def run(self) -> None:
         """Ask what `check` wants to know, until cancelled. To be started in the application's task group."""
@@ -111,7 +111,7 @@ class Readiness:
             reasons.append(f"database: {database['error']}")
         if not any(backend["ready"] for backend in backends):
             reasons += [f"backend {backend['name']}: {backend['error']}" for backend in backends] or ["no backend"]
-        if self._engine.runner.draining:
+        if self._engine.is_leaving:
             reasons.append("the gateway is stopping")
         body = {"status": "not ready" if reasons else "ready", "database": database, "backends": backends}
         if self._engine.shared_log is not None:

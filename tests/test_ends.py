@@ -237,7 +237,7 @@ async def test_an_orphan_that_cannot_be_taken_over_has_failed(scene: Scene, monk
         row.created_at = now() - timedelta(days=60)  # longer than 2^31 milliseconds
         tx.add(row)
     monkeypatch.setattr(BreakingLog, "claim", fail)
-    await scene.runner.adopt(row)
+    await scene.takeover.take_over(row)
     [row] = await rows_of(scene)
     assert (row.state, row.error_code) == ("FAILED", ErrorCode.INTERRUPTED)
 

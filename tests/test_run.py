@@ -20,7 +20,9 @@ from gateway.errors import ErrorCode, ShuttingDown
 from gateway.generation.generations import GenerationFilter, Generations
 from gateway.generation.ledger import Ledger
 from gateway.generation.request import GenerationRequest, OnDisconnect
+from gateway.generation.routing import Router
 from gateway.generation.runner import Runner
+from gateway.replicas import Takeover
 from gateway.streams.events import Completed, Event, Failed, Started, TextDelta
 from gateway.streams.memory import MemoryStreamLog
 from tests.support.fake_model_server import FakeModelServer
@@ -44,10 +46,17 @@ class Scene:
     """Generations over a real database and a real HTTP backend, with a user to ask for them."""
 
     def __init__(
-        self, generations: Generations, runner: Runner, log: BreakingLog, database: Database, principal: Principal
+        self,
+        generations: Generations,
+        runner: Runner,
+        takeover: Takeover,
+        log: BreakingLog,
+        database: Database,
+        principal: Principal,
     ) -> None:
         self.generations = generations
         self.runner = runner
+        self.takeover = takeover
         self.log = log
         self.database = database
         self.principal = principal
@@ -70,9 +79,11 @@ async def running_scene(database_url: str, fake_url: str) -> AsyncGenerator[Scen
         catalog = Catalog([backend], 60, tasks)
         ledger = Ledger(database)
         tasks.start_soon(ledger.run)
-        runner = Runner(database, catalog, log, ledger, {"ollama": Line(1, 10)}, tasks, new_id())
-        generations = Generations(database, catalog, log, runner)
-        yield Scene(generations, runner, log, database, Principal(user.id, "one", frozenset()))
+        router = Router(catalog, {"ollama": Line(1, 10)})
+        runner = Runner(database=database, log=log, ledger=ledger, router=router, tasks=tasks, replica_id=new_id())
+        takeover = Takeover(runner=runner, catalog=catalog, log=log, ledger=ledger)
+        generations = Generations(database, catalog, log, runner, ledger)
+        yield Scene(generations, runner, takeover, log, database, Principal(user.id, "one", frozenset()))
         await runner.stop(0, hand_over=False)
         tasks.cancel_scope.cancel()
     await backend.aclose()

@@ -1,7 +1,17 @@
 """Generations from their start to their end: what was asked, who runs it, what it used, and how it is recorded."""
 
+from gateway.generation.continuation import continuable
 from gateway.generation.generations import Answer, GenerationFilter, Generations, Output
-from gateway.generation.ledger import Ledger, is_outage
+from gateway.generation.ledger import Ending, Ledger, is_outage
+from gateway.generation.outcome import (
+    Outcome,
+    State,
+    outcome_recorded,
+    outcome_told,
+    terminal_event,
+    timings_so_far,
+    usage_recorded,
+)
 from gateway.generation.request import (
     NO_OPTIONS,
     GenerationRequest,
@@ -12,24 +22,37 @@ from gateway.generation.request import (
     Tool,
     ToolCall,
 )
-from gateway.generation.run import State
-from gateway.generation.runner import Runner
+from gateway.generation.routing import Router
+from gateway.generation.run import Job, Run
+from gateway.generation.runner import Phase, Runner
 
 __all__ = [
     "NO_OPTIONS",
     "Answer",
+    "Ending",
     "GenerationFilter",
     "GenerationRequest",
     "Generations",
+    "Job",
     "Ledger",
     "Message",
     "OnBackendLoss",
     "OnDisconnect",
     "Options",
+    "Outcome",
     "Output",
+    "Phase",
+    "Router",
+    "Run",
     "Runner",
     "State",
     "Tool",
     "ToolCall",
+    "continuable",
     "is_outage",
+    "outcome_recorded",
+    "outcome_told",
+    "terminal_event",
+    "timings_so_far",
+    "usage_recorded",
 ]

@@ -137,6 +137,16 @@ def continuation(request: ChatRequest, said: Said) -> ChatRequest | None:
     return replace(request, messages=messages, options=options, continues=True)
 
 
+def continuable(data: bytes, events: Iterable[Event]) -> ChatRequest | None:
+    """Give the request that `encode_request` wrote, where a model can go on behind these events; None where not."""
+    try:
+        request, said = decode_request(data), Said()
+    except ValueError:
+        return None
+    said.add(events)
+    return None if continuation(request, said) is None else request
+
+
 def encode_request(request: ChatRequest) -> bytes:
     """A request as another gateway can read it."""
     return orjson.dumps(request)

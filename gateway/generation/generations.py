@@ -13,9 +13,9 @@ from auth.scopes import Scope
 from backends.protocol import ToolCall
 from db import queries
 from db.clock import new_id, now
-from db.engine import Database
+from db.engine import Database, WriteSession
 from db.tables import Generation
-from gateway.catalog import Catalog
+from gateway.catalog import Catalog, Model
 from gateway.errors import (
     ErrorCode,
     GatewayError,
@@ -27,11 +27,11 @@ from gateway.errors import (
 )
 from gateway.generation.continuation import encode_request
 from gateway.generation.idempotency import begun_under, check_key, note_key
-from gateway.generation.ledger import is_outage
-from gateway.generation.orphans import outcome_in
+from gateway.generation.ledger import Ledger
+from gateway.generation.outcome import State, outcome_recorded, terminal_event
 from gateway.generation.request import GenerationRequest, OnBackendLoss, chat_request
-from gateway.generation.run import Job, Route, Run, State, terminal_event
-from gateway.generation.runner import Runner
+from gateway.generation.run import Job
+from gateway.generation.runner import Phase, Runner
 from gateway.streams import (
     TERMINAL,
     Event,
@@ -92,6 +92,7 @@ class Generations:
         catalog: Catalog,
         log: StreamLog,
         runner: Runner,
+        ledger: Ledger,
         *,
         event_interval: float = 0,
         idempotency_time: float = 86_400,
@@ -100,13 +101,14 @@ class Generations:
         self._catalog = catalog
         self._log = log
         self._runner = runner
+        self._ledger = ledger
         self._event_interval = event_interval
         self._idempotency_time = idempotency_time
 
     @property
     def stopping(self) -> bool:
         """Whether new work is refused."""
-        return self._runner.stopping
+        return self._runner.phase is Phase.STOPPING
 
     async def start(self, principal: Principal, request: GenerationRequest) -> Generation:
         """Begin, and return at once; under an idempotency key that was used before, what that began.
@@ -123,12 +125,15 @@ class Generations:
             raise ShuttingDown
         chat = chat_request(request, model)
         encoded = encode_request(chat) if request.on_backend_loss is OnBackendLoss.CONTINUE else b""
-        route = self._runner.enter(model, principal.user_id)
-        row = self._new_row(principal, request, route)
+        row = self._new_row(principal, request, model)
         kept = 0 if request.idempotency_key is None else self._idempotency_time  # who asks again gets the answer again
-        run = self._runner.admit(Job(row, chat, encoded=encoded, text_retention=kept), route)
+        job = Job(row, chat, encoded=encoded, text_retention=kept)
+
+        async def note(tx: WriteSession) -> None:
+            await note_key(tx, principal, request, row, self._idempotency_time)
+
         try:
-            await self._launch(principal, request, run)
+            await self._runner.start(job, model, note)
         except IntegrityError:
             if request.idempotency_key is None or (begun := await self._begun_under(principal, request)) is None:
                 raise
@@ -179,7 +184,7 @@ class Generations:
 
     async def by_id(self, ids: Sequence[UUID]) -> list[Generation | None]:
         """Many generations at once, in the order of the ids; whoever asks has checked whose they are."""
-        ended = [self._runner.ended(generation_id) for generation_id in ids]
+        ended = [self._ledger.waiting(generation_id) for generation_id in ids]
         if all(ended):
             return ended
         async with self._database.reading() as session:
@@ -255,21 +260,6 @@ class Generations:
         async with self._database.reading() as session:
             return await begun_under(session, principal, request, self._idempotency_time)
 
-    async def _launch(self, principal: Principal, request: GenerationRequest, run: Run) -> None:
-        """A caller who leaves meanwhile leaves either nothing or a generation that runs."""
-        with anyio.CancelScope(shield=True):
-            try:
-                async with self._database.transaction() as tx:
-                    tx.add(run.job.row)
-                    await note_key(tx, principal, request, run.job.row, self._idempotency_time)
-            except BaseException as error:
-                if is_outage(error):
-                    self._runner.disown(run)
-                else:
-                    self._runner.forget(run)
-                raise
-            await self._runner.launch(run)
-
     async def _cancel_elsewhere(self, generation: Generation) -> None:
         """Ask the gateway that runs it, and wait for the end; one whose gateway is dead ends when that is noticed.
 
@@ -320,7 +310,7 @@ class Generations:
         if generation.finished_at is None:
             raise StreamLogUnavailable if end_alone else StreamExpired
         if (end_alone or interrupted or not generation.completion_tokens) and generation.detached_at is None:
-            return [terminal_event(after + 1, outcome_in(generation))]
+            return [terminal_event(after + 1, outcome_recorded(generation))]
         raise StreamExpired
 
     async def _check_reachable(self, generation: Generation) -> None:
@@ -344,22 +334,18 @@ class Generations:
             data = await queries.transcript.find_transcript(session, generation_id, now())
         return None if data is None else decode_transcript(data)
 
-    def _new_row(self, principal: Principal, request: GenerationRequest, route: Route) -> Generation:
-        created_at = now()
-        waits = route.ticket.position > 0
+    def _new_row(self, principal: Principal, request: GenerationRequest, model: Model) -> Generation:
         return Generation(
             id=new_id(),
             user_id=principal.user_id,
             api_key_id=principal.api_key_id,
-            model=route.model.name,
-            backend=route.model.backend.name,
-            state=State.QUEUED if waits else State.RUNNING,
+            model=model.name,
+            backend=model.backend.name,
             replica_id=self._runner.replica_id,
             fence=1,
             on_disconnect=request.on_disconnect,
             on_backend_loss=request.on_backend_loss,
-            created_at=created_at,
-            started_at=None if waits else created_at,
+            created_at=now(),
         )
 
 

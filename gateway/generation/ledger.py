@@ -12,9 +12,9 @@ import anyio
 from db import queries
 from db.engine import Database, DatabaseUnavailable, WriteSession
 from db.tables import Generation, Transcript, UsageRecord
-from gateway.errors import GatewayError
+from gateway.errors import RecordedError
 from gateway.generation.meter import bounded
-from gateway.generation.run import Outcome
+from gateway.generation.outcome import Outcome
 from gateway.generation.timings import LARGEST_MS, Timings
 
 logger = logging.getLogger(__name__)
@@ -172,8 +172,9 @@ def _bare(ending: Ending) -> Ending:
     """The same end without any text, and with numbers that every column takes."""
     outcome, error = ending.outcome, None
     if outcome.error is not None:
-        error = GatewayError("Why this generation failed could not be stored; the gateway's log says it.")
-        error.code, error.retryable = outcome.error.code, outcome.error.retryable
+        error = RecordedError(
+            outcome.error.code, "Why this generation failed could not be stored; the gateway's log says it."
+        )
     timings = Timings(None, None, None, min(outcome.timings.total_ms, LARGEST_MS))
     outcome = replace(outcome, error=error, usage=bounded(outcome.usage), timings=timings)
     return replace(ending, outcome=outcome, transcript=None)

@@ -10,7 +10,6 @@ QUEUED ── slot ── RUNNING ── the model finished ──────�
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from itertools import groupby
 
 import anyio
@@ -21,13 +20,14 @@ from backends.protocol import ChatRequest, Chunk, FinishChunk, TextChunk, Thinki
 from backends.protocol import FinishReason as BackendFinishReason
 from db.clock import now
 from db.tables import Generation
-from gateway.catalog import Model, Ticket
 from gateway.errors import BackendFailure, GatewayError, ShuttingDown
 from gateway.generation.continuation import Losses, Said, continuation, is_refusal
 from gateway.generation.estimates import Estimates
 from gateway.generation.meter import Meter, added
+from gateway.generation.outcome import Outcome, terminal_event
 from gateway.generation.request import OnBackendLoss, OnDisconnect
-from gateway.generation.timings import Stopwatch, Timings
+from gateway.generation.routing import Route
+from gateway.generation.timings import Stopwatch
 from gateway.streams import (
     NO_USAGE,
     Completed,
@@ -54,41 +54,6 @@ _CUT = (BackendFinishReason.LENGTH, BackendFinishReason.CONTENT_FILTER, BackendF
 """Ends in the middle of what was being said, be it of a tool call."""
 
 
-class State(StrEnum):
-    """Where a generation stands."""
-
-    QUEUED = "QUEUED"
-    RUNNING = "RUNNING"
-    COMPLETED = "COMPLETED"
-    CANCELLED = "CANCELLED"
-    FAILED = "FAILED"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a generation ended: with a finish reason or an error, never both."""
-
-    finish_reason: FinishReason | None
-    error: GatewayError | None
-    usage: TokenUsage
-    timings: Timings
-
-    @property
-    def state(self) -> State:
-        """The terminal state that this outcome stands for."""
-        if self.error is not None:
-            return State.FAILED
-        return State.CANCELLED if self.finish_reason is FinishReason.CANCELLED else State.COMPLETED
-
-
-@dataclass(slots=True)
-class Route:
-    """Where a generation runs: a model of one backend, and the place in that backend's line."""
-
-    model: Model
-    ticket: Ticket
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """One generation as this gateway holds it. `saved` is what another gateway did of it before.
@@ -109,7 +74,7 @@ class Job:
         return self.row.on_backend_loss == OnBackendLoss.CONTINUE
 
 
-Reroute = Callable[[Job, Route, Losses], Awaitable[bool]]
+Reroute = Callable[[Generation, Route, Losses], Awaitable[bool]]
 """Changes the route to a backend that answers, has a place and need not be left alone; False when there is none."""
 
 
@@ -125,6 +90,7 @@ class Run:
         self,
         job: Job,
         route: Route,
+        *,
         log: StreamLog,
         reroute: Reroute,
         unwatched: Callable[["Run"], None],
@@ -188,6 +154,11 @@ class Run:
         """Another gateway runs it from here on."""
         self.left = True
         self._scope.cancel()
+
+    async def raise_fence(self, fence: int) -> None:
+        """Go on under a newer right to write."""
+        self.job.row.fence = fence
+        await self._log.raise_fence(self.generation_id, fence)
 
     def viewer_came(self) -> None:
         """One viewer more."""
@@ -299,7 +270,7 @@ class Run:
             self._finish = FinishChunk(BackendFinishReason.LENGTH)  # all but the word of it had come
             return True
         rest = continuation(self.job.request, self._said)
-        if rest is None or not await self._reroute(self.job, self.route, self._losses):
+        if rest is None or not await self._reroute(self.job.row, self.route, self._losses):
             return False
         backend = self.route.model.backend.name
         logger.warning("generation %s goes on at backend %s: %s", self.generation_id, backend, error)
@@ -384,14 +355,6 @@ class Run:
     @property
     def _next(self) -> int:
         return self._sequence + 1
-
-
-def terminal_event(sequence: int, outcome: Outcome) -> Completed | Failed:
-    """The last event of a generation that ended so."""
-    error, usage = outcome.error, outcome.usage
-    if error is not None:
-        return Failed(sequence, error.code, error.message, error.retryable, usage)
-    return Completed(sequence, outcome.finish_reason or FinishReason.CANCELLED, usage)
 
 
 def _joined(chunks: Iterable[Chunk]) -> tuple[str, int]:

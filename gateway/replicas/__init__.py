@@ -1,5 +1,8 @@
 """The processes of one installation: who lives, and what the dead leave behind."""
 
 from gateway.replicas.heartbeat import Replicas
+from gateway.replicas.peers import PeerRequests
+from gateway.replicas.takeover import Takeover
+from gateway.replicas.usage_notes import UsageNotes
 
-__all__ = ["Replicas"]
+__all__ = ["PeerRequests", "Replicas", "Takeover", "UsageNotes"]

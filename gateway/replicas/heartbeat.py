@@ -22,7 +22,9 @@ from db import queries
 from db.clock import now
 from db.engine import Database
 from db.tables import Generation, Replica
-from gateway.generation import Runner, is_outage
+from gateway.generation import Phase, Runner, is_outage
+from gateway.replicas.takeover import Takeover
+from gateway.replicas.usage_notes import UsageNotes
 from gateway.tasks import spawn, spawn_service
 
 logger = logging.getLogger(__name__)
@@ -61,18 +63,20 @@ class Replicas:
         database: Database,
         heartbeat: Database,
         runner: Runner,
+        takeover: Takeover,
         *,
         lease_time: float,
         idempotency_time: float,
-        notes_usage: bool,
+        usage_notes: UsageNotes | None,
     ) -> None:
         self._database = database
         self._heartbeat = heartbeat
         self._runner = runner
+        self._takeover = takeover
         self._lease_time = lease_time
         self._idempotency_time = idempotency_time
         self._interval = lease_time / BEATS_IN_LEASE
-        self._notes_usage = notes_usage
+        self._usage_notes = usage_notes
         self._tasks: TaskGroup
         self._heard: dict[UUID, _Heard] = {}
         self._wake = anyio.Event()
@@ -97,6 +101,11 @@ class Replicas:
                 raise
             logger.warning("the database does not know that this gateway has stopped")
 
+    async def note_alive(self) -> None:
+        """Write something small, to see that the database takes it. Raises DatabaseUnavailable."""
+        async with self._database.transaction() as tx:
+            await queries.replica.note_seen(tx, self._runner.replica_id, now())
+
     def look_now(self) -> None:
         """Somebody says that there are orphans."""
         self._wake.set()
@@ -109,8 +118,8 @@ class Replicas:
             self._keep_on("looking for dead gateways", self._bury_the_dead, self._interval)
             self._keep_on("taking over generations", self._take_over, self._interval, self._called)
             self._keep_on("tidying up the database", self._tidy, TIDY_SECONDS)
-            if self._notes_usage:
-                self._keep_on("noting usage", self._note_usage, self._interval)
+            if self._usage_notes is not None:
+                self._keep_on("noting usage", self._usage_notes.write, self._interval)
 
     def _keep_on(
         self,
@@ -150,11 +159,6 @@ class Replicas:
                 tx.add(Replica(id=self._runner.replica_id, beat=0, started_at=at, seen_at=at))
         self._beats += 1
 
-    async def _note_usage(self) -> None:
-        if usage := self._runner.unnoted_usage():
-            async with self._database.transaction() as tx:
-                await queries.generation.note_usage(tx, usage)
-
     async def _bury_the_dead(self) -> None:
         async with self._database.reading() as session:
             beats = await queries.replica.beats(session)
@@ -177,7 +181,7 @@ class Replicas:
 
     def _warn_of_company(self) -> None:
         """Say once that another gateway is alive with which this one shares no streams."""
-        if self._notes_usage and not self._warned:
+        if self._usage_notes is not None and not self._warned:
             self._warned = True
             logger.warning(
                 "another gateway uses this database, and the two share no stream log: what one runs cannot be watched "
@@ -190,18 +194,18 @@ class Replicas:
             ended = await queries.generation.ended_lately(tx, dead, now() - timedelta(seconds=LAST_ENDS_SECONDS))
         for replica in dead:
             logger.warning("gateway %s is gone", replica)
-        self._do("ending what nobody watches any more", self._runner.look_for_abandoned)
+        self._do("ending what nobody watches any more", self._takeover.cancel_abandoned)
         for row in ended:
-            self._do(f"telling the end of generation {row.id}", partial(self._runner.tell_end, row))
+            self._do(f"telling the end of generation {row.id}", partial(self._takeover.tell_end, row))
 
     async def _take_over(self) -> None:
-        while not self._runner.draining:
+        while self._runner.phase is Phase.SERVING:
             async with self._database.reading() as session:
                 orphans = await queries.generation.orphans(session, ORPHANS_AT_ONCE)
             if not orphans:
                 return
             for row in await self._claimed(orphans):
-                self._do(f"taking over generation {row.id}", partial(self._runner.adopt, row))
+                self._do(f"taking over generation {row.id}", partial(self._takeover.take_over, row))
 
     async def _claimed(self, orphans: Sequence[Generation]) -> list[Generation]:
         """Those of them that no other gateway was quicker to take."""

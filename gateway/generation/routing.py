@@ -1,0 +1,73 @@
+"""Where a generation runs: in the queue of the backend that serves its model, or of another one when that is lost."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+import anyio
+
+from db.tables import Generation
+from gateway.catalog import Catalog, Line, Model, Ticket
+from gateway.errors import Overloaded
+from gateway.generation.continuation import Losses
+
+logger = logging.getLogger(__name__)
+
+REROUTE_SECONDS = 60.0
+"""How long a generation that lost its model server waits for one that can go on, and may be asked again."""
+
+
+@dataclass(slots=True)
+class Route:
+    """Where a generation runs: a model of one backend, and the place in that backend's line."""
+
+    model: Model
+    ticket: Ticket
+
+
+class Router:
+    """Finds places for generations. `queues` holds the queue of each backend by its name."""
+
+    def __init__(self, catalog: Catalog, queues: Mapping[str, Line]) -> None:
+        self._catalog = catalog
+        self._queues = queues
+
+    def enter(self, model: Model, user_id: UUID) -> Route:
+        """Take a place in the queue of the model's backend. Raises Overloaded."""
+        return Route(model, self._enter(model, user_id))
+
+    async def reroute(self, row: Generation, route: Route, losses: Losses) -> bool:
+        """Change the route to a backend that answers and has room, waiting a while for one; False when none came.
+
+        Backends just lost come last, and are left alone for as long as `losses` say.
+        """
+        delay = 0.05
+        with anyio.move_on_after(REROUTE_SECONDS):
+            while True:
+                places = await self._catalog.serving(route.model)
+                for model in sorted(places, key=lambda place: losses.pause(place.backend.name)):
+                    if not losses.pause(model.backend.name) and self._change(route, model, row.user_id):
+                        while route.ticket.position:
+                            await route.ticket.moved()
+                        return True
+                await anyio.sleep(delay)
+                delay = min(delay * 2, 1.0)
+        logger.warning("generation %s has found no backend to go on", row.id)
+        return False
+
+    def _enter(self, model: Model, user_id: UUID) -> Ticket:
+        queue = self._queues[model.backend.name]
+        queue.resize(model.backend.parallel)  # its server may have come, or another one in its place
+        return queue.enter(user_id)
+
+    def _change(self, route: Route, model: Model, user_id: UUID) -> bool:
+        if model.backend.name != route.model.backend.name:
+            try:
+                ticket = self._enter(model, user_id)
+            except Overloaded:
+                return False
+            route.ticket.release()
+            route.ticket = ticket
+        route.model = model
+        return True
