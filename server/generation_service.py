@@ -17,6 +17,7 @@ from gateway.streams import (
     Handlers,
     MemoryStreamLog,
     SharedStreamLog,
+    StreamBuffer,
     StreamRecords,
     UnusableValkey,
     Valkey,
@@ -80,16 +81,17 @@ async def running_engine(
     Raises SettingsError.
     """
     replica_id = new_id()
-    local = MemoryStreamLog(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
+    buffer = StreamBuffer(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
     valkey = None if settings.redis_url is None else await _valkey(settings, replica_id)
-    shared = None if valkey is None else SharedStreamLog(valkey, local)
-    log = shared or local
+    shared = None if valkey is None else SharedStreamLog(valkey, buffer)
+    log = shared or MemoryStreamLog(buffer)
     ledger = Ledger(database)
     records = StreamRecords(database)
     heartbeat = database if database.dialect == "sqlite" else Database(settings.database, pool_size=1)
     runner = Runner(
         database=database,
         log=log,
+        ownership=log,
         ledger=ledger,
         router=Router(catalog, lines),
         tasks=tasks,
@@ -100,7 +102,7 @@ async def running_engine(
         database,
         heartbeat,
         runner,
-        Takeover(runner=runner, catalog=catalog, log=log, ledger=ledger),
+        Takeover(runner=runner, catalog=catalog, log=log, ownership=log, ledger=ledger),
         lease_time=settings.lease_time,
         idempotency_time=settings.idempotency_time,
         usage_notes=UsageNotes(database, runner) if shared is None else None,
@@ -113,11 +115,12 @@ async def running_engine(
         await replicas.join()
         spawn_service(tasks, "looking after the other gateways", replicas.run)
         generations = Generations(
-            database,
-            catalog,
-            log,
-            runner,
-            ledger,
+            database=database,
+            catalog=catalog,
+            log=log,
+            ownership=log,
+            runner=runner,
+            ledger=ledger,
             event_interval=settings.event_interval,
             idempotency_time=settings.idempotency_time,
         )

@@ -7,6 +7,7 @@ import anyio
 import pytest
 
 from db.clock import new_id
+from gateway.streams.buffer import StreamBuffer
 from gateway.streams.events import Event, Started, TextDelta
 from gateway.streams.memory import MemoryStreamLog
 from gateway.streams.viewer import Viewer
@@ -36,7 +37,7 @@ async def test_a_fast_model_comes_in_one_event_an_interval_and_whole(calm: Runni
 
 
 async def test_nothing_comes_before_the_interval_is_over():
-    log, id = MemoryStreamLog(3600, 1_000_000), new_id()
+    log, id = MemoryStreamLog(StreamBuffer(3600, 1_000_000)), new_id()
     log.begin(id)
     log.add(id, [Started(1, 0), TextDelta(2, "a", 0, 1)])
     viewer, seen = Viewer(id, log.follow(id), interval=3600), list[Event]()

@@ -23,6 +23,7 @@ from gateway.generation.request import GenerationRequest, OnDisconnect
 from gateway.generation.routing import Router
 from gateway.generation.runner import Runner
 from gateway.replicas import Takeover
+from gateway.streams.buffer import StreamBuffer
 from gateway.streams.events import Completed, Event, Failed, Started, TextDelta
 from gateway.streams.memory import MemoryStreamLog
 from tests.support.fake_model_server import FakeModelServer
@@ -71,7 +72,11 @@ class Scene:
 
 @asynccontextmanager
 async def running_scene(database_url: str, fake_url: str) -> AsyncGenerator[Scene]:
-    database, log, backend = Database(database_url), BreakingLog(3600, 1_000_000), OllamaBackend("ollama", fake_url)
+    database, log, backend = (
+        Database(database_url),
+        BreakingLog(StreamBuffer(3600, 1_000_000)),
+        OllamaBackend("ollama", fake_url),
+    )
     user = User(username="one", password_hash="")
     async with database.transaction() as tx:
         tx.add(user)
@@ -80,9 +85,19 @@ async def running_scene(database_url: str, fake_url: str) -> AsyncGenerator[Scen
         ledger = Ledger(database)
         tasks.start_soon(ledger.run)
         router = Router(catalog, {"ollama": Line(1, 10)})
-        runner = Runner(database=database, log=log, ledger=ledger, router=router, tasks=tasks, replica_id=new_id())
-        takeover = Takeover(runner=runner, catalog=catalog, log=log, ledger=ledger)
-        generations = Generations(database, catalog, log, runner, ledger)
+        runner = Runner(
+            database=database,
+            log=log,
+            ownership=log,
+            ledger=ledger,
+            router=router,
+            tasks=tasks,
+            replica_id=new_id(),
+        )
+        takeover = Takeover(runner=runner, catalog=catalog, log=log, ownership=log, ledger=ledger)
+        generations = Generations(
+            database=database, catalog=catalog, log=log, ownership=log, runner=runner, ledger=ledger
+        )
         yield Scene(generations, runner, takeover, log, database, Principal(user.id, "one", frozenset()))
         await runner.stop(0, hand_over=False)
         tasks.cancel_scope.cancel()

@@ -10,6 +10,7 @@ from anyio.lowlevel import checkpoint
 
 from db.clock import new_id
 from gateway.errors import ErrorCode, StreamExpired
+from gateway.streams.buffer import StreamBuffer
 from gateway.streams.events import Completed, Event, Failed, FinishReason, Started, TextDelta, TokenUsage
 from gateway.streams.log import Source, StreamLog
 from gateway.streams.memory import MemoryStreamLog
@@ -21,7 +22,7 @@ MakeLog = Callable[[float, int], Awaitable[StreamLog]]
 
 
 async def memory(stack: AsyncExitStack, valkey: ValkeyServer | None, retention: float, max_bytes: int) -> StreamLog:
-    return MemoryStreamLog(retention, max_bytes)
+    return MemoryStreamLog(StreamBuffer(retention, max_bytes))
 
 
 async def shared(stack: AsyncExitStack, valkey: ValkeyServer | None, retention: float, max_bytes: int) -> StreamLog:
@@ -182,7 +183,7 @@ async def test_nothing_may_come_after_the_end(log: StreamLog):
 
 
 async def test_adding_nothing_to_what_has_ended_changes_nothing():
-    log = MemoryStreamLog(NEVER, PLENTY)
+    log = MemoryStreamLog(StreamBuffer(NEVER, PLENTY))
     stream_id = await opened(log, *ANSWER)
     log.add(stream_id, [])
     assert list(await log.read(stream_id)) == ANSWER
@@ -196,21 +197,21 @@ async def test_a_repetition_or_a_gap_is_refused(log: StreamLog, sequence: int):
 
 
 async def test_what_has_ended_is_forgotten_after_its_retention():
-    log = MemoryStreamLog(-1.0, PLENTY)  # over as soon as it began, whatever the clock's resolution
+    log = MemoryStreamLog(StreamBuffer(-1.0, PLENTY))  # over as soon as it began, whatever the clock's resolution
     stream_id = await opened(log, *ANSWER)
     with pytest.raises(StreamExpired):
         await read(log, stream_id)
 
 
 async def test_what_runs_is_never_forgotten():
-    log = MemoryStreamLog(-1.0, 0)
+    log = MemoryStreamLog(StreamBuffer(-1.0, 0))
     stream_id = await opened(log, *ANSWER[:3])
     await opened(log, *ANSWER)
     assert list(await log.read(stream_id)) == ANSWER[:3]
 
 
 async def test_a_viewer_who_is_there_sees_the_end_of_what_is_forgotten_at_once():
-    log = MemoryStreamLog(-1.0, 0)
+    log = MemoryStreamLog(StreamBuffer(-1.0, 0))
     stream_id = await opened(log, ANSWER[0])
     async with aclosing(log.follow(stream_id)) as batches:
         await anext(batches)
@@ -220,7 +221,7 @@ async def test_a_viewer_who_is_there_sees_the_end_of_what_is_forgotten_at_once()
 
 async def test_when_memory_is_short_what_ended_first_goes_first():
     size = RUN_BYTES + 1000 + 8 + EVENT_BYTES
-    log = MemoryStreamLog(NEVER, 2 * size)
+    log = MemoryStreamLog(StreamBuffer(NEVER, 2 * size))
     streams = [await opened(log, said(1, "x" * 1000)) for _ in range(3)]
     order = [streams[1], streams[0], streams[2]]
     for stream_id in order:
@@ -231,7 +232,7 @@ async def test_when_memory_is_short_what_ended_first_goes_first():
 
 
 async def test_events_without_text_take_memory_too():
-    log = MemoryStreamLog(NEVER, RUN_BYTES + 9 * 8 + EVENT_BYTES)
+    log = MemoryStreamLog(StreamBuffer(NEVER, RUN_BYTES + 9 * 8 + EVENT_BYTES))
     first = await opened(log, *[said(number, "") for number in range(1, 10)], completed(10))
     await opened(log, completed(1))
     with pytest.raises(StreamExpired):

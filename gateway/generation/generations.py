@@ -37,6 +37,7 @@ from gateway.streams import (
     Event,
     Failed,
     StreamLog,
+    StreamOwnership,
     StreamWithoutEnd,
     TextDelta,
     ThinkingDelta,
@@ -88,18 +89,20 @@ class Generations:
 
     def __init__(
         self,
+        *,
         database: Database,
         catalog: Catalog,
         log: StreamLog,
+        ownership: StreamOwnership,
         runner: Runner,
         ledger: Ledger,
-        *,
         event_interval: float = 0,
         idempotency_time: float = 86_400,
     ) -> None:
         self._database = database
         self._catalog = catalog
         self._log = log
+        self._ownership = ownership
         self._runner = runner
         self._ledger = ledger
         self._event_interval = event_interval
@@ -248,7 +251,7 @@ class Generations:
     async def _why_gone(self, ids: Sequence[UUID]) -> dict[UUID, GatewayError | None]:
         """Tell for each text that is not here whether it cannot be reached; None: it is no longer kept."""
         reasons: dict[UUID, GatewayError | None] = dict.fromkeys(ids)
-        for generation in await self.by_id(ids) if ids and not self._log.is_shared else ():
+        for generation in await self.by_id(ids) if ids and not self._ownership.is_shared else ():
             if generation is not None:
                 try:
                     await self._check_reachable(generation)
@@ -265,9 +268,9 @@ class Generations:
 
         Raises StreamLogUnavailable where it may go on: nobody must be told of an end that has not come.
         """
-        if not self._log.is_shared:
+        if not self._ownership.is_shared:
             raise StreamLogUnavailable(shared=False)
-        await self._log.cancel_elsewhere(generation.id)
+        await self._ownership.cancel_elsewhere(generation.id)
         with anyio.move_on_after(CANCEL_SECONDS), suppress(StreamExpired, StreamWithoutEnd):
             async for _ in self._log.follow(generation.id, BEHIND_ALL):
                 pass
@@ -315,7 +318,7 @@ class Generations:
 
     async def _check_reachable(self, generation: Generation) -> None:
         """Raise StreamLogUnavailable where another gateway, which is alive, has what is not here."""
-        shared = self._log.is_shared
+        shared = self._ownership.is_shared
         if generation.replica_id == self._runner.replica_id or (shared and generation.detached_at is None):
             return
         async with self._database.reading() as session:

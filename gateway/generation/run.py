@@ -155,10 +155,9 @@ class Run:
         self.left = True
         self._scope.cancel()
 
-    async def raise_fence(self, fence: int) -> None:
+    def raise_fence(self, fence: int) -> None:
         """Go on under a newer right to write."""
         self.job.row.fence = fence
-        await self._log.raise_fence(self.generation_id, fence)
 
     def viewer_came(self) -> None:
         """One viewer more."""

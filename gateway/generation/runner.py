@@ -23,7 +23,7 @@ from gateway.generation.ledger import Ending, Ledger, Transcribed, is_outage
 from gateway.generation.outcome import Outcome, State, timings_so_far
 from gateway.generation.routing import Route, Router
 from gateway.generation.run import Job, Run
-from gateway.streams import NO_USAGE, Completed, Failed, Source, StreamLog
+from gateway.streams import NO_USAGE, Completed, Failed, Source, StreamLog, StreamOwnership
 from gateway.tasks import spawn
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Runner:
         *,
         database: Database,
         log: StreamLog,
+        ownership: StreamOwnership,
         ledger: Ledger,
         router: Router,
         tasks: TaskGroup,
@@ -66,6 +67,7 @@ class Runner:
         self.phase = Phase.SERVING
         self._database = database
         self._log = log
+        self._ownership = ownership
         self._ledger = ledger
         self._router = router
         self._tasks = tasks
@@ -146,7 +148,7 @@ class Runner:
         for run in runs:
             await run.ended.wait()
         if handed_over := [run for run in left if run.left]:
-            await _hand_over(self._database, self._log, handed_over)
+            await _hand_over(self._database, self._ownership, handed_over)
         with anyio.move_on_after(LAST_WORD_SECONDS):
             for run in [*finished, *runs]:
                 if not run.left:
@@ -156,13 +158,13 @@ class Runner:
         """Cancel a generation that ends with its last viewer, who has left; but not while viewers are sent away."""
 
         async def cancel_unless_followed() -> None:
-            alive, _ = await self._log.followers(run.generation_id)
+            alive, _ = await self._ownership.followers(run.generation_id)
             if not alive and not run.is_watched and self.phase is Phase.SERVING:
                 run.cancel()
 
         if not run.cancels_on_disconnect or self.phase is not Phase.SERVING:
             return
-        if not self._log.is_shared:
+        if not self._ownership.is_shared:
             run.cancel()
         else:
             spawn(self._tasks, f"look for viewers of generation {run.generation_id}", cancel_unless_followed)
@@ -198,7 +200,7 @@ class Runner:
         An end on record without its text could not be mended, and whoever sees the event finds the usage.
         """
         try:
-            await self._log.flush(run.generation_id)
+            await self._ownership.flush(run.generation_id)
         except Exception:
             logger.exception("the text of generation %s may not be whole in the stream log", run.generation_id)
         if run.left:
@@ -236,10 +238,10 @@ async def _note_turn(database: Database, row: Generation, queued_ms: int) -> Non
         logger.warning("the database does not know that generation %s has begun", row.id)
 
 
-async def _hand_over(database: Database, log: StreamLog, runs: Sequence[Run]) -> None:
+async def _hand_over(database: Database, ownership: StreamOwnership, runs: Sequence[Run]) -> None:
     """Let other gateways take these over, now."""
     for run in runs:
-        await log.leave(run.generation_id)
+        await ownership.leave(run.generation_id)
     try:
         async with database.transaction() as tx:
             for run in runs:

@@ -23,7 +23,7 @@ from gateway.generation import (
     timings_so_far,
     usage_recorded,
 )
-from gateway.streams import FinishReason, Saved, Source, StreamLog, StreamMoved, TokenUsage
+from gateway.streams import FinishReason, Saved, Source, StreamLog, StreamMoved, StreamOwnership, TokenUsage
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +46,13 @@ class _TakenOver:
 class Takeover:
     """Takes over generations, whose rows are this gateway's by now, and tells viewers of ends that nobody told."""
 
-    def __init__(self, *, runner: Runner, catalog: Catalog, log: StreamLog, ledger: Ledger) -> None:
+    def __init__(
+        self, *, runner: Runner, catalog: Catalog, log: StreamLog, ownership: StreamOwnership, ledger: Ledger
+    ) -> None:
         self._runner = runner
         self._catalog = catalog
         self._log = log
+        self._ownership = ownership
         self._ledger = ledger
         self._limiter = anyio.CapacityLimiter(MOST_AT_ONCE)
 
@@ -81,7 +84,7 @@ class Takeover:
             return
         async with self._limiter:
             try:
-                saved = await self._log.claim(row.id, Source(row.fence + 1))
+                saved = await self._ownership.claim(row.id, Source(row.fence + 1))
             except (StreamMoved, StreamLogUnavailable):
                 return
             if saved is None or saved.end is not None:
@@ -92,7 +95,7 @@ class Takeover:
         """Cancel what ends with its last viewer, and was watched at a dead gateway alone."""
         for run in self._runner.runs:
             if run.cancels_on_disconnect and not run.is_watched:
-                alive, died = await self._log.followers(run.generation_id)
+                alive, died = await self._ownership.followers(run.generation_id)
                 if died and not alive and not run.is_watched:
                     run.cancel()
 
@@ -105,7 +108,8 @@ class Takeover:
         if run is None:
             return False
         if not run.left and row.fence == run.job.row.fence + 1:
-            await run.raise_fence(row.fence)
+            run.raise_fence(row.fence)
+            await self._ownership.raise_fence(row.id, row.fence)
             return True
         run.leave()
         await run.gone.wait()
@@ -115,7 +119,7 @@ class Takeover:
         while True:
             try:
                 own = Source(row.fence, taken.usage)
-                return await self._log.claim(row.id, own, detached=row.detached_at is not None)
+                return await self._ownership.claim(row.id, own, detached=row.detached_at is not None)
             except StreamLogUnavailable:
                 await anyio.sleep(RETRY_SECONDS)
 

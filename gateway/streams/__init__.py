@@ -1,5 +1,6 @@
 """The log of every stream: its events, where they are kept, and how viewers read them."""
 
+from gateway.streams.buffer import StreamBuffer
 from gateway.streams.codec import decode_transcript, encode_transcript
 from gateway.streams.events import (
     NO_USAGE,
@@ -21,7 +22,7 @@ from gateway.streams.events import (
     UsageSource,
     utf16_length,
 )
-from gateway.streams.log import Saved, Source, StreamLog, StreamMoved, StreamWithoutEnd
+from gateway.streams.log import Saved, Source, StreamLog, StreamMoved, StreamOwnership, StreamWithoutEnd
 from gateway.streams.memory import MemoryStreamLog
 from gateway.streams.records import StreamRecords
 from gateway.streams.shared import Handlers, SharedStreamLog
@@ -45,8 +46,10 @@ __all__ = [
     "SharedStreamLog",
     "Source",
     "Started",
+    "StreamBuffer",
     "StreamLog",
     "StreamMoved",
+    "StreamOwnership",
     "StreamRecords",
     "StreamWithoutEnd",
     "TextDelta",

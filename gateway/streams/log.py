@@ -68,11 +68,6 @@ class Saved:
 class StreamLog(Protocol):
     """Where events are kept. Every implementation passes one contract suite (tests/test_stream_log.py)."""
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether other gateways read and write it too."""
-        ...
-
     async def open(self, stream_id: UUID, source: Source, dropped: int = 0) -> None:
         """Begin an empty stream. From here on `follow` waits instead of raising.
 
@@ -103,6 +98,15 @@ class StreamLog(Protocol):
         StreamExpired where the stream, or what follows the cursor in it, is unknown or forgotten, and
         StreamLogUnavailable where that cannot be found out.
         """
+        ...
+
+
+class StreamOwnership(Protocol):
+    """Which gateway writes a stream, where several share a log. One object is this and the StreamLog."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other gateways read and write the log too."""
         ...
 
     async def claim(self, stream_id: UUID, source: Source, *, detached: bool = False) -> Saved | None:

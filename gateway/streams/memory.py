@@ -1,229 +1,57 @@
-"""The stream log of a gateway that is one process."""
+"""The stream log of a gateway that shares none."""
 
-import time
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from uuid import UUID
 
-import anyio
-
-from gateway.errors import StreamExpired
-from gateway.streams.events import TERMINAL, Completed, Event, Failed, Resumed
-from gateway.streams.log import Saved, Source, StreamMoved
-from gateway.streams.packing import Packed, pack, packed_size, size, unpack
-
-
-class _Stream:
-    """One stream in memory. `changed` is there only while somebody waits for it; `packed` once it has ended.
-
-    `dropped` is how many events at its beginning are no longer kept.
-    """
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.dropped = 0
-        self.length = 0
-        self.packed: Packed | None = None
-        self.changed: anyio.Event | None = None
-        self.size = 0
-        self.ended_at: float | None = None
-        self.end: Completed | Failed | None = None
-        self.seam = 0
-        self.error: Exception | None = None
-
-    async def wait(self) -> None:
-        if self.changed is None:
-            self.changed = anyio.Event()
-        await self.changed.wait()
-
-    def append(self, event: Event) -> None:
-        if self.ended_at is not None or event.sequence != self.length + 1:
-            raise ValueError(f"event {event.sequence} does not continue a stream of {self.length}")
-        self.events.append(event)
-        self.length += 1
-        self.size += size(event)
-        if isinstance(event, TERMINAL):
-            self.end = event
-        elif isinstance(event, Resumed):
-            self.seam = event.sequence
-
-    def after(self, sequence: int) -> list[Event]:
-        """All events so far behind this one. Raises StreamExpired where some of them were dropped."""
-        if sequence < self.dropped:
-            raise StreamExpired
-        return self.events[sequence - self.dropped :] if self.packed is None else unpack(self.packed, sequence)
-
-    def shrink(self, most: int) -> None:
-        """Drop the oldest events until they take no more bytes than that."""
-        index = 0
-        while self.size > most and index < len(self.events) - 1:
-            self.size -= size(self.events[index])
-            index += 1
-        del self.events[:index]
-        self.dropped += index
-
-    def pack(self) -> None:
-        """It has ended: the events go where they take less."""
-        self.packed = pack(self.events)
-        self.size = packed_size(self.packed)
-        self.events = []
-
-    def wake(self) -> None:
-        if self.changed is not None:
-            self.changed.set()
-            self.changed = None
+from gateway.streams.buffer import StreamBuffer
+from gateway.streams.events import Event
+from gateway.streams.log import Saved, Source
 
 
 class MemoryStreamLog:
-    """The log of a gateway that is one process.
+    """A StreamLog and StreamOwnership that dies with this process. There is no other gateway."""
 
-    Ended streams are forgotten `retention` seconds after their end, and the oldest of them earlier when all
-    ended ones together take more than about `max_bytes`. Running streams are never forgotten, but of one that takes
-    more than about `max_stream_bytes` the beginning is.
-    """
-
-    def __init__(self, retention: float, max_bytes: int, max_stream_bytes: int = 16_000_000) -> None:
-        self._retention = retention
-        self._max_bytes = max_bytes
-        self._max_stream_bytes = max_stream_bytes
-        self._streams: dict[UUID, _Stream] = {}
-        self._ended: OrderedDict[UUID, _Stream] = OrderedDict()
-        self._ended_bytes = 0
+    def __init__(self, buffer: StreamBuffer) -> None:
+        self._buffer = buffer
 
     @property
     def is_shared(self) -> bool:
-        """It dies with this process."""
+        """Never."""
         return False
 
     async def open(self, stream_id: UUID, source: Source, dropped: int = 0) -> None:
         """Begin an empty stream."""
-        self.begin(stream_id, dropped)
+        self._buffer.begin(stream_id, dropped)
 
     async def append(self, stream_id: UUID, events: Sequence[Event]) -> None:
         """Add events and wake whoever waits."""
-        self.add(stream_id, events)
+        self._buffer.add(stream_id, events)
 
     async def read(self, stream_id: UUID) -> Sequence[Event]:
-        """All events so far."""
-        return self._find(stream_id).after(0)
+        """Give all events so far."""
+        return self._buffer.events(stream_id)
 
-    async def follow(
-        self, stream_id: UUID, after: int = 0, *, ended: bool = False
-    ) -> AsyncGenerator[Sequence[Event], None]:
+    def follow(self, stream_id: UUID, after: int = 0, *, ended: bool = False) -> AsyncGenerator[Sequence[Event], None]:
         """Replay, then follow."""
-        stream = self._find(stream_id)
-        known = stream.length
-        while True:
-            if known < stream.seam <= after:
-                raise StreamExpired  # what this viewer saw was lost, and something else was said in its place
-            if batch := stream.after(after):
-                after = known = batch[-1].sequence
-                yield batch
-            elif stream.error is not None:
-                raise stream.error
-            elif stream.ended_at is not None:
-                if stream.end is not None and after > stream.length:
-                    yield [stream.end]
-                return
-            else:
-                await stream.wait()
+        return self._buffer.follow(stream_id, after)
 
     async def claim(self, stream_id: UUID, source: Source, *, detached: bool = False) -> Saved | None:
-        """Another process's streams died with it."""
+        """Find nothing: another process's streams died with it."""
         return None
 
     async def raise_fence(self, stream_id: UUID, fence: int) -> None:
-        """Nobody else can write it."""
+        """Do nothing: nobody else can write it."""
 
     async def flush(self, stream_id: UUID) -> None:
-        """Memory is all there is."""
+        """Do nothing: memory is all there is."""
 
     async def leave(self, stream_id: UUID) -> None:
-        """Nobody else can take it up."""
+        """Do nothing: nobody else can take it over."""
 
     async def followers(self, stream_id: UUID) -> tuple[int, int]:
-        """There is no other gateway."""
+        """Count none."""
         return 0, 0
 
     async def cancel_elsewhere(self, stream_id: UUID) -> bool:
-        """There is no other gateway."""
+        """Find nobody to ask."""
         return False
-
-    def __contains__(self, stream_id: UUID) -> bool:
-        self._forget_old()
-        return stream_id in self._streams
-
-    def begin(self, stream_id: UUID, dropped: int = 0) -> None:
-        """Begin a stream of which the first events are not kept; who watched one of this name has to look again."""
-        self.fail(stream_id, StreamMoved())
-        self.forget(stream_id)
-        stream = self._streams[stream_id] = _Stream()
-        stream.dropped = stream.length = dropped
-
-    def has_ended(self, stream_id: UUID) -> bool:
-        """Whether its terminal event is here."""
-        return stream_id in self._ended
-
-    def length(self, stream_id: UUID) -> int:
-        """The sequence number of the last event; 0 where the stream is not kept."""
-        stream = self._streams.get(stream_id)
-        return 0 if stream is None else stream.length
-
-    def dropped(self, stream_id: UUID) -> int:
-        """How many events at the beginning of a stream are not kept."""
-        stream = self._streams.get(stream_id)
-        return 0 if stream is None else stream.dropped
-
-    def after(self, stream_id: UUID, sequence: int) -> tuple[int, list[Event]]:
-        """How many events were dropped, and those behind a sequence number that are kept."""
-        stream = self._streams[stream_id]
-        return stream.dropped, stream.after(max(sequence, stream.dropped))
-
-    def add(self, stream_id: UUID, events: Sequence[Event]) -> None:
-        """Add events and wake whoever waits."""
-        if not events:
-            return  # what has ended must not end again
-        stream = self._streams[stream_id]
-        for event in events:
-            stream.append(event)
-        if stream.size > self._max_stream_bytes:
-            stream.shrink(self._max_stream_bytes * 3 // 4)
-        if stream.end is not None:
-            self._end(stream_id, stream)
-        stream.wake()
-
-    def fail(self, stream_id: UUID, error: Exception | None) -> None:
-        """Let those who wait for more know why nothing comes; None takes it back."""
-        stream = self._streams.get(stream_id)
-        if stream is not None:
-            stream.error = error
-            stream.wake()
-
-    def forget(self, stream_id: UUID) -> None:
-        """Keep it no longer."""
-        stream = self._streams.pop(stream_id, None)
-        if stream is not None and self._ended.pop(stream_id, None) is not None:
-            self._ended_bytes -= stream.size
-
-    def _find(self, stream_id: UUID) -> _Stream:
-        self._forget_old()
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            raise StreamExpired
-        return stream
-
-    def _end(self, stream_id: UUID, stream: _Stream) -> None:
-        stream.ended_at = time.monotonic()
-        stream.pack()
-        self._ended[stream_id] = stream
-        self._ended_bytes += stream.size
-        self._forget_old()
-
-    def _forget_old(self) -> None:
-        horizon = time.monotonic() - self._retention
-        while self._ended:
-            stream_id, stream = next(iter(self._ended.items()))
-            expired = stream.ended_at is not None and stream.ended_at < horizon
-            if not expired and self._ended_bytes <= self._max_bytes:
-                break
-            self.forget(stream_id)

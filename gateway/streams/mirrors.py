@@ -10,10 +10,10 @@ from uuid import UUID
 import anyio
 
 from gateway.errors import StreamExpired, StreamLogUnavailable
+from gateway.streams.buffer import StreamBuffer
 from gateway.streams.codec import decode
 from gateway.streams.events import Event
 from gateway.streams.log import StreamMoved, StreamWithoutEnd
-from gateway.streams.memory import MemoryStreamLog
 from gateway.streams.valkey import Kept, StreamDamaged, Valkey, ValkeyUnavailable, opened
 
 logger = logging.getLogger(__name__)
@@ -43,9 +43,9 @@ class _Mirror:
 class Mirrors:
     """Copies of other gateways' streams, kept up to date by what those say; each goes with its last viewer here."""
 
-    def __init__(self, valkey: Valkey, local: MemoryStreamLog) -> None:
+    def __init__(self, valkey: Valkey, buffer: StreamBuffer) -> None:
         self._valkey = valkey
-        self._local = local
+        self._buffer = buffer
         self._mirrors: dict[UUID, _Mirror] = {}
         self._stale: dict[UUID, _Mirror] = {}
         self._changed = anyio.Event()
@@ -57,7 +57,7 @@ class Mirrors:
     def holds(self, stream_id: UUID) -> bool:
         """Whether there is a copy that is up to date."""
         mirror = self._mirrors.get(stream_id)
-        return mirror is not None and mirror.loaded and self._local.length(stream_id) > 0
+        return mirror is not None and mirror.loaded and self._buffer.length(stream_id) > 0
 
     async def follow(self, stream_id: UUID, after: int, *, ended: bool) -> AsyncGenerator[Sequence[Event], None]:
         """Replay, then follow, as a StreamLog does. Raises StreamMoved where the stream was begun anew."""
@@ -65,7 +65,7 @@ class Mirrors:
         mirror.viewers += 1
         try:
             await self._load(stream_id, mirror, ended=ended)
-            batches = self._local.follow(stream_id, after)
+            batches = self._buffer.follow(stream_id, after)
             try:
                 while (batch := await self._next(stream_id, mirror, batches, ended=ended)) is not None:
                     yield batch
@@ -80,22 +80,26 @@ class Mirrors:
         """This gateway writes it from now on."""
         self._mirrors.pop(stream_id, None)
 
+    def hears_nothing(self) -> None:
+        """What other gateways write is missed from now on, until `listening` is set again."""
+        self.listening = anyio.Event()
+
     def fail_all(self) -> None:
         """Valkey was away for too long."""
         for stream_id in self._mirrors:
-            self._local.fail(stream_id, StreamLogUnavailable())
+            self._buffer.fail(stream_id, StreamLogUnavailable())
 
     def hear(self, stream_id: UUID, data: bytes) -> None:
         """Another gateway has written this."""
         mirror = self._mirrors.get(stream_id)
-        if mirror is None or not mirror.loaded or self._local.has_ended(stream_id):
+        if mirror is None or not mirror.loaded or self._buffer.has_ended(stream_id):
             return
-        length = self._local.length(stream_id)
+        length = self._buffer.length(stream_id)
         try:
             events = decode(opened(stream_id, data))
             if not events:
                 raise StreamDamaged
-            self._local.add(stream_id, [event for event in events if event.sequence > length])
+            self._buffer.add(stream_id, [event for event in events if event.sequence > length])
         except (ValueError, KeyError):  # something was missed, or this was never said: it is read anew
             self._look_at(stream_id, mirror)
 
@@ -108,8 +112,8 @@ class Mirrors:
         """Those that have not grown since this was asked last, and have not ended."""
         silent: set[UUID] = set()
         for stream_id, mirror in self._mirrors.items():
-            length = self._local.length(stream_id)
-            if length == mirror.looked_at and mirror.viewers and not self._local.has_ended(stream_id):
+            length = self._buffer.length(stream_id)
+            if length == mirror.looked_at and mirror.viewers and not self._buffer.has_ended(stream_id):
                 silent.add(stream_id)
             mirror.looked_at = length
         return silent
@@ -117,8 +121,8 @@ class Mirrors:
     def give_up(self, stream_ids: Iterable[UUID]) -> None:
         """These have ended, and nobody has said so here."""
         for stream_id in stream_ids:
-            if stream_id in self._mirrors and not self._local.has_ended(stream_id):
-                self._local.fail(stream_id, StreamWithoutEnd())
+            if stream_id in self._mirrors and not self._buffer.has_ended(stream_id):
+                self._buffer.fail(stream_id, StreamWithoutEnd())
 
     async def catch_up(self) -> None:
         """Read what was missed while nobody listened. Raises ValkeyUnavailable."""
@@ -145,15 +149,15 @@ class Mirrors:
             return await anext(batches, None)
         with anyio.move_on_after(LAST_WORD_SECONDS):
             return await anext(batches, None)
-        length = self._local.length(stream_id)
+        length = self._buffer.length(stream_id)
         async with mirror.lock:
             await self._read_patiently(stream_id, mirror)
-        raise StreamMoved if self._local.length(stream_id) > length else StreamWithoutEnd
+        raise StreamMoved if self._buffer.length(stream_id) > length else StreamWithoutEnd
 
     async def _load(self, stream_id: UUID, mirror: _Mirror, *, ended: bool) -> None:
         """Have a mirror that is up to date. Raises StreamExpired, StreamLogUnavailable and StreamMoved."""
         async with mirror.lock:
-            if mirror.loaded and stream_id in self._local:
+            if mirror.loaded and stream_id in self._buffer:
                 return
             with anyio.move_on_after(PATIENCE_SECONDS):
                 await self.listening.wait()
@@ -178,44 +182,44 @@ class Mirrors:
         Raises StreamExpired for what cannot be read, StreamMoved where this gateway writes it now, ValkeyUnavailable.
         """
         mirror.loaded = True  # what is said from here on fits behind what is read, or is in it, or shows as a gap
-        if stream_id not in self._local:
-            self._local.begin(stream_id)
+        if stream_id not in self._buffer:
+            self._buffer.begin(stream_id)
         try:
             kept = await self._follow(stream_id, mirror)
             if kept is not None and not self._fits(stream_id, kept):
-                self._local.begin(stream_id, kept.first - 1)  # its viewers look again, each from where it is
+                self._buffer.begin(stream_id, kept.first - 1)  # its viewers look again, each from where it is
                 kept = await self._follow(stream_id, mirror)
             if kept is not None:
-                self._local.add(stream_id, events_of(kept, self._local.length(stream_id)))
+                self._buffer.add(stream_id, events_of(kept, self._buffer.length(stream_id)))
         except ValkeyUnavailable:
             mirror.loaded = False
             raise
         except (ValueError, KeyError) as error:
             logger.warning("generation %s cannot be read from the stream log", stream_id)
             mirror.loaded = False
-            self._local.fail(stream_id, StreamExpired())
-            self._local.forget(stream_id)
+            self._buffer.fail(stream_id, StreamExpired())
+            self._buffer.forget(stream_id)
             raise StreamExpired from error
-        self._local.fail(stream_id, None)
+        self._buffer.fail(stream_id, None)
         return kept is not None
 
     async def _follow(self, stream_id: UUID, mirror: _Mirror) -> Kept | None:
-        kept = await self._valkey.follow(stream_id, self._local.length(stream_id))
+        kept = await self._valkey.follow(stream_id, self._buffer.length(stream_id))
         if self._mirrors.get(stream_id) is not mirror:
             raise StreamMoved
         return kept
 
     def _fits(self, stream_id: UUID, kept: Kept) -> bool:
         """Whether what is kept continues the copy: nothing between was dropped there, and nothing here is void."""
-        return kept.first <= self._local.length(stream_id) + 1 and kept.void <= self._local.dropped(stream_id)
+        return kept.first <= self._buffer.length(stream_id) + 1 and kept.void <= self._buffer.dropped(stream_id)
 
     async def _first_word(self, stream_id: UUID, *, ended: bool) -> bool:
         if ended:
             return False
         with anyio.move_on_after(FIRST_WORD_SECONDS), suppress(StreamMoved):
-            async with aclosing(self._local.follow(stream_id)) as batches:
+            async with aclosing(self._buffer.follow(stream_id)) as batches:
                 await anext(batches)
-        return self._local.length(stream_id) > 0
+        return self._buffer.length(stream_id) > 0
 
     def _look_at(self, stream_id: UUID, mirror: _Mirror) -> None:
         self._stale[stream_id] = mirror
@@ -239,13 +243,13 @@ class Mirrors:
         if mirror.viewers:
             await self._read_into(stream_id, mirror)
             return
-        if not self._local.has_ended(stream_id):
+        if not self._buffer.has_ended(stream_id):
             mirror.loaded = False  # who comes meanwhile has to ask again
             await self._valkey.unfollow(stream_id)
         if not mirror.viewers and self._mirrors.get(stream_id) is mirror:
             del self._mirrors[stream_id]
-            if not self._local.has_ended(stream_id):
-                self._local.forget(stream_id)
+            if not self._buffer.has_ended(stream_id):
+                self._buffer.forget(stream_id)
 
 
 def events_of(kept: Kept, after: int = 0) -> list[Event]:

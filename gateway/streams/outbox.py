@@ -13,11 +13,11 @@ from uuid import UUID
 import anyio
 
 from gateway.errors import StreamLogUnavailable
+from gateway.streams.buffer import StreamBuffer
 from gateway.streams.codec import encode, encode_usage
 from gateway.streams.events import TERMINAL, Event
 from gateway.streams.exposure import Exposure, Note, Owned
 from gateway.streams.log import Source, StreamMoved
-from gateway.streams.memory import MemoryStreamLog
 from gateway.streams.valkey import FENCED, Batch, Valkey, ValkeyUnavailable
 
 logger = logging.getLogger(__name__)
@@ -38,13 +38,13 @@ class Outbox:
     def __init__(
         self,
         valkey: Valkey,
-        local: MemoryStreamLog,
+        buffer: StreamBuffer,
         lost: Callable[[UUID], None],
         note: Note,
         owns: Callable[[UUID, int], Awaitable[bool]],
     ) -> None:
         self._valkey = valkey
-        self._local = local
+        self._buffer = buffer
         self._lost = lost
         self._owned: dict[UUID, Owned] = {}
         self._owns = owns
@@ -59,14 +59,14 @@ class Outbox:
 
     def open(self, stream_id: UUID, source: Source, dropped: int) -> None:
         """Begin an empty stream; Valkey hears of it at once, but nobody waits for that."""
-        self._local.begin(stream_id, dropped)
+        self._buffer.begin(stream_id, dropped)
         anew = dropped > 0
         self._owned[stream_id] = owned = Owned(source, shown=dropped, written=dropped, anew=anew, again=anew)
         self._mark(stream_id, owned)
 
     def take_up(self, stream_id: UUID, source: Source) -> None:
         """Go on with a stream as it stands in memory and in Valkey."""
-        length = self._local.length(stream_id)
+        length = self._buffer.length(stream_id)
         self._owned[stream_id] = Owned(source, shown=length, written=length, known=True, again=True)
 
     async def append(self, stream_id: UUID, events: Sequence[Event]) -> None:
@@ -141,7 +141,7 @@ class Outbox:
     async def look_after(self) -> None:
         """Write again what Valkey has refused, or has lost of the running streams to which nothing is added."""
         for stream_id, owned in list(self._owned.items()):
-            if (owned.failing_since is not None and stream_id not in self._fenced) or stream_id not in self._local:
+            if (owned.failing_since is not None and stream_id not in self._fenced) or stream_id not in self._buffer:
                 self._mark(stream_id, owned)
         await self._compare([each for each, owned in self._owned.items() if owned.quiet and owned.settled is None])
         for owned in self._owned.values():
@@ -199,7 +199,7 @@ class Outbox:
     def _lacks(self, stream_id: UUID, owned: Owned, last: int) -> None:
         """Valkey has it up to here alone."""
         if last < owned.written or last == 0:
-            owned.written, owned.known = max(last, self._local.dropped(stream_id)), False
+            owned.written, owned.known = max(last, self._buffer.dropped(stream_id)), False
         self._mark(stream_id, owned)
 
     def _mark(self, stream_id: UUID, owned: Owned) -> None:
@@ -238,7 +238,7 @@ class Outbox:
     def _batches(self, dirty: dict[UUID, Owned]) -> list[Batch]:
         batches: list[Batch] = []
         for stream_id, owned in dirty.items():
-            if stream_id not in self._local:
+            if stream_id not in self._buffer:
                 self._drop(stream_id, owned)  # what is no longer in memory cannot be written again
                 continue
             try:
@@ -250,9 +250,9 @@ class Outbox:
 
     def _batch(self, stream_id: UUID, owned: Owned) -> Batch:
         """What Valkey lacks: after an outage also what viewers have seen already."""
-        dropped, events = self._local.dropped(stream_id), owned.pending
+        dropped, events = self._buffer.dropped(stream_id), owned.pending
         if owned.is_short:
-            dropped, missed = self._local.after(stream_id, owned.written)
+            dropped, missed = self._buffer.after(stream_id, owned.written)
             events = [*missed, *owned.pending]
         events = events[:MOST_IN_BATCH]
         first = events[0].sequence if events else owned.written + 1
@@ -282,7 +282,7 @@ class Outbox:
             owned.known, owned.anew, last = (
                 False,
                 True,
-                self._local.dropped(batch.stream_id),
+                self._buffer.dropped(batch.stream_id),
             )  # somebody else wrote there
         owned.written = last
         count = 0
@@ -300,7 +300,7 @@ class Outbox:
 
     def _publish(self, stream_id: UUID, owned: Owned, count: int) -> None:
         if count:
-            self._local.add(stream_id, owned.pending[:count])
+            self._buffer.add(stream_id, owned.pending[:count])
             owned.shown = owned.pending[count - 1].sequence
             del owned.pending[:count]
             self._waiting -= count
@@ -316,8 +316,8 @@ class Outbox:
         owned = self._owned.get(stream_id)
         if owned is not None:
             self._drop(stream_id, owned)
-            self._local.fail(stream_id, StreamMoved())
-            self._local.forget(stream_id)
+            self._buffer.fail(stream_id, StreamMoved())
+            self._buffer.forget(stream_id)
 
     def _drop(self, stream_id: UUID, owned: Owned) -> None:
         del self._owned[stream_id]

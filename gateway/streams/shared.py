@@ -15,11 +15,11 @@ from anyio.abc import TaskStatus
 from anyio.lowlevel import checkpoint
 
 from gateway.errors import StreamExpired, StreamLogUnavailable
+from gateway.streams.buffer import StreamBuffer
 from gateway.streams.codec import decode_usage
 from gateway.streams.events import NO_USAGE, Event, TokenUsage
 from gateway.streams.exposure import Note
 from gateway.streams.log import Saved, Source, StreamMoved
-from gateway.streams.memory import MemoryStreamLog
 from gateway.streams.mirrors import PATIENCE_SECONDS, Mirrors, events_of
 from gateway.streams.outbox import Outbox
 from gateway.streams.valkey import Fenced, Valkey, ValkeyUnavailable
@@ -61,11 +61,11 @@ class Handlers:
 class SharedStreamLog:
     """The log over Valkey. `run` works for it and is to be started before anything else is called."""
 
-    def __init__(self, valkey: Valkey, local: MemoryStreamLog) -> None:
+    def __init__(self, valkey: Valkey, buffer: StreamBuffer) -> None:
         self._valkey = valkey
-        self._local = local
-        self._outbox = Outbox(valkey, local, self._lost, self._note, self._owns)
-        self._mirrors = Mirrors(valkey, local)
+        self._buffer = buffer
+        self._outbox = Outbox(valkey, buffer, self._lost, self._note, self._owns)
+        self._mirrors = Mirrors(valkey, buffer)
         self._handlers: Handlers | None = None
 
     def set_handlers(self, handlers: Handlers) -> None:
@@ -113,8 +113,8 @@ class SharedStreamLog:
 
     async def read(self, stream_id: UUID) -> Sequence[Event]:
         """All events so far, also those that viewers must not see yet."""
-        if stream_id in self._local and (stream_id not in self._mirrors or self._mirrors.holds(stream_id)):
-            return [*await self._local.read(stream_id), *self._outbox.pending(stream_id)]
+        if stream_id in self._buffer and (stream_id not in self._mirrors or self._mirrors.holds(stream_id)):
+            return [*self._buffer.events(stream_id), *self._outbox.pending(stream_id)]
         try:
             kept = await self._valkey.read(stream_id)
             events = [] if kept is None else events_of(kept)
@@ -131,9 +131,9 @@ class SharedStreamLog:
     ) -> AsyncGenerator[Sequence[Event], None]:
         """Replay, then follow, here or over Valkey; where it goes over to another gateway, go on there."""
         while True:
-            own = stream_id in self._local and stream_id not in self._mirrors
+            own = stream_id in self._buffer and stream_id not in self._mirrors
             mirrors = self._mirrors
-            batches = self._local.follow(stream_id, after) if own else mirrors.follow(stream_id, after, ended=ended)
+            batches = self._buffer.follow(stream_id, after) if own else mirrors.follow(stream_id, after, ended=ended)
             try:
                 async for batch in batches:
                     after = batch[-1].sequence
@@ -161,12 +161,12 @@ class SharedStreamLog:
         if kept is None:
             return None
         self._mirrors.drop(stream_id)
-        length = self._local.length(stream_id)
-        copied = stream_id in self._local and kept.void <= self._local.dropped(stream_id)
+        length = self._buffer.length(stream_id)
+        copied = stream_id in self._buffer and kept.void <= self._buffer.dropped(stream_id)
         if not copied or not kept.first - 1 <= length <= kept.last:
-            self._local.begin(stream_id, kept.first - 1)
+            self._buffer.begin(stream_id, kept.first - 1)
             length = kept.first - 1
-        self._local.add(stream_id, [event for event in events if event.sequence > length])
+        self._buffer.add(stream_id, [event for event in events if event.sequence > length])
         self._outbox.take_up(stream_id, source)
         return Saved(events, _usage(kept.usage), kept.request, kept.cancelled, kept.first - 1)
 
@@ -269,7 +269,7 @@ class SharedStreamLog:
         except ValkeyUnavailable:
             pass
         finally:
-            self._mirrors.listening = anyio.Event()
+            self._mirrors.hears_nothing()
         await anyio.sleep(TEND_SECONDS / 2)
 
     def _hear(self, message: bytes) -> None:

@@ -9,9 +9,9 @@ from anyio.lowlevel import checkpoint
 
 from db.clock import new_id
 from gateway.errors import StreamExpired
+from gateway.streams.buffer import StreamBuffer
 from gateway.streams.events import Event
 from gateway.streams.log import Saved, Source
-from gateway.streams.memory import MemoryStreamLog
 from gateway.streams.shared import Handlers, SharedStreamLog
 from gateway.streams.valkey.client import Valkey
 from tests.support.valkeys import ValkeyServer
@@ -82,7 +82,7 @@ async def running_log(
 ) -> AsyncGenerator[SharedStreamLog]:
     """The log of a gateway of its own; it ends without a word, as that of a killed gateway."""
     client = Valkey(valkey.url, new_id(), retention=retention, max_stream_bytes=max_stream_bytes, max_bytes=max_bytes)
-    log = SharedStreamLog(client, MemoryStreamLog(retention, max_bytes, max_stream_bytes))
+    log = SharedStreamLog(client, StreamBuffer(retention, max_bytes, max_stream_bytes))
     log.set_handlers(handlers or Heard())
     try:
         async with anyio.create_task_group() as tasks:
