@@ -95,7 +95,7 @@ async def test_of_two_models_of_one_name_the_second_bears_its_backends(scene: Sc
 async def test_a_model_is_found_by_each_of_its_names(scene: Scene):
     first, second = await scene.catalog.find("both"), await scene.catalog.find("openai/both")
     assert (first.backend.name, second.backend.name) == ("ollama", "openai")
-    assert first.backend_name == second.backend_name == "both"
+    assert first.upstream_name == second.upstream_name == "both"
 
 
 async def test_a_model_without_a_name_is_not_listed(scene: Scene):

@@ -50,7 +50,7 @@ class Scene:
     async def found(self, name: str) -> tuple[str, str, str]:
         """The listed name, the backend, and what that one calls it."""
         model: Model = await self.catalog.find(name)
-        return model.name, model.backend.name, model.backend_name
+        return model.name, model.backend.name, model.upstream_name
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ async def test_while_the_first_backend_fails_another_way_to_write_a_name_means_t
 async def test_what_lost_its_backend_goes_on_where_the_model_is_listed_in_another_way(scene: Scene):
     scene.ollama.models, scene.openai.models = ["m:latest"], ["m"]
     places = await scene.catalog.serving(await scene.catalog.find("m:latest"))
-    assert [(place.backend.name, place.backend_name) for place in places] == [("ollama", "m:latest"), ("openai", "m")]
+    assert [(place.backend.name, place.upstream_name) for place in places] == [("ollama", "m:latest"), ("openai", "m")]
 
 
 # --- through the API --------------------------------------------------------------------------------------------------

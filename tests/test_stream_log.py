@@ -185,7 +185,7 @@ async def test_nothing_may_come_after_the_end(log: StreamLog):
 async def test_adding_nothing_to_what_has_ended_changes_nothing():
     log = MemoryStreamLog(StreamBuffer(NEVER, PLENTY))
     stream_id = await opened(log, *ANSWER)
-    log.add(stream_id, [])
+    await log.append(stream_id, [])
     assert list(await log.read(stream_id)) == ANSWER
 
 

@@ -24,13 +24,13 @@ SEARCH_PAUSE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model under the name that lists it. `backend_name` is what its own backend calls it.
+    """A model under the name that lists it. `upstream_name` is what its own backend calls it.
 
     `available` is whether its backend answers now.
     """
 
     name: str
-    backend_name: str
+    upstream_name: str
     backend: Backend
     info: ModelInfo
     available: bool = True
@@ -127,7 +127,7 @@ class Catalog:
         places = [
             Model(model.name, info.name, listing.backend, info)
             for listing in self._listings
-            if listing.answers and (info := self._names.at(listing, model.backend_name))
+            if listing.answers and (info := self._names.at(listing, model.upstream_name))
         ]
         return sorted(places, key=lambda place: place.backend.name != model.backend.name)
 

@@ -104,7 +104,7 @@ def chat_request(request: GenerationRequest, model: Model) -> ChatRequest:
     _check_tools(request.tools)
     _check_abilities(request, messages, model)
     return ChatRequest(
-        model=model.backend_name,
+        model=model.upstream_name,
         messages=messages,
         options=request.options,
         format=request.format,

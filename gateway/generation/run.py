@@ -282,9 +282,9 @@ class Run:
     async def _read_backend(self) -> None:
         await checkpoint_if_cancelled()  # what is cancelled before it is asked costs nothing
         model = self.route.model
-        self._meter.asked(self._estimates.of(model.backend.name, model.backend_name))
+        self._meter.asked(self._estimates.of(model.backend.name, model.upstream_name))
         try:
-            request = replace(self._asking, model=model.backend_name)
+            request = replace(self._asking, model=model.upstream_name)
             async with model.backend.generate(request, self._on_loading) as batches:
                 self._answered = True
                 async for chunks in batches:
