@@ -25,14 +25,14 @@ class GenerationEvent:
 
 @strawberry.type(description="It waits for a place at its backend or, once it has one, for its model to be loaded.")
 class GenerationQueued(GenerationEvent):
-    position: int = strawberry.field(description="The place in line; 1 is next. 0: it has its place.")
+    position: int = strawberry.field(description="Position in the queue; 1 is next. 0 means that it has a slot.")
     reason: QueueReason = strawberry.field(description="What it waits for.")
 
 
 @strawberry.type(description="The backend is at work.")
 class GenerationStarted(GenerationEvent):
     generation_key: strawberry.Private[UUID]
-    queued_ms: int = strawberry.field(description="Milliseconds spent in line.")
+    queued_ms: int = strawberry.field(description="Milliseconds spent in the queue.")
 
     @strawberry.field(description="The model; null when no backend serves it any more. Needs MODELS_READ.")
     async def model(self, info: Info) -> Model | None:

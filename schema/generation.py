@@ -49,7 +49,7 @@ class TokenUsage:
 
 @strawberry.type(description="How long each part took, in milliseconds; null where it never came to that.")
 class Timings:
-    queued_ms: int | None = strawberry.field(description="In the waiting line.")
+    queued_ms: int | None = strawberry.field(description="In the queue.")
     load_ms: int | None = strawberry.field(
         description=(
             "What the model server spent before it could begin, where it tells it: loading the model, and with Ollama "

@@ -13,7 +13,7 @@ from backends.protocol import Backend
 from db.engine import Database
 from db.migrations import upgrade
 from gateway import Gateway
-from gateway.catalog import Catalog, Line
+from gateway.catalog import BackendQueue, Catalog
 from gateway.tasks import spawn_service
 from gateway.usage import Usage
 from resolvers.root import build_schema
@@ -118,8 +118,8 @@ async def running_gateway(
         await upgrade(database)
         async with running_backends(settings) as backends, anyio.create_task_group() as tasks:
             catalog = Catalog(backends, settings.models_max_age, tasks)
-            lines = {backend.name: _line(settings, backend) for backend in backends}
-            async with running_engine(settings, database, catalog, lines, tasks) as engine:
+            queues = {backend.name: _queue(settings, backend) for backend in backends}
+            async with running_engine(settings, database, catalog, queues, tasks) as engine:
                 identity = make_identity(settings, database, password_cost)
                 yield Gateway(identity, catalog, engine.generations, Usage(database)), database, engine
             tasks.cancel_scope.cancel()
@@ -127,8 +127,8 @@ async def running_gateway(
         await database.close()
 
 
-def _line(settings: Settings, backend: Backend) -> Line:
-    return Line(
+def _queue(settings: Settings, backend: Backend) -> BackendQueue:
+    return BackendQueue(
         backend.parallel,
         settings.max_queued,
         slots_per_user=settings.max_running_per_user,

@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup
 
 from db.clock import new_id
 from db.engine import Database
-from gateway.catalog import Catalog, Line
+from gateway.catalog import BackendQueue, Catalog
 from gateway.generation import Generations, Ledger, Phase, Router, Runner
 from gateway.replicas import PeerRequests, Replicas, Takeover, UsageNotes
 from gateway.streams import (
@@ -74,7 +74,7 @@ class Engine:
 
 @asynccontextmanager
 async def running_engine(
-    settings: Settings, database: Database, catalog: Catalog, lines: Mapping[str, Line], tasks: TaskGroup
+    settings: Settings, database: Database, catalog: Catalog, queues: Mapping[str, BackendQueue], tasks: TaskGroup
 ) -> AsyncGenerator[Engine]:
     """Generations can be started within the block; at its end all have ended, or are left to other gateways.
 
@@ -93,7 +93,7 @@ async def running_engine(
         log=log,
         ownership=log,
         ledger=ledger,
-        router=Router(catalog, lines),
+        router=Router(catalog, queues),
         tasks=tasks,
         replica_id=replica_id,
         text_retention=settings.text_retention,

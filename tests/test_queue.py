@@ -1,68 +1,68 @@
-"""The waiting line: users take turns, and nobody loses a slot."""
+"""The waiting queue: users take turns, and nobody loses a slot."""
 
 import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.catalog.queue import Line, Ticket
+from gateway.catalog.queue import BackendQueue, QueueTicket
 from gateway.errors import Overloaded
 
 
-def positions(tickets: list[Ticket]) -> list[int]:
+def positions(tickets: list[QueueTicket]) -> list[int]:
     return [ticket.position for ticket in tickets]
 
 
 def test_those_who_find_a_slot_do_not_wait():
-    line = Line(slots=2, max_waiting=0)
-    assert positions([line.enter("a"), line.enter("a")]) == [0, 0]
+    queue = BackendQueue(slots=2, max_waiting=0)
+    assert positions([queue.enter("a"), queue.enter("a")]) == [0, 0]
 
 
 def test_those_who_find_none_stand_in_line():
-    line = Line(slots=1, max_waiting=2)
-    assert positions([line.enter("a") for _ in range(3)]) == [0, 1, 2]
+    queue = BackendQueue(slots=1, max_waiting=2)
+    assert positions([queue.enter("a") for _ in range(3)]) == [0, 1, 2]
 
 
 def test_who_came_first_is_served_first():
-    line = Line(slots=1, max_waiting=2)
-    tickets = [line.enter("a") for _ in range(3)]
+    queue = BackendQueue(slots=1, max_waiting=2)
+    tickets = [queue.enter("a") for _ in range(3)]
     tickets[0].release()
     assert positions(tickets[1:]) == [0, 1]
 
 
 def test_one_that_leaves_the_middle_moves_up_those_behind_it():
-    line = Line(slots=1, max_waiting=3)
-    tickets = [line.enter("a") for _ in range(4)]
+    queue = BackendQueue(slots=1, max_waiting=3)
+    tickets = [queue.enter("a") for _ in range(4)]
     tickets[2].release()
     assert positions([tickets[1], tickets[3]]) == [1, 2]
 
 
 def test_one_that_leaves_the_line_takes_no_slot_along():
-    line = Line(slots=1, max_waiting=1)
-    first, second = line.enter("a"), line.enter("a")
+    queue = BackendQueue(slots=1, max_waiting=1)
+    first, second = queue.enter("a"), queue.enter("a")
     second.release()
     first.release()
-    assert line.enter("a").position == 0
+    assert queue.enter("a").position == 0
 
 
 def test_a_full_line_takes_nobody():
-    line = Line(slots=1, max_waiting=1)
-    line.enter("a")
-    line.enter("a")
+    queue = BackendQueue(slots=1, max_waiting=1)
+    queue.enter("a")
+    queue.enter("a")
     with pytest.raises(Overloaded, match="1 generations wait"):
-        line.enter("a")
+        queue.enter("a")
 
 
 def test_a_place_that_became_free_is_taken_again():
-    line = Line(slots=1, max_waiting=1)
-    line.enter("a")
-    line.enter("a").release()
-    assert line.enter("a").position == 1
+    queue = BackendQueue(slots=1, max_waiting=1)
+    queue.enter("a")
+    queue.enter("a").release()
+    assert queue.enter("a").position == 1
 
 
 async def test_one_that_waits_is_told_of_each_step():
-    line = Line(slots=1, max_waiting=2)
-    first, second, third = [line.enter("a") for _ in range(3)]
+    queue = BackendQueue(slots=1, max_waiting=2)
+    first, second, third = [queue.enter("a") for _ in range(3)]
     seen: list[int] = []
 
     async def wait() -> None:
@@ -80,23 +80,23 @@ async def test_one_that_waits_is_told_of_each_step():
 
 
 async def test_a_step_taken_before_one_waits_is_not_missed():
-    line = Line(slots=1, max_waiting=1)
-    first, second = line.enter("a"), line.enter("a")
+    queue = BackendQueue(slots=1, max_waiting=1)
+    first, second = queue.enter("a"), queue.enter("a")
     first.release()
     await second.moved()
     assert second.position == 0
 
 
 def test_who_has_all_their_slots_waits_though_one_is_free():
-    line = Line(slots=3, max_waiting=5, slots_per_user=2)
-    assert positions([line.enter("a") for _ in range(3)]) == [0, 0, 1]
-    assert line.enter("b").position == 0
+    queue = BackendQueue(slots=3, max_waiting=5, slots_per_user=2)
+    assert positions([queue.enter("a") for _ in range(3)]) == [0, 0, 1]
+    assert queue.enter("b").position == 0
 
 
 def test_who_has_all_their_slots_is_passed_over():
-    line = Line(slots=2, max_waiting=5, slots_per_user=1)
-    one, two = line.enter("a"), line.enter("b")
-    again, other = line.enter("a"), line.enter("c")
+    queue = BackendQueue(slots=2, max_waiting=5, slots_per_user=1)
+    one, two = queue.enter("a"), queue.enter("b")
+    again, other = queue.enter("a"), queue.enter("c")
     two.release()
     assert positions([again, other]) == [1, 0]
     one.release()
@@ -104,35 +104,35 @@ def test_who_has_all_their_slots_is_passed_over():
 
 
 def test_who_has_all_their_places_is_refused_and_others_are_not():
-    line = Line(slots=1, max_waiting=5, max_waiting_per_user=1)
-    tickets = [line.enter("a"), line.enter("a")]
+    queue = BackendQueue(slots=1, max_waiting=5, max_waiting_per_user=1)
+    tickets = [queue.enter("a"), queue.enter("a")]
     with pytest.raises(Overloaded, match="1 of your generations wait"):
-        line.enter("a")
-    assert line.enter("b").position == 1
+        queue.enter("a")
+    assert queue.enter("b").position == 1
     tickets[1].release()
-    assert line.enter("a").position == 2
+    assert queue.enter("a").position == 2
 
 
 def test_users_take_turns():
-    line = Line(slots=1, max_waiting=9)
-    first, *mine = [line.enter("a") for _ in range(4)]
-    other = [line.enter("b"), line.enter("b")]
+    queue = BackendQueue(slots=1, max_waiting=9)
+    first, *mine = [queue.enter("a") for _ in range(4)]
+    other = [queue.enter("b"), queue.enter("b")]
     assert positions(mine + other) == [2, 4, 5, 1, 3]
     first.release()
     assert positions(mine + other) == [1, 3, 4, 0, 2]
 
 
 def test_a_line_that_grows_lets_in_who_waits():
-    line = Line(slots=1, max_waiting=9)
-    tickets = [line.enter("a") for _ in range(4)]
-    line.resize(3)
+    queue = BackendQueue(slots=1, max_waiting=9)
+    tickets = [queue.enter("a") for _ in range(4)]
+    queue.resize(3)
     assert positions(tickets) == [0, 0, 0, 1]
 
 
 def test_a_line_that_shrinks_lets_in_nobody_until_it_has_room():
-    line = Line(slots=3, max_waiting=9)
-    tickets = [line.enter("a") for _ in range(4)]
-    line.resize(1)
+    queue = BackendQueue(slots=3, max_waiting=9)
+    tickets = [queue.enter("a") for _ in range(4)]
+    queue.resize(1)
     for ticket in tickets[:2]:
         ticket.release()
         assert tickets[3].position == 1
@@ -150,14 +150,14 @@ def test_a_line_that_shrinks_lets_in_nobody_until_it_has_room():
 def test_slots_are_neither_lost_nor_made(
     slots: int, max_waiting: int, slots_per_user: int, max_waiting_per_user: int, steps: list[tuple[int, str]]
 ):
-    line = Line(slots, max_waiting, slots_per_user=slots_per_user, max_waiting_per_user=max_waiting_per_user)
-    tickets: list[Ticket] = []
+    queue = BackendQueue(slots, max_waiting, slots_per_user=slots_per_user, max_waiting_per_user=max_waiting_per_user)
+    tickets: list[QueueTicket] = []
     for step, user in steps:
         if 0 <= step < len(tickets):
             tickets.pop(step).release()
         elif step < 0:
             try:
-                tickets.append(line.enter(user))
+                tickets.append(queue.enter(user))
             except Overloaded:
                 waiting = [ticket.user for ticket in tickets if ticket.position]
                 assert len(waiting) == max_waiting or waiting.count(user) == max_waiting_per_user

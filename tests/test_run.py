@@ -15,7 +15,7 @@ from db.clock import new_id
 from db.engine import Database
 from db.tables import User
 from gateway.catalog.catalog import Catalog
-from gateway.catalog.queue import Line
+from gateway.catalog.queue import BackendQueue
 from gateway.errors import ErrorCode, ShuttingDown
 from gateway.generation.generations import GenerationFilter, Generations
 from gateway.generation.ledger import Ledger
@@ -84,7 +84,7 @@ async def running_scene(database_url: str, fake_url: str) -> AsyncGenerator[Scen
         catalog = Catalog([backend], 60, tasks)
         ledger = Ledger(database)
         tasks.start_soon(ledger.run)
-        router = Router(catalog, {"ollama": Line(1, 10)})
+        router = Router(catalog, {"ollama": BackendQueue(1, 10)})
         runner = Runner(
             database=database,
             log=log,

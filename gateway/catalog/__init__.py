@@ -1,6 +1,15 @@
 """Which models there are, what their names mean, and the queue before each backend."""
 
 from gateway.catalog.catalog import BackendHealth, BackendKind, BackendState, Capability, Catalog, Model
-from gateway.catalog.queue import Line, Ticket
+from gateway.catalog.queue import BackendQueue, QueueTicket
 
-__all__ = ["BackendHealth", "BackendKind", "BackendState", "Capability", "Catalog", "Line", "Model", "Ticket"]
+__all__ = [
+    "BackendHealth",
+    "BackendKind",
+    "BackendQueue",
+    "BackendState",
+    "Capability",
+    "Catalog",
+    "Model",
+    "QueueTicket",
+]

@@ -1,4 +1,4 @@
-"""The waiting line before one backend: users take turns, and everyone knows their place."""
+"""The queue before one backend: users take turns, and everyone knows their place."""
 
 from collections import Counter
 from collections.abc import Hashable
@@ -8,17 +8,17 @@ import anyio
 from gateway.errors import Overloaded
 
 
-class Ticket:
-    """A place in the line, then a slot at the backend.
+class QueueTicket:
+    """A place in the queue, then a slot at the backend.
 
-    `position` is 0 while the slot is held, 1 for the next one in line. Whoever holds a ticket gives it back with
+    `position` is 0 while the slot is held, 1 for the next one in the queue. Whoever holds a ticket gives it back with
     `release`, once, whatever happened.
     """
 
-    def __init__(self, line: "Line", position: int, user: Hashable) -> None:
+    def __init__(self, queue: "BackendQueue", position: int, user: Hashable) -> None:
         self.position = position
         self.user = user
-        self._line = line
+        self._queue = queue
         self._changed = anyio.Event()
 
     async def moved(self) -> None:
@@ -27,16 +27,16 @@ class Ticket:
         self._changed = anyio.Event()
 
     def move_to(self, position: int) -> None:
-        """Called by the line."""
+        """Called by the queue."""
         self.position = position
         self._changed.set()
 
     def release(self) -> None:
-        """Leave the line or free the slot."""
-        self._line.leave(self)
+        """Leave the queue or free the slot."""
+        self._queue.leave(self)
 
 
-class Line:
+class BackendQueue:
     """`slots` generations at once are served, at most `max_waiting` wait.
 
     Users take turns: next is whoever of those that have least at work came first. So one who asks for much is served
@@ -56,14 +56,14 @@ class Line:
         self._max_waiting = max_waiting
         self._slots_per_user = slots_per_user
         self._max_waiting_per_user = max_waiting if max_waiting_per_user is None else max_waiting_per_user
-        self._waiting: list[Ticket] = []
+        self._waiting: list[QueueTicket] = []
         self._serving: Counter[Hashable] = Counter()
 
-    def enter(self, user: Hashable) -> Ticket:
-        """Take a ticket. Raises Overloaded when the line is full, or holds all that this user may have in it."""
+    def enter(self, user: Hashable) -> QueueTicket:
+        """Take a ticket. Raises Overloaded when the queue is full, or holds all that this user may have in it."""
         if self._free > 0 and self._may_be_served(user):
             self._serve(user)
-            return Ticket(self, 0, user)
+            return QueueTicket(self, 0, user)
         if len(self._waiting) >= self._max_waiting:
             raise Overloaded(f"{len(self._waiting)} generations wait for this backend already. Ask again later.")
         yours = sum(ticket.user == user for ticket in self._waiting)
@@ -71,12 +71,12 @@ class Line:
             raise Overloaded(
                 f"{yours} of your generations wait for this backend already. Ask again when some have ended."
             )
-        ticket = Ticket(self, len(self._waiting) + 1, user)
+        ticket = QueueTicket(self, len(self._waiting) + 1, user)
         self._waiting.append(ticket)
         self._take_turns()
         return ticket
 
-    def leave(self, ticket: Ticket) -> None:
+    def leave(self, ticket: QueueTicket) -> None:
         """Take the ticket back and let the next one in."""
         if ticket.position:
             self._waiting.remove(ticket)
@@ -106,7 +106,7 @@ class Line:
             if waiting.position != position:
                 waiting.move_to(position)
 
-    def _in_order(self) -> list[Ticket]:
+    def _in_order(self) -> list[QueueTicket]:
         """Those who wait, in the order in which they will be served if nobody comes or goes."""
         ahead, turns = Counter(self._serving), list[tuple[int, int]]()
         for arrival, ticket in enumerate(self._waiting):
@@ -114,7 +114,7 @@ class Line:
             ahead[ticket.user] += 1
         return [self._waiting[arrival] for _, arrival in sorted(turns)]
 
-    def _next(self) -> Ticket | None:
+    def _next(self) -> QueueTicket | None:
         return next((ticket for ticket in self._waiting if self._may_be_served(ticket.user)), None)
 
     def _may_be_served(self, user: Hashable) -> bool:

@@ -8,7 +8,7 @@ from uuid import UUID
 import anyio
 
 from db.tables import Generation
-from gateway.catalog import Catalog, Line, Model, Ticket
+from gateway.catalog import BackendQueue, Catalog, Model, QueueTicket
 from gateway.errors import Overloaded
 from gateway.generation.continuation import Losses
 
@@ -23,13 +23,13 @@ class Route:
     """Where a generation runs: a model of one backend, and the place in that backend's line."""
 
     model: Model
-    ticket: Ticket
+    ticket: QueueTicket
 
 
 class Router:
     """Finds places for generations. `queues` holds the queue of each backend by its name."""
 
-    def __init__(self, catalog: Catalog, queues: Mapping[str, Line]) -> None:
+    def __init__(self, catalog: Catalog, queues: Mapping[str, BackendQueue]) -> None:
         self._catalog = catalog
         self._queues = queues
 
@@ -56,7 +56,7 @@ class Router:
         logger.warning("generation %s has found no backend to go on", row.id)
         return False
 
-    def _enter(self, model: Model, user_id: UUID) -> Ticket:
+    def _enter(self, model: Model, user_id: UUID) -> QueueTicket:
         queue = self._queues[model.backend.name]
         queue.resize(model.backend.parallel)  # its server may have come, or another one in its place
         return queue.enter(user_id)

@@ -33,7 +33,7 @@ class Stopwatch:
         self._last_token_ms: int | None = None
 
     def turn_came(self) -> int:
-        """The waiting line is behind us. Returns the milliseconds spent in it."""
+        """Note that the queue is behind, and return the milliseconds spent in it."""
         self._turn_ms = self._elapsed_ms()
         return self._turn_ms
 
