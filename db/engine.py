@@ -18,7 +18,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -67,6 +67,14 @@ _Session = TypeVar("_Session", bound=ReadSession)
 
 
 @dataclass(slots=True)
+class _Told:
+    """When the log was told last that a database does not work, and that it works again."""
+
+    failure_at: float = float("-inf")
+    return_at: float = float("-inf")
+
+
+@dataclass(slots=True)
 class _Lane:
     """An engine, and as many turns as it has connections.
 
@@ -85,14 +93,13 @@ class _Lane:
     failure: str | None = None
     failed_at: float = float("-inf")
     has_worked: bool = False
-    told_at: float = float("-inf")
-    worked_at: float = float("-inf")
+    told: _Told = field(default_factory=_Told)
 
     def worked(self) -> None:
         """Note that a block has come to its end."""
-        if self.failure is not None and self.told_at > self.worked_at:
+        if self.failure is not None and self.told.failure_at > self.told.return_at:
             logger.warning("the database works again")
-            self.worked_at = time.monotonic()
+            self.told.return_at = time.monotonic()
         self.failure, self.has_worked = None, True
 
     @contextmanager
@@ -112,10 +119,10 @@ class _Lane:
                 reason = unavailable(error)
             if reason is None:
                 raise
-            if self.has_worked and time.monotonic() - self.told_at > QUIET_SECONDS:
+            if self.has_worked and time.monotonic() - self.told.failure_at > QUIET_SECONDS:
                 cause = getattr(error, "orig", None) or error
                 logger.error("%s What it said: %s: %s", reason, type(cause).__name__, cause)
-                self.told_at = time.monotonic()
+                self.told.failure_at = time.monotonic()
             self.failure = reason
             raise DatabaseUnavailable(reason) from error
 
@@ -145,6 +152,17 @@ class Database:
         self._writing = _Lane(engine, turns)
         self._reading = _Lane(snapshot, turns)
         self._engines = (engine,)
+
+    def apart(self) -> "Database":
+        """Give the same database over a connection that nothing else uses. SQLite has one writer: there it is this one.
+
+        What does not work is logged once for both.
+        """
+        if self.dialect == "sqlite":
+            return self
+        apart = Database(self._url.render_as_string(hide_password=False), pool_size=1, wait_seconds=self._wait_seconds)
+        apart._writing.told, apart._reading.told = self._writing.told, self._reading.told
+        return apart
 
     def __repr__(self) -> str:
         return f"Database({self._url.render_as_string(hide_password=True)!r})"

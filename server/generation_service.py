@@ -1,8 +1,9 @@
 """The parts that run generations, wired together: the stream log, the ledger, and this gateway among the others."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 import anyio
@@ -81,23 +82,41 @@ async def running_engine(
     Raises SettingsError.
     """
     replica_id = new_id()
-    buffer = StreamBuffer(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
+    heartbeat = database.apart()
     valkey = None if settings.redis_url is None else await _valkey(settings, replica_id)
+    runner_of = partial(Runner, tasks=tasks, replica_id=replica_id, router=Router(catalog, queues))
+    engine = _wired(settings, database, heartbeat, catalog, valkey, runner_of)
+    try:
+        if engine.shared_log is not None:
+            engine.shared_log.set_handlers(_handlers(engine.runner, engine.replicas, StreamRecords(database)))
+            await tasks.start(engine.shared_log.run)
+        spawn_service(tasks, "the ledger", engine.ledger.run)
+        await engine.replicas.join()
+        spawn_service(tasks, "looking after the other gateways", engine.replicas.run)
+        yield engine
+        await engine.stop()
+        await engine.ledger.close(LEDGER_SECONDS)
+        await engine.replicas.leave()
+    finally:
+        if valkey is not None:
+            await valkey.aclose()
+        if heartbeat is not database:
+            await heartbeat.close()
+
+
+def _wired(
+    settings: Settings,
+    database: Database,
+    heartbeat: Database,
+    catalog: Catalog,
+    valkey: Valkey | None,
+    runner_of: Callable[..., Runner],
+) -> Engine:
+    buffer = StreamBuffer(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
     shared = None if valkey is None else SharedStreamLog(valkey, buffer)
     log = shared or MemoryStreamLog(buffer)
     ledger = Ledger(database)
-    records = StreamRecords(database)
-    heartbeat = database if database.dialect == "sqlite" else Database(settings.database, pool_size=1)
-    runner = Runner(
-        database=database,
-        log=log,
-        ownership=log,
-        ledger=ledger,
-        router=Router(catalog, queues),
-        tasks=tasks,
-        replica_id=replica_id,
-        text_retention=settings.text_retention,
-    )
+    runner = runner_of(database=database, log=log, ownership=log, ledger=ledger, text_retention=settings.text_retention)
     replicas = Replicas(
         database,
         heartbeat,
@@ -107,33 +126,17 @@ async def running_engine(
         idempotency_time=settings.idempotency_time,
         usage_notes=UsageNotes(database, runner) if shared is None else None,
     )
-    try:
-        if shared is not None:
-            shared.set_handlers(_handlers(runner, replicas, records))
-            await tasks.start(shared.run)
-        spawn_service(tasks, "the ledger", ledger.run)
-        await replicas.join()
-        spawn_service(tasks, "looking after the other gateways", replicas.run)
-        generations = Generations(
-            database=database,
-            catalog=catalog,
-            log=log,
-            ownership=log,
-            runner=runner,
-            ledger=ledger,
-            event_interval=settings.event_interval,
-            idempotency_time=settings.idempotency_time,
-        )
-        engine = Engine(generations, runner, ledger, replicas, shared, settings.drain_time)
-        yield engine
-        await engine.stop()
-        await ledger.close(LEDGER_SECONDS)
-        await replicas.leave()
-    finally:
-        if valkey is not None:
-            await valkey.aclose()
-        if heartbeat is not database:
-            await heartbeat.close()
+    generations = Generations(
+        database=database,
+        catalog=catalog,
+        log=log,
+        ownership=log,
+        runner=runner,
+        ledger=ledger,
+        event_interval=settings.event_interval,
+        idempotency_time=settings.idempotency_time,
+    )
+    return Engine(generations, runner, ledger, replicas, shared, settings.drain_time)
 
 
 def _handlers(runner: Runner, replicas: Replicas, records: StreamRecords) -> Handlers:

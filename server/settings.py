@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     )
     ollama_parallel: int = Field(
         default=1, ge=1, le=10_000,
-        description="Answers that Ollama makes at once, its `OLLAMA_NUM_PARALLEL`. The others wait in the queue here, where "
+        description="Answers that Ollama makes at once, its `OLLAMA_NUM_PARALLEL`. The others wait in the queue, where "
         "they are told their places.",
     )  # fmt: skip
     openai_url: OpenAIUrl | None = Field(

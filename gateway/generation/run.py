@@ -178,7 +178,7 @@ class Run:
             await self._unwatched.wait()
 
     async def execute(self, turn_came: Callable[[Generation, int], Awaitable[None]]) -> None:
-        """Take the generation to its end. `turn_came` is told the milliseconds in the queue, if it had to wait there."""
+        """Take the generation to its end. `turn_came` is told the milliseconds in the queue, if it had to wait."""
         with self._scope:
             try:
                 await self._wait_for_turn(turn_came)
