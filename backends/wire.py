@@ -27,9 +27,17 @@ def json_value(data: bytes) -> Json:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         try:
-            return json.loads(decoded(data), strict=False)
+            return json.loads(decoded(data).removeprefix("\ufeff"), strict=False)
         except RecursionError:
             raise ValueError("the JSON is nested too deeply") from None
+
+
+def is_document(data: bytes) -> bool:
+    """Whether this is a whole JSON object or list, which nothing can follow."""
+    try:
+        return isinstance(json_value(data), dict | list)
+    except ValueError:
+        return False
 
 
 def read_json(data: bytes) -> Json:

@@ -194,7 +194,7 @@ def test_the_done_mark_alone_is_a_protocol_error():
         decode(delta(role="assistant") + DONE)
 
 
-@pytest.mark.parametrize("reason", ["stop", "eos", "abort"])
+@pytest.mark.parametrize("reason", ["stop", "eos", "end_turn"])
 def test_a_reason_of_the_servers_own_is_a_stop(reason: str):
     assert decode(delta(reason))[-1].reason is FinishReason.STOP
 

@@ -22,6 +22,9 @@ ENDS = {
     "a done mark with a space": Raw((*FINISHED, b"data: [DONE] \n\n"), Ending.HOLD),
     "a done mark without its empty line": Raw((*FINISHED, b"data: [DONE]")),
     "no empty line behind the last event": Raw((*AB, delta("stop").rstrip())),
+    "no line end, and open": Raw((*AB, delta("stop").rstrip()), Ending.HOLD),
+    "no empty line, and reset": Raw((*AB, delta("stop")[:-1]), Ending.CUT),
+    "a done mark without a line end or a reason, and open": Raw((*AB, b"data: [DONE]"), Ending.HOLD),
     "an error behind the end": Raw((*FINISHED, sse({"error": {"message": "late"}}))),
     "broken JSON behind the end": Raw((*FINISHED, b"data: {\n\n", DONE)),
     "usage of no use": Raw((*FINISHED, usage(prompt_tokens="3", completion_tokens=-1), DONE)),
@@ -38,6 +41,11 @@ ENDS = {
         ],
         content_type="application/json",
     ),
+    "one JSON document, and open": Raw(
+        [b'\xef\xbb\xbf{"choices": [{"message": {"content": "ab"}', b', "finish_reason": "stop"}]}'], Ending.HOLD
+    ),
+    "one JSON document, and reset": Raw([b'{"choices": [{"message": {"content": "ab"}}]}'], Ending.CUT),
+    "a JSON document a line": Raw([b"".join(event.removeprefix(b"data: ") for event in FINISHED)]),
     "one JSON document without a reason": Raw([b'{"choices": [\n{"message": {"content": "ab"}}\n]}'], Ending.FINISH),
 }
 
@@ -52,6 +60,30 @@ async def test_a_whole_answer_is_not_asked_for_again(double: RunningGateway, nam
     events = await ask(double, OPENAI, ENDS[name], onBackendLoss="CONTINUE")
     assert ended(events) == WHOLE
     assert len(double.fake.requests) == 1
+
+
+async def test_a_document_a_line_that_ends_without_a_reason_is_cut_off(double: RunningGateway):
+    events = await ask(double, OPENAI, Raw([event.removeprefix(b"data: ") for event in AB]))
+    assert ended(events) == ("GenerationFailed", "BACKEND_PROTOCOL_ERROR", "ab")
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [("model_length", "LENGTH"), ("MAX_OUTPUT_TOKENS", "LENGTH"), ("tool_use", "TOOL_CALLS"), ("eos", "STOP")],
+)
+async def test_the_reason_is_understood_in_each_servers_words(double: RunningGateway, word: str, reason: str):
+    assert ended(await ask(double, OPENAI, Raw((*AB, delta(word), DONE)))) == ("GenerationCompleted", reason, "ab")
+
+
+@pytest.mark.parametrize("word", ["error", "abort", "insufficient_system_resource"])
+async def test_an_answer_that_its_server_broke_off_is_not_whole(double: RunningGateway, word: str):
+    events = await ask(double, OPENAI, Raw((*AB, delta(word), DONE)))
+    assert ended(events) == ("GenerationFailed", "BACKEND_FAILED", "ab")
+
+
+async def test_zeros_take_nothing_back(double: RunningGateway):
+    counts = (usage(prompt_tokens=7, completion_tokens=2), usage(prompt_tokens=0, completion_tokens=0))
+    assert (await ask(double, OPENAI, Raw((*FINISHED, *counts, DONE))))[-1]["usage"] == TOLD
 
 
 async def test_usage_that_comes_late_is_taken(double: RunningGateway):
@@ -73,6 +105,8 @@ OLLAMA_ENDS = {
     "no line end": Raw((said("a"), said("b"), end().rstrip())),
     "reset behind the end": Raw((said("a"), said("b"), end()), Ending.CUT),
     "open behind the end": Raw((said("a"), said("b"), end()), Ending.HOLD),
+    "no line end, and open": Raw((said("a"), said("b"), end().rstrip()), Ending.HOLD),
+    "no line end, and reset": Raw((said("a"), said("b"), end().rstrip()), Ending.CUT),
     "not quite JSON": Raw((said("a"), said("b"), b'{"done":true,"x":NaN,"y":-Infinity,"z":1e999}\n')),
     "an error that is null": Raw((said("a"), line(message={"content": "b"}, error=None), end())),
     "an error that is empty": Raw((said("a"), line(message={"content": "b"}, error=""), end())),
