@@ -20,7 +20,7 @@ import orjson
 from backends.error_bodies import error_for_status, failure, html_error, is_html, told_error
 from backends.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable, TimeoutPhase
 from backends.protocol import Json
-from backends.wire import json_value
+from backends.wire import as_object, as_text, json_value
 
 logger = logging.getLogger(__name__)
 
@@ -126,8 +126,8 @@ async def _open(client: httpx.AsyncClient, method: str, path: str, body: Json) -
     response = await _send(client, method, path, body)
     try:
         if response.status_code != 200:
-            body = await _read(client, response, _MAX_ERROR_BYTES)
-            raise error_for_status(response.status_code, body, response.headers)
+            said = await _read(client, response, _MAX_ERROR_BYTES)
+            raise error_for_status(response.status_code, said, response.headers, as_text(as_object(body).get("model")))
         yield response
     finally:
         await response.aclose()

@@ -134,7 +134,7 @@ class OpenAIDecoder:
     def _chunk(self, value: Json, into: list[Chunk]) -> None:
         chunk = as_object(value)
         choices = as_list(chunk.get("choices"))
-        if chunk.get("error") or (not choices and told_error(value) is not None):
+        if (chunk.get("error") or not choices) and told_error(value) is not None:
             raise failure(value)
         tokens = self._tokens(as_object(chunk["timings"])) if "timings" in chunk else 1
         if usage := as_object(chunk.get("usage")):

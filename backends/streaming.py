@@ -7,8 +7,8 @@ from typing import Protocol
 import anyio
 import httpx
 
-from backends.error_bodies import html_error, is_html
-from backends.errors import BackendError
+from backends.error_bodies import failure_instead, html_error, is_html
+from backends.errors import BackendError, BackendProtocolError
 from backends.http import drain, stream_reads
 from backends.protocol import Chunk, Json
 
@@ -52,24 +52,28 @@ async def stream_chunks(
 
 async def _batches(reads: AsyncIterator[bytes], decoder: ChunkDecoder) -> AsyncGenerator[list[Chunk]]:
     batch: list[Chunk] = []
-    begun = False
+    first = b""
+    given = False
     try:
         async for data in reads:
-            if not begun and is_html(data):
+            if not first and is_html(data):
                 raise html_error()
-            begun = True
+            first = first or data
             decoder.feed(data, batch)
             if batch:
+                given = True
                 yield batch
                 batch = []
             if decoder.finished:
                 break
         else:
             decoder.end(batch)
-    except BackendError:
+    except BackendError as error:
         # The tokens that came before the failure were paid for: they are handed on first.
         if batch:
             yield batch
+        elif not given and isinstance(error, BackendProtocolError) and (said := failure_instead(first)) is not None:
+            raise said from error
         raise
     if batch:
         yield batch
