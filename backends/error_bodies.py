@@ -240,8 +240,8 @@ def _words(value: Json, depth: int) -> str:
         found = (_words(item, depth - 1) for item in cast("list[Json]", value))
         return next((words for words in found if words), "")
     entry = {name.lower(): item for name, item in as_object(value).items()}
-    inner = [item for name, item in entry.items() if name not in _NOT_TOLD and isinstance(item, dict | list)]
-    found = (_words(item, depth - 1) for item in [*(entry[name] for name in _FIELDS if name in entry), *inner])
+    inner = [name for name, item in entry.items() if name not in _NOT_TOLD and isinstance(item, dict | list)]
+    found = (_words(entry[name], depth - 1) for name in [*_FIELDS, *inner] if name in entry)
     words = next((words for words in found if words), as_text(entry.get("code")))
     place = ".".join(str(part) for part in as_list(entry.get("loc")) if part != "body")
     return f"{place}: {words}" if place else words

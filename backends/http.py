@@ -69,11 +69,11 @@ async def fetch_json(client: httpx.AsyncClient, method: str, path: str, body: Js
     return cast("dict[str, Json]", value)
 
 
-async def fetch_list(client: httpx.AsyncClient, path: str, name: str) -> list[Json]:
-    """Ask for a list, which stands under `name` in an object or is the whole answer. Raises BackendError."""
+async def fetch_list(client: httpx.AsyncClient, path: str, *names: str) -> list[Json]:
+    """Ask for a list, which stands under one of `names` in an object or is the whole answer. Raises BackendError."""
     value = await _fetch(client, "GET", path)
-    if isinstance(value, dict) and name in value:
-        value = cast("dict[str, Json]", value)[name] or list[Json]()
+    if name := next((name for name in names if name in as_object(value)), None):
+        value = as_object(value)[name] or list[Json]()
     if not isinstance(value, list):
         raise BackendProtocolError("The model server did not answer with a list of models. Is this its address?")
     return cast("list[Json]", value)

@@ -127,8 +127,9 @@ class OpenAIBackend:
     async def models(self) -> list[ModelInfo]:
         """List the models served. Raises BackendError. No server of this kind tells capabilities here."""
         with self._noticing_absence():
-            listing = await fetch_list(self._client, f"{self._path}/models", "data")
-        return usable_models([_model_info(as_object(entry)) for entry in listing])
+            listing = await fetch_list(self._client, f"{self._path}/models", "data", "models")
+        entries = [{"id": entry} if isinstance(entry, str) else as_object(entry) for entry in listing]
+        return usable_models([_model_info(entry) for entry in entries])
 
     async def describe(self, model: ModelInfo) -> ModelInfo:
         """Give the model as it is: no server of this kind tells more. The server itself is inspected where due."""
@@ -145,7 +146,7 @@ class OpenAIBackend:
     async def ping(self) -> None:
         """Ask for the list of models, the one question every such server answers. Raises BackendError."""
         with self._noticing_absence():
-            await fetch_list(self._client, f"{self._path}/models", "data")
+            await fetch_list(self._client, f"{self._path}/models", "data", "models")
 
     async def inspect(self) -> LlamaServer | None:
         """Find out whether it is llama.cpp's server, and keep that until it is away; None where it is another.

@@ -20,6 +20,7 @@ from backends.protocol import (
 from backends.sse import DONE, ServerSentEvent, SseDecoder
 from backends.think_tags import ThinkTags
 from backends.tool_calls import ToolCallPieces
+from backends.unicode import decoded
 from backends.wire import as_count, as_list, as_milliseconds, as_object, as_text, is_document, read_json
 
 _FINISH_REASONS = {
@@ -99,7 +100,7 @@ class OpenAIDecoder:
 
     def _take_documents(self, into: list[Chunk]) -> None:
         """Take the document that came without being an event, or one a line, if they are whole."""
-        whole = bytes(self._whole or b"")
+        whole = bytes(self._whole or b"").lstrip(_BEFORE)
         documents = [whole] if is_document(whole) else [line for line in whole.splitlines() if line.strip()]
         if all(map(is_document, documents)):
             self._whole = bytearray()
@@ -128,8 +129,12 @@ class OpenAIDecoder:
                 raise BackendProtocolError("The model server ended the answer without a reason to finish.")
             self._reason = self._reason or FinishReason.STOP  # it said that it is done, and only not why
             self.complete = True
-        elif data and (event.event in {"message", "error"} or data.startswith(b"{")):
-            self._chunk(read_json(data), into)
+        elif event.event == "error" and data and not is_document(data):
+            raise failure(decoded(data))
+        elif data.startswith((b"{", b"[")):  # what is none, such as "ping", is no part of an answer
+            value = read_json(data)
+            if event.event in {"message", "error"} or as_object(value).get("choices"):
+                self._chunk(value, into)
 
     def _chunk(self, value: Json, into: list[Chunk]) -> None:
         chunk = as_object(value)
@@ -152,6 +157,8 @@ class OpenAIDecoder:
         if "tool_calls" in said:
             for call in as_list(said["tool_calls"]):
                 self._calls.add(as_object(call))
+        elif call := as_object(said.get("function_call")):  # what tool calls were called before
+            self._calls.add({"function": call})
         if self._reason is None and (reason := as_text(choice.get("finish_reason")).lower()) not in _NO_REASON:
             if reason in _BROKEN_OFF:
                 raise BackendFailed(f"The model server broke the answer off ({reason}).")

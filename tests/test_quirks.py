@@ -134,6 +134,9 @@ PARTS = [
     ({"type": "text", "text": "ab"}, "ab", ""),
     ([{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "ab"}], "ab", "hm"),
     ([{"type": "image_url"}, {"type": "text", "text": "ab"}, 7, None], "ab", ""),
+    ({"type": "text", "text": {"value": "ab", "annotations": []}}, "ab", ""),
+    ([{"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}, "ab"], "ab", "hm"),
+    ({"parts": [{"text": "hm", "thought": True}, {"text": "ab"}]}, "ab", "hm"),
 ]
 
 
@@ -151,8 +154,18 @@ async def test_a_refusal_is_text(double: RunningGateway):
     assert text_of(await ask(double, OPENAI, Raw((delta(refusal="I cannot"), delta("stop"), DONE)))) == "I cannot"
 
 
-async def test_reasoning_may_come_in_parts(double: RunningGateway):
-    events = await ask(double, OPENAI, Raw((delta(reasoning={"text": "hm"}), delta("stop", content="ab"), DONE)))
+@pytest.mark.parametrize(
+    "reasoning",
+    [
+        {"reasoning": {"text": "hm"}},
+        {"reasoning": None, "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]},
+        {"reasoning_details": [{"type": "reasoning.summary", "summary": "hm"}]},
+        {"reasoning": "hm", "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]},
+        {"thinking_blocks": [{"type": "thinking", "thinking": "hm"}]},
+    ],
+)
+async def test_reasoning_may_come_in_parts(double: RunningGateway, reasoning: Json):
+    events = await ask(double, OPENAI, Raw((delta(**reasoning), delta("stop", content="ab"), DONE)))
     assert [event.get("thinking") for event in events if "thinking" in event] == ["hm"]
 
 
@@ -188,6 +201,10 @@ EVENTS = [
     b"event: metadata\ndata: [1]\n\n",
     b"id: 7\nretry: 100\n\n",
     b'event: usage\ndata: {"prompt_tokens": 3}\n\n',
+    b'event: status\ndata: {"message": "third in line"}\n\n',
+    b'event: warning\ndata: {"error": "an old model"}\n\n',
+    b"data: ping\n\n",
+    b'data: {"choices": [], "x": nan, "y": [-inf, None], "z": "a \\" nan"}\n\n',
 ]
 
 
@@ -197,11 +214,16 @@ async def test_events_that_are_no_part_of_the_answer_are_passed_over(double: Run
     assert ended(await ask(double, OPENAI, Raw(writes))) == WHOLE
 
 
+async def test_an_error_event_may_hold_words_alone(double: RunningGateway):
+    events = await ask(double, OPENAI, Raw((AB[0], b"event: error\ndata: the cache is full\n\n")))
+    assert (events[-1]["code"], events[-1]["message"]) == ("BACKEND_FAILED", "the cache is full")
+
+
 def calls(events: list[Json]) -> list[tuple[str, Any]]:
     return [(event["call"]["name"], event["call"]["arguments"]) for event in events if "call" in event]
 
 
-def piece(id: str | None = None, name: str | None = None, arguments: Any = None, index: int | None = 0) -> Json:
+def piece(id: str | None = None, name: str | None = None, arguments: Any = None, index: Any = 0) -> Json:
     function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
     given = {key: value for key, value in (("id", id), ("index", index)) if value is not None}
     return {**given, "type": "function", "function": function}
@@ -225,6 +247,19 @@ TOOL_CALLS: dict[str, tuple[list[Json], Any]] = {
     ),
     "an object": ([piece("a", "f", {"x": 1}), piece("b", "g", {"y": 2}, index=1)], TWO),
     "JSON in a string of JSON": ([piece("a", "f", '"{\\"x\\":1}"'), piece("b", "g", '{"y":2}', index=1)], TWO),
+    "JSON in a string in a string": ([piece("a", "f", '"\\"{}\\""')], [("f", {})]),
+    "indexes as text": (
+        [
+            *(piece(id, name, '{"', index="0" if id == "a" else "1") for id, name in (("a", "f"), ("b", "g"))),
+            *(piece(None, None, rest, index=index) for rest, index in (('x":1}', "0"), ('y":2}', "1"))),
+        ],
+        TWO,
+    ),
+    "an empty object before the pieces": (
+        [piece("a", "f", "{}"), piece(None, None, '{"x"'), piece(None, None, ":1}")],
+        TWO[:1],
+    ),
+    "without the inner object": ([{"index": 0, "id": "a", "name": "f", "arguments": '{"x":1}'}], TWO[:1]),
     "null": ([piece("a", "f", "null")], [("f", {})]),
     "nothing": ([piece("a", "f")], [("f", {})]),
     "odd numbers": ([piece("a", "f", '{"x":NaN,"y":1e999,"z":123456789012345678901234567890}')], None),
@@ -239,6 +274,18 @@ async def test_tool_calls_are_put_together(double: RunningGateway, name: str):
     events = await ask(double, OPENAI, Raw(writes))
     assert events[-1].get("finishReason") == "TOOL_CALLS"
     assert expected is None or calls(events) == expected
+
+
+@pytest.mark.parametrize("none", [{"tool_calls": None}, {"tool_calls": []}, {"function_call": None}])
+async def test_a_field_for_calls_without_one_is_no_call(double: RunningGateway, none: Json):
+    events = await ask(double, OPENAI, Raw([delta(content="a", **none), delta("stop", content="b", **none), DONE]))
+    assert ended(events) == WHOLE
+
+
+async def test_calls_of_the_older_api_are_calls(double: RunningGateway):
+    pieces = [delta(function_call=call) for call in ({"name": "f", "arguments": '{"x"'}, {"arguments": ":1}"})]
+    events = await ask(double, OPENAI, Raw([*pieces, delta("function_call"), DONE]))
+    assert (events[-1].get("finishReason"), calls(events)) == ("TOOL_CALLS", TWO[:1])
 
 
 async def test_a_call_that_was_cut_off_is_told_as_that(double: RunningGateway):
@@ -270,6 +317,7 @@ THOUGHTS = [
     (["<think>hm</think>ab"], "hm", "ab"),
     (["<thi", "nk>\nhm", "m</th", "ink>\n\na", "b"], "hmm", "ab"),
     (["  <think>hm"], "hm", ""),
+    (["<think>", "\n", "hm", "</think>", "\n", "\nab", "\n"], "hm", "ab\n"),
     (["a<think>b</think>"], "", "a<think>b</think>"),
     (["<thin", " ice"], "", "<thin ice"),
     (["<think>a < b</think>", "c</think>"], "a < b", "c</think>"),
