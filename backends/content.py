@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from backends.protocol import Chunk, Json, TextChunk, ThinkingChunk
 from backends.wire import Joiner, as_list, as_object
 
-_REASONING = ("reasoning_content", "reasoning", "thinking")
-"""Names for one thing: llama.cpp's, DeepSeek's and older vLLM's; newer vLLM's and Ollama's; Ollama's own API's."""
+_REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "reasoning_details", "thinking_blocks")
+"""Names for one thing: llama.cpp's, DeepSeek's and older vLLM's; newer vLLM's and Ollama's; Ollama's own API's; further
+ones, of which OpenRouter's and LiteLLM's are lists of parts."""
 
 _PLAIN_FIELDS = {"content", "role"}
 
-_THOUGHTS = {"thinking", "reasoning", "reasoning_text", "reasoning.text"}
-_PART_FIELDS = ("text", "thinking", "reasoning", "refusal", "content")
+_THOUGHTS = {"thinking", "reasoning", "reasoning_text", "reasoning.text", "reasoning.summary", "summary_text"}
+_PART_FIELDS = ("text", "thinking", "reasoning", "refusal", "content", "summary", "value", "parts")
 
 
 def pieces(message: dict[str, Json]) -> list[tuple[bool, str]]:
@@ -38,7 +39,7 @@ def _parts(content: Json) -> Iterator[tuple[bool, str]]:
         for part in as_list(content):
             yield from _parts(part)
     elif part := as_object(content):
-        thinks = part.get("type") in _THOUGHTS
+        thinks = part.get("type") in _THOUGHTS or part.get("thought") is True
         for inner, text in _parts(next((part[name] for name in _PART_FIELDS if part.get(name)), None)):
             yield thinks or inner, text
 

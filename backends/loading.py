@@ -1,11 +1,14 @@
 """Tells whoever waits for an answer that the model server has to load the model first."""
 
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
 
 from backends.errors import BackendError
+
+logger = logging.getLogger(__name__)
 
 OnLoading = Callable[[bool], Awaitable[None]]
 """Told True when the server loads the model before it reads the prompt, and False when that is over."""
@@ -18,7 +21,7 @@ LOOK_SECONDS = 1.0
 async def watching(is_loading: Callable[[], Awaitable[bool]], on_loading: OnLoading) -> AsyncGenerator[None]:
     """Look from time to time while the block waits for an answer to begin, and tell what changes.
 
-    A look that fails tells nothing, and there is no other one. Raises what the block or `on_loading` does.
+    A look that fails is logged, and there is no other one. Raises what the block or `on_loading` does.
     """
     watch = _Watch(is_loading, on_loading)
     failure: Exception | None = None
@@ -46,8 +49,8 @@ class _Watch:
             while True:
                 await anyio.sleep(LOOK_SECONDS)
                 await self.tell(await self._is_loading())
-        except BackendError:
-            return
+        except BackendError as error:
+            logger.debug("no further look at whether the model is loaded: %s", error)
         except Exception as error:
             self.failure = error
             block.cancel()

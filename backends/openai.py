@@ -1,9 +1,10 @@
 """Speaks the OpenAI chat API to any server that offers it: vLLM, llama.cpp, LM Studio, OpenAI itself."""
 
+import logging
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
 
 import anyio
@@ -26,6 +27,8 @@ from backends.protocol import BackendKind, ChatRequest, Chunk, Json, Message, Mo
 from backends.streaming import stream_chunks
 from backends.wire import as_count, as_object, as_size, as_text, fetch_json, fetch_list, make_client, openai_address
 
+logger = logging.getLogger(__name__)
+
 _OPTION_NAMES: dict[str, tuple[str, ...]] = {
     "temperature": ("temperature",),
     "top_p": ("top_p",),
@@ -41,7 +44,7 @@ _OPTION_NAMES: dict[str, tuple[str, ...]] = {
 }
 
 _COUNTING = "timings_per_token"
-_ASKS_FOR_USAGE = ("stream_options", _COUNTING)
+_ASKS_FOR_USAGE = {"stream_options": ("stream_options", "include_usage"), _COUNTING: (_COUNTING,)}
 
 INSPECT_SECONDS = 2.0
 """How long a server may take to say whether it is llama.cpp."""
@@ -122,21 +125,26 @@ class OpenAIBackend:
     async def models(self) -> list[ModelInfo]:
         """List the models served. Raises BackendError. No server of this kind tells capabilities here."""
         with self._noticing_absence():
-            listing = await fetch_list(self._client, f"{self._path}/models", "data")
-        return usable_models([_model_info(as_object(entry)) for entry in listing])
+            listing = await fetch_list(self._client, f"{self._path}/models", "data", "models")
+        entries = [{"id": entry} if isinstance(entry, str) else as_object(entry) for entry in listing]
+        return usable_models([_model_info(entry) for entry in entries])
 
     async def describe(self, model: ModelInfo) -> ModelInfo:
         """Give the model as it is: no server of this kind tells more. The server itself is inspected where due."""
         if time.monotonic() >= self._inspect_at:
             self._inspect_at = time.monotonic() + INSPECT_AGAIN_SECONDS
-            with suppress(BackendError), anyio.move_on_after(INSPECT_SECONDS):
-                await self.inspect()
+            try:
+                with anyio.fail_after(INSPECT_SECONDS):
+                    await self.inspect()
+            except (BackendError, TimeoutError) as error:
+                why = str(error) or f"no answer within {INSPECT_SECONDS:g} s"
+                logger.debug("backend %s does not tell whether it is llama.cpp: %s", self._name, why)
         return model
 
     async def ping(self) -> None:
         """Ask for the list of models, the one question every such server answers. Raises BackendError."""
         with self._noticing_absence():
-            await fetch_list(self._client, f"{self._path}/models", "data")
+            await fetch_list(self._client, f"{self._path}/models", "data", "models")
 
     async def inspect(self) -> LlamaServer | None:
         """Find out whether it is llama.cpp's server, and keep that until it is away; None where it is another.
@@ -170,7 +178,11 @@ class OpenAIBackend:
                     batches = await stack.enter_async_context(self._ask(asked))
                     break
                 except BackendRejected as error:
-                    refused = {name for name in _ASKS_FOR_USAGE if name in asked and name in str(error)}
+                    refused = {
+                        field
+                        for field, words in _ASKS_FOR_USAGE.items()
+                        if field in asked and any(word in str(error) for word in words)
+                    }
                     if not refused:
                         raise
                     self._refused |= refused

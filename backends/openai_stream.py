@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from backends.content import Speech, pieces
-from backends.errors import BackendError, BackendProtocolError
+from backends.errors import BackendError, BackendFailed, BackendProtocolError
 from backends.estimates import estimated_tokens
 from backends.protocol import (
     Chunk,
@@ -18,6 +18,7 @@ from backends.protocol import (
 from backends.think_tags import ThinkTags
 from backends.tool_calls import ToolCallPieces
 from backends.wire import (
+    DONE,
     MAX_LINE_BYTES,
     ServerSentEvent,
     SseDecoder,
@@ -26,7 +27,9 @@ from backends.wire import (
     as_milliseconds,
     as_object,
     as_text,
+    decoded,
     failure,
+    is_document,
     read_json,
     told_error,
 )
@@ -34,15 +37,24 @@ from backends.wire import (
 _FINISH_REASONS = {
     "length": FinishReason.LENGTH,
     "max_tokens": FinishReason.LENGTH,
+    "max_output_tokens": FinishReason.LENGTH,
+    "model_length": FinishReason.LENGTH,
     "tool_calls": FinishReason.TOOL_CALLS,
+    "tool_use": FinishReason.TOOL_CALLS,
     "function_call": FinishReason.TOOL_CALLS,
     "content_filter": FinishReason.CONTENT_FILTER,
+    "safety": FinishReason.CONTENT_FILTER,
+    "sensitive": FinishReason.CONTENT_FILTER,
     "repetition": FinishReason.REPETITION,
 }
 """Every other reason, such as a server's own word for an end token, is a stop."""
 
 _NO_REASON = {"", "null", "none"}
-_DONE = b"[DONE]"
+_BROKEN_OFF = {"error", "abort", "aborted", "network_error", "insufficient_system_resource"}
+"""Said by Mistral, vLLM, Zhipu and DeepSeek of an answer that they could not finish."""
+
+_BEFORE = b"\xef\xbb\xbf \t\r\n"
+"""What may stand before a JSON document: a byte order mark and blanks."""
 
 MAX_WHOLE_BYTES = 16 * MAX_LINE_BYTES
 """Longest answer that comes as one JSON document although a stream was asked for."""
@@ -53,7 +65,8 @@ class OpenAIDecoder:
 
     The FinishChunk is given as soon as the finish reason is known, behind all that came in the same read; usage that
     comes later is a UsageChunk behind it. Usage told before (llama.cpp's `timings`, vLLM's continuous usage) is handed
-    on as one UsageChunk per read. A server that answers with one JSON document instead of a stream is understood too.
+    on as one UsageChunk per read. A server that answers with one JSON document instead of a stream is understood too,
+    and one that sends a document a line.
     `think_tags` is whether `<think>…</think>` at the beginning of the text is the model's reasoning.
     """
 
@@ -63,6 +76,7 @@ class OpenAIDecoder:
         self._events = SseDecoder()
         self._begun = False
         self._whole: bytearray | None = None
+        self._at_once = False
         self._reason: FinishReason | None = None
         self._calls = ToolCallPieces()
         self._usage: Usage | None = None
@@ -76,22 +90,34 @@ class OpenAIDecoder:
         """Append the chunks that `data` completes. Raises BackendError, but not once there is a finish reason."""
         if not self._begun and data.strip():
             self._begun = True
-            self._whole = bytearray() if data.lstrip().startswith((b"{", b"[")) else None
+            self._whole = bytearray() if data.lstrip(_BEFORE).startswith((b"{", b"[")) else None
         if self._whole is None:
             self._take(self._events.feed(data), into)
             return
         self._whole += data
         if len(self._whole) > MAX_WHOLE_BYTES:
             raise BackendProtocolError(f"The model server sent more than {MAX_WHOLE_BYTES} bytes at once.")
+        if data.rstrip().endswith((b"}", b"]")):
+            self._take_documents(into)
 
     def end(self, into: list[Chunk]) -> None:
         """Finish with the end of the stream. Without a finish reason the answer was cut off: BackendProtocolError."""
         if self._whole is None:
             self._take(self._events.end(), into)
         else:
-            self._take([ServerSentEvent(bytes(self._whole)), ServerSentEvent(_DONE)], into)
+            self._take([ServerSentEvent(bytes(self._whole))], into)
         if not self.finished:
             raise BackendProtocolError("The model server ended the answer without a reason to finish.")
+
+    def _take_documents(self, into: list[Chunk]) -> None:
+        """Take the document that came without being an event, or one a line, if they are whole."""
+        whole = bytes(self._whole or b"").lstrip(_BEFORE)
+        documents = [whole] if is_document(whole) else [line for line in whole.splitlines() if line.strip()]
+        if all(map(is_document, documents)):
+            self._whole = bytearray()
+            self._take([ServerSentEvent(document) for document in documents], into)
+            if self._at_once:
+                self._take([ServerSentEvent(DONE)], into)
 
     def _take(self, events: Sequence[ServerSentEvent], into: list[Chunk]) -> None:
         try:
@@ -109,18 +135,22 @@ class OpenAIDecoder:
 
     def _event(self, event: ServerSentEvent, into: list[Chunk]) -> None:
         data = event.data.strip()
-        if data == _DONE:
+        if data == DONE:
             if self._reason is None and not (self._speech.begun or self._calls):
                 raise BackendProtocolError("The model server ended the answer without a reason to finish.")
             self._reason = self._reason or FinishReason.STOP  # it said that it is done, and only not why
             self.complete = True
-        elif data and (event.event in {"message", "error"} or data.startswith(b"{")):
-            self._chunk(read_json(data), into)
+        elif event.event == "error" and data and not is_document(data):
+            raise failure(decoded(data))
+        elif data.startswith((b"{", b"[")):  # what is none, such as "ping", is no part of an answer
+            value = read_json(data)
+            if event.event in {"message", "error"} or as_object(value).get("choices"):
+                self._chunk(value, into)
 
     def _chunk(self, value: Json, into: list[Chunk]) -> None:
         chunk = as_object(value)
         choices = as_list(chunk.get("choices"))
-        if chunk.get("error") or (not choices and told_error(value) is not None):
+        if (chunk.get("error") or not choices) and told_error(value) is not None:
             raise failure(value)
         tokens = self._tokens(as_object(chunk["timings"])) if "timings" in chunk else 1
         if usage := as_object(chunk.get("usage")):
@@ -132,12 +162,17 @@ class OpenAIDecoder:
         said = delta = as_object(choice.get("delta"))
         if not delta:  # the whole answer at once
             said = as_object(choice.get("message"))
+            self._at_once = self._at_once or bool(said)
         if found := pieces(said):
             self._say(found, tokens if delta else math.ceil(sum(estimated_tokens(text) for _, text in found)), into)
         if "tool_calls" in said:
             for call in as_list(said["tool_calls"]):
                 self._calls.add(as_object(call))
+        elif call := as_object(said.get("function_call")):  # what tool calls were called before
+            self._calls.add({"function": call})
         if self._reason is None and (reason := as_text(choice.get("finish_reason")).lower()) not in _NO_REASON:
+            if reason in _BROKEN_OFF:
+                raise BackendFailed(f"The model server broke the answer off ({reason}).")
             self._reason = _FINISH_REASONS.get(reason, FinishReason.STOP)
 
     def _say(self, found: Iterable[tuple[bool, str]], tokens: int, into: list[Chunk]) -> None:

@@ -7,9 +7,9 @@ from typing import Protocol
 import anyio
 import httpx
 
-from backends.errors import BackendError
+from backends.errors import BackendError, BackendProtocolError
 from backends.protocol import Chunk, Json
-from backends.wire import drain, html_error, is_html, stream_reads
+from backends.wire import drain, failure_instead, html_error, is_html, stream_reads
 
 GRACE_SECONDS = 2.0
 """How long a server may take to tell the usage behind the end of an answer."""
@@ -51,24 +51,28 @@ async def stream_chunks(
 
 async def _batches(reads: AsyncIterator[bytes], decoder: ChunkDecoder) -> AsyncGenerator[list[Chunk]]:
     batch: list[Chunk] = []
-    begun = False
+    first = b""
+    given = False
     try:
         async for data in reads:
-            if not begun and is_html(data):
+            if not first and is_html(data):
                 raise html_error()
-            begun = True
+            first = first or data
             decoder.feed(data, batch)
             if batch:
+                given = True
                 yield batch
                 batch = []
             if decoder.finished:
                 break
         else:
             decoder.end(batch)
-    except BackendError:
+    except BackendError as error:
         # The tokens that came before the failure were paid for: they are handed on first.
         if batch:
             yield batch
+        elif not given and isinstance(error, BackendProtocolError) and (said := failure_instead(first)) is not None:
+            raise said from error
         raise
     if batch:
         yield batch

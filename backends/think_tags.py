@@ -15,6 +15,7 @@ class ThinkTags:
     def __init__(self) -> None:
         self._before = True
         self._thinks = False
+        self._behind_tag = False
         self._held = ""
 
     def feed(self, text: str) -> Iterator[tuple[bool, str]]:
@@ -22,6 +23,9 @@ class ThinkTags:
         text, self._held = self._held + text, ""
         if self._before:
             text = self._opened(text)
+        if self._behind_tag:
+            text = text.lstrip("\n")
+            self._behind_tag = not text
         if self._thinks:
             yield from self._thought(text)
         elif text:
@@ -37,8 +41,8 @@ class ThinkTags:
         """Look for the opening tag; give the text behind it, or all of it where there is none."""
         begun = text.lstrip()
         if begun.startswith(OPEN):
-            self._before, self._thinks = False, True
-            return begun.removeprefix(OPEN).lstrip("\n")
+            self._before, self._thinks, self._behind_tag = False, True, True
+            return begun.removeprefix(OPEN)
         if OPEN.startswith(begun):
             self._held = text
             return ""
@@ -51,7 +55,9 @@ class ThinkTags:
             self._thinks = False
             if thought:
                 yield True, thought
-            if rest := rest.lstrip("\n"):
+            rest = rest.lstrip("\n")
+            self._behind_tag = not rest
+            if rest:
                 yield False, rest
             return
         kept = next((count for count in range(len(CLOSE) - 1, 0, -1) if text.endswith(CLOSE[:count])), 0)

@@ -12,8 +12,8 @@ from backends.wire import MAX_LINE_BYTES, as_count, as_object, as_text, json_val
 
 
 def tool_call(call: dict[str, Json]) -> ToolCall:
-    """Read a call that came whole, as `{"id": …, "function": {"name": …, "arguments": …}}`."""
-    function = as_object(call.get("function"))
+    """Read a call that came whole: `{"id": …, "function": {"name": …, "arguments": …}}`, or all of it in one object."""
+    function = as_object(call.get("function")) or call
     return _made(as_text(call.get("id")), as_text(function.get("name")), function.get("arguments"))
 
 
@@ -31,6 +31,8 @@ class _Partial:
         if not isinstance(arguments, str):
             self.value = arguments if self.value is None else self.value
             return
+        if self.pieces == ["{}"] and arguments.strip():  # a beginning that only says what kind of value is to come
+            self.pieces.clear()
         self.pieces.append(arguments)
         self.length += len(arguments)
         if self.length > MAX_LINE_BYTES:
@@ -57,8 +59,8 @@ class ToolCallPieces:
 
     def add(self, piece: dict[str, Json]) -> None:
         """Take one piece. Raises BackendProtocolError for arguments that are too long."""
-        function = as_object(piece.get("function"))
-        id, name, index = as_text(piece.get("id")), as_text(function.get("name")), as_count(piece.get("index"))
+        function = as_object(piece.get("function")) or piece
+        id, name, index = as_text(piece.get("id")), as_text(function.get("name")), _index(piece.get("index"))
         call = self._continued(index, id, name)
         if call is None:
             call = _Partial(id)
@@ -92,6 +94,11 @@ class ToolCallPieces:
         return call
 
 
+def _index(value: Json) -> int | None:
+    """The place of a call, which some servers write as text."""
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 9 else as_count(value)
+
+
 def _made(id: str, name: str, arguments: Json) -> ToolCall:
     id = id or f"call_{uuid4().hex}"  # an id is needed to answer the call
     if not isinstance(arguments, str):
@@ -103,8 +110,8 @@ def _made(id: str, name: str, arguments: Json) -> ToolCall:
 def _parsed(text: str) -> dict[str, Json] | None:
     """Decode arguments; None where they are no object. Nothing, and null, are no arguments."""
     try:
-        value = json_value(text.encode(errors="surrogateescape")) if text.strip() else None
-        if isinstance(value, str):  # JSON in a string of JSON
+        value: Json = text
+        while isinstance(value, str):  # JSON in a string of JSON
             value = json_value(value.encode(errors="surrogateescape")) if value.strip() else None
         value = storable(value)
         orjson.dumps(value)  # what is nested too deeply to be handed on is not readable either

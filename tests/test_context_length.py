@@ -25,7 +25,7 @@ async def test_a_prompt_that_does_not_fit_is_refused(double: RunningGateway):
     assert ended(events) == ("GenerationFailed", "CONTEXT_TOO_LONG", "")
     assert (events[-1]["retryable"], events[-1]["usage"]["promptTokens"]) == (False, 0)
     assert events[-1]["message"] == (
-        "the input length exceeds the context length. Shorten the prompt, or ask for a longer context."
+        "the input length exceeds the context length. Shorten the prompt, or give the model a longer context."
     )
 
 

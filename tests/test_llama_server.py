@@ -156,6 +156,18 @@ async def test_a_server_that_is_silent_holds_up_no_answer_and_is_no_llama_cpp(
     assert not await is_asked_to_count(backend, fake)
 
 
+async def test_why_it_could_not_be_inspected_is_logged(
+    backend: OpenAIBackend, fake: FakeModelServer, caplog: pytest.LogCaptureFixture
+):
+    fake.replies["/props"] = (503, b'{"error":{"message":"Loading model"}}')
+    with caplog.at_level("DEBUG", openai.__name__):
+        await backend.describe(MODEL)
+        await backend.describe(MODEL)
+    assert [record.getMessage() for record in caplog.records] == [
+        "backend openai does not tell whether it is llama.cpp: Loading model"
+    ]
+
+
 async def test_after_it_was_away_another_may_stand_there(backend: OpenAIBackend, fake: FakeModelServer):
     fake.replies["/props"] = PROPS_REPLY
     await backend.describe(MODEL)
@@ -178,10 +190,19 @@ async def test_one_that_breaks_off_an_answer_was_away(backend: OpenAIBackend, fa
     assert backend.parallel == 64
 
 
-async def test_one_that_refuses_to_count_is_asked_without(backend: OpenAIBackend, fake: FakeModelServer):
+REFUSALS = [
+    {"error": {"message": "Unknown fields: timings_per_token, stream_options"}},
+    {"error": {"message": "Unknown field timings_per_token", "param": "stream_options"}},
+    {"message": "Unrecognized arguments: include_usage, timings_per_token"},
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_one_that_refuses_to_count_is_asked_without(
+    backend: OpenAIBackend, fake: FakeModelServer, refusal: dict[str, Any]
+):
     fake.replies["/props"] = PROPS_REPLY
     await backend.describe(MODEL)
-    refusal = {"error": {"message": "Unknown fields: timings_per_token, stream_options"}}
     whole = Raw([delta("stop", content="a")])
     fake.raw[OPENAI] = [Raw([orjson.dumps(refusal)], status=400), whole]
     await answer(backend)

@@ -146,6 +146,29 @@ async def test_a_model_is_loaded_when_it_is_known_until_when(
     assert seen == found
 
 
+async def test_a_look_that_fails_is_logged(
+    fake: FakeModelServer, backend: OllamaBackend, caplog: pytest.LogCaptureFixture
+):
+    fake.replies["/api/ps"] = (500, b'{"error": "no list"}')
+    loaded = LoadedModels(backend._client, "llama3:latest")  # pyright: ignore[reportPrivateUsage]
+    failed = anyio.Event()
+
+    async def look() -> bool:
+        try:
+            return await loaded.is_loading()
+        finally:
+            failed.set()
+
+    async def told(_: bool) -> None: ...
+
+    with caplog.at_level("DEBUG", loading.__name__):
+        async with loading.watching(look, told):
+            await failed.wait()
+    assert [record.getMessage() for record in caplog.records] == [
+        "no further look at whether the model is loaded: no list"
+    ]
+
+
 @pytest.mark.parametrize("answer", [(404, b"{}"), (200, b"[]"), (200, b'{"models": [1, {"name": null}]}'), (500, b"x")])
 async def test_a_server_that_does_not_tell_is_waited_for_as_ever(gateway: RunningGateway, answer: tuple[int, bytes]):
     gateway.fake.replies["/api/ps"] = answer

@@ -194,7 +194,7 @@ def test_the_done_mark_alone_is_a_protocol_error():
         decode(delta(role="assistant") + DONE)
 
 
-@pytest.mark.parametrize("reason", ["stop", "eos", "abort"])
+@pytest.mark.parametrize("reason", ["stop", "eos", "end_turn"])
 def test_a_reason_of_the_servers_own_is_a_stop(reason: str):
     assert decode(delta(reason))[-1].reason is FinishReason.STOP
 
@@ -344,3 +344,17 @@ async def test_what_llama_cpp_tells_of_its_model_is_taken_over(fake: FakeModelSe
 
 async def test_billions_of_parameters_are_written_short(fake: FakeModelServer):
     assert (await listed(fake, {"id": "m", "meta": {"n_params": 3_212_749_888}})).parameter_size == "3.21B"
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        b'{"models": [{"id": "a"}, {"id": "b"}]}',
+        b'\xef\xbb\xbf{"data": ["a", {"id": "b"}, 7, "", {"id": "a", "max_model_len": NaN}]}',
+        b'["a", "b"]',
+    ],
+)
+async def test_models_are_listed_in_every_form(fake: FakeModelServer, listing: bytes):
+    fake.replies["/v1/models"] = (200, listing)
+    async with aclosing(OpenAIBackend("openai", fake.url)) as backend:
+        assert [model.name for model in await backend.models()] == ["a", "b"]

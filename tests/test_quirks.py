@@ -36,6 +36,9 @@ ENDS = {
     "a done mark with a space": Raw((*FINISHED, b"data: [DONE] \n\n"), Ending.HOLD),
     "a done mark without its empty line": Raw((*FINISHED, b"data: [DONE]")),
     "no empty line behind the last event": Raw((*AB, delta("stop").rstrip())),
+    "no line end, and open": Raw((*AB, delta("stop").rstrip()), Ending.HOLD),
+    "no empty line, and reset": Raw((*AB, delta("stop")[:-1]), Ending.CUT),
+    "a done mark without a line end or a reason, and open": Raw((*AB, b"data: [DONE]"), Ending.HOLD),
     "an error behind the end": Raw((*FINISHED, sse({"error": {"message": "late"}}))),
     "broken JSON behind the end": Raw((*FINISHED, b"data: {\n\n", DONE)),
     "usage of no use": Raw((*FINISHED, usage(prompt_tokens="3", completion_tokens=-1), DONE)),
@@ -52,6 +55,11 @@ ENDS = {
         ],
         content_type="application/json",
     ),
+    "one JSON document, and open": Raw(
+        [b'\xef\xbb\xbf{"choices": [{"message": {"content": "ab"}', b', "finish_reason": "stop"}]}'], Ending.HOLD
+    ),
+    "one JSON document, and reset": Raw([b'{"choices": [{"message": {"content": "ab"}}]}'], Ending.CUT),
+    "a JSON document a line": Raw([b"".join(event.removeprefix(b"data: ") for event in FINISHED)]),
     "one JSON document without a reason": Raw([b'{"choices": [\n{"message": {"content": "ab"}}\n]}'], Ending.FINISH),
 }
 
@@ -66,6 +74,30 @@ async def test_a_whole_answer_is_not_asked_for_again(double: RunningGateway, nam
     events = await ask(double, OPENAI, ENDS[name], onBackendLoss="CONTINUE")
     assert ended(events) == WHOLE
     assert len(double.fake.requests) == 1
+
+
+async def test_a_document_a_line_that_ends_without_a_reason_is_cut_off(double: RunningGateway):
+    events = await ask(double, OPENAI, Raw([event.removeprefix(b"data: ") for event in AB]))
+    assert ended(events) == ("GenerationFailed", "BACKEND_PROTOCOL_ERROR", "ab")
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [("model_length", "LENGTH"), ("MAX_OUTPUT_TOKENS", "LENGTH"), ("tool_use", "TOOL_CALLS"), ("eos", "STOP")],
+)
+async def test_the_reason_is_understood_in_each_servers_words(double: RunningGateway, word: str, reason: str):
+    assert ended(await ask(double, OPENAI, Raw((*AB, delta(word), DONE)))) == ("GenerationCompleted", reason, "ab")
+
+
+@pytest.mark.parametrize("word", ["error", "abort", "insufficient_system_resource"])
+async def test_an_answer_that_its_server_broke_off_is_not_whole(double: RunningGateway, word: str):
+    events = await ask(double, OPENAI, Raw((*AB, delta(word), DONE)))
+    assert ended(events) == ("GenerationFailed", "BACKEND_FAILED", "ab")
+
+
+async def test_zeros_take_nothing_back(double: RunningGateway):
+    counts = (usage(prompt_tokens=7, completion_tokens=2), usage(prompt_tokens=0, completion_tokens=0))
+    assert (await ask(double, OPENAI, Raw((*FINISHED, *counts, DONE))))[-1]["usage"] == TOLD
 
 
 async def test_usage_that_comes_late_is_taken(double: RunningGateway):
@@ -87,6 +119,8 @@ OLLAMA_ENDS = {
     "no line end": Raw((said("a"), said("b"), end().rstrip())),
     "reset behind the end": Raw((said("a"), said("b"), end()), Ending.CUT),
     "open behind the end": Raw((said("a"), said("b"), end()), Ending.HOLD),
+    "no line end, and open": Raw((said("a"), said("b"), end().rstrip()), Ending.HOLD),
+    "no line end, and reset": Raw((said("a"), said("b"), end().rstrip()), Ending.CUT),
     "not quite JSON": Raw((said("a"), said("b"), b'{"done":true,"x":NaN,"y":-Infinity,"z":1e999}\n')),
     "an error that is null": Raw((said("a"), line(message={"content": "b"}, error=None), end())),
     "an error that is empty": Raw((said("a"), line(message={"content": "b"}, error=""), end())),
@@ -114,6 +148,9 @@ PARTS = [
     ({"type": "text", "text": "ab"}, "ab", ""),
     ([{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "ab"}], "ab", "hm"),
     ([{"type": "image_url"}, {"type": "text", "text": "ab"}, 7, None], "ab", ""),
+    ({"type": "text", "text": {"value": "ab", "annotations": []}}, "ab", ""),
+    ([{"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}, "ab"], "ab", "hm"),
+    ({"parts": [{"text": "hm", "thought": True}, {"text": "ab"}]}, "ab", "hm"),
 ]
 
 
@@ -131,8 +168,18 @@ async def test_a_refusal_is_text(double: RunningGateway):
     assert text_of(await ask(double, OPENAI, Raw((delta(refusal="I cannot"), delta("stop"), DONE)))) == "I cannot"
 
 
-async def test_reasoning_may_come_in_parts(double: RunningGateway):
-    events = await ask(double, OPENAI, Raw((delta(reasoning={"text": "hm"}), delta("stop", content="ab"), DONE)))
+@pytest.mark.parametrize(
+    "reasoning",
+    [
+        {"reasoning": {"text": "hm"}},
+        {"reasoning": None, "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]},
+        {"reasoning_details": [{"type": "reasoning.summary", "summary": "hm"}]},
+        {"reasoning": "hm", "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]},
+        {"thinking_blocks": [{"type": "thinking", "thinking": "hm"}]},
+    ],
+)
+async def test_reasoning_may_come_in_parts(double: RunningGateway, reasoning: Json):
+    events = await ask(double, OPENAI, Raw((delta(**reasoning), delta("stop", content="ab"), DONE)))
     assert [event.get("thinking") for event in events if "thinking" in event] == ["hm"]
 
 
@@ -168,6 +215,10 @@ EVENTS = [
     b"event: metadata\ndata: [1]\n\n",
     b"id: 7\nretry: 100\n\n",
     b'event: usage\ndata: {"prompt_tokens": 3}\n\n',
+    b'event: status\ndata: {"message": "third in line"}\n\n',
+    b'event: warning\ndata: {"error": "an old model"}\n\n',
+    b"data: ping\n\n",
+    b'data: {"choices": [], "x": nan, "y": [-inf, None], "z": "a \\" nan"}\n\n',
 ]
 
 
@@ -177,11 +228,16 @@ async def test_events_that_are_no_part_of_the_answer_are_passed_over(double: Run
     assert ended(await ask(double, OPENAI, Raw(writes))) == WHOLE
 
 
+async def test_an_error_event_may_hold_words_alone(double: RunningGateway):
+    events = await ask(double, OPENAI, Raw((AB[0], b"event: error\ndata: the cache is full\n\n")))
+    assert (events[-1]["code"], events[-1]["message"]) == ("BACKEND_FAILED", "the cache is full")
+
+
 def calls(events: list[Json]) -> list[tuple[str, Any]]:
     return [(event["call"]["name"], event["call"]["arguments"]) for event in events if "call" in event]
 
 
-def piece(id: str | None = None, name: str | None = None, arguments: Any = None, index: int | None = 0) -> Json:
+def piece(id: str | None = None, name: str | None = None, arguments: Any = None, index: Any = 0) -> Json:
     function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
     given = {key: value for key, value in (("id", id), ("index", index)) if value is not None}
     return {**given, "type": "function", "function": function}
@@ -205,6 +261,19 @@ TOOL_CALLS: dict[str, tuple[list[Json], Any]] = {
     ),
     "an object": ([piece("a", "f", {"x": 1}), piece("b", "g", {"y": 2}, index=1)], TWO),
     "JSON in a string of JSON": ([piece("a", "f", '"{\\"x\\":1}"'), piece("b", "g", '{"y":2}', index=1)], TWO),
+    "JSON in a string in a string": ([piece("a", "f", '"\\"{}\\""')], [("f", {})]),
+    "indexes as text": (
+        [
+            *(piece(id, name, '{"', index="0" if id == "a" else "1") for id, name in (("a", "f"), ("b", "g"))),
+            *(piece(None, None, rest, index=index) for rest, index in (('x":1}', "0"), ('y":2}', "1"))),
+        ],
+        TWO,
+    ),
+    "an empty object before the pieces": (
+        [piece("a", "f", "{}"), piece(None, None, '{"x"'), piece(None, None, ":1}")],
+        TWO[:1],
+    ),
+    "without the inner object": ([{"index": 0, "id": "a", "name": "f", "arguments": '{"x":1}'}], TWO[:1]),
     "null": ([piece("a", "f", "null")], [("f", {})]),
     "nothing": ([piece("a", "f")], [("f", {})]),
     "odd numbers": ([piece("a", "f", '{"x":NaN,"y":1e999,"z":123456789012345678901234567890}')], None),
@@ -219,6 +288,18 @@ async def test_tool_calls_are_put_together(double: RunningGateway, name: str):
     events = await ask(double, OPENAI, Raw(writes))
     assert events[-1].get("finishReason") == "TOOL_CALLS"
     assert expected is None or calls(events) == expected
+
+
+@pytest.mark.parametrize("none", [{"tool_calls": None}, {"tool_calls": []}, {"function_call": None}])
+async def test_a_field_for_calls_without_one_is_no_call(double: RunningGateway, none: Json):
+    events = await ask(double, OPENAI, Raw([delta(content="a", **none), delta("stop", content="b", **none), DONE]))
+    assert ended(events) == WHOLE
+
+
+async def test_calls_of_the_older_api_are_calls(double: RunningGateway):
+    pieces = [delta(function_call=call) for call in ({"name": "f", "arguments": '{"x"'}, {"arguments": ":1}"})]
+    events = await ask(double, OPENAI, Raw([*pieces, delta("function_call"), DONE]))
+    assert (events[-1].get("finishReason"), calls(events)) == ("TOOL_CALLS", TWO[:1])
 
 
 async def test_a_call_that_was_cut_off_is_told_as_that(double: RunningGateway):
@@ -250,6 +331,7 @@ THOUGHTS = [
     (["<think>hm</think>ab"], "hm", "ab"),
     (["<thi", "nk>\nhm", "m</th", "ink>\n\na", "b"], "hmm", "ab"),
     (["  <think>hm"], "hm", ""),
+    (["<think>", "\n", "hm", "</think>", "\n", "\nab", "\n"], "hm", "ab\n"),
     (["a<think>b</think>"], "", "a<think>b</think>"),
     (["<thin", " ice"], "", "<thin ice"),
     (["<think>a < b</think>", "c</think>"], "a < b", "c</think>"),

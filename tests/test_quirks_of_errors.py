@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.fake_model_server import Raw
 from tests.support.gateways import Json, RunningGateway
-from tests.support.quirks import DONE, FINISHED, OLLAMA, OPENAI, WHOLE, ask, end, ended, said
+from tests.support.quirks import DONE, FINISHED, OLLAMA, OPENAI, WHOLE, ask, end, ended, line, said, sse
 
 REASON = "the schema has a mistake"
 REASONS: list[Any] = [
@@ -20,6 +20,12 @@ REASONS: list[Any] = [
     {"message": REASON},
     [{"error": {"message": REASON}}],
     {"errors": [{"message": REASON}]},
+    {"error": {"message": "", "metadata": {"raw": REASON}}},
+    {"error": {"errors": [{"msg": REASON}]}, "success": False},
+    {"Message": REASON},
+    {"fault": {"faultstring": REASON}},
+    {"code": 1004, "msg": REASON},
+    {"base_resp": {"status_code": 1004, "status_msg": REASON}, "choices": None},
     {"error": orjson.dumps({"error": {"code": 400, "message": REASON}}).decode()},
     REASON,
 ]
@@ -36,11 +42,42 @@ async def test_the_servers_reason_reaches_the_user(double: RunningGateway, path:
     assert last["usage"]["promptTokens"] == 0
 
 
-@pytest.mark.parametrize("body", [body for body in REASONS if not isinstance(body, str)])
+@pytest.mark.parametrize("body", REASONS)
 @pytest.mark.parametrize("path", [OLLAMA, OPENAI])
 async def test_an_error_under_the_status_200_is_told_and_bills_nothing(double: RunningGateway, path: str, body: Any):
-    [*_, last] = await ask(double, path, Raw([orjson.dumps(body) + b"\n"], content_type="application/json"))
+    data = body.encode() if isinstance(body, str) else orjson.dumps(body)
+    [*_, last] = await ask(double, path, Raw([data + b"\n"], content_type="application/json"))
     assert last["message"] == REASON
+    assert last["usage"]["promptTokens"] == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("context_length_exceeded", "CONTEXT_TOO_LONG"),
+        ("exceed_context_size_error", "CONTEXT_TOO_LONG"),
+        ("429", "BACKEND_OVERLOADED"),
+        ("invalid_value", "BACKEND_FAILED"),
+    ],
+)
+async def test_what_the_words_leave_open_the_code_tells(double: RunningGateway, code: str, kind: str):
+    [*_, last] = await ask(double, OPENAI, Raw([sse({"error": {"message": "No.", "code": code}})]))
+    assert last["code"] == kind
+
+
+@pytest.mark.parametrize("error", [{"message": ""}, {"code": 0, "message": None}, "null", False])
+@pytest.mark.parametrize("path", [OLLAMA, OPENAI])
+async def test_an_error_without_words_beside_text_is_none(double: RunningGateway, path: str, error: Any):
+    chunk = {"choices": [{"index": 0, "delta": {"content": "ab"}, "finish_reason": "stop"}], "error": error}
+    openai, ollama = (sse(chunk), DONE), (line(message={"content": "ab"}, error=error), end())
+    assert ended(await ask(double, path, Raw(openai if path == OPENAI else ollama))) == WHOLE
+
+
+@pytest.mark.parametrize("page", [b"<form method=post>", b"\xef\xbb\xbf<!doctype html>", b"\n<?xml version='1.0'?>"])
+@pytest.mark.parametrize("path", [OLLAMA, OPENAI])
+async def test_whatever_begins_with_a_tag_is_a_web_page(double: RunningGateway, path: str, page: bytes):
+    [*_, last] = await ask(double, path, Raw([page], content_type="text/plain"))
+    assert "web page" in last["message"]
     assert last["usage"]["promptTokens"] == 0
 
 
@@ -83,6 +120,9 @@ async def test_a_prompt_that_does_not_fit_has_a_code_of_its_own(
     [
         ({"error": "model 'm' not found"}, "MODEL_NOT_FOUND"),
         ({"object": "error", "message": "The model `m` does not exist."}, "MODEL_NOT_FOUND"),
+        ({"error": {"message": "Sorry.", "code": "model_not_found"}}, "MODEL_NOT_FOUND"),
+        ({"message": "No model named m"}, "MODEL_NOT_FOUND"),
+        ({"detail": "fake:echo is not served here"}, "MODEL_NOT_FOUND"),
         ({"detail": "Not Found"}, "BACKEND_REJECTED"),
         ({"error": {"message": "File Not Found", "type": "not_found_error"}}, "BACKEND_REJECTED"),
     ],
@@ -102,19 +142,23 @@ async def test_a_server_that_knows_no_stream_options_is_asked_without_them(doubl
     assert ["stream_options" in body for body in bodies] == [True, False, False]
 
 
-LOSSES: dict[str, tuple[Raw, int]] = {
-    "429": (Raw([b'{"error":"slow down"}'], status=429), 1),
-    "400": (Raw([b'{"error":"no"}'], status=400), 1),
-    "the same 500 twice": (Raw([b'{"error":"bad schema"}'], status=500), 2),
-    "the same error in the stream twice": (Raw([b'{"error":"bad schema"}\n']), 2),
+LOSSES: dict[str, tuple[list[Raw], int]] = {
+    "429": ([Raw([b'{"error":"slow down"}'], status=429)], 1),
+    "400": ([Raw([b'{"error":"no"}'], status=400)], 1),
+    "the same 500 twice": ([Raw([b'{"error":"bad schema"}'], status=500)], 2),
+    "the same 500 twice, under another id": (
+        [Raw([b'{"error":"bad schema (request req_%d)"}' % number], status=500) for number in (1, 2)],
+        2,
+    ),
+    "the same error in the stream twice": ([Raw([b'{"error":"bad schema"}\n'])], 2),
 }
 
 
 @pytest.mark.parametrize("name", list(LOSSES))
 async def test_what_is_no_loss_is_not_asked_again(gateway: RunningGateway, name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("gateway.generation.continuation.FIRST_PAUSE_SECONDS", 0.01)
-    answer, requests = LOSSES[name]
-    events = await ask(gateway, OLLAMA, answer, onBackendLoss="CONTINUE")
+    answers, requests = LOSSES[name]
+    events = await ask(gateway, OLLAMA, *answers, onBackendLoss="CONTINUE")
     assert events[-1]["__typename"] == "GenerationFailed"
     assert len(gateway.fake.requests) == requests
 

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from backends.errors import BackendContextTooLong, BackendModelNotFound, BackendRejected
+from backends.errors import BackendModelNotFound, BackendRejected
 from backends.listing import usable_models
 from backends.loading import OnLoading, watching
 from backends.ollama.continuation import raw_body, raw_prompt
@@ -106,15 +106,11 @@ class OllamaBackend:
             path, body = "/api/generate", raw_body(body, prompt)
         answer = stream_chunks(self._client, path, body, OllamaDecoder())
         async with AsyncExitStack() as stack:
-            try:
-                if on_loading is None or request.model in self._remote:
+            if on_loading is None or request.model in self._remote:
+                batches = await stack.enter_async_context(answer)
+            else:
+                async with watching(LoadedModels(self._client, request.model).is_loading, on_loading):
                     batches = await stack.enter_async_context(answer)
-                else:
-                    async with watching(LoadedModels(self._client, request.model).is_loading, on_loading):
-                        batches = await stack.enter_async_context(answer)
-            except BackendContextTooLong as error:
-                said = str(error).rstrip(".")
-                raise BackendContextTooLong(f"{said}. Shorten the prompt, or ask for a longer context.") from error
             yield batches
 
     async def _show(self, name: str) -> "_Shown":

@@ -77,7 +77,7 @@ class OllamaDecoder:
     def _line(self, line: bytes, into: list[Chunk]) -> None:
         decoded = read_json(line)
         value = as_object(decoded)
-        if value.get("error") or (not value.keys() & _ANSWER and told_error(decoded) is not None):
+        if (value.get("error") or not value.keys() & _ANSWER) and told_error(decoded) is not None:
             raise failure(decoded)
         message = as_object(value.get("message")) or {**value, "content": value.get("response")}
         for thinks, text in pieces(message):

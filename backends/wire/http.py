@@ -20,7 +20,7 @@ import orjson
 from backends.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable, TimeoutPhase
 from backends.protocol import Json
 from backends.wire.error_bodies import error_for_status, failure, html_error, is_html, told_error
-from backends.wire.json import json_value
+from backends.wire.json import as_object, as_text, json_value
 
 logger = logging.getLogger(__name__)
 
@@ -69,11 +69,11 @@ async def fetch_json(client: httpx.AsyncClient, method: str, path: str, body: Js
     return cast("dict[str, Json]", value)
 
 
-async def fetch_list(client: httpx.AsyncClient, path: str, name: str) -> list[Json]:
-    """Ask for a list, which stands under `name` in an object or is the whole answer. Raises BackendError."""
+async def fetch_list(client: httpx.AsyncClient, path: str, *names: str) -> list[Json]:
+    """Ask for a list, which stands under one of `names` in an object or is the whole answer. Raises BackendError."""
     value = await _fetch(client, "GET", path)
-    if isinstance(value, dict) and name in value:
-        value = cast("dict[str, Json]", value)[name] or list[Json]()
+    if name := next((name for name in names if name in as_object(value)), None):
+        value = as_object(value)[name] or list[Json]()
     if not isinstance(value, list):
         raise BackendProtocolError("The model server did not answer with a list of models. Is this its address?")
     return cast("list[Json]", value)
@@ -126,8 +126,8 @@ async def _open(client: httpx.AsyncClient, method: str, path: str, body: Json) -
     response = await _send(client, method, path, body)
     try:
         if response.status_code != 200:
-            body = await _read(client, response, _MAX_ERROR_BYTES)
-            raise error_for_status(response.status_code, body, response.headers)
+            said = await _read(client, response, _MAX_ERROR_BYTES)
+            raise error_for_status(response.status_code, said, response.headers, as_text(as_object(body).get("model")))
         yield response
     finally:
         await response.aclose()

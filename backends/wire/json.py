@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import cast
 
 import orjson
@@ -27,15 +28,34 @@ def json_value(data: bytes) -> Json:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         try:
-            return json.loads(decoded(data), strict=False)
+            return json.loads(decoded(data).removeprefix("\ufeff"), strict=False)
         except RecursionError:
             raise ValueError("the JSON is nested too deeply") from None
 
 
+def is_document(data: bytes) -> bool:
+    """Whether this is a whole JSON object or list, which nothing can follow."""
+    try:
+        return isinstance(json_value(data), dict | list)
+    except ValueError:
+        return False
+
+
+_BARE = re.compile(rb'("(?:[^"\\]|\\.)*")|[-+]?\b(?:nan|inf|infinity|none|undefined)\b(?:\(\w*\))?', re.IGNORECASE)
+"""Strings, and what C, Python and JavaScript print for numbers and values that are none."""
+
+
 def read_json(data: bytes) -> Json:
-    """Decode a piece of an answer, as `json_value` does. Raises BackendProtocolError for what is no JSON."""
+    """Decode a piece of an answer, as `json_value` does, and with `nan` and the like in it.
+
+    Raises BackendProtocolError for what is no JSON.
+    """
     try:
         return json_value(data)
+    except ValueError:
+        pass
+    try:
+        return json_value(_BARE.sub(lambda found: found[1] or b"null", data))
     except ValueError:
         raise BackendProtocolError("The model server sent malformed JSON.") from None
 

@@ -42,6 +42,11 @@ class LineDecoder:
             self._check(len(line))
         return lines
 
+    @property
+    def begun(self) -> bytes:
+        """The line whose end has not come yet."""
+        return b"".join(self._parts)
+
     def end(self) -> list[bytes]:
         """Give the last line when the stream ended without a line end."""
         return [self._join(b"")] if self._parts else []

@@ -1,5 +1,6 @@
 """Decodes newline-delimited JSON, the stream format of Ollama's own API."""
 
+from backends.wire.json import is_document
 from backends.wire.lines import MAX_LINE_BYTES, LineDecoder
 
 
@@ -14,9 +15,15 @@ class NdjsonDecoder:
         self._lines = LineDecoder(max_line_bytes)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Give the documents that are whole now. Raises BackendProtocolError for a line over the bound."""
-        return [line for line in self._lines.feed(data) if line]
+        """Give the documents that are whole now. Raises BackendProtocolError for a line over the bound.
+
+        A whole document is given before its line end, which may never come.
+        """
+        lines = self._lines.feed(data)
+        if data.endswith(b"}") and is_document(self._lines.begun):
+            lines += self._lines.end()
+        return [line for line in lines if line.strip()]
 
     def end(self) -> list[bytes]:
         """Give the last document when the stream ended without a line end."""
-        return [line for line in self._lines.end() if line]
+        return [line for line in self._lines.end() if line.strip()]

@@ -6,7 +6,11 @@ The rules are those of the HTML standard, section 9.2.6 "Interpreting an event s
 from dataclasses import dataclass
 
 from backends.errors import BackendProtocolError
+from backends.wire.json import is_document
 from backends.wire.lines import MAX_LINE_BYTES, LineDecoder
+
+DONE = b"[DONE]"
+"""OpenAI's mark of the end, the only data that is no JSON."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -35,7 +39,7 @@ class SseDecoder:
         self._first = True
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
-        """Give the events that are whole now.
+        """Give the events that are whole now, also where the empty line that ends one does not come.
 
         Raises BackendProtocolError when a line, or the data of one event, is longer than the bound.
         """
@@ -48,7 +52,15 @@ class SseDecoder:
                 self._field(line)
             elif (event := self._dispatch()) is not None:
                 events.append(event)
+        if self._data or data.endswith((b"}", b"]")):
+            events += self._unended()
         return events
+
+    def _unended(self) -> list[ServerSentEvent]:
+        """Give the event that is open if its data cannot go on, being a JSON document or the mark of the end."""
+        name, _, value = self._lines.begun.partition(b":")
+        data = b"\n".join([*self._data, value] if name == b"data" else self._data)
+        return self.end() if name in {b"", b"data"} and (data.strip() == DONE or is_document(data)) else []
 
     def end(self) -> list[ServerSentEvent]:
         """Give the event that the end of the stream has left open, if there is one."""

@@ -1,5 +1,6 @@
 """Whether an answer that lost its model server can be gone on with by another, and what to ask that."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,9 @@ MOST_LOSSES = 10
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 8.0
+
+_VARYING = re.compile(r"\w*\d[\w.:-]*")
+"""Ids, times and numbers: in them two words of one error differ."""
 
 _REQUEST = TypeAdapter(ChatRequest)
 
@@ -94,9 +98,9 @@ class Losses:
         """Note how an attempt ended; False where asking again makes no sense.
 
         `said` is whether it had said something. A server's own words that come instead of an answer twice are about the
-        request, whatever their status: a schema that it cannot read is a 500 in Ollama.
+        request, whatever their status and the ids in them: a schema that it cannot read is a 500 in Ollama.
         """
-        refused = "" if said or not isinstance(error, errors.BackendFailed) else str(error)
+        refused = "" if said or not isinstance(error, errors.BackendFailed) else _VARYING.sub("", str(error))
         again = refused and refused == self._refused
         self._refused = refused
         too_many = isinstance(error, errors.BackendOverloaded) and error.refused

@@ -151,9 +151,9 @@ class Meter:
 
 
 def _newer(old: Usage, new: Usage) -> Usage:
-    """What is known after `new` was told: a None in it takes nothing back."""
+    """What is known after `new` was told: neither a None in it nor a zero takes back how many tokens there were."""
     return Usage(
-        old.prompt_tokens if new.prompt_tokens is None else new.prompt_tokens,
-        old.completion_tokens if new.completion_tokens is None else new.completion_tokens,
+        new.prompt_tokens or (new.prompt_tokens if old.prompt_tokens is None else old.prompt_tokens),
+        new.completion_tokens or (new.completion_tokens if old.completion_tokens is None else old.completion_tokens),
         old.cached_tokens if new.cached_tokens is None else new.cached_tokens,
     )
