@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from backends.protocol import ChatRequest, Message, Options
-from gateway.generation.continuation import Said, continuation, decode_request, encode_request
+from gateway.generation.continuation import PartialAnswer, continuation, decode_request, encode_request
 from gateway.streams.events import TextDelta, ThinkingDelta, ToolCall, ToolCallRequested
 from tests.support.fake_model_server import Ending, Script
 from tests.support.gateways import RunningGateway
@@ -107,8 +107,8 @@ async def test_what_a_server_refuses_is_not_asked_again(gateway: RunningGateway)
     assert len(gateway.fake.requests) == 1
 
 
-def said(*events: Any) -> Said:
-    result = Said()
+def said(*events: Any) -> PartialAnswer:
+    result = PartialAnswer()
     result.add(events)
     return result
 

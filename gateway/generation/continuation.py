@@ -36,7 +36,7 @@ _REQUEST = TypeAdapter(ChatRequest)
 
 
 @dataclass(slots=True)
-class Said:
+class PartialAnswer:
     """What an answer has said so far, as its continuation needs it."""
 
     texts: list[str] = field(default_factory=list[str])
@@ -118,7 +118,7 @@ class Losses:
         return max(0.0, self._until.get(backend, 0.0) - monotonic())
 
 
-def continuation(request: ChatRequest, said: Said) -> ChatRequest | None:
+def continuation(request: ChatRequest, said: PartialAnswer) -> ChatRequest | None:
     """The request for the rest of the answer, what was said standing as the beginning of the assistant's turn.
 
     None where no model can go on: after a tool call, within a given format (its grammar would begin anew), in the
@@ -144,7 +144,7 @@ def continuation(request: ChatRequest, said: Said) -> ChatRequest | None:
 def continuable(data: bytes, events: Iterable[Event]) -> ChatRequest | None:
     """Give the request that `encode_request` wrote, where a model can go on behind these events; None where not."""
     try:
-        request, said = decode_request(data), Said()
+        request, said = decode_request(data), PartialAnswer()
     except ValueError:
         return None
     said.add(events)

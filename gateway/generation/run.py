@@ -21,7 +21,7 @@ from backends.protocol import FinishReason as BackendFinishReason
 from db.clock import now
 from db.tables import Generation
 from gateway.errors import BackendFailure, GatewayError, ShuttingDown
-from gateway.generation.continuation import Losses, Said, continuation, is_refusal
+from gateway.generation.continuation import Losses, PartialAnswer, continuation, is_refusal
 from gateway.generation.estimates import Estimates
 from gateway.generation.meter import Meter, added
 from gateway.generation.outcome import Outcome, terminal_event
@@ -123,7 +123,7 @@ class Run:
         self._sequence = 0
         self._text_offset = 0
         self._thinking_offset = 0
-        self._said = Said() if job.continues else None
+        self._partial = PartialAnswer() if job.continues else None
         if job.saved is not None:
             self._take_up(job.saved)
 
@@ -224,9 +224,9 @@ class Run:
                 self._text_offset = event.offset + utf16_length(event.text)
             elif isinstance(event, ThinkingDelta):
                 self._thinking_offset = event.offset + utf16_length(event.text)
-        if self._said is not None:
-            self._said.add(saved.events)
-            self._asking = continuation(self.job.request, self._said) or self.job.request
+        if self._partial is not None:
+            self._partial.add(saved.events)
+            self._asking = continuation(self.job.request, self._partial) or self.job.request
             self._meter = Meter(self._asking)
 
     async def _wait_for_turn(self, turn_came: Callable[[Generation, int], Awaitable[None]]) -> None:
@@ -263,12 +263,12 @@ class Run:
     async def _went_on(self, error: BackendError) -> bool:
         """Whether there is somebody else to ask for the rest."""
         backend = self.route.model.backend.name
-        if self._said is None or not self._losses.add(backend, error, said=self._meter.counted > 0):
+        if self._partial is None or not self._losses.add(backend, error, said=self._meter.counted > 0):
             return False
-        if self._said.fills(self.job.request):
+        if self._partial.fills(self.job.request):
             self._finish = FinishChunk(BackendFinishReason.LENGTH)  # all but the word of it had come
             return True
-        rest = continuation(self.job.request, self._said)
+        rest = continuation(self.job.request, self._partial)
         if rest is None or not await self._reroute(self.job.row, self.route, self._losses):
             return False
         backend = self.route.model.backend.name
@@ -348,8 +348,8 @@ class Run:
         """A number is used up only when the log has taken its event, so the end fits after a failure of the log."""
         await self._log.append(self.generation_id, events)
         self._sequence += len(events)
-        if self._said is not None:
-            self._said.add(events)
+        if self._partial is not None:
+            self._partial.add(events)
 
     @property
     def _next(self) -> int:
