@@ -15,7 +15,7 @@ from db.clock import new_id
 from db.engine import Database
 from db.tables import Generation
 from gateway.streams.events import Started
-from gateway.streams.log import Source
+from gateway.streams.log import StreamOwner
 from schema.node import parse_uuid
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import PASSWORD, GraphQLErrors, RunningGateway, gateway_settings, running_gateway
@@ -183,7 +183,7 @@ async def test_viewers_see_nothing_that_the_database_was_not_told_of(own_valkey:
 
     stream = new_id()
     async with running_log(own_valkey, handlers=Slow()) as log, own_valkey.refusing("full memory"):
-        await log.open(stream, Source(1))
+        await log.open(stream, StreamOwner(1))
         await log.append(stream, [Started(1, 0)])
         with anyio.fail_after(30):
             async for _ in log.follow(stream):

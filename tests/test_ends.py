@@ -23,7 +23,7 @@ from gateway.generation.request import GenerationRequest, OnBackendLoss, OnDisco
 from gateway.generation.run import Outcome
 from gateway.generation.timings import Timings
 from gateway.streams.events import Failed, TokenUsage
-from gateway.streams.log import Source
+from gateway.streams.log import StreamOwner
 from gateway.tasks import spawn, spawn_service
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway
@@ -173,7 +173,7 @@ async def test_a_request_that_cannot_be_kept_for_others_leaves_no_row_and_takes_
 
 
 async def test_one_whose_stream_cannot_be_opened_has_failed(scene: Scene, monkeypatch: pytest.MonkeyPatch):
-    async def fail(self: BreakingLog, stream_id: UUID, source: Source) -> None:
+    async def fail(self: BreakingLog, stream_id: UUID, owner: StreamOwner) -> None:
         raise ConnectionError("the log is gone")
 
     monkeypatch.setattr(BreakingLog, "open", fail)
@@ -222,7 +222,7 @@ async def test_a_text_that_cannot_be_kept_costs_the_text_alone(
 
 
 async def test_an_orphan_that_cannot_be_taken_over_has_failed(scene: Scene, monkeypatch: pytest.MonkeyPatch):
-    async def fail(self: BreakingLog, stream_id: UUID, source: Source) -> None:
+    async def fail(self: BreakingLog, stream_id: UUID, owner: StreamOwner) -> None:
         raise ValueError("garbage")
 
     async with scene.database.transaction() as tx:

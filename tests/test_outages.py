@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from db.clock import new_id
 from gateway.errors import StreamLogUnavailable
 from gateway.streams.events import Completed, Event, FinishReason, Started, TextDelta, TokenUsage, UsageSource
-from gateway.streams.log import Source, StreamMoved
+from gateway.streams.log import StreamMoved, StreamOwner
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import GraphQLErrors, RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import START, TOTAL, WATCH, asking, look, next_event, start, until
@@ -33,9 +33,9 @@ async def events_of(log: Any, stream_id: Any, after: int = 0) -> list[Event]:
 async def test_the_log_is_whole_again_after_valkey_lost_everything(own_valkey: ValkeyServer):
     stream, done = new_id(), new_id()
     async with running_log(own_valkey) as one, running_log(own_valkey) as other:
-        await one.open(done, Source(1))
+        await one.open(done, StreamOwner(1))
         await one.append(done, [Started(1, 0), Completed(2, FinishReason.STOP, TokenUsage())])
-        await one.open(stream, Source(1))
+        await one.open(stream, StreamOwner(1))
         await one.append(stream, [Started(1, 0), *said(2, 5)])
         own_valkey.kill()
         while one.attached:
@@ -66,7 +66,7 @@ async def test_who_watches_another_gateways_stream_is_told_when_valkey_stays_awa
     monkeypatch.setattr("gateway.streams.shared.PATIENCE_SECONDS", 0.5)
     stream = new_id()
     async with running_log(own_valkey) as one, running_log(own_valkey) as other:
-        await one.open(stream, Source(1))
+        await one.open(stream, StreamOwner(1))
         await one.append(stream, [Started(1, 0)])
         batches = other.follow(stream)
         await anext(batches)
@@ -79,7 +79,7 @@ async def test_a_frozen_valkey_holds_nobody_up(own_valkey: ValkeyServer, monkeyp
     monkeypatch.setattr("gateway.streams.valkey.client.TIMEOUT_SECONDS", 0.3)
     stream = new_id()
     async with running_log(own_valkey) as log:
-        await log.open(stream, Source(1))
+        await log.open(stream, StreamOwner(1))
         own_valkey.freeze()
         with anyio.fail_after(10):
             await log.append(stream, [Started(1, 0), Completed(2, FinishReason.STOP, TokenUsage())])
@@ -91,13 +91,13 @@ async def test_of_two_writers_only_the_later_one_gets_through(valkey: ValkeyServ
     stream, heard = new_id(), Heard()
     usage = TokenUsage(3, 2, None, UsageSource.COUNTED)
     async with running_log(valkey, handlers=heard) as one, running_log(valkey) as other:
-        await one.open(stream, Source(1, lambda: usage, b"request"))
+        await one.open(stream, StreamOwner(1, lambda: usage, b"request"))
         await one.append(stream, [Started(1, 0), *said(2, 3)])
         viewer = one.follow(stream, after=3)
         async with aclosing(other.follow(stream)) as batches:
             while (await anext(batches))[-1].sequence < 3:
                 pass
-        saved = await other.claim(stream, Source(2))
+        saved = await other.claim(stream, StreamOwner(2))
         assert saved is not None
         assert (len(saved.events), saved.usage, saved.request) == (3, usage, b"request")
         await one.append(stream, said(4, 5))
@@ -106,13 +106,13 @@ async def test_of_two_writers_only_the_later_one_gets_through(valkey: ValkeyServ
         await other.append(stream, [TextDelta(4, "y", 2, 1), end])
         assert [event async for batch in viewer for event in batch] == [TextDelta(4, "y", 2, 1), end]
         with pytest.raises(StreamMoved):
-            await one.claim(stream, Source(2))
+            await one.claim(stream, StreamOwner(2))
 
 
 async def test_a_stream_that_takes_too_much_loses_its_beginning_in_both(valkey: ValkeyServer):
     stream = new_id()
     async with running_log(valkey, max_stream_bytes=20_000) as one, running_log(valkey) as other:
-        await one.open(stream, Source(1))
+        await one.open(stream, StreamOwner(1))
         await one.append(stream, [Started(1, 0)])
         viewer = one.follow(stream, after=1)
         for number in range(2, 100):

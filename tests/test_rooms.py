@@ -126,10 +126,10 @@ def test_the_checker_finds_a_fault(path: str, source: str):
         ("server/app.py", "from gateway.streams import MemoryStreamLog"),
         (
             "gateway/streams/memory.py",
-            "from gateway.streams.log import Source\nfrom gateway.errors import GatewayError",
+            "from gateway.streams.log import StreamOwner\nfrom gateway.errors import GatewayError",
         ),
         ("gateway/generation/run.py", "from gateway.catalog import Model"),
-        ("gateway/streams/__init__.py", "from gateway.streams.log import Source"),
+        ("gateway/streams/__init__.py", "from gateway.streams.log import StreamOwner"),
     ],
 )
 def test_the_checker_lets_pass_what_follows_the_plan(path: str, source: str):

@@ -12,7 +12,7 @@ from db.clock import new_id
 from gateway.errors import ErrorCode, StreamExpired
 from gateway.streams.buffer import StreamBuffer
 from gateway.streams.events import Completed, Event, Failed, FinishReason, Started, TextDelta, TokenUsage
-from gateway.streams.log import Source, StreamLog
+from gateway.streams.log import StreamLog, StreamOwner
 from gateway.streams.memory import MemoryStreamLog
 from gateway.streams.packing import EVENT_BYTES, RUN_BYTES
 from tests.support.shared_logs import NEVER, PLENTY, Pair, running_log
@@ -66,7 +66,7 @@ ANSWER: list[Event] = [Started(1, 0), said(2, "a"), said(3, "b", 1), completed(4
 
 async def opened(log: StreamLog, *events: Event) -> UUID:
     stream_id = new_id()
-    await log.open(stream_id, Source(fence=1))
+    await log.open(stream_id, StreamOwner(fence=1))
     if events:
         await log.append(stream_id, events)
     return stream_id

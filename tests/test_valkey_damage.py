@@ -12,7 +12,7 @@ from anyio.lowlevel import checkpoint
 from db.clock import new_id
 from gateway.errors import StreamExpired, StreamLogUnavailable
 from gateway.streams.events import Event, Started, TextDelta
-from gateway.streams.log import Source, StreamWithoutEnd
+from gateway.streams.log import StreamOwner, StreamWithoutEnd
 from gateway.streams.shared import SharedStreamLog
 from gateway.streams.valkey.client import Batch, Valkey
 from tests.support.damage import FIELDS, GARBAGE, begun, end, keys, read, said
@@ -108,7 +108,7 @@ async def test_a_stream_to_which_nothing_is_added_is_written_again_too(valkey: V
                         break
                 except StreamExpired:
                     await checkpoint()
-            saved = await other.claim(stream, Source(2))
+            saved = await other.claim(stream, StreamOwner(2))
         assert saved is not None
         assert saved.request == b"request"
 
@@ -133,8 +133,8 @@ async def test_nobody_takes_over_half_a_stream(valkey: ValkeyServer, damage: Dam
         async with running_log(valkey) as one:
             stream = await begun(one, 5)
         await damage(client, stream)
-        assert await other.claim(stream, Source(2)) is None
-        await other.open(stream, Source(2), dropped=1)
+        assert await other.claim(stream, StreamOwner(2)) is None
+        await other.open(stream, StreamOwner(2), dropped=1)
         await other.append(stream, [end(2)])
         with pytest.raises(StreamExpired):
             await read(other, stream, ended=True)
@@ -222,7 +222,7 @@ async def test_events_that_cannot_be_understood_are_a_typed_error(valkey: Valkey
                 await sent_by_a_newer_version(valkey, stream, payload)
             assert isinstance(watching[0], StreamExpired)
             assert isinstance(await outcome(other.read(stream)), StreamExpired)
-            assert await other.claim(stream, Source(2)) is None
+            assert await other.claim(stream, StreamOwner(2)) is None
 
 
 async def test_garbage_on_the_channels_disturbs_nobody(valkey: ValkeyServer):

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from db.clock import new_id
 from gateway.streams.events import Completed, Event, FinishReason, Started, TextDelta, TokenUsage
-from gateway.streams.log import Source
+from gateway.streams.log import StreamOwner
 from gateway.streams.shared import SharedStreamLog
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import PASSWORD, gateway_settings, running_gateway
@@ -72,7 +72,7 @@ async def test_streams_go_on_from_memory_and_are_written_later(
 ):
     stream, heard = new_id(), Heard()
     async with running_log(own_valkey, handlers=heard) as one, running_log(own_valkey) as other:
-        await one.open(stream, Source(1))
+        await one.open(stream, StreamOwner(1))
         await one.append(stream, [Started(1, 0), *said(2, 3)])
         await one.flush(stream)
         batches = other.follow(stream)
@@ -97,7 +97,7 @@ async def test_a_valkey_that_cannot_save_its_data_counts_as_away(tmp_path: Path)
     with valkey_server(folder) as valkey:
         await valkey.answers()
         async with running_log(valkey, handlers=heard) as one, running_log(valkey) as other, valkey.client() as client:
-            await one.open(stream, Source(1))
+            await one.open(stream, StreamOwner(1))
             await one.append(stream, [Started(1, 0), *said(2, 3)])
             await one.flush(stream)
             shutil.rmtree(folder)
@@ -119,7 +119,7 @@ async def test_a_valkey_that_is_busy_with_a_script_counts_as_away(own_valkey: Va
         own_valkey.client() as client,
         own_valkey.client() as killer,
     ):
-        await one.open(stream, Source(1))
+        await one.open(stream, StreamOwner(1))
         await one.append(stream, [Started(1, 0), *said(2, 3)])
         await one.flush(stream)
         await client.config_set("busy-reply-threshold", "50")
@@ -140,7 +140,7 @@ async def test_a_valkey_that_loads_its_data_counts_as_away(tmp_path: Path):
     with valkey_server(tmp_path) as valkey:
         await valkey.answers()
         async with running_log(valkey, handlers=heard) as one, running_log(valkey) as other, valkey.client() as client:
-            await one.open(stream, Source(1))
+            await one.open(stream, StreamOwner(1))
             await one.append(stream, [Started(1, 0), *said(2, 3)])
             await one.flush(stream)
             await client.mset({f"other{number}": "x" for number in range(300)})
@@ -161,7 +161,7 @@ async def test_a_cluster_counts_as_away(tmp_path: Path):
     with valkey_server(tmp_path, options=("--cluster-enabled", "yes")) as valkey:
         await valkey.answers()
         async with running_log(valkey, handlers=heard) as log:
-            await log.open(stream, Source(1))
+            await log.open(stream, StreamOwner(1))
             await log.append(stream, [Started(1, 0), *said(2, 3)])
             await goes_on_from_memory(log, heard, stream)
             assert log.trouble == "Valkey takes no writes: it is a cluster."

@@ -38,7 +38,7 @@ from gateway.streams import (
     Queued,
     QueueReason,
     Resumed,
-    Saved,
+    SavedStream,
     Started,
     StreamLog,
     TextDelta,
@@ -64,7 +64,7 @@ class Job:
 
     row: Generation
     request: ChatRequest
-    saved: Saved | None = None
+    saved: SavedStream | None = None
     encoded: bytes = b""
     text_retention: float = 0
 
@@ -216,7 +216,7 @@ class Run:
         finally:
             self.ended.set()
 
-    def _take_up(self, saved: Saved) -> None:
+    def _take_up(self, saved: SavedStream) -> None:
         self._spent = saved.usage
         self._sequence = saved.last_sequence
         for event in saved.events:

@@ -23,7 +23,7 @@ from gateway.generation.ledger import Ending, Ledger, Transcribed, is_outage
 from gateway.generation.outcome import Outcome, State, timings_so_far
 from gateway.generation.routing import Route, Router
 from gateway.generation.run import Job, Run
-from gateway.streams import NO_USAGE, Completed, Failed, Source, StreamLog, StreamOwnership
+from gateway.streams import NO_USAGE, Completed, Failed, StreamLog, StreamOwner, StreamOwnership
 from gateway.tasks import spawn
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class Runner:
                     spawn(self._tasks, f"end of generation {row.id}", self._ledger.write, ending)
                 raise
             try:
-                await self._log.open(row.id, Source(row.fence, run.usage, job.encoded))
+                await self._log.open(row.id, StreamOwner(row.fence, run.usage, job.encoded))
             finally:
                 spawn(self._tasks, f"generation {row.id}", self._run, run)
 

@@ -23,7 +23,7 @@ from gateway.generation import (
     timings_so_far,
     usage_recorded,
 )
-from gateway.streams import FinishReason, Saved, Source, StreamLog, StreamMoved, StreamOwnership, TokenUsage
+from gateway.streams import FinishReason, SavedStream, StreamLog, StreamMoved, StreamOwner, StreamOwnership, TokenUsage
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Takeover:
             return
         async with self._limiter:
             try:
-                saved = await self._ownership.claim(row.id, Source(row.fence + 1))
+                saved = await self._ownership.claim(row.id, StreamOwner(row.fence + 1))
             except (StreamMoved, StreamLogUnavailable):
                 return
             if saved is None or saved.end is not None:
@@ -115,10 +115,10 @@ class Takeover:
         await run.gone.wait()
         return False
 
-    async def _claim(self, row: Generation, taken: _TakenOver) -> Saved | None:
+    async def _claim(self, row: Generation, taken: _TakenOver) -> SavedStream | None:
         while True:
             try:
-                own = Source(row.fence, taken.usage)
+                own = StreamOwner(row.fence, taken.usage)
                 return await self._ownership.claim(row.id, own, detached=row.detached_at is not None)
             except StreamLogUnavailable:
                 await anyio.sleep(RETRY_SECONDS)
@@ -140,7 +140,7 @@ class Takeover:
         logger.warning("generation %s goes on here: its gateway is gone", job.row.id)
         return True
 
-    async def _abort(self, row: Generation, saved: Saved, *, unknown: bool = False) -> None:
+    async def _abort(self, row: Generation, saved: SavedStream, *, unknown: bool = False) -> None:
         """End it; where the log knows nothing of it, whoever finds no text must find the end on record first."""
         reason = FinishReason.CANCELLED if saved.cancelled else None
         outcome = Outcome(reason, None if reason else Interrupted(), saved.usage, timings_so_far(row))
@@ -148,13 +148,13 @@ class Takeover:
         logger.warning("generation %s was ended: its gateway is gone", row.id)
         try:
             if unknown:
-                await self._log.open(row.id, Source(row.fence), saved.dropped)
+                await self._log.open(row.id, StreamOwner(row.fence), saved.dropped)
             await self._log.append(row.id, [terminal_event(saved.last_sequence + 1, outcome)])
         except Exception:
             logger.exception("the viewers of generation %s are not told of its end", row.id)
 
 
-def _job(row: Generation, saved: Saved) -> Job | None:
+def _job(row: Generation, saved: SavedStream) -> Job | None:
     """Give the job to go on with; None where it must not, or cannot."""
     if row.on_backend_loss != OnBackendLoss.CONTINUE or not saved.request or saved.cancelled or not saved.is_whole:
         return None
@@ -162,6 +162,6 @@ def _job(row: Generation, saved: Saved) -> Job | None:
     return None if request is None else Job(row, request, saved)
 
 
-def _nothing_saved(row: Generation) -> Saved:
+def _nothing_saved(row: Generation) -> SavedStream:
     """Give what is left where the log has nothing. It may have had something: who reads on misses the beginning."""
-    return Saved([], usage_recorded(row), dropped=1)
+    return SavedStream([], usage_recorded(row), dropped=1)

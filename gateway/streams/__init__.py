@@ -22,7 +22,7 @@ from gateway.streams.events import (
     UsageSource,
     utf16_length,
 )
-from gateway.streams.log import Saved, Source, StreamLog, StreamMoved, StreamOwnership, StreamWithoutEnd
+from gateway.streams.log import SavedStream, StreamLog, StreamMoved, StreamOwner, StreamOwnership, StreamWithoutEnd
 from gateway.streams.memory import MemoryStreamLog
 from gateway.streams.records import StreamRecords
 from gateway.streams.shared import Handlers, SharedStreamLog
@@ -42,13 +42,13 @@ __all__ = [
     "QueueReason",
     "Queued",
     "Resumed",
-    "Saved",
+    "SavedStream",
     "SharedStreamLog",
-    "Source",
     "Started",
     "StreamBuffer",
     "StreamLog",
     "StreamMoved",
+    "StreamOwner",
     "StreamOwnership",
     "StreamRecords",
     "StreamWithoutEnd",

@@ -17,7 +17,7 @@ from uuid import UUID
 import anyio
 
 from gateway.streams.events import Event
-from gateway.streams.log import Source
+from gateway.streams.log import StreamOwner
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Owned:
     exposed, `quiet` whether nothing was added lately.
     """
 
-    source: Source
+    owner: StreamOwner
     shown: int = 0
     written: int = 0
     pending: list[Event] = field(default_factory=list[Event])
@@ -165,7 +165,7 @@ class Exposure:
         told = {stream_id: owned for stream_id, owned in streams.items() if owned.noted is not detached}
         if not told:
             return
-        fences = [(stream_id, owned.source.fence) for stream_id, owned in told.items()]
+        fences = [(stream_id, owned.owner.fence) for stream_id, owned in told.items()]
         try:
             with anyio.fail_after(NOTE_SECONDS):
                 await self._note(fences, detached)

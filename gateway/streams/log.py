@@ -21,7 +21,7 @@ class StreamWithoutEnd(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class StreamOwner:
     """Who writes a stream. Of two writers only the one with the higher fence gets through.
 
     `usage` tells what the generation has used so far, and `request` what it was asked: with both, another gateway
@@ -34,7 +34,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SavedStream:
     """What the log holds of a generation that another gateway began. `dropped` events at its beginning are gone."""
 
     events: Sequence[Event]
@@ -68,7 +68,7 @@ class Saved:
 class StreamLog(Protocol):
     """Where events are kept. Every implementation passes one contract suite (tests/test_stream_log.py)."""
 
-    async def open(self, stream_id: UUID, source: Source, dropped: int = 0) -> None:
+    async def open(self, stream_id: UUID, owner: StreamOwner, dropped: int = 0) -> None:
         """Begin an empty stream. From here on `follow` waits instead of raising.
 
         Where `dropped` events are gone for good, whatever is kept of them is shown to nobody any more.
@@ -109,7 +109,7 @@ class StreamOwnership(Protocol):
         """Whether other gateways read and write the log too."""
         ...
 
-    async def claim(self, stream_id: UUID, source: Source, *, detached: bool = False) -> Saved | None:
+    async def claim(self, stream_id: UUID, owner: StreamOwner, *, detached: bool = False) -> SavedStream | None:
         """Become the writer of a stream that another gateway wrote; None where nothing is kept of it.
 
         `detached` is told by who knows that viewers may have seen more of it than the log: then nothing of it is

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from gateway.streams.buffer import StreamBuffer
 from gateway.streams.events import Event
-from gateway.streams.log import Saved, Source
+from gateway.streams.log import SavedStream, StreamOwner
 
 
 class MemoryStreamLog:
@@ -19,7 +19,7 @@ class MemoryStreamLog:
         """Never."""
         return False
 
-    async def open(self, stream_id: UUID, source: Source, dropped: int = 0) -> None:
+    async def open(self, stream_id: UUID, owner: StreamOwner, dropped: int = 0) -> None:
         """Begin an empty stream."""
         self._buffer.begin(stream_id, dropped)
 
@@ -35,7 +35,7 @@ class MemoryStreamLog:
         """Replay, then follow."""
         return self._buffer.follow(stream_id, after)
 
-    async def claim(self, stream_id: UUID, source: Source, *, detached: bool = False) -> Saved | None:
+    async def claim(self, stream_id: UUID, owner: StreamOwner, *, detached: bool = False) -> SavedStream | None:
         """Find nothing: another process's streams died with it."""
         return None
 

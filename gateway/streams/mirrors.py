@@ -14,7 +14,7 @@ from gateway.streams.buffer import StreamBuffer
 from gateway.streams.codec import decode
 from gateway.streams.events import Event
 from gateway.streams.log import StreamMoved, StreamWithoutEnd
-from gateway.streams.valkey import Kept, StreamDamaged, Valkey, ValkeyUnavailable, opened
+from gateway.streams.valkey import StoredStream, StreamDamaged, Valkey, ValkeyUnavailable, opened
 
 logger = logging.getLogger(__name__)
 
@@ -203,13 +203,13 @@ class Mirrors:
         self._buffer.fail(stream_id, None)
         return kept is not None
 
-    async def _follow(self, stream_id: UUID, mirror: _Mirror) -> Kept | None:
+    async def _follow(self, stream_id: UUID, mirror: _Mirror) -> StoredStream | None:
         kept = await self._valkey.follow(stream_id, self._buffer.length(stream_id))
         if self._mirrors.get(stream_id) is not mirror:
             raise StreamMoved
         return kept
 
-    def _fits(self, stream_id: UUID, kept: Kept) -> bool:
+    def _fits(self, stream_id: UUID, kept: StoredStream) -> bool:
         """Whether what is kept continues the copy: nothing between was dropped there, and nothing here is void."""
         return kept.first <= self._buffer.length(stream_id) + 1 and kept.void <= self._buffer.dropped(stream_id)
 
@@ -252,7 +252,7 @@ class Mirrors:
                 self._buffer.forget(stream_id)
 
 
-def events_of(kept: Kept, after: int = 0) -> list[Event]:
+def events_of(kept: StoredStream, after: int = 0) -> list[Event]:
     """The events of what Valkey keeps behind a number. Raises ValueError where they are not all there, in order."""
     events = [event for payload in kept.payloads for event in decode(payload) if event.sequence > after]
     if [event.sequence for event in events] != list(range(max(kept.first, after + 1), kept.last + 1)):

@@ -17,7 +17,7 @@ from gateway.streams.buffer import StreamBuffer
 from gateway.streams.codec import encode, encode_usage
 from gateway.streams.events import TERMINAL, Event
 from gateway.streams.exposure import Exposure, Note, Owned
-from gateway.streams.log import Source, StreamMoved
+from gateway.streams.log import StreamMoved, StreamOwner
 from gateway.streams.valkey import FENCED, Batch, Valkey, ValkeyUnavailable
 
 logger = logging.getLogger(__name__)
@@ -57,17 +57,17 @@ class Outbox:
         self.connected = False
         self.exposure = Exposure(self._owned, self._show, note)
 
-    def open(self, stream_id: UUID, source: Source, dropped: int) -> None:
+    def open(self, stream_id: UUID, owner: StreamOwner, dropped: int) -> None:
         """Begin an empty stream; Valkey hears of it at once, but nobody waits for that."""
         self._buffer.begin(stream_id, dropped)
         anew = dropped > 0
-        self._owned[stream_id] = owned = Owned(source, shown=dropped, written=dropped, anew=anew, again=anew)
+        self._owned[stream_id] = owned = Owned(owner, shown=dropped, written=dropped, anew=anew, again=anew)
         self._mark(stream_id, owned)
 
-    def take_up(self, stream_id: UUID, source: Source) -> None:
+    def take_up(self, stream_id: UUID, owner: StreamOwner) -> None:
         """Go on with a stream as it stands in memory and in Valkey."""
         length = self._buffer.length(stream_id)
-        self._owned[stream_id] = Owned(source, shown=length, written=length, known=True, again=True)
+        self._owned[stream_id] = Owned(owner, shown=length, written=length, known=True, again=True)
 
     async def append(self, stream_id: UUID, events: Sequence[Event]) -> None:
         """Add events to the next batch; with a terminal one wait until Valkey has taken it, or is away.
@@ -103,7 +103,7 @@ class Outbox:
         """Write it with a newer right from now on."""
         owned = self._owned.get(stream_id)
         if owned is not None:
-            owned.source = replace(owned.source, fence=fence)
+            owned.owner = replace(owned.owner, fence=fence)
 
     async def flush(self, stream_id: UUID) -> None:
         """Wait until Valkey has everything; where it stays away, until the database knows that it has not."""
@@ -173,7 +173,7 @@ class Outbox:
 
     async def _settle_fenced(self, stream_id: UUID, owned: Owned) -> None:
         try:
-            if await self._owns(stream_id, owned.source.fence):
+            if await self._owns(stream_id, owned.owner.fence):
                 logger.warning("generation %s is written anew: nobody else may write it", stream_id)
                 owned.anew = True
                 self._lacks(stream_id, owned, 0)
@@ -258,13 +258,13 @@ class Outbox:
         first = events[0].sequence if events else owned.written + 1
         return Batch(
             stream_id=stream_id,
-            fence=owned.source.fence,
+            fence=owned.owner.fence,
             first=first,
             last=events[-1].sequence if events else owned.written,
             shown=owned.shown,
             payload=encode(events),
-            usage=encode_usage(owned.source.usage()),
-            request=b"" if owned.known else owned.source.request,
+            usage=encode_usage(owned.owner.usage()),
+            request=b"" if owned.known else owned.owner.request,
             terminal=bool(events) and isinstance(events[-1], TERMINAL),
             mode="anew" if owned.anew else "rebased" if dropped >= first - 1 > 0 else "",
             again=owned.again,
@@ -292,7 +292,7 @@ class Outbox:
         if owned.is_behind:
             self._mark(batch.stream_id, owned)
         elif owned.settled is not None:
-            owned.source = Source(owned.source.fence)  # the run behind it may go
+            owned.owner = StreamOwner(owned.owner.fence)  # the run behind it may go
 
     def _show(self, stream_id: UUID, owned: Owned) -> None:
         self._publish(stream_id, owned, len(owned.pending))

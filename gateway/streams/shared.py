@@ -19,7 +19,7 @@ from gateway.streams.buffer import StreamBuffer
 from gateway.streams.codec import decode_usage
 from gateway.streams.events import NO_USAGE, Event, TokenUsage
 from gateway.streams.exposure import Note
-from gateway.streams.log import Saved, Source, StreamMoved
+from gateway.streams.log import SavedStream, StreamMoved, StreamOwner
 from gateway.streams.mirrors import PATIENCE_SECONDS, Mirrors, events_of
 from gateway.streams.outbox import Outbox
 from gateway.streams.valkey import Fenced, Valkey, ValkeyUnavailable
@@ -102,10 +102,10 @@ class SharedStreamLog:
                     await self._mirrors.listening.wait()
             task_status.started()
 
-    async def open(self, stream_id: UUID, source: Source, dropped: int = 0) -> None:
+    async def open(self, stream_id: UUID, owner: StreamOwner, dropped: int = 0) -> None:
         """Begin an empty stream."""
         self._mirrors.drop(stream_id)
-        self._outbox.open(stream_id, source, dropped)
+        self._outbox.open(stream_id, owner, dropped)
 
     async def append(self, stream_id: UUID, events: Sequence[Event]) -> None:
         """Add events, which viewers see when Valkey has taken them, or at once where it is away."""
@@ -144,13 +144,13 @@ class SharedStreamLog:
             finally:
                 await batches.aclose()
 
-    async def claim(self, stream_id: UUID, source: Source, *, detached: bool = False) -> Saved | None:
+    async def claim(self, stream_id: UUID, owner: StreamOwner, *, detached: bool = False) -> SavedStream | None:
         """Fence off the gateway that wrote it, and take up what it left."""
         try:
-            kept = await self._valkey.claim(stream_id, source.fence, void=detached)
+            kept = await self._valkey.claim(stream_id, owner.fence, void=detached)
             events = [] if kept is None else events_of(kept)
         except Fenced as error:
-            if not await self._owns(stream_id, source.fence):
+            if not await self._owns(stream_id, owner.fence):
                 raise StreamMoved from error
             kept, events = None, []  # nobody has a newer right: the one that stands there was never given
         except ValkeyUnavailable as error:
@@ -167,8 +167,8 @@ class SharedStreamLog:
             self._buffer.begin(stream_id, kept.first - 1)
             length = kept.first - 1
         self._buffer.add(stream_id, [event for event in events if event.sequence > length])
-        self._outbox.take_up(stream_id, source)
-        return Saved(events, _usage(kept.usage), kept.request, kept.cancelled, kept.first - 1)
+        self._outbox.take_up(stream_id, owner)
+        return SavedStream(events, _usage(kept.usage), kept.request, kept.cancelled, kept.first - 1)
 
     async def raise_fence(self, stream_id: UUID, fence: int) -> None:
         """With the next batch Valkey knows it too."""

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from db.clock import new_id
 from gateway.streams.events import Completed, Event, FinishReason, Started, TextDelta, TokenUsage
-from gateway.streams.log import Source
+from gateway.streams.log import StreamOwner
 from gateway.streams.shared import SharedStreamLog
 
 GARBAGE = [b"", b"x", b"-1", b"1e999", b"nan", b"999999999999", b"99999999999999999999", b"[[]]", b"\xff\x00[", b"0"]
@@ -27,7 +27,7 @@ def end(sequence: int) -> Completed:
 async def begun(log: SharedStreamLog, last: int) -> UUID:
     """A running stream, of which Valkey has everything, in batches of one."""
     stream_id = new_id()
-    await log.open(stream_id, Source(1, request=b"request"))
+    await log.open(stream_id, StreamOwner(1, request=b"request"))
     for event in [Started(1, 0), *said(2, last)]:
         await log.append(stream_id, [event])
         await log.flush(stream_id)

@@ -11,7 +11,7 @@ from db.clock import new_id
 from gateway.errors import StreamExpired
 from gateway.streams.buffer import StreamBuffer
 from gateway.streams.events import Event
-from gateway.streams.log import Saved, Source
+from gateway.streams.log import SavedStream, StreamOwner
 from gateway.streams.shared import Handlers, SharedStreamLog
 from gateway.streams.valkey.client import Valkey
 from tests.support.valkeys import ValkeyServer
@@ -104,8 +104,8 @@ class Pair:
     def is_shared(self) -> bool:
         return True
 
-    async def open(self, stream_id: UUID, source: Source, dropped: int = 0) -> None:
-        await self._writer.open(stream_id, source, dropped)
+    async def open(self, stream_id: UUID, owner: StreamOwner, dropped: int = 0) -> None:
+        await self._writer.open(stream_id, owner, dropped)
 
     async def append(self, stream_id: UUID, events: Sequence[Event]) -> None:
         """As the contract has it; and then wait until Valkey has it, so that tests know what a reader sees."""
@@ -125,8 +125,8 @@ class Pair:
     def follow(self, stream_id: UUID, after: int = 0, *, ended: bool = False) -> AsyncGenerator[Sequence[Event], None]:
         return self._reader.follow(stream_id, after, ended=ended)
 
-    async def claim(self, stream_id: UUID, source: Source, *, detached: bool = False) -> Saved | None:
-        return await self._reader.claim(stream_id, source, detached=detached)
+    async def claim(self, stream_id: UUID, owner: StreamOwner, *, detached: bool = False) -> SavedStream | None:
+        return await self._reader.claim(stream_id, owner, detached=detached)
 
     async def raise_fence(self, stream_id: UUID, fence: int) -> None:
         await self._writer.raise_fence(stream_id, fence)

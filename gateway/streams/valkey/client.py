@@ -96,7 +96,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredStream:
     """A stream as it stands in Valkey: the first and the last sequence number kept, and each entry's payload.
 
     What was written up to `void` is not to be shown: it was found to be less than viewers had seen.
@@ -167,7 +167,7 @@ class Valkey:
         replies = await self._run_all(self._last, [(_keys(stream_id), ()) for stream_id in stream_ids])
         return [None if isinstance(reply, Exception) else reply for reply in replies]
 
-    async def claim(self, stream_id: UUID, fence: int, *, void: bool = False) -> Kept | None:
+    async def claim(self, stream_id: UUID, fence: int, *, void: bool = False) -> StoredStream | None:
         """Fence off whoever wrote it before. None where nothing is kept of it. Raises Fenced and StreamDamaged.
 
         `void` is set by who knows that what is kept is not the whole: then nothing of it is kept on, unless its end
@@ -177,22 +177,22 @@ class Valkey:
             reply = await self._claim(_keys(stream_id), [fence, self._replica, int(void), stream_id.bytes])
         if reply is None:
             raise Fenced
-        return _kept(stream_id, reply)
+        return _stored(stream_id, reply)
 
-    async def follow(self, stream_id: UUID, after: int) -> Kept | None:
+    async def follow(self, stream_id: UUID, after: int) -> StoredStream | None:
         """Have this gateway told of all that comes, and give what there is behind a sequence number.
 
         None where nothing is kept, or not yet. Raises StreamDamaged.
         """
         with _reporting():
             reply = await self._follow(_keys(stream_id), [self._replica, self._expiry_ms, after])
-        return _kept(stream_id, reply)
+        return _stored(stream_id, reply)
 
-    async def read(self, stream_id: UUID) -> Kept | None:
+    async def read(self, stream_id: UUID) -> StoredStream | None:
         """All there is of a stream now; None where nothing is kept. Raises StreamDamaged."""
         with _reporting():
             reply = await self._follow(_keys(stream_id), ["", 0, 0])
-        return _kept(stream_id, reply)
+        return _stored(stream_id, reply)
 
     async def unfollow(self, stream_id: UUID) -> None:
         """This gateway has no viewers of it any more."""
@@ -299,13 +299,13 @@ def _checksum(stream_id: UUID, payload: bytes) -> bytes:
     return zlib.crc32(payload, zlib.crc32(stream_id.bytes)).to_bytes(4)
 
 
-def _kept(stream_id: UUID, reply: Any) -> Kept | None:
+def _stored(stream_id: UUID, reply: Any) -> StoredStream | None:
     if not reply:
         return None
     first, last, void, entries, *more = reply
     payloads = [opened(stream_id, fields[1]) for _, fields in entries]
     usage, request, cancelled = more or (None, None, None)
-    return Kept(
+    return StoredStream(
         first, last, void, payloads, _or_nothing(stream_id, usage), _or_nothing(stream_id, request), bool(cancelled)
     )
 
