@@ -2,7 +2,7 @@
 
 from gateway.generation.continuation import continuable
 from gateway.generation.generations import Answer, GenerationFilter, Generations, Output
-from gateway.generation.ledger import Ending, Ledger, is_outage
+from gateway.generation.ledger import Ledger, LedgerEntry, is_outage
 from gateway.generation.outcome import (
     Outcome,
     State,
@@ -29,12 +29,12 @@ from gateway.generation.runner import Phase, Runner
 __all__ = [
     "NO_OPTIONS",
     "Answer",
-    "Ending",
     "GenerationFilter",
     "GenerationRequest",
     "Generations",
     "Job",
     "Ledger",
+    "LedgerEntry",
     "Message",
     "OnBackendLoss",
     "OnDisconnect",

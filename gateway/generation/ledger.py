@@ -9,9 +9,9 @@ from uuid import UUID
 
 import anyio
 
-from db import queries
+from db import queries, tables
 from db.engine import Database, DatabaseUnavailable, WriteSession
-from db.tables import Generation, Transcript, UsageRecord
+from db.tables import Generation, UsageRecord
 from gateway.errors import RecordedError
 from gateway.generation.meter import bounded
 from gateway.generation.outcome import Outcome
@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Transcribed:
+class Transcript:
     """The text of an ended generation, to be kept in the database until it expires."""
 
     events: bytes
@@ -37,13 +37,13 @@ class Transcribed:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class LedgerEntry:
     """How one generation ended. It is written only where the row has no end and still this one's fence."""
 
     generation: Generation
     outcome: Outcome
     at: datetime
-    transcript: Transcribed | None = None
+    transcript: Transcript | None = None
     settled: anyio.Event = field(default_factory=anyio.Event)
     """Set when it is written, or known to have to wait for the database."""
 
@@ -60,7 +60,7 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: deque[Ending] = deque()
+        self._waiting: deque[LedgerEntry] = deque()
         self._came = anyio.Event()
         self._empty = anyio.Event()
         self._away = False
@@ -72,21 +72,21 @@ class Ledger:
 
     def waiting(self, generation_id: UUID) -> Generation | None:
         """The row of an ended generation as it will be, while it waits for the database to come back."""
-        for ending in self._waiting if self._away else ():
-            if ending.generation.id == generation_id:
-                row = Generation(**{name: getattr(ending.generation, name) for name in _ROW})
-                for name, value in (_columns(ending.outcome) | {"finished_at": ending.at}).items():
+        for entry in self._waiting if self._away else ():
+            if entry.generation.id == generation_id:
+                row = Generation(**{name: getattr(entry.generation, name) for name in _ROW})
+                for name, value in (_columns(entry.outcome) | {"finished_at": entry.at}).items():
                     setattr(row, name, value)
                 return row
         return None
 
-    async def write(self, ending: Ending) -> None:
+    async def write(self, entry: LedgerEntry) -> None:
         """Hand over an end. Never raises but when it is cancelled, and then the end is written all the same."""
-        self._waiting.append(ending)
+        self._waiting.append(entry)
         self._came.set()
         if not self._away:
             with anyio.move_on_after(PATIENCE_SECONDS):
-                await ending.settled.wait()
+                await entry.settled.wait()
 
     async def run(self) -> None:
         """Write until cancelled. To be started in the application's task group."""
@@ -104,8 +104,8 @@ class Ledger:
         with anyio.move_on_after(seconds, shield=True):
             while self._waiting:
                 await self._empty.wait()
-        for ending in self._waiting:
-            logger.error("the end of generation %s is not in the database: %s", ending.generation.id, ending.outcome)
+        for entry in self._waiting:
+            logger.error("the end of generation %s is not in the database: %s", entry.generation.id, entry.outcome)
 
     async def _write_next(self) -> bool:
         """Write the oldest ends. False when the database is away."""
@@ -131,24 +131,24 @@ class Ledger:
         if not self._away:
             logger.error("the database is away (%s); ends of generations wait for it", type(error).__name__)
         self._away = True
-        for ending in self._waiting:
-            ending.settled.set()
+        for entry in self._waiting:
+            entry.settled.set()
 
-    async def _write(self, endings: Sequence[Ending]) -> None:
+    async def _write(self, entries: Sequence[LedgerEntry]) -> None:
         """Write the oldest ends, all or none."""
         async with self._database.transaction() as tx:
-            for ending in endings:
-                await _write_ending(tx, ending)
-        self._settle(len(endings))
+            for entry in entries:
+                await _write_entry(tx, entry)
+        self._settle(len(entries))
 
-    async def _write_one_by_one(self, endings: Sequence[Ending]) -> bool:
+    async def _write_one_by_one(self, entries: Sequence[LedgerEntry]) -> bool:
         """Write each by itself: the database refuses one of them, and the others must not suffer. False: it is away.
 
         What is refused is written once more without the text that only this generation has: one without an end would
         be under way for ever.
         """
-        for ending in endings:
-            for tried in (ending, _bare(ending)):
+        for entry in entries:
+            for tried in (entry, _bare(entry)):
                 try:
                     await self._write([tried])
                     break
@@ -156,7 +156,7 @@ class Ledger:
                     if is_outage(error):
                         self._postpone(error)
                         return False
-                    number = ending.generation.id
+                    number = entry.generation.id
                     logger.exception("the end of generation %s cannot be written: %s", number, tried.outcome)
             else:
                 self._settle(1)
@@ -168,28 +168,28 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, DatabaseUnavailable | OSError)
 
 
-def _bare(ending: Ending) -> Ending:
+def _bare(entry: LedgerEntry) -> LedgerEntry:
     """The same end without any text, and with numbers that every column takes."""
-    outcome, error = ending.outcome, None
+    outcome, error = entry.outcome, None
     if outcome.error is not None:
         error = RecordedError(
             outcome.error.code, "Why this generation failed could not be stored; the gateway's log says it."
         )
     timings = Timings(None, None, None, min(outcome.timings.total_ms, LARGEST_MS))
     outcome = replace(outcome, error=error, usage=bounded(outcome.usage), timings=timings)
-    return replace(ending, outcome=outcome, transcript=None)
+    return replace(entry, outcome=outcome, transcript=None)
 
 
-async def _write_ending(tx: WriteSession, ending: Ending) -> None:
+async def _write_entry(tx: WriteSession, entry: LedgerEntry) -> None:
     """Nothing where it has an end already: a commit may have worked although its answer was lost."""
-    generation, outcome = ending.generation, ending.outcome
-    columns = _columns(outcome) | {"finished_at": ending.at}
+    generation, outcome = entry.generation, entry.outcome
+    columns = _columns(outcome) | {"finished_at": entry.at}
     if not await queries.generation.mark_ended(tx, generation.id, generation.fence, columns):
         return
-    tx.add(_usage_record(generation, outcome, ending.at))
-    if ending.transcript is not None:
-        kept = ending.transcript
-        tx.add(Transcript(generation_id=generation.id, events=kept.events, expires_at=kept.expires_at))
+    tx.add(_usage_record(generation, outcome, entry.at))
+    if entry.transcript is not None:
+        kept = entry.transcript
+        tx.add(tables.Transcript(generation_id=generation.id, events=kept.events, expires_at=kept.expires_at))
 
 
 def _usage_record(generation: Generation, outcome: Outcome, at: datetime) -> UsageRecord:

@@ -19,7 +19,7 @@ from gateway import streams
 from gateway.catalog import Model
 from gateway.errors import DatabaseDown, StreamExpired, StreamLogUnavailable
 from gateway.generation.estimates import Estimates
-from gateway.generation.ledger import Ending, Ledger, Transcribed, is_outage
+from gateway.generation.ledger import Ledger, LedgerEntry, Transcript, is_outage
 from gateway.generation.outcome import Outcome, State, timings_so_far
 from gateway.generation.routing import Route, Router
 from gateway.generation.run import Job, Run
@@ -103,8 +103,8 @@ class Runner:
                 run.route.ticket.release()
                 run.ended.set()
                 if is_outage(error):
-                    ending = Ending(row, Outcome(None, DatabaseDown(), NO_USAGE, timings_so_far(row)), now())
-                    spawn(self._tasks, f"end of generation {row.id}", self._ledger.write, ending)
+                    entry = LedgerEntry(row, Outcome(None, DatabaseDown(), NO_USAGE, timings_so_far(row)), now())
+                    spawn(self._tasks, f"end of generation {row.id}", self._ledger.write, entry)
                 raise
             try:
                 await self._log.open(row.id, StreamOwner(row.fence, run.usage, job.encoded))
@@ -208,14 +208,14 @@ class Runner:
         outcome = run.outcome()
         event = run.terminal(outcome)
         retention = max(self._text_retention, run.job.text_retention)
-        transcript = await _transcribed(self._log, run.generation_id, event, retention) if retention else None
-        await self._ledger.write(Ending(run.job.row, outcome, now(), transcript))
+        transcript = await _transcript(self._log, run.generation_id, event, retention) if retention else None
+        await self._ledger.write(LedgerEntry(run.job.row, outcome, now(), transcript))
         await run.write_end(event)
 
 
-async def _transcribed(
+async def _transcript(
     log: StreamLog, generation_id: UUID, end: Completed | Failed, retention: float
-) -> Transcribed | None:
+) -> Transcript | None:
     """Give the text for the database to keep; None where there is none any more."""
     try:
         events = streams.encode_transcript([*await log.read(generation_id), end])
@@ -224,7 +224,7 @@ async def _transcribed(
     except Exception:
         logger.exception("the text of generation %s cannot be kept", generation_id)
         return None
-    return Transcribed(events, now() + timedelta(seconds=retention))
+    return Transcript(events, now() + timedelta(seconds=retention))
 
 
 async def _note_turn(database: Database, row: Generation, queued_ms: int) -> None:

@@ -9,9 +9,9 @@ from db.tables import Generation
 from gateway.catalog import Catalog
 from gateway.errors import GatewayError, Interrupted, StreamLogUnavailable
 from gateway.generation import (
-    Ending,
     Job,
     Ledger,
+    LedgerEntry,
     OnBackendLoss,
     Outcome,
     Run,
@@ -126,7 +126,7 @@ class Takeover:
     async def _finish(self, row: Generation, taken: _TakenOver) -> None:
         saved = taken.saved
         if saved.end is not None:
-            await self._ledger.write(Ending(row, outcome_told(row, saved.end), now()))
+            await self._ledger.write(LedgerEntry(row, outcome_told(row, saved.end), now()))
         elif (job := _job(row, saved)) is None or not await self._go_on(job, taken):
             await self._abort(row, saved)
 
@@ -144,7 +144,7 @@ class Takeover:
         """End it; where the log knows nothing of it, whoever finds no text must find the end on record first."""
         reason = FinishReason.CANCELLED if saved.cancelled else None
         outcome = Outcome(reason, None if reason else Interrupted(), saved.usage, timings_so_far(row))
-        await self._ledger.write(Ending(row, outcome, now()))
+        await self._ledger.write(LedgerEntry(row, outcome, now()))
         logger.warning("generation %s was ended: its gateway is gone", row.id)
         try:
             if unknown:
