@@ -104,7 +104,14 @@ def make_identity(settings: Settings, database: Database, password_cost: Argon2C
     tokens = TokenSigner(signing_secret(settings), issuer=ISSUER, audience=AUDIENCE, lifetime=lifetime)
     policy = LoginPolicy(settings.login_max_failures, timedelta(seconds=settings.login_lock_time))
     passwords = PasswordHasher(password_cost)
-    return Identity(database, passwords, tokens, policy, settings.identity_max_age, settings.max_api_keys_per_user)
+    return Identity(
+        database,
+        passwords,
+        tokens,
+        policy,
+        identity_max_age=settings.identity_max_age,
+        max_api_keys_per_user=settings.max_api_keys_per_user,
+    )
 
 
 async def ensure_admin(settings: Settings, identity: Identity) -> str | None:

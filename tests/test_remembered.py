@@ -9,7 +9,7 @@ import pytest
 
 from db.clock import now
 from gateway.identity import cache
-from gateway.identity.cache import Remembered
+from gateway.identity.cache import TtlCache
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import ADMIN, GraphQLErrors, RunningGateway, gateway_settings, running_gateway
 from tests.test_dataloaders import statements
@@ -59,21 +59,21 @@ async def test_a_key_that_is_remembered_ends_when_it_expires(remembering: Runnin
 
 
 def test_what_was_looked_up_before_a_change_is_not_remembered():
-    values: Remembered[str, int] = Remembered(60)
-    before = values.moment
+    values: TtlCache[str, int] = TtlCache(60)
+    before = values.version
     values.drop()
     values.keep("a", 1, before)
     assert values.get("a") is None
 
 
 def test_what_is_too_old_is_not_remembered():
-    values: Remembered[str, int] = Remembered(0)
-    values.keep("a", 1, values.moment)
+    values: TtlCache[str, int] = TtlCache(0)
+    values.keep("a", 1, values.version)
     assert values.get("a") is None
 
 
 def test_only_the_last_ones_are_remembered():
-    values: Remembered[int, int] = Remembered(60)
+    values: TtlCache[int, int] = TtlCache(60)
     for number in range(cache.MOST + 1):
-        values.keep(number, number, values.moment)
+        values.keep(number, number, values.version)
     assert (values.get(0), values.get(1)) == (None, 1)

@@ -57,10 +57,10 @@ class BackendHealth:
 
 
 class Catalog:
-    """The models of all backends, asked again in `tasks` when the last answer is older than `max_age` seconds.
+    """The models of all backends, asked again in `tasks` when the last answer is older than `models_max_age` seconds.
 
     A known list is given at once and refreshed behind it, and nobody waits for a backend that does not answer: its
-    models stay, marked. With a `max_age` of 0 the lists of all that answer are waited for each time.
+    models stay, marked. With a `models_max_age` of 0 the lists of all that answer are waited for each time.
 
     Where two backends have a model of the same name, the one named first in the settings keeps the plain name
     and the other's is called "backend/model". While the first does not answer, the plain name means the other's.
@@ -68,9 +68,9 @@ class Catalog:
     """
 
     def __init__(
-        self, backends: Sequence[Backend], max_age: float, tasks: TaskGroup, patience: Patience | None = None
+        self, backends: Sequence[Backend], models_max_age: float, tasks: TaskGroup, patience: Patience | None = None
     ) -> None:
-        self._max_age = max_age
+        self._models_max_age = models_max_age
         self._patience = patience or Patience()
         self._listings = [Listing(backend, tasks, self._patience, self._forget_names) for backend in backends]
         self._listed_names: ModelNames | None = None
@@ -111,7 +111,7 @@ class Catalog:
         for it tells what is wrong there.
         """
         for listing in self._listings:
-            listing.ask(self._max_age)
+            listing.ask(self._models_max_age)
         found = self._known(name) or await self._search(name)
         if found is None:
             raise ModelNotFound(name, [listing.backend.name for listing in self._listings if not listing.answers])
@@ -154,14 +154,16 @@ class Catalog:
 
     async def _refresh(self) -> None:
         for listing in self._listings:
-            listing.ask(self._max_age)
+            listing.ask(self._models_max_age)
         for listing in self._listings:
-            await listing.wait(self._patience.stale if listing.is_known and self._max_age else self._patience.first)
+            await listing.wait(
+                self._patience.stale if listing.is_known and self._models_max_age else self._patience.first
+            )
 
     async def _search(self, name: str) -> Model | None:
         """Ask for lists with this name in them, and wait for the first that has it."""
         for listing in self._listings:
-            listing.ask(min(SEARCH_PAUSE, self._max_age), urgently=True)
+            listing.ask(min(SEARCH_PAUSE, self._models_max_age), urgently=True)
         for listing in self._listings:  # in this order, since the plain name belongs to the first that has it
             await listing.wait(self._patience.stale)
             if self._names.has(name):

@@ -22,7 +22,7 @@ from db.clock import new_id, now
 from db.engine import Database
 from db.tables import ApiKey, User
 from gateway.errors import InvalidInput, LimitExceeded, NotFound
-from gateway.identity.cache import Remembered
+from gateway.identity.cache import TtlCache
 from gateway.identity.key_uses import KeyUses
 from gateway.identity.sign_in import LoginPolicy, SignedIn, SignIns
 
@@ -46,7 +46,7 @@ class NewApiKey:
 class Identity:
     """The users and their credentials.
 
-    Who was looked up is remembered for `remember_seconds`. What this process revokes or changes holds at once; what
+    Who was looked up is remembered for `identity_max_age`. What this process revokes or changes holds at once; what
     another one does, when that time is over.
     """
 
@@ -56,17 +56,17 @@ class Identity:
         passwords: PasswordHasher,
         tokens: TokenSigner,
         login_policy: LoginPolicy,
-        remember_seconds: float = 0,
-        max_api_keys: int = 100,
+        identity_max_age: float = 0,
+        max_api_keys_per_user: int = 100,
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._tokens = tokens
-        self._max_api_keys = max_api_keys
+        self._max_api_keys_per_user = max_api_keys_per_user
         self._sign_ins = SignIns(database, passwords, tokens, login_policy)
         self._key_uses = KeyUses(database)
-        self._keys: Remembered[str, tuple[ApiKey, User]] = Remembered(remember_seconds)
-        self._users: Remembered[UUID, User] = Remembered(remember_seconds)
+        self._keys: TtlCache[str, tuple[ApiKey, User]] = TtlCache(identity_max_age)
+        self._users: TtlCache[UUID, User] = TtlCache(identity_max_age)
 
     async def run(self) -> None:
         """Write what no request waits for, until cancelled. To be started in the application's task group."""
@@ -137,10 +137,10 @@ class Identity:
             expires_at=expires_at,
         )
         async with self._database.transaction() as tx:
-            if await queries.identity.count_api_keys(tx, key.user_id, key.created_at) >= self._max_api_keys:
+            if await queries.identity.count_api_keys(tx, key.user_id, key.created_at) >= self._max_api_keys_per_user:
                 raise LimitExceeded(
-                    f"You have {self._max_api_keys} API keys, and no more are allowed. Revoke one that is not needed.",
-                    self._max_api_keys,
+                    f"You have {self._max_api_keys_per_user} API keys, and no more are allowed. Revoke one that is not needed.",
+                    self._max_api_keys_per_user,
                 )
             tx.add(key)
         return NewApiKey(key, generated.secret)
@@ -149,7 +149,7 @@ class Identity:
         """End one of the caller's keys at once; an ended one stays as it is. Raises NotFound."""
         async with self._database.transaction() as tx:
             key = await queries.identity.revoke_api_key(tx, key_id, principal.user_id, now())
-        self._keys.drop()
+        self._keys.clear()
         if key is None:
             raise NotFound("You have no API key of this id.")
         key.last_used_at = self._key_uses.last(key)
@@ -192,11 +192,11 @@ class Identity:
         """Many users at once, in the order of the ids."""
         found = {user_id: user for user_id in ids if (user := self._users.get(user_id)) is not None}
         for missing in _portions([user_id for user_id in ids if user_id not in found]):
-            moment = self._users.moment
+            version = self._users.version
             async with self._database.reading() as session:
                 users = await queries.identity.users_by_id(session, missing)
             for user_id, user in users.items():
-                self._users.keep(user_id, user, moment)
+                self._users.put(user_id, user, version)
             found |= users
         return [found.get(user_id) for user_id in ids]
 
@@ -211,7 +211,7 @@ class Identity:
     async def api_keys_of_users(self, user_ids: Sequence[UUID]) -> list[list[ApiKey]]:
         """The keys of each of these users, newest first: as many as a user may have, before all those that hold."""
         async with self._database.reading() as session:
-            found = await queries.identity.api_keys_of_users(session, user_ids, now(), self._max_api_keys)
+            found = await queries.identity.api_keys_of_users(session, user_ids, now(), self._max_api_keys_per_user)
         for key in (key for keys in found.values() for key in keys):
             key.last_used_at = self._key_uses.last(key)
         return [found[user_id] for user_id in user_ids]
@@ -259,12 +259,12 @@ class Identity:
     async def _keys_by_hash(self, hashes: Sequence[str]) -> dict[str, tuple[ApiKey, User]]:
         found = {it: known for it in hashes if (known := self._keys.get(it)) is not None}
         for missing in _portions([it for it in hashes if it not in found]):
-            moment, users_moment = self._keys.moment, self._users.moment
+            version, users_version = self._keys.version, self._users.version
             async with self._database.reading() as session:
                 looked_up = await queries.identity.api_keys_by_hash(session, missing)
             for secret_hash, (key, user) in looked_up.items():
-                self._keys.keep(secret_hash, (key, user), moment)
-                self._users.keep(user.id, user, users_moment)
+                self._keys.put(secret_hash, (key, user), version)
+                self._users.put(user.id, user, users_version)
             found |= looked_up
         return found
 

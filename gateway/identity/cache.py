@@ -12,22 +12,22 @@ MOST = 10_000
 """Values kept at once."""
 
 
-class Remembered(Generic[K, V]):
+class TtlCache(Generic[K, V]):
     """The last values looked up, none older than `max_age` seconds and at most `MOST` of them.
 
     What this process changes is dropped at once. A look-up that began before is not remembered, for it may have seen
-    what was there before the change: take `moment` first and give it to `keep`.
+    what was there before the change: take `version` first and give it to `put`.
     """
 
     def __init__(self, max_age: float) -> None:
         self._max_age = max_age
         self._values: OrderedDict[K, tuple[float, V]] = OrderedDict()
-        self._drops = 0
+        self._cleared = 0
 
     @property
-    def moment(self) -> int:
-        """Now, for `keep`."""
-        return self._drops
+    def version(self) -> int:
+        """How often it was cleared, for `put`."""
+        return self._cleared
 
     def get(self, key: K) -> V | None:
         """The value, where it is fresh."""
@@ -36,16 +36,16 @@ class Remembered(Generic[K, V]):
             return None
         return found[1]
 
-    def keep(self, key: K, value: V, moment: int) -> None:
-        """Remember what was looked up since `moment`."""
-        if moment != self._drops:
+    def put(self, key: K, value: V, version: int) -> None:
+        """Keep what was looked up since it had this `version`; nothing where it was cleared meanwhile."""
+        if version != self._cleared:
             return
         self._values[key] = time.monotonic(), value
         self._values.move_to_end(key)
         if len(self._values) > MOST:
             self._values.popitem(last=False)
 
-    def drop(self) -> None:
+    def clear(self) -> None:
         """Forget everything: something has changed."""
-        self._drops += 1
+        self._cleared += 1
         self._values.clear()
