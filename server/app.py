@@ -39,6 +39,7 @@ from server.transports import (
     BodyLimits,
     BytesInFlight,
     Callers,
+    ConnectionLimiter,
     CredentialWatch,
     CrossOriginAnswers,
     GraphQLOverHttp,
@@ -47,7 +48,6 @@ from server.transports import (
     OriginCheck,
     Origins,
     RequestContext,
-    Seats,
     SocketLimits,
     StreamLimits,
     TrustedProxies,
@@ -191,7 +191,7 @@ def _routes(
         settings.request_timeout,
         StreamLimits(settings.send_timeout, settings.heartbeat_interval),
         watch,
-        Seats(settings.max_streams_per_user, "OLLAGRAPH_MAX_STREAMS_PER_USER"),
+        ConnectionLimiter(settings.max_streams_per_user, "OLLAGRAPH_MAX_STREAMS_PER_USER"),
         open_streams,
     )
     socket_limits = SocketLimits(
@@ -206,7 +206,7 @@ def _routes(
         body_limits,
         socket_limits,
         watch,
-        Seats(settings.max_sockets_per_user, "OLLAGRAPH_MAX_SOCKETS_PER_USER"),
+        ConnectionLimiter(settings.max_sockets_per_user, "OLLAGRAPH_MAX_SOCKETS_PER_USER"),
     )
     routes: list[Route | WebSocketRoute | Mount] = [
         Route("/healthz", healthz),

@@ -3,7 +3,7 @@
 from server.transports.bodies import BodyLimits, BytesInFlight
 from server.transports.bounded_websockets import bounded_websocket_protocol
 from server.transports.callers import Callers
-from server.transports.connection_limits import Seats
+from server.transports.connection_limits import ConnectionLimiter
 from server.transports.credential_watch import CredentialWatch
 from server.transports.hosts import HostCheck
 from server.transports.http import GraphQLOverHttp
@@ -19,6 +19,7 @@ __all__ = [
     "BodyLimits",
     "BytesInFlight",
     "Callers",
+    "ConnectionLimiter",
     "CredentialWatch",
     "CrossOriginAnswers",
     "GraphQLOverHttp",
@@ -27,7 +28,6 @@ __all__ = [
     "OriginCheck",
     "Origins",
     "RequestContext",
-    "Seats",
     "SocketLimits",
     "StreamLimits",
     "TrustedProxies",

@@ -6,30 +6,41 @@ from contextlib import contextmanager
 
 from auth.principal import Principal
 
-MOST_OF_STRANGERS = 20
+ANONYMOUS_LIMIT = 20
 """What one address may hold open without credentials, with which there is little to be had."""
 
 
-class Seats:
-    """Counts what each holder has open, up to `most` for each: the value of `setting`, which refusals name."""
+class TooManyConnections(Exception):
+    """A caller holds as many connections open as one may. `setting` is the variable that allows more."""
 
-    def __init__(self, most: int, setting: str) -> None:
-        self.most = most
+    def __init__(self, setting: str, limit: int) -> None:
         self.setting = setting
-        self._taken: Counter[Hashable] = Counter()
+        self.limit = limit
+        super().__init__(f"{limit} are open ({setting})")
+
+
+class ConnectionLimiter:
+    """Counts what each caller has open, up to `limit` for each: the value of `setting`, which refusals name."""
+
+    def __init__(self, limit: int, setting: str) -> None:
+        self._limit = limit
+        self._setting = setting
+        self._open: Counter[Hashable] = Counter()
 
     @contextmanager
-    def seat(self, principal: Principal | None, client: tuple[str, int] | None) -> Generator[bool]:
-        """Take one for the block; False when the user, or the address of a stranger, has all of theirs."""
-        most = self.most if principal is not None else min(self.most, MOST_OF_STRANGERS)
-        holder: Hashable = principal.user_id if principal is not None else client and client[0]
-        if self._taken[holder] >= most:
-            yield False
-            return
-        self._taken[holder] += 1
+    def slot(self, principal: Principal | None, client: tuple[str, int] | None) -> Generator[None]:
+        """Count one within the block.
+
+        Raises TooManyConnections when the user, or the address of one without credentials, has all of theirs.
+        """
+        limit = self._limit if principal is not None else min(self._limit, ANONYMOUS_LIMIT)
+        caller: Hashable = principal.user_id if principal is not None else client and client[0]
+        if self._open[caller] >= limit:
+            raise TooManyConnections(self._setting, limit)
+        self._open[caller] += 1
         try:
-            yield True
+            yield
         finally:
-            self._taken[holder] -= 1
-            if not self._taken[holder]:
-                del self._taken[holder]
+            self._open[caller] -= 1
+            if not self._open[caller]:
+                del self._open[caller]

@@ -13,7 +13,7 @@ from gateway.identity import Identity
 
 logger = logging.getLogger(__name__)
 
-Lost = Callable[[AuthenticationError], None]
+Revoked = Callable[[AuthenticationError], None]
 """What to do when the credentials hold no longer, and why they do not."""
 
 
@@ -26,20 +26,20 @@ class CredentialWatch:
     def __init__(self, identity: Identity, interval: float) -> None:
         self._identity = identity
         self._interval = interval
-        self._watched: dict[Credentials, list[Lost]] = {}
+        self._watched: dict[Credentials, list[Revoked]] = {}
 
     @contextmanager
-    def watching(self, credentials: Credentials | None, lost: Lost) -> Generator[None]:
-        """Within the block, `lost` is called once if the credentials hold no longer."""
+    def watching(self, credentials: Credentials | None, revoked: Revoked) -> Generator[None]:
+        """Within the block, `revoked` is called once if the credentials hold no longer."""
         if credentials is None:
             yield
             return
         watchers = self._watched.setdefault(credentials, [])
-        watchers.append(lost)
+        watchers.append(revoked)
         try:
             yield
         finally:
-            watchers.remove(lost)
+            watchers.remove(revoked)
             if not watchers and self._watched.get(credentials) is watchers:
                 del self._watched[credentials]
 
@@ -62,5 +62,5 @@ class CredentialWatch:
             return
         for credentials, principal in zip(watched, found, strict=True):
             if isinstance(principal, AuthenticationError):
-                for lost in self._watched.pop(credentials, [])[:]:
-                    lost(principal)
+                for revoked in self._watched.pop(credentials, [])[:]:
+                    revoked(principal)

@@ -4,7 +4,7 @@ What the client accepts decides the form: one JSON response, or a stream of resp
 """
 
 from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import aclosing, contextmanager, nullcontext
+from contextlib import ExitStack, aclosing, contextmanager, nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -36,7 +36,7 @@ from server.graphql import (
 )
 from server.transports.bodies import BodyLimits, too_large
 from server.transports.callers import Callers
-from server.transports.connection_limits import Seats
+from server.transports.connection_limits import ConnectionLimiter, TooManyConnections
 from server.transports.credential_watch import CredentialWatch
 from server.transports.http_stream import Allowed, EndStream, HttpStream, StreamLimits, cancel_when_left
 from server.transports.negotiation import GRAPHQL_RESPONSE, JSON, OFFERS, is_json, negotiate
@@ -74,7 +74,7 @@ class GraphQLOverHttp:
     body_timeout: float
     stream_limits: StreamLimits
     watch: CredentialWatch
-    seats: Seats
+    limiter: ConnectionLimiter
     open_streams: set[anyio.CancelScope]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,16 +144,15 @@ class GraphQLOverHttp:
     ) -> ASGIApp:
         @contextmanager
         def allowed(end: EndStream) -> Generator[None]:
-            def lost(error: AuthenticationError) -> None:
+            def revoked(error: AuthenticationError) -> None:
                 end(self.executor.formatted([GraphQLError(str(error), original_error=error)], context.request_id))
 
             held = None if isinstance(credentials, AuthenticationError) else credentials
-            with (
-                self.seats.seat(context.principal, request.client) as seated,
-                self.watch.watching(held, lost),
-            ):
-                if not seated:
-                    end(self.executor.formatted([_too_many_streams(self.seats)], context.request_id))
+            with self.watch.watching(held, revoked), ExitStack() as slots:
+                try:
+                    slots.enter_context(self.limiter.slot(context.principal, request.client))
+                except TooManyConnections as error:
+                    end(self.executor.formatted([_too_many_streams(error)], context.request_id))
                 yield
 
         return self._http_stream(self._responses(operation, context), media_type, allowed)
@@ -229,10 +228,10 @@ class GraphQLOverHttp:
                 yield response  # noqa: ASYNC119 - the stream that iterates closes it
 
 
-def _too_many_streams(seats: Seats) -> GraphQLError:
+def _too_many_streams(error: TooManyConnections) -> GraphQLError:
     return GraphQLError(
-        f"You have too many streams over HTTP open ({seats.setting}). Wait for one to end, or use one WebSocket.",
-        extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": seats.most, "retryable": True},
+        f"You have too many streams over HTTP open ({error.setting}). Wait for one to end, or use one WebSocket.",
+        extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": error.limit, "retryable": True},
     )
 
 

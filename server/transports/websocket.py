@@ -22,7 +22,7 @@ from server.graphql import Executor, Operation, RequestError, Response, TooMuchJ
 from server.transports.bodies import BodyLimits, too_large
 from server.transports.bounded_websockets import known
 from server.transports.callers import Callers
-from server.transports.connection_limits import Seats
+from server.transports.connection_limits import ConnectionLimiter, TooManyConnections
 from server.transports.credential_watch import CredentialWatch
 from server.transports.websocket_messages import (
     SUBPROTOCOL,
@@ -92,7 +92,7 @@ class GraphQLOverWebSocket:
     body_limits: BodyLimits
     limits: SocketLimits
     watch: CredentialWatch
-    seats: Seats
+    limiter: ConnectionLimiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection until either side ends it."""
@@ -123,8 +123,8 @@ class _Connection:
         self._acknowledged = anyio.Event()
         self._init_came = anyio.Event()
         self._idle_since = anyio.current_time()
-        self._lost: AuthenticationError | None = None
-        self._credentials_lost = anyio.Event()
+        self._revoked_by: AuthenticationError | None = None
+        self._credentials_revoked = anyio.Event()
 
     @property
     def _host(self) -> str | None:
@@ -212,10 +212,11 @@ class _Connection:
             raise _Closing(CloseCode.TRY_LATER, str(DatabaseDown())) from error
         except TimeoutError as error:
             raise _Closing(CloseCode.TRY_LATER, "The gateway could not check the credentials in time") from error
-        seats = self._endpoint.seats
-        if not self._held.enter_context(seats.seat(principal, self._websocket.client)):
-            raise _Closing(CloseCode.TRY_LATER, f"Too many connections are open ({seats.setting})")
-        self._held.enter_context(self._endpoint.watch.watching(credentials, self._lose))
+        try:
+            self._held.enter_context(self._endpoint.limiter.slot(principal, self._websocket.client))
+        except TooManyConnections as error:
+            raise _Closing(CloseCode.TRY_LATER, f"Too many connections are open ({error.setting})") from error
+        self._held.enter_context(self._endpoint.watch.watching(credentials, self._revoked))
         self._credentials = credentials
         if principal is not None:
             self._most = self._endpoint.body_limits.known
@@ -241,14 +242,14 @@ class _Connection:
                 raise _Closing(CloseCode.NORMAL, "No operation for a long time")
             await anyio.sleep(self._limits.idle_timeout - idle)
 
-    def _lose(self, error: AuthenticationError) -> None:
-        self._lost = error
-        self._credentials_lost.set()
+    def _revoked(self, error: AuthenticationError) -> None:
+        self._revoked_by = error
+        self._credentials_revoked.set()
 
     async def _expect_loss(self) -> None:
         """End the connection when its credentials expire or are revoked."""
-        await self._credentials_lost.wait()
-        raise _Closing(CloseCode.FORBIDDEN, str(self._lost))
+        await self._credentials_revoked.wait()
+        raise _Closing(CloseCode.FORBIDDEN, str(self._revoked_by))
 
     async def _subscribe(self, message: Subscribe, tasks: TaskGroup) -> None:
         if not self._acknowledged.is_set():
