@@ -20,7 +20,7 @@ from resolvers.root import build_schema
 from server.addresses import HostPatterns, parse_network
 from server.backends import running_backends
 from server.first_start import ensure_admin, make_identity, prepare_data_dir
-from server.generation_service import Engine, running_engine
+from server.generation_service import GenerationService, running_generation_service
 from server.graphql import (
     DocumentLimits,
     Executor,
@@ -67,14 +67,14 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         prepare_data_dir(settings)
-        async with running_gateway(settings, password_cost) as (gateway, database, engine):
+        async with running_gateway(settings, password_cost) as (gateway, database, service):
             app.state.new_password = await ensure_admin(settings, gateway.identity)
             app.state.database = database
-            app.state.engine = engine
+            app.state.service = service
             open_streams: set[anyio.CancelScope] = set()
             app.state.open_streams = open_streams
             watch = CredentialWatch(gateway.identity, settings.recheck_interval)
-            readiness = Readiness(database, gateway.catalog, engine)
+            readiness = Readiness(database, gateway.catalog, service)
             app.router.routes += _routes(settings, gateway, readiness, watch, open_streams, body_limits)
             async with anyio.create_task_group() as tasks:
                 spawn_service(tasks, "watching the credentials of open connections", watch.run)
@@ -111,7 +111,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 @asynccontextmanager
 async def running_gateway(
     settings: Settings, password_cost: Argon2Cost | None = None
-) -> AsyncGenerator[tuple[Gateway, Database, Engine]]:
+) -> AsyncGenerator[tuple[Gateway, Database, GenerationService]]:
     """The gateway at work: tables up to date, backends up. At the end everything is finished and closed."""
     database = Database(settings.database, pool_size=settings.database_pool_size)
     try:
@@ -119,9 +119,9 @@ async def running_gateway(
         async with running_backends(settings) as backends, anyio.create_task_group() as tasks:
             catalog = Catalog(backends, settings.models_max_age, tasks)
             queues = {backend.name: _queue(settings, backend) for backend in backends}
-            async with running_engine(settings, database, catalog, queues, tasks) as engine:
+            async with running_generation_service(settings, database, catalog, queues, tasks) as service:
                 identity = make_identity(settings, database, password_cost)
-                yield Gateway(identity, catalog, engine.generations, Usage(database)), database, engine
+                yield Gateway(identity, catalog, service.generations, Usage(database)), database, service
             tasks.cancel_scope.cancel()
     finally:
         await database.close()

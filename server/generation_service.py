@@ -32,7 +32,7 @@ LEDGER_SECONDS = 5
 
 
 @dataclass(slots=True)
-class Engine:
+class GenerationService:
     """What runs generations, for who starts and stops it and looks after its health."""
 
     generations: Generations
@@ -74,9 +74,9 @@ class Engine:
 
 
 @asynccontextmanager
-async def running_engine(
+async def running_generation_service(
     settings: Settings, database: Database, catalog: Catalog, queues: Mapping[str, BackendQueue], tasks: TaskGroup
-) -> AsyncGenerator[Engine]:
+) -> AsyncGenerator[GenerationService]:
     """Generations can be started within the block; at its end all have ended, or are left to other gateways.
 
     Raises SettingsError.
@@ -85,18 +85,18 @@ async def running_engine(
     heartbeat = database.apart()
     valkey = None if settings.redis_url is None else await _valkey(settings, replica_id)
     runner_of = partial(Runner, tasks=tasks, replica_id=replica_id, router=Router(catalog, queues))
-    engine = _wired(settings, database, heartbeat, catalog, valkey, runner_of)
+    service = _wired(settings, database, heartbeat, catalog, valkey, runner_of)
     try:
-        if engine.shared_log is not None:
-            engine.shared_log.set_handlers(_handlers(engine.runner, engine.replicas, StreamRecords(database)))
-            await tasks.start(engine.shared_log.run)
-        spawn_service(tasks, "the ledger", engine.ledger.run)
-        await engine.replicas.join()
-        spawn_service(tasks, "looking after the other gateways", engine.replicas.run)
-        yield engine
-        await engine.stop()
-        await engine.ledger.close(LEDGER_SECONDS)
-        await engine.replicas.leave()
+        if service.shared_log is not None:
+            service.shared_log.set_handlers(_handlers(service.runner, service.replicas, StreamRecords(database)))
+            await tasks.start(service.shared_log.run)
+        spawn_service(tasks, "the ledger", service.ledger.run)
+        await service.replicas.join()
+        spawn_service(tasks, "looking after the other gateways", service.replicas.run)
+        yield service
+        await service.stop()
+        await service.ledger.close(LEDGER_SECONDS)
+        await service.replicas.leave()
     finally:
         if valkey is not None:
             await valkey.aclose()
@@ -111,7 +111,7 @@ def _wired(
     catalog: Catalog,
     valkey: Valkey | None,
     runner_of: Callable[..., Runner],
-) -> Engine:
+) -> GenerationService:
     buffer = StreamBuffer(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
     shared = None if valkey is None else SharedStreamLog(valkey, buffer)
     log = shared or MemoryStreamLog(buffer)
@@ -136,7 +136,7 @@ def _wired(
         event_interval=settings.event_interval,
         idempotency_time=settings.idempotency_time,
     )
-    return Engine(generations, runner, ledger, replicas, shared, settings.drain_time)
+    return GenerationService(generations, runner, ledger, replicas, shared, settings.drain_time)
 
 
 def _handlers(runner: Runner, replicas: Replicas, records: StreamRecords) -> Handlers:

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from db.engine import Database, DatabaseUnavailable
 from gateway.catalog import BackendHealth, Catalog
-from server.generation_service import Engine
+from server.generation_service import GenerationService
 
 logger = logging.getLogger(__name__)
 
@@ -78,12 +78,12 @@ class Readiness:
     enough: a gateway that lost one still serves the others' models. Without Valkey a gateway works on alone.
     """
 
-    def __init__(self, database: Database, catalog: Catalog, engine: Engine) -> None:
+    def __init__(self, database: Database, catalog: Catalog, service: GenerationService) -> None:
         self._database = database
         self._catalog = catalog
-        self._engine = engine
+        self._service = service
         self._reads = _Check(database.ping)
-        self._writes = _Check(engine.replicas.note_alive)
+        self._writes = _Check(service.replicas.note_alive)
 
     async def run(self) -> None:
         """Ask what `check` wants to know, until cancelled. To be started in the application's task group."""
@@ -111,11 +111,11 @@ class Readiness:
             reasons.append(f"database: {database['error']}")
         if not any(backend["ready"] for backend in backends):
             reasons += [f"backend {backend['name']}: {backend['error']}" for backend in backends] or ["no backend"]
-        if self._engine.is_leaving:
+        if self._service.is_leaving:
             reasons.append("the gateway is stopping")
         body = {"status": "not ready" if reasons else "ready", "database": database, "backends": backends}
-        if self._engine.shared_log is not None:
-            body["streamLog"] = _entry(None, self._engine.shared_log.trouble)
+        if self._service.shared_log is not None:
+            body["streamLog"] = _entry(None, self._service.shared_log.trouble)
         if reasons:
             body["reason"] = "; ".join(reasons)
         return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK)

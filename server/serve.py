@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from uvicorn.server import HANDLED_SIGNALS
 
 from server.app import create_app
-from server.generation_service import Engine
+from server.generation_service import GenerationService
 from server.settings import Settings, SettingsError
 from server.transports import bounded_websocket_protocol
 from server.uvicorn_protocol import bounded_http_protocol
@@ -49,27 +49,27 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what runs finish first, and then hang up; with other gateways at hand, send the clients to them first."""
-        engine: Engine = self._app.state.engine
-        has_peers = engine.has_peers  # once: Valkey may come or go while what runs finishes
+        service: GenerationService = self._app.state.service
+        has_peers = service.has_peers  # once: Valkey may come or go while what runs finishes
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._wait_for_force, tasks.cancel_scope)
             if has_peers:
-                engine.expect_nobody()
-                tasks.start_soon(engine.stop)
+                service.expect_nobody()
+                tasks.start_soon(service.stop)
                 self._cut_streams()
-                tasks.start_soon(self._cut_what_is_left, engine)
+                tasks.start_soon(self._cut_what_is_left, service)
                 await super().shutdown(sockets)
-            await engine.stop()
+            await service.stop()
             tasks.cancel_scope.cancel()
         if not has_peers:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._cut_what_is_left, engine)
+                tasks.start_soon(self._cut_what_is_left, service)
                 await super().shutdown(sockets)
                 tasks.cancel_scope.cancel()
 
-    async def _cut_what_is_left(self, engine: Engine) -> None:
+    async def _cut_what_is_left(self, service: GenerationService) -> None:
         """Hang up on clients who do not take, or do not send, what they should: else uvicorn would call it an error."""
-        await engine.stop()
+        await service.stop()
         await anyio.sleep(HANG_UP_SECONDS)
         self._cut_streams()
         for connection in list(self.server_state.connections):
@@ -154,9 +154,9 @@ async def _serve(app: FastAPI, server: _Server, listening: socket.socket) -> Non
         async with app.router.lifespan_context(app):
             await server.serve([listening])
             if server.force_exit:
-                engine: Engine = app.state.engine
+                service: GenerationService = app.state.service
                 with anyio.move_on_after(FORCED_SECONDS):
-                    await engine.stop_at_once()
+                    await service.stop_at_once()
                 scope.cancel()
                 await checkpoint()
 

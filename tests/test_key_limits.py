@@ -73,7 +73,7 @@ async def test_a_user_has_so_many_keys_and_no_more(few: RunningGateway):
     refused = await few.make_key()
     assert (refused["code"], refused["message"]) == (
         "LIMIT_EXCEEDED",
-        "You have 5 API keys, and no more are allowed. Revoke one that is not needed.",
+        "The limit of 5 API keys is reached. Revoke one that is not needed.",
     )
 
 

@@ -138,10 +138,8 @@ class Identity:
         )
         async with self._database.transaction() as tx:
             if await queries.identity.count_api_keys(tx, key.user_id, key.created_at) >= self._max_api_keys_per_user:
-                raise LimitExceeded(
-                    f"You have {self._max_api_keys_per_user} API keys, and no more are allowed. Revoke one that is not needed.",
-                    self._max_api_keys_per_user,
-                )
+                limit = self._max_api_keys_per_user
+                raise LimitExceeded(f"The limit of {limit} API keys is reached. Revoke one that is not needed.", limit)
             tx.add(key)
         return NewApiKey(key, generated.secret)
 

@@ -244,7 +244,7 @@ class _Server(uvicorn.Server):
             self.gone.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._app.state.engine.stop()
+        await self._app.state.service.stop()
         await super().shutdown(sockets)
 
     def stop(self) -> None:
