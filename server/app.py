@@ -1,7 +1,8 @@
 """The composition root: everything is made here, once, and handed to whoever needs it."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 
 import anyio
 import strawberry
@@ -54,8 +55,38 @@ from server.transports import (
 )
 
 
-def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -> FastAPI:
-    """The ASGI application. Nothing is opened before its lifespan begins; `app.state` tells how it began.
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What the application consists of within its lifespan. `new_password` is the first administrator's, made now."""
+
+    database: Database
+    service: GenerationService
+    new_password: str | None
+    open_streams: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
+
+
+class Application(FastAPI):
+    """The ASGI application, with what the server process needs to know of it."""
+
+    def __init__(self, lifespan: Callable[["Application"], AbstractAsyncContextManager[None]], body_limits: BodyLimits):
+        super().__init__(title="Ollagraph", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+        self.body_limits = body_limits
+        self._running: Running | None = None
+
+    @property
+    def running(self) -> Running:
+        """Its parts. Raises RuntimeError before its lifespan has begun."""
+        if self._running is None:
+            raise RuntimeError("the application has not begun")
+        return self._running
+
+    def begin(self, running: Running) -> None:
+        """Tell the parts; called by the lifespan."""
+        self._running = running
+
+
+def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -> Application:
+    """Make the ASGI application. Nothing is opened before its lifespan begins.
 
     `password_cost` is what one sign-in costs; tests make it cheap.
     """
@@ -65,17 +96,14 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
     )
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    async def lifespan(app: Application) -> AsyncGenerator[None]:
         prepare_data_dir(settings)
         async with running_gateway(settings, password_cost) as (gateway, database, service):
-            app.state.new_password = await ensure_admin(settings, gateway.identity)
-            app.state.database = database
-            app.state.service = service
-            open_streams: set[anyio.CancelScope] = set()
-            app.state.open_streams = open_streams
+            running = Running(database, service, await ensure_admin(settings, gateway.identity))
+            app.begin(running)
             watch = CredentialWatch(gateway.identity, settings.recheck_interval)
             readiness = Readiness(database, gateway.catalog, service)
-            app.router.routes += _routes(settings, gateway, readiness, watch, open_streams, body_limits)
+            app.router.routes += _routes(settings, gateway, readiness, watch, running.open_streams, body_limits)
             async with anyio.create_task_group() as tasks:
                 spawn_service(tasks, "watching the credentials of open connections", watch.run)
                 spawn_service(tasks, "the upkeep of sign-in and keys", gateway.identity.run)
@@ -83,8 +111,7 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
                 yield
                 tasks.cancel_scope.cancel()
 
-    app = FastAPI(title="Ollagraph", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
-    app.state.body_limits = body_limits
+    app = Application(lifespan, body_limits)
     _add_middleware(app, settings)
     return app
 

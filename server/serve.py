@@ -15,10 +15,9 @@ import anyio
 import click
 import uvicorn
 from anyio.lowlevel import checkpoint
-from fastapi import FastAPI
 from uvicorn.server import HANDLED_SIGNALS
 
-from server.app import create_app
+from server.app import Application, create_app
 from server.generation_service import GenerationService
 from server.settings import Settings, SettingsError
 from server.transports import bounded_websocket_protocol
@@ -37,7 +36,7 @@ FORCED_SECONDS = 1.0
 class _Server(uvicorn.Server):
     """Says where the gateway is once it listens, and lets what runs finish before it hangs up on anybody."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings, url: str) -> None:
+    def __init__(self, config: uvicorn.Config, app: Application, settings: Settings, url: str) -> None:
         super().__init__(config)
         self._app = app
         self._settings = settings
@@ -45,11 +44,11 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        click.echo(welcome(self._settings, self._url, self._app.state.new_password))
+        click.echo(welcome(self._settings, self._url, self._app.running.new_password))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what runs finish first, and then hang up; with other gateways at hand, send the clients to them first."""
-        service: GenerationService = self._app.state.service
+        service = self._app.running.service
         has_peers = service.has_peers  # once: Valkey may come or go while what runs finishes
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._wait_for_force, tasks.cancel_scope)
@@ -76,7 +75,7 @@ class _Server(uvicorn.Server):
             connection.transport.abort()
 
     def _cut_streams(self) -> None:
-        for stream in list(self._app.state.open_streams):
+        for stream in list(self._app.running.open_streams):
             stream.cancel()
 
     async def _wait_for_force(self, drain: anyio.CancelScope) -> None:
@@ -145,7 +144,7 @@ def serve(settings: Settings) -> None:
         anyio.run(_serve, app, server, listening, backend_options={"loop_factory": config.get_loop_factory()})
 
 
-async def _serve(app: FastAPI, server: _Server, listening: socket.socket) -> None:
+async def _serve(app: Application, server: _Server, listening: socket.socket) -> None:
     """Run the server within the application's lifespan.
 
     That is not left to uvicorn, which would log an expected mistake with its traceback.
@@ -154,14 +153,14 @@ async def _serve(app: FastAPI, server: _Server, listening: socket.socket) -> Non
         async with app.router.lifespan_context(app):
             await server.serve([listening])
             if server.force_exit:
-                service: GenerationService = app.state.service
+                service = app.running.service
                 with anyio.move_on_after(FORCED_SECONDS):
                     await service.stop_at_once()
                 scope.cancel()
                 await checkpoint()
 
 
-def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+def server_config(app: Application, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves the application. Frames of one token each cost more to compress than that saves."""
     return uvicorn.Config(
         app,
@@ -170,7 +169,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         proxy_headers=False,  # transports/proxies.py does it; uvicorn would believe every program on this machine
         timeout_keep_alive=settings.keep_alive_timeout,
         http=bounded_http_protocol(settings.request_timeout),
-        ws=bounded_websocket_protocol(app.state.body_limits),
+        ws=bounded_websocket_protocol(app.body_limits),
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=round(settings.drain_time + 3 * HANG_UP_SECONDS),
         server_header=False,

@@ -87,7 +87,7 @@ class RunningGateway:
     @property
     def database(self) -> Database:
         """The database that the gateway itself uses."""
-        return self.app.state.database
+        return self.app.running.database
 
     def headers(self) -> dict[str, str]:
         """The headers that sign a call."""
@@ -244,7 +244,7 @@ class _Server(uvicorn.Server):
             self.gone.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._app.state.service.stop()
+        await self._app.running.service.stop()
         await super().shutdown(sockets)
 
     def stop(self) -> None:
