@@ -9,7 +9,6 @@ import pytest
 from db.clock import new_id
 from gateway.streams.buffer import StreamBuffer
 from gateway.streams.events import Event, Started, TextDelta
-from gateway.streams.memory import MemoryStreamLog
 from gateway.streams.viewer import Viewer
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
@@ -37,7 +36,7 @@ async def test_a_fast_model_comes_in_one_event_an_interval_and_whole(calm: Runni
 
 
 async def test_nothing_comes_before_the_interval_is_over():
-    log, id = MemoryStreamLog(StreamBuffer(3600, 1_000_000)), new_id()
+    log, id = StreamBuffer(3600, 1_000_000), new_id()
     log.begin(id)
     log.add(id, [Started(1, 0), TextDelta(2, "a", 0, 1)])
     viewer, seen = Viewer(id, log.follow(id), interval=3600), list[Event]()

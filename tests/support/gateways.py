@@ -11,7 +11,6 @@ import anyio
 import httpx
 import orjson
 import uvicorn
-from fastapi import FastAPI
 from starlette.routing import Route, WebSocketRoute
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websocket
@@ -20,7 +19,7 @@ from websockets.typing import Subprotocol
 from auth.passwords import Argon2Cost
 from db.engine import Database
 from db.tables import User
-from server.app import create_app
+from server.app import Application, create_app
 from server.first_start import make_identity
 from server.graphql.executor import Executor
 from server.serve import server_config
@@ -74,7 +73,7 @@ class RunningGateway:
     """A gateway that listens. `token` is sent with every call; set it to a key, a token or None."""
 
     url: str
-    app: FastAPI
+    app: Application
     settings: Settings
     fake: FakeModelServer
     client: httpx.AsyncClient
@@ -230,7 +229,7 @@ def gateway_settings(data_dir: Path, database_url: str, fake_url: str | None, **
 class _Server(uvicorn.Server):
     """Tells when it listens, leaves the process's signals alone, and stops as the product's own server does."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings) -> None:
+    def __init__(self, config: uvicorn.Config, app: Application, settings: Settings) -> None:
         super().__init__(config)
         self.ready = anyio.Event()
         self.gone = anyio.Event()
