@@ -144,7 +144,7 @@ def _handlers(runner: Runner, replicas: Replicas, records: StreamRecords) -> Han
     return Handlers(
         cancel=peers.cancel,
         unfollowed=peers.unfollowed,
-        lost=peers.leave,
+        superseded=peers.release,
         orphans=replicas.look_now,
         note=records.note,
         finished=records.finished,

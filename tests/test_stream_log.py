@@ -72,8 +72,8 @@ async def opened(log: StreamLog, *events: Event) -> UUID:
     return stream_id
 
 
-async def read(log: StreamLog, stream_id: UUID, after: int = 0, *, ended: bool = False) -> list[Event]:
-    return [event async for batch in log.follow(stream_id, after, ended=ended) for event in batch]
+async def read(log: StreamLog, stream_id: UUID, after: int = 0, *, finished: bool = False) -> list[Event]:
+    return [event async for batch in log.follow(stream_id, after, finished=finished) for event in batch]
 
 
 async def test_what_has_ended_is_replayed(log: StreamLog):
@@ -168,7 +168,7 @@ async def test_reading_gives_all_events_so_far(log: StreamLog):
 
 async def test_an_unknown_stream_cannot_be_followed(log: StreamLog):
     with pytest.raises(StreamExpired):
-        await read(log, new_id(), ended=True)
+        await read(log, new_id(), finished=True)
 
 
 async def test_an_unknown_stream_cannot_be_read(log: StreamLog):

@@ -121,7 +121,7 @@ async def test_half_of_an_ended_stream_is_nothing(valkey: ValkeyServer, damage: 
         await damage(client, stream)
         with anyio.fail_after(30):
             with pytest.raises(StreamExpired):
-                await read(other, stream, ended=True)
+                await read(other, stream, finished=True)
             with pytest.raises(StreamExpired):
                 await other.read(stream)
         assert len(await read(one, stream)) == 6
@@ -137,8 +137,8 @@ async def test_nobody_takes_over_half_a_stream(valkey: ValkeyServer, damage: Dam
         await other.open(stream, StreamOwner(2), dropped=1)
         await other.append(stream, [end(2)])
         with pytest.raises(StreamExpired):
-            await read(other, stream, ended=True)
-        assert await read(other, stream, 5, ended=True) == [end(2)]
+            await read(other, stream, finished=True)
+        assert await read(other, stream, 5, finished=True) == [end(2)]
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -158,7 +158,7 @@ async def finishes(one: SharedStreamLog, other: SharedStreamLog, stream: UUID) -
         if not isinstance(await outcome(one.append(stream, [end(6)])), Exception):
             mine = await outcome(read(one, stream))
             assert isinstance(mine, Exception) or mine == [Started(1, 0), *said(2, 5), end(6)]
-        theirs = await outcome(read(other, stream, ended=True))
+        theirs = await outcome(read(other, stream, finished=True))
         assert isinstance(theirs, Exception) or theirs == [Started(1, 0), *said(2, 5), end(6)]
 
 
@@ -283,4 +283,4 @@ async def test_nobody_hangs_where_the_gateway_was_killed_between_the_record_and_
         async with running_log(valkey) as one:
             stream = await begun(one, 3)
         with anyio.fail_after(30), pytest.raises(StreamWithoutEnd):
-            await read(other, stream, ended=True)
+            await read(other, stream, finished=True)

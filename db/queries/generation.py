@@ -109,7 +109,7 @@ async def take_over(session: WriteSession, generation: Generation, replica_id: U
     return result.first() is not None
 
 
-async def offer(session: WriteSession, generation_id: UUID, fence: int) -> None:
+async def release(session: WriteSession, generation_id: UUID, fence: int) -> None:
     """Let any other gateway take it over."""
     await session.execute(
         update(Generation)

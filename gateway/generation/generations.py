@@ -171,7 +171,7 @@ class Generations:
         generation = await self.get(principal, generation_id)
         if run is not None:
             run.cancel()
-            await run.ended.wait()
+            await run.finished.wait()
         elif generation.finished_at is None:
             await self._cancel_elsewhere(generation)
         else:
@@ -288,7 +288,7 @@ class Generations:
 
     async def _batches(self, generation: Generation, after: int) -> AsyncGenerator[Sequence[Event], None]:
         """From the log, and what that lacks of an ended generation from the database."""
-        batches = self._log.follow(generation.id, after, ended=generation.finished_at is not None)
+        batches = self._log.follow(generation.id, after, finished=generation.finished_at is not None)
         try:
             async for batch in batches:
                 after = batch[-1].sequence

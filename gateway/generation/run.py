@@ -99,9 +99,9 @@ class Run:
         self.generation_id = job.row.id
         self.job = job
         self.route = route
-        self.ended = anyio.Event()  # its viewers can know the end
-        self.gone = anyio.Event()  # it does nothing any more
-        self.left = False
+        self.finished = anyio.Event()  # its viewers can know the end
+        self.stopped = anyio.Event()  # it does nothing any more
+        self.released = False
         self._log = log
         self._reroute = reroute
         self._on_unwatched = unwatched
@@ -125,7 +125,7 @@ class Run:
         self._thinking_offset = 0
         self._partial = PartialAnswer() if job.continues else None
         if job.saved is not None:
-            self._take_up(job.saved)
+            self._restore(job.saved)
 
     @property
     def cancels_on_disconnect(self) -> bool:
@@ -150,9 +150,9 @@ class Run:
         self._error = ShuttingDown()
         self._scope.cancel()
 
-    def leave(self) -> None:
-        """Another gateway runs it from here on."""
-        self.left = True
+    def release(self) -> None:
+        """Stop without an end: another gateway runs it from here on."""
+        self.released = True
         self._scope.cancel()
 
     def raise_fence(self, fence: int) -> None:
@@ -214,9 +214,9 @@ class Run:
         except Exception:
             logger.exception("the end of generation %s is not in the stream log", self.generation_id)
         finally:
-            self.ended.set()
+            self.finished.set()
 
-    def _take_up(self, saved: SavedStream) -> None:
+    def _restore(self, saved: SavedStream) -> None:
         self._spent = saved.usage
         self._sequence = saved.last_sequence
         for event in saved.events:

@@ -28,7 +28,7 @@ from gateway.tasks import spawn
 
 logger = logging.getLogger(__name__)
 
-LAST_WORD_SECONDS = 2
+LAST_EVENT_SECONDS = 2
 """How long a gateway that stops waits for its viewers to take the last event."""
 
 
@@ -101,7 +101,7 @@ class Runner:
             except BaseException as error:
                 del self._runs[row.id]
                 run.route.ticket.release()
-                run.ended.set()
+                run.finished.set()
                 if is_outage(error):
                     entry = LedgerEntry(row, Outcome(None, DatabaseDown(), NO_USAGE, timings_so_far(row)), now())
                     spawn(self._tasks, f"end of generation {row.id}", self._ledger.write, entry)
@@ -130,28 +130,28 @@ class Runner:
         too slow to take it.
         """
         self.phase = Phase.DRAINING if hand_over else Phase.STOPPING
-        finished: list[Run] = []
+        done: list[Run] = []
         with anyio.move_on_after(drain_seconds):
             while self._runs:
                 run = next(iter(self._runs.values()))
-                await run.ended.wait()
-                finished.append(run)
+                await run.finished.wait()
+                done.append(run)
                 await checkpoint()
         self.phase = Phase.STOPPING
         runs = self.runs
-        left = [run for run in runs if hand_over and run.job.continues and not run.ended.is_set()]
+        released = [run for run in runs if hand_over and run.job.continues and not run.finished.is_set()]
         for run in runs:
-            if run in left:
-                run.leave()
+            if run in released:
+                run.release()
             else:
                 run.shut_down()
         for run in runs:
-            await run.ended.wait()
-        if handed_over := [run for run in left if run.left]:
+            await run.finished.wait()
+        if handed_over := [run for run in released if run.released]:
             await _hand_over(self._database, self._ownership, handed_over)
-        with anyio.move_on_after(LAST_WORD_SECONDS):
-            for run in [*finished, *runs]:
-                if not run.left:
+        with anyio.move_on_after(LAST_EVENT_SECONDS):
+            for run in [*done, *runs]:
+                if not run.released:
                     await run.wait_until_unwatched()
 
     def unwatched(self, run: Run) -> None:
@@ -183,7 +183,7 @@ class Runner:
         return run
 
     async def _run(self, run: Run) -> None:
-        """The task of one generation. Whatever happens, it ends in one record and one terminal event, or is left."""
+        """Run one generation. Whatever happens, it ends in one record and one terminal event, or is released."""
         try:
             await run.execute(partial(_note_turn, self._database))
         finally:
@@ -191,8 +191,8 @@ class Runner:
             with anyio.CancelScope(shield=True):
                 await self._end(run)
             del self._runs[run.generation_id]
-            run.ended.set()
-            run.gone.set()
+            run.finished.set()
+            run.stopped.set()
 
     async def _end(self, run: Run) -> None:
         """Write the end: first the text, then the row with the usage, then the event that tells of it.
@@ -203,7 +203,7 @@ class Runner:
             await self._ownership.flush(run.generation_id)
         except Exception:
             logger.exception("the text of generation %s may not be whole in the stream log", run.generation_id)
-        if run.left:
+        if run.released:
             return
         outcome = run.outcome()
         event = run.terminal(outcome)
@@ -241,11 +241,11 @@ async def _note_turn(database: Database, row: Generation, queued_ms: int) -> Non
 async def _hand_over(database: Database, ownership: StreamOwnership, runs: Sequence[Run]) -> None:
     """Let other gateways take these over, now."""
     for run in runs:
-        await ownership.leave(run.generation_id)
+        await ownership.release(run.generation_id)
     try:
         async with database.transaction() as tx:
             for run in runs:
-                await queries.generation.offer(tx, run.generation_id, run.job.row.fence)
+                await queries.generation.release(tx, run.generation_id, run.job.row.fence)
     except Exception as error:
         if not is_outage(error):
             raise

@@ -16,10 +16,10 @@ class PeerRequests:
         if run := self._runner.get(generation_id):
             run.cancel()
 
-    def leave(self, generation_id: UUID) -> None:
+    def release(self, generation_id: UUID) -> None:
         """Stop running a generation, without an end: another gateway has taken it over."""
         if run := self._runner.get(generation_id):
-            run.leave()
+            run.release()
 
     def unfollowed(self, generation_id: UUID) -> None:
         """Look whether anybody watches a generation, since its viewers at another gateway have left."""

@@ -107,12 +107,12 @@ class Takeover:
         run = self._runner.get(row.id)
         if run is None:
             return False
-        if not run.left and row.fence == run.job.row.fence + 1:
+        if not run.released and row.fence == run.job.row.fence + 1:
             run.raise_fence(row.fence)
             await self._ownership.raise_fence(row.id, row.fence)
             return True
-        run.leave()
-        await run.gone.wait()
+        run.release()
+        await run.stopped.wait()
         return False
 
     async def _claim(self, row: Generation, taken: _TakenOver) -> SavedStream | None:

@@ -26,7 +26,7 @@ class _Stream:
         self.packed: Packed | None = None
         self.changed: anyio.Event | None = None
         self.size = 0
-        self.ended_at: float | None = None
+        self.finished_at: float | None = None
         self.end: Completed | Failed | None = None
         self.seam = 0
         self.error: Exception | None = None
@@ -37,7 +37,7 @@ class _Stream:
         await self.changed.wait()
 
     def append(self, event: Event) -> None:
-        if self.ended_at is not None or event.sequence != self.length + 1:
+        if self.finished_at is not None or event.sequence != self.length + 1:
             raise ValueError(f"event {event.sequence} does not continue a stream of {self.length}")
         self.events.append(event)
         self.length += 1
@@ -87,8 +87,8 @@ class StreamBuffer:
         self._max_bytes = max_bytes
         self._max_stream_bytes = max_stream_bytes
         self._streams: dict[UUID, _Stream] = {}
-        self._ended: OrderedDict[UUID, _Stream] = OrderedDict()
-        self._ended_bytes = 0
+        self._finished: OrderedDict[UUID, _Stream] = OrderedDict()
+        self._finished_bytes = 0
 
     def events(self, stream_id: UUID) -> Sequence[Event]:
         """Give all events so far. Raises StreamExpired."""
@@ -106,7 +106,7 @@ class StreamBuffer:
                 yield batch
             elif stream.error is not None:
                 raise stream.error
-            elif stream.ended_at is not None:
+            elif stream.finished_at is not None:
                 if stream.end is not None and after > stream.length:
                     yield [stream.end]
                 return
@@ -124,9 +124,9 @@ class StreamBuffer:
         stream = self._streams[stream_id] = _Stream()
         stream.dropped = stream.length = dropped
 
-    def has_ended(self, stream_id: UUID) -> bool:
+    def has_finished(self, stream_id: UUID) -> bool:
         """Whether its terminal event is here."""
-        return stream_id in self._ended
+        return stream_id in self._finished
 
     def length(self, stream_id: UUID) -> int:
         """The sequence number of the last event; 0 where the stream is not kept."""
@@ -153,7 +153,7 @@ class StreamBuffer:
         if stream.size > self._max_stream_bytes:
             stream.shrink(self._max_stream_bytes * 3 // 4)
         if stream.end is not None:
-            self._end(stream_id, stream)
+            self._finish(stream_id, stream)
         stream.wake()
 
     def fail(self, stream_id: UUID, error: Exception | None) -> None:
@@ -166,8 +166,8 @@ class StreamBuffer:
     def forget(self, stream_id: UUID) -> None:
         """Keep it no longer."""
         stream = self._streams.pop(stream_id, None)
-        if stream is not None and self._ended.pop(stream_id, None) is not None:
-            self._ended_bytes -= stream.size
+        if stream is not None and self._finished.pop(stream_id, None) is not None:
+            self._finished_bytes -= stream.size
 
     def _find(self, stream_id: UUID) -> _Stream:
         self._forget_old()
@@ -176,18 +176,18 @@ class StreamBuffer:
             raise StreamExpired
         return stream
 
-    def _end(self, stream_id: UUID, stream: _Stream) -> None:
-        stream.ended_at = time.monotonic()
+    def _finish(self, stream_id: UUID, stream: _Stream) -> None:
+        stream.finished_at = time.monotonic()
         stream.pack()
-        self._ended[stream_id] = stream
-        self._ended_bytes += stream.size
+        self._finished[stream_id] = stream
+        self._finished_bytes += stream.size
         self._forget_old()
 
     def _forget_old(self) -> None:
         horizon = time.monotonic() - self._retention
-        while self._ended:
-            stream_id, stream = next(iter(self._ended.items()))
-            expired = stream.ended_at is not None and stream.ended_at < horizon
-            if not expired and self._ended_bytes <= self._max_bytes:
+        while self._finished:
+            stream_id, stream = next(iter(self._finished.items()))
+            expired = stream.finished_at is not None and stream.finished_at < horizon
+            if not expired and self._finished_bytes <= self._max_bytes:
                 break
             self.forget(stream_id)

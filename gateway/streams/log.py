@@ -87,10 +87,12 @@ class StreamLog(Protocol):
         """All events so far. Raises what `follow` raises."""
         ...
 
-    def follow(self, stream_id: UUID, after: int = 0, *, ended: bool = False) -> AsyncGenerator[Sequence[Event], None]:
+    def follow(
+        self, stream_id: UUID, after: int = 0, *, finished: bool = False
+    ) -> AsyncGenerator[Sequence[Event], None]:
         """All events after the sequence number `after`, as they come, until the terminal one.
 
-        `ended` is told by who knows that the generation has: then what is not there does not come any more, and
+        `finished` is told by who knows that the generation has: then what is not there does not come any more, and
         StreamWithoutEnd is raised where that is the terminal event.
 
         Each item is everything that has come since the last one was taken, so a slow viewer gets larger items,
@@ -125,7 +127,7 @@ class StreamOwnership(Protocol):
         """Return when what was appended is as safe as this log can make it now."""
         ...
 
-    async def leave(self, stream_id: UUID) -> None:
+    async def release(self, stream_id: UUID) -> None:
         """Write it no more; return when what was appended can be claimed."""
         ...
 

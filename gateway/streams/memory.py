@@ -31,7 +31,9 @@ class MemoryStreamLog:
         """Give all events so far."""
         return self._buffer.events(stream_id)
 
-    def follow(self, stream_id: UUID, after: int = 0, *, ended: bool = False) -> AsyncGenerator[Sequence[Event], None]:
+    def follow(
+        self, stream_id: UUID, after: int = 0, *, finished: bool = False
+    ) -> AsyncGenerator[Sequence[Event], None]:
         """Replay, then follow."""
         return self._buffer.follow(stream_id, after)
 
@@ -45,7 +47,7 @@ class MemoryStreamLog:
     async def flush(self, stream_id: UUID) -> None:
         """Do nothing: memory is all there is."""
 
-    async def leave(self, stream_id: UUID) -> None:
+    async def release(self, stream_id: UUID) -> None:
         """Do nothing: nobody else can take it over."""
 
     async def followers(self, stream_id: UUID) -> tuple[int, int]:

@@ -59,15 +59,15 @@ class Mirrors:
         mirror = self._mirrors.get(stream_id)
         return mirror is not None and mirror.loaded and self._buffer.length(stream_id) > 0
 
-    async def follow(self, stream_id: UUID, after: int, *, ended: bool) -> AsyncGenerator[Sequence[Event], None]:
+    async def follow(self, stream_id: UUID, after: int, *, finished: bool) -> AsyncGenerator[Sequence[Event], None]:
         """Replay, then follow, as a StreamLog does. Raises StreamMoved where the stream was begun anew."""
         mirror = self._mirrors.setdefault(stream_id, _Mirror())
         mirror.viewers += 1
         try:
-            await self._load(stream_id, mirror, ended=ended)
+            await self._load(stream_id, mirror, finished=finished)
             batches = self._buffer.follow(stream_id, after)
             try:
-                while (batch := await self._next(stream_id, mirror, batches, ended=ended)) is not None:
+                while (batch := await self._next(stream_id, mirror, batches, finished=finished)) is not None:
                     yield batch
             finally:
                 await batches.aclose()
@@ -92,7 +92,7 @@ class Mirrors:
     def hear(self, stream_id: UUID, data: bytes) -> None:
         """Another gateway has written this."""
         mirror = self._mirrors.get(stream_id)
-        if mirror is None or not mirror.loaded or self._buffer.has_ended(stream_id):
+        if mirror is None or not mirror.loaded or self._buffer.has_finished(stream_id):
             return
         length = self._buffer.length(stream_id)
         try:
@@ -113,7 +113,7 @@ class Mirrors:
         silent: set[UUID] = set()
         for stream_id, mirror in self._mirrors.items():
             length = self._buffer.length(stream_id)
-            if length == mirror.looked_at and mirror.viewers and not self._buffer.has_ended(stream_id):
+            if length == mirror.looked_at and mirror.viewers and not self._buffer.has_finished(stream_id):
                 silent.add(stream_id)
             mirror.looked_at = length
         return silent
@@ -121,7 +121,7 @@ class Mirrors:
     def give_up(self, stream_ids: Iterable[UUID]) -> None:
         """These have ended, and nobody has said so here."""
         for stream_id in stream_ids:
-            if stream_id in self._mirrors and not self._buffer.has_ended(stream_id):
+            if stream_id in self._mirrors and not self._buffer.has_finished(stream_id):
                 self._buffer.fail(stream_id, StreamWithoutEnd())
 
     async def catch_up(self) -> None:
@@ -142,10 +142,10 @@ class Mirrors:
                 await anyio.sleep(RETRY_SECONDS)
 
     async def _next(
-        self, stream_id: UUID, mirror: _Mirror, batches: AsyncGenerator[Sequence[Event], None], *, ended: bool
+        self, stream_id: UUID, mirror: _Mirror, batches: AsyncGenerator[Sequence[Event], None], *, finished: bool
     ) -> Sequence[Event] | None:
         """The next batch, None after the last. Of what has ended the rest must come soon."""
-        if not ended:
+        if not finished:
             return await anext(batches, None)
         with anyio.move_on_after(LAST_WORD_SECONDS):
             return await anext(batches, None)
@@ -154,7 +154,7 @@ class Mirrors:
             await self._read_patiently(stream_id, mirror)
         raise StreamMoved if self._buffer.length(stream_id) > length else StreamWithoutEnd
 
-    async def _load(self, stream_id: UUID, mirror: _Mirror, *, ended: bool) -> None:
+    async def _load(self, stream_id: UUID, mirror: _Mirror, *, finished: bool) -> None:
         """Have a mirror that is up to date. Raises StreamExpired, StreamLogUnavailable and StreamMoved."""
         async with mirror.lock:
             if mirror.loaded and stream_id in self._buffer:
@@ -162,9 +162,9 @@ class Mirrors:
             with anyio.move_on_after(PATIENCE_SECONDS):
                 await self.listening.wait()
             known = await self._read_patiently(stream_id, mirror)
-        if not known and not await self._first_word(stream_id, ended=ended):
+        if not known and not await self._first_word(stream_id, finished=finished):
             mirror.loaded = False
-            raise StreamExpired if ended else StreamLogUnavailable
+            raise StreamExpired if finished else StreamLogUnavailable
 
     async def _read_patiently(self, stream_id: UUID, mirror: _Mirror) -> bool:
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -213,8 +213,8 @@ class Mirrors:
         """Whether what is kept continues the copy: nothing between was dropped there, and nothing here is void."""
         return kept.first <= self._buffer.length(stream_id) + 1 and kept.void <= self._buffer.dropped(stream_id)
 
-    async def _first_word(self, stream_id: UUID, *, ended: bool) -> bool:
-        if ended:
+    async def _first_word(self, stream_id: UUID, *, finished: bool) -> bool:
+        if finished:
             return False
         with anyio.move_on_after(FIRST_WORD_SECONDS), suppress(StreamMoved):
             async with aclosing(self._buffer.follow(stream_id)) as batches:
@@ -243,12 +243,12 @@ class Mirrors:
         if mirror.viewers:
             await self._read_into(stream_id, mirror)
             return
-        if not self._buffer.has_ended(stream_id):
+        if not self._buffer.has_finished(stream_id):
             mirror.loaded = False  # who comes meanwhile has to ask again
             await self._valkey.unfollow(stream_id)
         if not mirror.viewers and self._mirrors.get(stream_id) is mirror:
             del self._mirrors[stream_id]
-            if not self._buffer.has_ended(stream_id):
+            if not self._buffer.has_finished(stream_id):
                 self._buffer.forget(stream_id)
 
 

@@ -32,20 +32,20 @@ MOST_WAITING = 20_000
 class Outbox:
     """The streams that this gateway writes.
 
-    `lost` is told of those that another gateway has taken over. `owns` asks the database whether one has.
+    `superseded` is told of those that another gateway has taken over. `owns` asks the database whether one has.
     """
 
     def __init__(
         self,
         valkey: Valkey,
         buffer: StreamBuffer,
-        lost: Callable[[UUID], None],
+        superseded: Callable[[UUID], None],
         note: Note,
         owns: Callable[[UUID, int], Awaitable[bool]],
     ) -> None:
         self._valkey = valkey
         self._buffer = buffer
-        self._lost = lost
+        self._superseded = superseded
         self._owned: dict[UUID, Owned] = {}
         self._owns = owns
         self._dirty: dict[UUID, Owned] = {}
@@ -64,7 +64,7 @@ class Outbox:
         self._owned[stream_id] = owned = Owned(owner, shown=dropped, written=dropped, anew=anew, again=anew)
         self._mark(stream_id, owned)
 
-    def take_up(self, stream_id: UUID, owner: StreamOwner) -> None:
+    def take_over(self, stream_id: UUID, owner: StreamOwner) -> None:
         """Go on with a stream as it stands in memory and in Valkey."""
         length = self._buffer.length(stream_id)
         self._owned[stream_id] = Owned(owner, shown=length, written=length, known=True, again=True)
@@ -112,10 +112,10 @@ class Outbox:
                 return
             await self._room.wait()
 
-    async def leave(self, stream_id: UUID) -> None:
+    async def release(self, stream_id: UUID) -> None:
         """Wait until Valkey has everything, and let go of it."""
         await self.flush(stream_id)
-        self._let_go(stream_id)
+        self._release(stream_id)
 
     async def rewrite(self, stream_id: UUID) -> None:
         """Write a stream that Valkey has lost."""
@@ -179,8 +179,8 @@ class Outbox:
                 self._lacks(stream_id, owned, 0)
             else:
                 logger.warning("generation %s is another gateway's now", stream_id)
-                self._let_go(stream_id)
-                self._lost(stream_id)
+                self._release(stream_id)
+                self._superseded(stream_id)
             self._fenced.pop(stream_id, None)
         except StreamLogUnavailable:
             self._fails(stream_id, owned, "The database does not tell who may write them.")
@@ -312,7 +312,7 @@ class Outbox:
         self._room.set()
         self._room = anyio.Event()
 
-    def _let_go(self, stream_id: UUID) -> None:
+    def _release(self, stream_id: UUID) -> None:
         owned = self._owned.get(stream_id)
         if owned is not None:
             self._drop(stream_id, owned)

@@ -51,7 +51,7 @@ class Handlers:
 
     cancel: Callable[[UUID], None]
     unfollowed: Callable[[UUID], None]
-    lost: Callable[[UUID], None]
+    superseded: Callable[[UUID], None]
     orphans: Callable[[], None]
     note: Note
     finished: Callable[[Sequence[UUID]], Awaitable[set[UUID]]]
@@ -64,7 +64,7 @@ class SharedStreamLog:
     def __init__(self, valkey: Valkey, buffer: StreamBuffer) -> None:
         self._valkey = valkey
         self._buffer = buffer
-        self._outbox = Outbox(valkey, buffer, self._lost, self._note, self._owns)
+        self._outbox = Outbox(valkey, buffer, self._superseded, self._note, self._owns)
         self._mirrors = Mirrors(valkey, buffer)
         self._handlers: Handlers | None = None
 
@@ -127,13 +127,15 @@ class SharedStreamLog:
         return events
 
     async def follow(
-        self, stream_id: UUID, after: int = 0, *, ended: bool = False
+        self, stream_id: UUID, after: int = 0, *, finished: bool = False
     ) -> AsyncGenerator[Sequence[Event], None]:
         """Replay, then follow, here or over Valkey; where it goes over to another gateway, go on there."""
         while True:
             own = stream_id in self._buffer and stream_id not in self._mirrors
             mirrors = self._mirrors
-            batches = self._buffer.follow(stream_id, after) if own else mirrors.follow(stream_id, after, ended=ended)
+            batches = (
+                self._buffer.follow(stream_id, after) if own else mirrors.follow(stream_id, after, finished=finished)
+            )
             try:
                 async for batch in batches:
                     after = batch[-1].sequence
@@ -167,7 +169,7 @@ class SharedStreamLog:
             self._buffer.begin(stream_id, kept.first - 1)
             length = kept.first - 1
         self._buffer.add(stream_id, [event for event in events if event.sequence > length])
-        self._outbox.take_up(stream_id, owner)
+        self._outbox.take_over(stream_id, owner)
         return SavedStream(events, _usage(kept.usage), kept.request, kept.cancelled, kept.first - 1)
 
     async def raise_fence(self, stream_id: UUID, fence: int) -> None:
@@ -178,9 +180,9 @@ class SharedStreamLog:
         """Wait for Valkey."""
         await self._outbox.flush(stream_id)
 
-    async def leave(self, stream_id: UUID) -> None:
+    async def release(self, stream_id: UUID) -> None:
         """Wait until Valkey has everything, and let go of it."""
-        await self._outbox.leave(stream_id)
+        await self._outbox.release(stream_id)
 
     async def followers(self, stream_id: UUID) -> tuple[int, int]:
         """As Valkey knows them; while it is away, those of other gateways see nothing and count for nothing."""
@@ -208,9 +210,9 @@ class SharedStreamLog:
         except ValkeyUnavailable:
             logger.info("the other gateways were not called: Valkey is away")
 
-    def _lost(self, stream_id: UUID) -> None:
+    def _superseded(self, stream_id: UUID) -> None:
         if self._handlers is not None:
-            self._handlers.lost(stream_id)
+            self._handlers.superseded(stream_id)
 
     async def _note(self, streams: Sequence[tuple[UUID, int]], detached: bool) -> None:
         if self._handlers is not None:

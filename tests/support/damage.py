@@ -34,5 +34,5 @@ async def begun(log: SharedStreamLog, last: int) -> UUID:
     return stream_id
 
 
-async def read(log: SharedStreamLog, stream_id: UUID, after: int = 0, *, ended: bool = False) -> list[Event]:
-    return [event async for batch in log.follow(stream_id, after, ended=ended) for event in batch]
+async def read(log: SharedStreamLog, stream_id: UUID, after: int = 0, *, finished: bool = False) -> list[Event]:
+    return [event async for batch in log.follow(stream_id, after, finished=finished) for event in batch]

@@ -21,7 +21,7 @@ PLENTY = 1_000_000
 
 
 class Heard(Handlers):
-    """What the other gateways said, in order; and what the database would know: `detached`, `ended`, `owning`."""
+    """What the other gateways said, in order; and what the database would know: `detached`, `finished`, `owning`."""
 
     def __init__(self) -> None:
         self.words: list[tuple[str, UUID | None]] = []
@@ -122,8 +122,10 @@ class Pair:
     async def read(self, stream_id: UUID) -> Sequence[Event]:
         return await self._reader.read(stream_id)
 
-    def follow(self, stream_id: UUID, after: int = 0, *, ended: bool = False) -> AsyncGenerator[Sequence[Event], None]:
-        return self._reader.follow(stream_id, after, ended=ended)
+    def follow(
+        self, stream_id: UUID, after: int = 0, *, finished: bool = False
+    ) -> AsyncGenerator[Sequence[Event], None]:
+        return self._reader.follow(stream_id, after, finished=finished)
 
     async def claim(self, stream_id: UUID, owner: StreamOwner, *, detached: bool = False) -> SavedStream | None:
         return await self._reader.claim(stream_id, owner, detached=detached)
@@ -131,8 +133,8 @@ class Pair:
     async def raise_fence(self, stream_id: UUID, fence: int) -> None:
         await self._writer.raise_fence(stream_id, fence)
 
-    async def leave(self, stream_id: UUID) -> None:
-        await self._writer.leave(stream_id)
+    async def release(self, stream_id: UUID) -> None:
+        await self._writer.release(stream_id)
 
     async def followers(self, stream_id: UUID) -> tuple[int, int]:
         return await self._writer.followers(stream_id)
