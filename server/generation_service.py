@@ -47,7 +47,7 @@ class GenerationService:
     @property
     def has_peers(self) -> bool:
         """Whether other gateways can go on with what this one does."""
-        return self.shared_log is not None and self.shared_log.attached
+        return self.shared_log is not None and self.shared_log.mirrored
 
     @property
     def is_leaving(self) -> bool:

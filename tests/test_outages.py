@@ -38,7 +38,7 @@ async def test_the_log_is_whole_again_after_valkey_lost_everything(own_valkey: V
         await one.open(stream, StreamOwner(1))
         await one.append(stream, [Started(1, 0), *said(2, 5)])
         own_valkey.kill()
-        while one.attached:
+        while one.mirrored:
             await checkpoint()
         await one.append(stream, said(6, 9))
         assert len(await one.read(stream)) == 9
@@ -53,7 +53,7 @@ async def test_the_log_is_whole_again_after_valkey_lost_everything(own_valkey: V
             tasks.start_soon(watch)
             await seen.wait()  # viewers here go on from memory
             own_valkey.launch()
-            while not (one.attached and other.attached):
+            while not (one.mirrored and other.mirrored):
                 await checkpoint()
             await one.append(stream, [*said(10, 12), Completed(13, FinishReason.STOP, TokenUsage())])
         assert [event.sequence for event in await events_of(other, stream)] == list(range(1, 14))

@@ -256,7 +256,7 @@ async def test_one_stream_that_cannot_be_written_does_not_hold_up_the_others(val
             await one.append(bad, [end(5)])
             assert (await read(one, bad))[-2:] == [unwritable, end(5)]
         assert heard.detached == {bad}
-        assert one.attached
+        assert one.mirrored
         assert one.trouble is not None
 
 

@@ -52,16 +52,16 @@ async def goes_on_from_memory(log: SharedStreamLog, heard: Heard, stream_id: UUI
                 break
         await log.append(stream_id, [*said(6, 7), END])
         assert await events_of(log, stream_id) == [Started(1, 0), *said(2, 7), END]
-        assert not log.attached
+        assert not log.mirrored
     assert heard.detached == {stream_id}
 
 
 async def is_whole_at(other: SharedStreamLog, log: SharedStreamLog, heard: Heard, stream_id: UUID) -> None:
     """Valkey takes writes again."""
     with anyio.fail_after(30):
-        while heard.detached or not other.attached:
+        while heard.detached or not other.mirrored:
             await checkpoint()
-        assert log.attached
+        assert log.mirrored
         assert log.trouble is None
         assert await events_of(other, stream_id) == [Started(1, 0), *said(2, 7), END]
 
@@ -83,7 +83,7 @@ async def test_streams_go_on_from_memory_and_are_written_later(
             assert REASONS.get(how, "its user has not all rights on ollagraph:*") in one.trouble
             assert "127.0.0.1" not in one.trouble
             with anyio.fail_after(30):
-                while other.attached:
+                while other.mirrored:
                     await checkpoint()
         await is_whole_at(other, one, heard, stream)
     told = [record.message for record in caplog.records if record.levelno >= logging.WARNING]

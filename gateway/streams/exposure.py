@@ -84,7 +84,7 @@ class Exposure:
         self._reason = "Valkey was not asked yet."
         self._tells = True
         self._told = False
-        self.attached = False
+        self.mirrored = False
         """Whether viewers see only what Valkey has. A short absence is waited for, so that no kill can lose text."""
 
     @property
@@ -95,7 +95,7 @@ class Exposure:
     @property
     def trouble(self) -> str | None:
         """Why viewers here may see more than those at other gateways; None where they do not."""
-        if not self.attached:
+        if not self.mirrored:
             return self._reason
         exposed = sum(owned.exposed for owned in self._owned.values())
         return f"{exposed} streams cannot be written. {self._reason}" if exposed else None
@@ -121,7 +121,7 @@ class Exposure:
         """Valkey took all that was written."""
         if self._told:
             logger.warning("the stream log is shared again")
-        self._away_since, self.attached, self._told = None, True, False
+        self._away_since, self.mirrored, self._told = None, True, False
 
     def look(self) -> None:
         """Something came that Valkey will not take soon."""
@@ -135,7 +135,7 @@ class Exposure:
             self._troubled = anyio.Event()
             if not self._told and self.away_for() > GRACE_SECONDS:
                 logger.error("the stream log is in memory alone, other gateways do not see it: %s", self._reason)
-                self.attached, self._told = False, True
+                self.mirrored, self._told = False, True
             await self._expose_late()
             with anyio.move_on_after(LOOK_SECONDS):
                 await self._troubled.wait()

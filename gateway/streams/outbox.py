@@ -54,7 +54,7 @@ class Outbox:
         self._waiting = 0
         self._wake = anyio.Event()
         self._room = anyio.Event()
-        self.connected = False
+        self.writable = False
         self.exposure = Exposure(self._owned, self._show, note)
 
     def open(self, stream_id: UUID, owner: StreamOwner, dropped: int) -> None:
@@ -89,7 +89,7 @@ class Outbox:
         self._mark(stream_id, owned)
         if owned.exposed:
             self._show(stream_id, owned)
-        elif not self.exposure.attached:
+        elif not self.exposure.mirrored:
             self.exposure.look()
         if owned.settled is not None:
             await owned.settled.wait()
@@ -124,15 +124,15 @@ class Outbox:
             self._lacks(stream_id, owned, 0)
             await self.flush(stream_id)
 
-    def detach(self, error: ValkeyUnavailable) -> None:
+    def disconnect(self, error: ValkeyUnavailable) -> None:
         """Write nothing until Valkey takes a probe."""
-        self.connected = False
+        self.writable = False
         self.exposure.failed(str(error))
         self._make_room()
 
-    async def reattach(self) -> None:
+    async def reconnect(self) -> None:
         """Valkey has taken a probe: write what it missed or has forgotten. It is back when it has taken that too."""
-        self.connected = True
+        self.writable = True
         await self._compare(list(self._owned))
         if not self._dirty:
             self.exposure.came_back()
@@ -154,13 +154,13 @@ class Outbox:
         while True:
             await self._wake.wait()
             self._wake = anyio.Event()
-            while self._dirty and self.connected:
+            while self._dirty and self.writable:
                 dirty, self._dirty = self._dirty, {}
                 try:
                     await self._write(dirty)
                 except ValkeyUnavailable as error:
                     self._dirty = dirty | self._dirty
-                    self.detach(error)
+                    self.disconnect(error)
 
     async def settle_fenced_forever(self) -> None:
         """Let go of what another gateway has taken over; what none has is written whatever stands in Valkey."""
@@ -226,7 +226,7 @@ class Outbox:
             await self._valkey.probe()  # raises where all are refused, and not these alone
         for stream_id, owned, error in refused:
             self._fails(stream_id, owned, error)
-        if batches and self.exposure.is_away and self.connected:
+        if batches and self.exposure.is_away and self.writable:
             self.exposure.came_back()
 
     def _fails(self, stream_id: UUID, owned: Owned, error: ValkeyUnavailable | str) -> None:

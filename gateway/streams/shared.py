@@ -78,9 +78,9 @@ class SharedStreamLog:
         return True
 
     @property
-    def attached(self) -> bool:
+    def mirrored(self) -> bool:
         """Whether Valkey is there and takes what is written."""
-        return self._outbox.exposure.attached
+        return self._outbox.exposure.mirrored
 
     @property
     def trouble(self) -> str | None:
@@ -97,7 +97,7 @@ class SharedStreamLog:
             spawn_service(tasks, "listening to other gateways", self._listen)
             spawn_service(tasks, "reading other gateways' streams", self._mirrors.mend_forever)
             spawn_service(tasks, "tending the stream log", self._tend_forever)
-            if self.attached:
+            if self.mirrored:
                 with anyio.move_on_after(TEND_SECONDS):
                     await self._mirrors.listening.wait()
             task_status.started()
@@ -227,11 +227,11 @@ class SharedStreamLog:
     async def _tend_forever(self) -> None:
         rounds = 0
         while True:
-            waited_for = self.attached and self._outbox.exposure.is_away
+            waited_for = self.mirrored and self._outbox.exposure.is_away
             await anyio.sleep(AWAY_SECONDS if waited_for else TEND_SECONDS)
             await self._look()
             rounds += 1
-            if not self._outbox.connected:
+            if not self._outbox.writable:
                 continue
             with suppress(ValkeyUnavailable):  # the next look shows whether it is there
                 if rounds % ROUNDS_UNTIL_COMPARED == 0:
@@ -251,10 +251,10 @@ class SharedStreamLog:
     async def _look(self) -> None:
         try:
             await self._valkey.probe()
-            if not self._outbox.connected:
-                await self._outbox.reattach()
+            if not self._outbox.writable:
+                await self._outbox.reconnect()
         except ValkeyUnavailable as error:
-            self._outbox.detach(error)
+            self._outbox.disconnect(error)
             if self._outbox.exposure.away_for() > PATIENCE_SECONDS:
                 self._mirrors.fail_all()
 
