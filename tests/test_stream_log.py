@@ -14,7 +14,7 @@ from gateway.streams.buffer import StreamBuffer
 from gateway.streams.events import Completed, Event, Failed, FinishReason, Started, TextDelta, TokenUsage
 from gateway.streams.log import StreamLog, StreamOwner
 from gateway.streams.memory import MemoryStreamLog
-from gateway.streams.packing import EVENT_BYTES, RUN_BYTES
+from gateway.streams.packing import BLOCK_BYTES, EVENT_BYTES
 from tests.support.shared_logs import NEVER, PLENTY, Pair, running_log
 from tests.support.valkeys import ValkeyServer
 
@@ -220,7 +220,7 @@ async def test_a_viewer_who_is_there_sees_the_end_of_what_is_forgotten_at_once()
 
 
 async def test_when_memory_is_short_what_ended_first_goes_first():
-    size = RUN_BYTES + 1000 + 8 + EVENT_BYTES
+    size = BLOCK_BYTES + 1000 + 8 + EVENT_BYTES
     log = MemoryStreamLog(StreamBuffer(NEVER, 2 * size))
     streams = [await opened(log, said(1, "x" * 1000)) for _ in range(3)]
     order = [streams[1], streams[0], streams[2]]
@@ -232,7 +232,7 @@ async def test_when_memory_is_short_what_ended_first_goes_first():
 
 
 async def test_events_without_text_take_memory_too():
-    log = MemoryStreamLog(StreamBuffer(NEVER, RUN_BYTES + 9 * 8 + EVENT_BYTES))
+    log = MemoryStreamLog(StreamBuffer(NEVER, BLOCK_BYTES + 9 * 8 + EVENT_BYTES))
     first = await opened(log, *[said(number, "") for number in range(1, 10)], completed(10))
     await opened(log, completed(1))
     with pytest.raises(StreamExpired):

@@ -28,7 +28,7 @@ class _Stream:
         self.size = 0
         self.finished_at: float | None = None
         self.end: Completed | Failed | None = None
-        self.seam = 0
+        self.resumed_at = 0
         self.error: Exception | None = None
 
     async def wait(self) -> None:
@@ -45,7 +45,7 @@ class _Stream:
         if isinstance(event, TERMINAL):
             self.end = event
         elif isinstance(event, Resumed):
-            self.seam = event.sequence
+            self.resumed_at = event.sequence
 
     def after(self, sequence: int) -> list[Event]:
         """All events so far behind this one. Raises StreamExpired where some of them were dropped."""
@@ -99,7 +99,7 @@ class StreamBuffer:
         stream = self._find(stream_id)
         known = stream.length
         while True:
-            if known < stream.seam <= after:
+            if known < stream.resumed_at <= after:
                 raise StreamExpired  # what this viewer saw was lost, and something else was said in its place
             if batch := stream.after(after):
                 after = known = batch[-1].sequence

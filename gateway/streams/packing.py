@@ -10,12 +10,12 @@ from gateway.streams.events import Delta, Event, TextDelta, ThinkingDelta, ToolC
 EVENT_BYTES = 160
 """What an event takes in memory beside its text (CPython 3.11, 64 bits)."""
 
-RUN_BYTES = 500
-"""What a run takes beside its text and its numbers."""
+BLOCK_BYTES = 500
+"""What a block takes beside its text and its numbers."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class DeltaBlock:
     """Neighbouring deltas of one kind: their texts together, and for each where it ends there and its tokens."""
 
     kind: type[Delta]
@@ -33,15 +33,15 @@ class _Run:
             begin, offset = end, offset + utf16_length(text)
 
 
-Packed = Sequence[Event | _Run]
+Packed = Sequence[Event | DeltaBlock]
 
 
 def pack(events: Iterable[Event]) -> Packed:
     """The same events in less memory."""
-    packed: list[Event | _Run] = []
+    packed: list[Event | DeltaBlock] = []
     for kind, group in groupby(events, key=type):
         if kind is TextDelta or kind is ThinkingDelta:
-            packed.append(_run([event for event in group if isinstance(event, TextDelta | ThinkingDelta)]))
+            packed.append(_block([event for event in group if isinstance(event, TextDelta | ThinkingDelta)]))
         else:
             packed += group
     return packed
@@ -51,7 +51,7 @@ def unpack(packed: Packed, after: int = 0) -> list[Event]:
     """The events as they were, behind the sequence number `after`."""
     events: list[Event] = []
     for part in packed:
-        if not isinstance(part, _Run):
+        if not isinstance(part, DeltaBlock):
             events.append(part)
         elif part.sequence + len(part.ends) > after + 1:
             events += part
@@ -61,7 +61,8 @@ def unpack(packed: Packed, after: int = 0) -> list[Event]:
 def packed_size(packed: Packed) -> int:
     """About how many bytes they take."""
     return sum(
-        RUN_BYTES + len(part.text) + 8 * len(part.ends) if isinstance(part, _Run) else size(part) for part in packed
+        BLOCK_BYTES + len(part.text) + 8 * len(part.ends) if isinstance(part, DeltaBlock) else size(part)
+        for part in packed
     )
 
 
@@ -72,9 +73,9 @@ def size(event: Event) -> int:
     return EVENT_BYTES + (2 * len(event.call.arguments_text) if isinstance(event, ToolCallRequested) else 0)
 
 
-def _run(deltas: Sequence[Delta]) -> _Run:
+def _block(deltas: Sequence[Delta]) -> DeltaBlock:
     first = deltas[0]
-    return _Run(
+    return DeltaBlock(
         kind=type(first),
         sequence=first.sequence,
         offset=first.offset,
