@@ -1,4 +1,4 @@
-"""The seam between the gateway and every kind of model server.
+"""What stands between the gateway and every kind of model server.
 
 A backend is anything with a name, a list of models and a stream of chunks for a chat request. What an
 adapter gives and takes is defined here as plain values, so that the gateway never sees a wire format.

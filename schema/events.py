@@ -64,7 +64,7 @@ class ToolCallRequested(GenerationEvent):
     call: ToolCall = strawberry.field(description="The call.")
 
 
-@strawberry.type(description="The seam of an answer that lost its model server or its gateway: it goes on behind it.")
+@strawberry.type(description="The answer lost its model server or its gateway, and continues here.")
 class GenerationResumed(GenerationEvent):
     reason: Loss = strawberry.field(description="What was lost.")
     backend: str = strawberry.field(description="The model server that goes on.")

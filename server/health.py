@@ -23,7 +23,7 @@ SILENT = f"no answer within {CHECK_SECONDS} s"
 
 
 async def healthz(_: Request) -> JSONResponse:
-    """The process answers. Says nothing of what stands behind it: a restart would not mend that."""
+    """The process answers. Says nothing of what stands behind it: a restart would not repair that."""
     return JSONResponse({"status": "ok"})
 
 

@@ -18,7 +18,7 @@ from db.queries.generation import mark_ended, mark_running
 from db.tables import Generation, User
 from gateway.errors import ErrorCode, GatewayError
 from gateway.generation.generations import GenerationFilter
-from gateway.generation.ledger import Ending, Ledger
+from gateway.generation.ledger import Ledger, LedgerEntry
 from gateway.generation.request import GenerationRequest, OnBackendLoss, OnDisconnect
 from gateway.generation.run import Outcome
 from gateway.generation.timings import Timings
@@ -130,8 +130,10 @@ async def test_what_a_column_cannot_hold_keeps_no_end_from_the_database(
         tx.add(other)
     good = Outcome(None, GatewayError("fine"), TokenUsage(3, 4), Timings(1, 2, 3, 4))
     async with running_ledger(database) as ledger, anyio.create_task_group() as tasks:
-        tasks.start_soon(ledger.write, Ending(row, Outcome(None, error or GatewayError("x"), usage, timings), now()))
-        tasks.start_soon(ledger.write, Ending(other, good, now()))
+        tasks.start_soon(
+            ledger.write, LedgerEntry(row, Outcome(None, error or GatewayError("x"), usage, timings), now())
+        )
+        tasks.start_soon(ledger.write, LedgerEntry(other, good, now()))
     assert (await stored(database, row)).finished_at is not None
     assert (await stored(database, other)).prompt_tokens == 3
 

@@ -10,12 +10,12 @@ from db.engine import ReadSession, WriteSession
 from db.tables import Replica
 
 
-async def raise_beat(session: WriteSession, replica_id: UUID, seen_at: datetime) -> bool:
+async def raise_heartbeat(session: WriteSession, replica_id: UUID, seen_at: datetime) -> bool:
     """Give a sign of life. False where the others have taken it for dead, or it was never there."""
     result = await session.execute(
         update(Replica)
         .where(Replica.id == replica_id)
-        .values(beat=Replica.beat + 1, seen_at=seen_at)
+        .values(heartbeat=Replica.heartbeat + 1, seen_at=seen_at)
         .returning(Replica.id)
     )
     return result.first() is not None
@@ -26,10 +26,10 @@ async def note_seen(session: WriteSession, replica_id: UUID, seen_at: datetime) 
     await session.execute(update(Replica).where(Replica.id == replica_id).values(seen_at=seen_at))
 
 
-async def beats(session: ReadSession) -> dict[UUID, int]:
+async def heartbeats(session: ReadSession) -> dict[UUID, int]:
     """The last sign of life of each."""
-    rows = await session.execute(select(Replica.id, Replica.beat))
-    return {replica_id: beat for replica_id, beat in rows}
+    rows = await session.execute(select(Replica.id, Replica.heartbeat))
+    return {replica_id: heartbeat for replica_id, heartbeat in rows}
 
 
 async def is_alive(session: ReadSession, replica_id: UUID | None) -> bool:
@@ -40,8 +40,8 @@ async def is_alive(session: ReadSession, replica_id: UUID | None) -> bool:
 async def declare_dead(session: WriteSession, silent: Sequence[tuple[UUID, int]]) -> Sequence[UUID]:
     """Remove those that have given no sign of life since this one, and return them."""
     dead: list[UUID] = []
-    for replica_id, beat in silent:
-        gone = delete(Replica).where(Replica.id == replica_id, Replica.beat == beat).returning(Replica.id)
+    for replica_id, heartbeat in silent:
+        gone = delete(Replica).where(Replica.id == replica_id, Replica.heartbeat == heartbeat).returning(Replica.id)
         dead += await session.scalars(gone)
     return dead
 

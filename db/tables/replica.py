@@ -10,11 +10,11 @@ from db.tables.table import Table
 
 
 class Replica(Table):
-    """A gateway that is alive: it raises `beat` all the time, and the others delete the row when that stops."""
+    """A gateway that is alive: it raises `heartbeat` all the time, and the others delete the row when that stops."""
 
     __tablename__ = "replicas"
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
-    beat: Mapped[int] = mapped_column(default=0)
+    heartbeat: Mapped[int] = mapped_column("beat", default=0)
     started_at: Mapped[datetime] = mapped_column(default=now)
     seen_at: Mapped[datetime] = mapped_column(default=now)

@@ -197,7 +197,7 @@ class Runner:
     async def _end(self, run: Run) -> None:
         """Write the end: first the text, then the row with the usage, then the event that tells of it.
 
-        An end on record without its text could not be mended, and whoever sees the event finds the usage.
+        An end on record without its text could not be repaired, and whoever sees the event finds the usage.
         """
         try:
             await self._ownership.flush(run.generation_id)

@@ -1,10 +1,11 @@
 """The gateways that share a database: each shows that it is alive, and takes over what the dead ones leave behind.
 
-A gateway raises its beat all the time. The others take it for dead when they have looked for the time of a lease and
-never saw it raised: by their own clocks, and only while they can look and the database takes their own beats, so
-neither clocks that differ nor a database that was away or locked make anybody die.
+A gateway sends heartbeats all the time, by raising a number in its row. The others take it for dead when they have
+looked for the time of a lease and never saw it raised: by their own clocks, and only while they can look and the
+database takes their own heartbeats, so neither clocks that differ nor a database that was away or locked make anybody
+die.
 
-Beating, looking for the dead, taking over and tidying up are tasks of their own: none waits for another.
+Sending heartbeats, expiring replicas, taking over and purging are tasks of their own: none waits for another.
 """
 
 import logging
@@ -29,27 +30,27 @@ from gateway.tasks import spawn, spawn_service
 
 logger = logging.getLogger(__name__)
 
-BEATS_IN_LEASE = 5
+HEARTBEATS_IN_LEASE = 5
 
 ORPHANS_AT_ONCE = 100
 
 LAST_ENDS_SECONDS = 60
 """How long before its death was noticed a gateway may have recorded an end that its viewers have not been told of."""
 
-TIDY_SECONDS = 60
+PURGE_SECONDS = 60
 """How often what has expired is removed from the database."""
 
 
 @dataclass(slots=True)
-class _Heard:
-    """The last beat of another gateway, since when it is known, and how often this one had beaten by then.
+class _Heartbeat:
+    """The last heartbeat of another gateway, since when it is known, and how many this one had sent by then.
 
-    Silence is proof only while the database took beats: a table that was locked made all gateways silent.
+    Silence is proof only while the database took heartbeats: a table that was locked made all gateways silent.
     """
 
-    beat: int
+    number: int
     since: float
-    own_beats: int
+    own_heartbeats: int
 
 
 class Replicas:
@@ -75,23 +76,23 @@ class Replicas:
         self._takeover = takeover
         self._lease_time = lease_time
         self._idempotency_time = idempotency_time
-        self._interval = lease_time / BEATS_IN_LEASE
+        self._interval = lease_time / HEARTBEATS_IN_LEASE
         self._usage_notes = usage_notes
         self._tasks: TaskGroup
-        self._heard: dict[UUID, _Heard] = {}
+        self._heartbeats: dict[UUID, _Heartbeat] = {}
         self._wake = anyio.Event()
-        self._beating = anyio.Lock()
-        self._beats = 0
+        self._sending = anyio.Lock()
+        self._sent = 0
         self._left = False
         self._warned = False
 
     async def join(self) -> None:
         """Be alive in the others' eyes, before the first generation begins."""
-        await self._raise_beat()
+        await self._raise_heartbeat()
 
     async def leave(self) -> None:
         """Be gone in the others' eyes, at once and for good."""
-        async with self._beating:
+        async with self._sending:
             self._left = True
         try:
             async with self._database.transaction() as tx:
@@ -114,10 +115,10 @@ class Replicas:
         """Beat, and look after the others, until cancelled. To be started in the application's task group."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            self._keep_on("showing that this gateway is alive", self._beat, self._interval)
-            self._keep_on("looking for dead gateways", self._bury_the_dead, self._interval)
+            self._keep_on("showing that this gateway is alive", self._send_heartbeat, self._interval)
+            self._keep_on("expiring silent gateways", self._expire_replicas, self._interval)
             self._keep_on("taking over generations", self._take_over, self._interval, self._called)
-            self._keep_on("tidying up the database", self._tidy, TIDY_SECONDS)
+            self._keep_on("purging what has expired", self._purge, PURGE_SECONDS)
             if self._usage_notes is not None:
                 self._keep_on("noting usage", self._usage_notes.write, self._interval)
 
@@ -145,39 +146,39 @@ class Replicas:
         await self._wake.wait()
         self._wake = anyio.Event()
 
-    async def _beat(self) -> None:
-        """Once it has left, a beat would make it one that the others have to miss."""
-        async with self._beating:
+    async def _send_heartbeat(self) -> None:
+        """Send one; after leaving it would make this gateway one that the others have to miss."""
+        async with self._sending:
             if not self._left:
                 with anyio.fail_after(self._lease_time):
-                    await self._raise_beat()
+                    await self._raise_heartbeat()
 
-    async def _raise_beat(self) -> None:
+    async def _raise_heartbeat(self) -> None:
         at = now()
         async with self._heartbeat.transaction() as tx:
-            if not await queries.replica.raise_beat(tx, self._runner.replica_id, at):
-                tx.add(Replica(id=self._runner.replica_id, beat=0, started_at=at, seen_at=at))
-        self._beats += 1
+            if not await queries.replica.raise_heartbeat(tx, self._runner.replica_id, at):
+                tx.add(Replica(id=self._runner.replica_id, heartbeat=0, started_at=at, seen_at=at))
+        self._sent += 1
 
-    async def _bury_the_dead(self) -> None:
+    async def _expire_replicas(self) -> None:
         async with self._database.reading() as session:
-            beats = await queries.replica.beats(session)
+            numbers = await queries.replica.heartbeats(session)
         moment = time.monotonic()
-        beats.pop(self._runner.replica_id, None)
-        for replica, beat in beats.items():
-            heard = self._heard.get(replica)
-            if heard is not None and heard.beat != beat:
+        numbers.pop(self._runner.replica_id, None)
+        for replica, number in numbers.items():
+            last = self._heartbeats.get(replica)
+            if last is not None and last.number != number:
                 self._warn_of_company()
-            if heard is None or heard.beat != beat:
-                self._heard[replica] = _Heard(beat, moment, self._beats)
-        self._heard = {replica: heard for replica, heard in self._heard.items() if replica in beats}
+            if last is None or last.number != number:
+                self._heartbeats[replica] = _Heartbeat(number, moment, self._sent)
+        self._heartbeats = {replica: last for replica, last in self._heartbeats.items() if replica in numbers}
         silent = [
-            (replica, heard.beat)
-            for replica, heard in self._heard.items()
-            if moment - heard.since > self._lease_time and self._beats - heard.own_beats > BEATS_IN_LEASE
+            (replica, last.number)
+            for replica, last in self._heartbeats.items()
+            if moment - last.since > self._lease_time and self._sent - last.own_heartbeats > HEARTBEATS_IN_LEASE
         ]
         if silent:
-            await self._bury(silent)
+            await self._expire(silent)
 
     def _warn_of_company(self) -> None:
         """Say once that another gateway is alive with which this one shares no streams."""
@@ -188,7 +189,7 @@ class Replicas:
                 "or cancelled at the other. Set OLLAGRAPH_REDIS_URL for both."
             )
 
-    async def _bury(self, silent: Sequence[tuple[UUID, int]]) -> None:
+    async def _expire(self, silent: Sequence[tuple[UUID, int]]) -> None:
         async with self._database.transaction() as tx:
             dead = await queries.replica.declare_dead(tx, silent)
             ended = await queries.generation.ended_lately(tx, dead, now() - timedelta(seconds=LAST_ENDS_SECONDS))
@@ -221,7 +222,7 @@ class Replicas:
     def _do(self, what: str, call: Callable[[], Awaitable[None]]) -> None:
         spawn(self._tasks, what, call)
 
-    async def _tidy(self) -> None:
+    async def _purge(self) -> None:
         """Remove from the database what has expired."""
         async with self._database.transaction() as tx:
             await queries.transcript.forget_transcripts(tx, now())

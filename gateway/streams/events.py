@@ -115,7 +115,7 @@ class Loss(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The seam: what comes behind was said by another model server, or through another gateway."""
+    """The resume point: what comes behind was said by another model server, or through another gateway."""
 
     sequence: int
     reason: Loss

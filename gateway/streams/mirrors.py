@@ -23,10 +23,10 @@ PATIENCE_SECONDS = 5.0
 
 RETRY_SECONDS = 0.1
 
-FIRST_WORD_SECONDS = 3.0
+FIRST_EVENT_SECONDS = 3.0
 """How long a stream may stay unknown that another gateway has just begun, or has to write again."""
 
-LAST_WORD_SECONDS = 3.0
+LAST_EVENT_SECONDS = 3.0
 """How long the end of a generation may take to come that the database knows to have ended."""
 
 
@@ -89,7 +89,7 @@ class Mirrors:
         for stream_id in self._mirrors:
             self._buffer.fail(stream_id, StreamLogUnavailable())
 
-    def hear(self, stream_id: UUID, data: bytes) -> None:
+    def receive(self, stream_id: UUID, data: bytes) -> None:
         """Another gateway has written this."""
         mirror = self._mirrors.get(stream_id)
         if mirror is None or not mirror.loaded or self._buffer.has_finished(stream_id):
@@ -132,12 +132,12 @@ class Mirrors:
                     with suppress(StreamExpired, StreamMoved):  # its viewers know
                         await self._read_into(stream_id, mirror)
 
-    async def mend_forever(self) -> None:
+    async def repair_forever(self) -> None:
         """Let go of those without viewers, and read anew those that missed something, until cancelled."""
         while True:
             await self._changed.wait()
             self._changed = anyio.Event()
-            await self._mend()
+            await self._repair()
             if self._stale:
                 await anyio.sleep(RETRY_SECONDS)
 
@@ -147,7 +147,7 @@ class Mirrors:
         """The next batch, None after the last. Of what has ended the rest must come soon."""
         if not finished:
             return await anext(batches, None)
-        with anyio.move_on_after(LAST_WORD_SECONDS):
+        with anyio.move_on_after(LAST_EVENT_SECONDS):
             return await anext(batches, None)
         length = self._buffer.length(stream_id)
         async with mirror.lock:
@@ -162,7 +162,7 @@ class Mirrors:
             with anyio.move_on_after(PATIENCE_SECONDS):
                 await self.listening.wait()
             known = await self._read_patiently(stream_id, mirror)
-        if not known and not await self._first_word(stream_id, finished=finished):
+        if not known and not await self._first_event(stream_id, finished=finished):
             mirror.loaded = False
             raise StreamExpired if finished else StreamLogUnavailable
 
@@ -213,10 +213,10 @@ class Mirrors:
         """Whether what is kept continues the copy: nothing between was dropped there, and nothing here is void."""
         return kept.first <= self._buffer.length(stream_id) + 1 and kept.void <= self._buffer.dropped(stream_id)
 
-    async def _first_word(self, stream_id: UUID, *, finished: bool) -> bool:
+    async def _first_event(self, stream_id: UUID, *, finished: bool) -> bool:
         if finished:
             return False
-        with anyio.move_on_after(FIRST_WORD_SECONDS), suppress(StreamMoved):
+        with anyio.move_on_after(FIRST_EVENT_SECONDS), suppress(StreamMoved):
             async with aclosing(self._buffer.follow(stream_id)) as batches:
                 await anext(batches)
         return self._buffer.length(stream_id) > 0
@@ -225,19 +225,19 @@ class Mirrors:
         self._stale[stream_id] = mirror
         self._changed.set()
 
-    async def _mend(self) -> None:
+    async def _repair(self) -> None:
         """Mirrors without viewers go; those that have missed something are read anew."""
         stale, self._stale = self._stale, {}
         for stream_id, mirror in stale.items():
             async with mirror.lock:
                 try:
-                    await self._mend_one(stream_id, mirror)
+                    await self._repair_one(stream_id, mirror)
                 except ValkeyUnavailable:
                     self._look_at(stream_id, mirror)  # to be tried again
                 except (StreamExpired, StreamMoved):
                     pass  # its viewers know
 
-    async def _mend_one(self, stream_id: UUID, mirror: _Mirror) -> None:
+    async def _repair_one(self, stream_id: UUID, mirror: _Mirror) -> None:
         if self._mirrors.get(stream_id) is not mirror:
             return
         if mirror.viewers:

@@ -27,7 +27,7 @@ from gateway.tasks import spawn_service
 
 logger = logging.getLogger(__name__)
 
-TEND_SECONDS = 0.5
+MAINTENANCE_SECONDS = 0.5
 """How often Valkey is asked to take something, and how soon after its return it is noticed."""
 
 AWAY_SECONDS = 0.1
@@ -35,7 +35,7 @@ AWAY_SECONDS = 0.1
 
 ROUNDS_UNTIL_COMPARED = 2
 
-ROUNDS_UNTIL_TIDY = 20
+ROUNDS_UNTIL_PURGED = 20
 
 FOLLOWERS_SECONDS = 1.0
 """How long gateways with viewers may take to say so again after Valkey has lost their names."""
@@ -88,17 +88,17 @@ class SharedStreamLog:
         return self._outbox.exposure.trouble
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Write, listen and tend until cancelled; it has started when Valkey was asked once."""
+        """Write, listen and maintain the log until cancelled; it has started when Valkey was asked once."""
         async with anyio.create_task_group() as tasks:
             await self._look()
             spawn_service(tasks, "writing the stream log", self._outbox.write_forever)
             spawn_service(tasks, "watching the stream log", self._outbox.exposure.watch_forever)
             spawn_service(tasks, "handing over streams", self._outbox.settle_fenced_forever)
             spawn_service(tasks, "listening to other gateways", self._listen)
-            spawn_service(tasks, "reading other gateways' streams", self._mirrors.mend_forever)
-            spawn_service(tasks, "tending the stream log", self._tend_forever)
+            spawn_service(tasks, "reading other gateways' streams", self._mirrors.repair_forever)
+            spawn_service(tasks, "maintaining the stream log", self._maintain_forever)
             if self.mirrored:
-                with anyio.move_on_after(TEND_SECONDS):
+                with anyio.move_on_after(MAINTENANCE_SECONDS):
                     await self._mirrors.listening.wait()
             task_status.started()
 
@@ -224,11 +224,11 @@ class SharedStreamLog:
         except Exception as error:
             raise StreamLogUnavailable from error
 
-    async def _tend_forever(self) -> None:
+    async def _maintain_forever(self) -> None:
         rounds = 0
         while True:
             waited_for = self.mirrored and self._outbox.exposure.is_away
-            await anyio.sleep(AWAY_SECONDS if waited_for else TEND_SECONDS)
+            await anyio.sleep(AWAY_SECONDS if waited_for else MAINTENANCE_SECONDS)
             await self._look()
             rounds += 1
             if not self._outbox.writable:
@@ -236,7 +236,7 @@ class SharedStreamLog:
             with suppress(ValkeyUnavailable):  # the next look shows whether it is there
                 if rounds % ROUNDS_UNTIL_COMPARED == 0:
                     await self._outbox.look_after()
-                if rounds % ROUNDS_UNTIL_TIDY == 0:
+                if rounds % ROUNDS_UNTIL_PURGED == 0:
                     await self._catch_up()
                     await self._valkey.trim()
 
@@ -264,7 +264,7 @@ class SharedStreamLog:
             async with aclosing(self._valkey.messages()) as messages:
                 async for message in messages:
                     if message is not None:
-                        self._hear(message)
+                        self._receive(message)
                     else:
                         self._mirrors.listening.set()
                         await self._mirrors.catch_up()
@@ -272,9 +272,9 @@ class SharedStreamLog:
             pass
         finally:
             self._mirrors.hears_nothing()
-        await anyio.sleep(TEND_SECONDS / 2)
+        await anyio.sleep(MAINTENANCE_SECONDS / 2)
 
-    def _hear(self, message: bytes) -> None:
+    def _receive(self, message: bytes) -> None:
         """`o` alone, or a kind of word, the stream's id and what belongs to it. What is none of these is for nobody."""
         if self._handlers is None:
             return
@@ -284,7 +284,7 @@ class SharedStreamLog:
             return
         kind, stream_id = message[:1], UUID(bytes=message[1:17])
         if kind == b"e":
-            self._mirrors.hear(stream_id, message[17:])
+            self._mirrors.receive(stream_id, message[17:])
         elif kind == b"w":
             self._mirrors.look_again(stream_id)
         elif kind == b"c":

@@ -40,10 +40,10 @@ class Heard(Handlers):
         )
 
     def _hearing(self, word: str) -> Callable[[UUID], None]:
-        def hear(stream_id: UUID) -> None:
+        def receive(stream_id: UUID) -> None:
             self._add(word, stream_id)
 
-        return hear
+        return receive
 
     async def _take_note(self, streams: Sequence[tuple[UUID, int]], detached: bool) -> None:
         for stream_id, _ in streams:

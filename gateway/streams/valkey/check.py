@@ -1,4 +1,4 @@
-"""Whether a Valkey can be used at all, asked once at the start: what is wrong with its URL does not mend itself."""
+"""Whether a Valkey can be used at all, asked once at the start: what is wrong with its URL does not repair itself."""
 
 from pathlib import Path
 from typing import Any, cast
