@@ -9,7 +9,7 @@ from auth.scopes import Scope
 from gateway.errors import InvalidInput, NotFound
 from gateway.streams import Viewer
 from resolvers.access import requires
-from schema.context import Info
+from schema.context import Context, Info
 from schema.events import GenerationEvent, to_generation_event
 from schema.generation import (
     CancelGenerationInput,
@@ -27,6 +27,11 @@ from schema.generation_input import GenerateInput
 from schema.node import global_id, parse_uuid
 
 MAX_PAGE = 100
+
+RESUMED_WITHOUT_KEY = (
+    "is needed to resume this stream (Last-Event-ID): without it, a second generation would start. To resume, "
+    "subscribe to `generation` with its id, or start with an idempotencyKey."
+)
 
 Request: TypeAlias = Annotated[GenerateInput, strawberry.argument(description="What to ask, and of which model.")]
 GenerationId: TypeAlias = Annotated[strawberry.ID, strawberry.argument(description="The generation's id.")]
@@ -92,8 +97,11 @@ class GenerationSubscription:
     @strawberry.subscription(description="Ask a model and watch the answer come.")
     @requires(Scope.GENERATIONS_WRITE)
     async def generate(self, info: Info, input: Request) -> AsyncIterator[GenerationEvent]:
-        viewer = await info.context.gateway.generations.start_and_watch(info.context.caller, input.to_request())
-        return _Events(viewer)
+        context, seen = info.context, info.context.last_event_id
+        if seen is not None and input.idempotency_key is None:
+            raise InvalidInput("idempotencyKey", RESUMED_WITHOUT_KEY)
+        viewer = await context.gateway.generations.start_and_watch(context.caller, input.to_request(), seen or 0)
+        return _Events(viewer, context)
 
     @strawberry.subscription(description="Watch a generation, from its beginning or after the last event seen.")
     @requires(Scope.GENERATIONS_READ)
@@ -105,19 +113,23 @@ class GenerationSubscription:
     ) -> AsyncIterator[GenerationEvent]:
         if after < 0:
             raise InvalidInput("after", "must be 0 or the sequence number of an event.")
-        generation_id = parse_uuid(id, "Generation")
-        return _Events(await info.context.gateway.generations.watch(info.context.caller, generation_id, after))
+        context = info.context
+        after = max(after, context.last_event_id or 0)
+        viewer = await context.gateway.generations.watch(context.caller, parse_uuid(id, "Generation"), after)
+        return _Events(viewer, context)
 
 
 class _Events(AsyncIterator[GenerationEvent]):
     """A viewer's events in the API's types. Closing it ends the watching, also before the first event."""
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: Viewer, context: Context) -> None:
         self._viewer = viewer
+        self._context = context
         self._id = global_id("Generation", viewer.generation_id)
 
     async def __anext__(self) -> GenerationEvent:
         event = await anext(self._viewer)
+        self._context.sequence = event.sequence
         return to_generation_event(self._id, self._viewer.generation_id, event)
 
     async def aclose(self) -> None:

@@ -19,6 +19,9 @@ class Context:
 
     `refused` is why the credentials that were given did not hold, or could not be checked. `max_text` is how many
     characters of generations' text the answer may hold, `host` the address that the client connects from.
+
+    `last_event_id` is the sequence number after which a client that was cut off wants its stream to go on; `sequence`
+    is that of the event that is being sent, for transports that number their messages.
     """
 
     gateway: Gateway
@@ -27,6 +30,8 @@ class Context:
     refused: AuthenticationError | GatewayError | None = None
     max_text: int = 16_000_000
     host: str | None = None
+    last_event_id: int | None = None
+    sequence: int | None = None
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:

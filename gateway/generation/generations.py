@@ -143,9 +143,12 @@ class Generations:
             return begun
         return row
 
-    async def start_and_watch(self, principal: Principal, request: GenerationRequest) -> Viewer:
-        """Begin, and watch from the first event. Raises what `start` raises; close the viewer in any case."""
-        return self._viewer(await self.start(principal, request), after=0)
+    async def start_and_watch(self, principal: Principal, request: GenerationRequest, after: int = 0) -> Viewer:
+        """Begin, and watch after the sequence number `after`, which only an idempotency key makes more than 0.
+
+        Raises what `start` raises; close the viewer in any case.
+        """
+        return self._viewer(await self.start(principal, request), after)
 
     async def complete(self, principal: Principal, request: GenerationRequest) -> Answer:
         """Begin, and wait for the whole answer. Raises what `start` raises.

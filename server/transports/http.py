@@ -48,8 +48,13 @@ ONE_RESPONSE = (*OFFERS, EVENT_STREAM)
 SUBSCRIPTION = (EVENT_STREAM, MULTIPART)
 ANY = (*OFFERS, EVENT_STREAM, MULTIPART)
 
+MAX_ID_DIGITS = 15
+
 SLOWEST_BODY = 65_536
 """Bytes a second: so slowly may a large body come, and no slower, after its first seconds."""
+
+
+_Numbered = AsyncGenerator[tuple[Response, int | None], None]
 
 
 class _Refusal(Exception):
@@ -106,6 +111,7 @@ class GraphQLOverHttp:
         _check_head(request)
         credentials = _credentials(request.headers)
         context = await self.callers.context(credentials, request.state.request_id, _host(request))
+        context.last_event_id = _last_event_id(request.headers)
         graphql_request = await self._read(request, context)
         try:
             operation = self.executor.prepare(graphql_request, context.nobody)
@@ -157,7 +163,7 @@ class GraphQLOverHttp:
 
         return self._http_stream(self._responses(operation, context), media_type, allowed)
 
-    def _http_stream(self, responses: AsyncGenerator[Response, None], media_type: str, allowed: Allowed) -> HttpStream:
+    def _http_stream(self, responses: _Numbered, media_type: str, allowed: Allowed) -> HttpStream:
         return HttpStream(responses, FRAMINGS[media_type], self.stream_limits, allowed, self.open_streams)
 
     async def _read(self, request: Request, context: Context) -> GraphQLRequest:
@@ -214,18 +220,18 @@ class GraphQLOverHttp:
             tasks.cancel_scope.cancel()
         return response
 
-    async def _responses(self, operation: Operation, context: Context) -> AsyncGenerator[Response, None]:
-        """Run the operation as a stream of responses, be it of one."""
+    async def _responses(self, operation: Operation, context: Context) -> _Numbered:
+        """Run the operation as a stream of responses, be it of one; those of events with their sequence numbers."""
         if operation.type is not OperationType.SUBSCRIPTION:
-            yield await self.executor.execute(operation, context)
+            yield await self.executor.execute(operation, context), None
             return
         result = await self.executor.subscribe(operation, context)
         if not isinstance(result, AsyncGenerator):
-            yield result
+            yield result, None
             return
         async with aclosing(result):
             async for response in result:
-                yield response  # noqa: ASYNC119 - the stream that iterates closes it
+                yield response, context.sequence  # noqa: ASYNC119 - the stream that iterates closes it
 
 
 def _too_many_streams(error: TooManyConnections) -> GraphQLError:
@@ -233,6 +239,14 @@ def _too_many_streams(error: TooManyConnections) -> GraphQLError:
         f"You have too many streams over HTTP open ({error.setting}). Wait for one to end, or use one WebSocket.",
         extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": error.limit, "retryable": True},
     )
+
+
+def _last_event_id(headers: Headers) -> int | None:
+    """Read what a client that reconnects has seen (HTML standard, section 9.2.4): an id that this endpoint gave."""
+    value = headers.get("last-event-id", "")
+    if value and not (value.isascii() and value.isdecimal() and len(value) <= MAX_ID_DIGITS):
+        raise _Refusal(HTTPStatus.BAD_REQUEST, "The header Last-Event-ID must be the id of an event of this stream.")
+    return int(value) if value else None
 
 
 def _offers(type: OperationType) -> tuple[str, ...]:
@@ -259,8 +273,8 @@ def _check_head(request: Request) -> None:
         raise _Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must not be compressed.", encoding)
 
 
-async def _one(response: Response) -> AsyncGenerator[Response, None]:
-    yield response
+async def _one(response: Response) -> _Numbered:
+    yield response, None
 
 
 def _negotiated(accept: str | None, offers: tuple[str, ...]) -> str:

@@ -38,11 +38,12 @@ class HttpStream:
     """An ASGI application that sends responses until there are no more, or until the client leaves or stops reading.
 
     Whichever ends first ends the others: the responses, the watch on the client and the heartbeat are one task group.
-    `allowed` makes the block in which responses are sent; it may end them with the function that it is given. Who
-    cancels the scopes in `open_streams` cuts the connections, which tells clients to come back.
+    `responses` come with the sequence numbers of their events. `allowed` makes the block in which they are sent; it may
+    end them with the function that it is given. Who cancels the scopes in `open_streams` cuts the connections, which
+    tells clients to come back.
     """
 
-    responses: AsyncGenerator[Response, None]
+    responses: AsyncGenerator[tuple[Response, int | None], None]
     framing: Framing
     limits: StreamLimits
     allowed: Allowed
@@ -82,8 +83,8 @@ class HttpStream:
         tasks.cancel_scope.cancel()
 
     async def _send_all(self, sender: "_Sender") -> None:
-        async for response in self.responses:
-            await sender.body(self.framing.next(response))
+        async for response, sequence in self.responses:
+            await sender.body(self.framing.next(response, sequence))
 
 
 async def cancel_when_left(receive: Receive, scope: anyio.CancelScope) -> None:

@@ -21,21 +21,26 @@ _Json = dict[str, Any]
 class Framing:
     """One protocol: pure functions from responses to bytes.
 
-    `opening` makes proxies and clients see at once that the stream stands, `heartbeat` that it still does.
-    `failure` tells errors of the connection itself, as of credentials that hold no longer; `end` is the last word.
+    `next` gets a response and, of an event, its sequence number. `opening` makes proxies and clients see at once that
+    the stream stands, `heartbeat` that it still does. `failure` tells errors of the connection itself, as of
+    credentials that hold no longer; `end` is the last word.
     """
 
     content_type: str
     opening: bytes
     heartbeat: bytes
     end: bytes
-    next: Callable[[_Json], bytes]
+    next: Callable[[_Json, int | None], bytes]
     failure: Callable[[Sequence[_Json]], bytes]
 
 
-def _event(response: _Json) -> bytes:
-    """Lines end with LF alone, which all clients read; JSON by orjson holds neither LF nor CR."""
-    return b"event: next\ndata: " + orjson.dumps(response) + b"\n\n"
+def _event(response: _Json, sequence: int | None = None) -> bytes:
+    """Write an event, with its number as the id that a client sends back as `Last-Event-ID`.
+
+    Lines end with LF alone, which all clients read; JSON by orjson holds neither LF nor CR.
+    """
+    number = b"" if sequence is None else b"\nid: %d" % sequence
+    return b"event: next" + number + b"\ndata: " + orjson.dumps(response) + b"\n\n"
 
 
 def _part(payload: _Json) -> bytes:
@@ -57,7 +62,7 @@ FRAMINGS = {
         opening=b"\r\n--graphql\r\n",
         heartbeat=_part({}),
         end=b'content-type: application/json\r\n\r\n{"payload":null}\r\n--graphql--\r\n',
-        next=lambda response: _part({"payload": response}),
+        next=lambda response, _: _part({"payload": response}),
         failure=lambda errors: _part({"payload": None, "errors": errors}),
     ),
 }

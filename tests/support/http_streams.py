@@ -59,12 +59,15 @@ async def _sse(response: httpx.Response) -> AsyncGenerator[Json]:
 
 def sse_block(block: bytes) -> Json:
     """An event with a response in it, or the end."""
-    event, data = block.split(b"\n")
+    event, *number, data = block.split(b"\n")
     if event == b"event: complete" and data == b"data: {}":
         return {"complete": True}
     assert event == b"event: next"
     assert data.startswith(b"data: ")
-    return {"payload": orjson.loads(data.removeprefix(b"data: "))}
+    read: Json = {"payload": orjson.loads(data.removeprefix(b"data: "))}
+    if number:
+        read["id"] = int(number[0].removeprefix(b"id: "))
+    return read
 
 
 def multipart_block(block: bytes) -> Json:
@@ -81,7 +84,7 @@ def multipart_block(block: bytes) -> Json:
 
 @asynccontextmanager
 async def http_stream(
-    gateway: RunningGateway, accept: str, query: str, variables: Json | None = None
+    gateway: RunningGateway, accept: str, query: str, variables: Json | None = None, **headers: str
 ) -> AsyncGenerator[HttpStreamReader]:
     """Open a stream over HTTP; leaving the block closes the connection."""
     async with (
@@ -90,7 +93,7 @@ async def http_stream(
             "POST",
             "/graphql",
             json={"query": query, "variables": variables or {}},
-            headers={"Accept": accept, **gateway.headers()},
+            headers={"Accept": accept, **gateway.headers(), **headers},
         ) as response,
     ):
         multipart = response.headers["content-type"].startswith("multipart/mixed")

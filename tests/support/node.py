@@ -21,6 +21,8 @@ def node() -> str:
 
 
 async def run_script(name: str, *arguments: str) -> str:
-    """Run a script of tests/clients and give what it printed. Raises CalledProcessError with its errors."""
-    done = await anyio.run_process([node(), str(ROOT / "tests" / "clients" / name), *arguments], stderr=None)
+    """Run a script of tests/support/clients and give what it printed. Raises CalledProcessError with its errors."""
+    done = await anyio.run_process(
+        [node(), str(ROOT / "tests" / "support" / "clients" / name), *arguments], stderr=None
+    )
     return done.stdout.decode()

@@ -1,7 +1,7 @@
 // The public audits of GraphQL over HTTP, run against the URL that is given. Prints a JSON array of their results.
 import { createRequire } from "node:module";
 
-const require = createRequire(new URL("../../web/package.json", import.meta.url));
+const require = createRequire(new URL("../../../web/package.json", import.meta.url));
 const { serverAudits } = require("graphql-http");
 
 const results = [];
