@@ -1,10 +1,6 @@
-"""One generation in progress: it waits its turn, reads the backend eagerly and writes the stream log.
+"""One generation in progress: it waits for its slot, reads the backend eagerly and writes the stream.
 
-QUEUED ── slot ── RUNNING ── the model finished ───────────── COMPLETED
-   │                 │ ↺ its model server died: on another one, if it may continue
-   ├─────────────────┼── cancelled, viewers gone ──────────── CANCELLED
-   ├─────────────────┼── error, time-out, shutdown ────────── FAILED
-   └─────────────────┴── lost to, or left for, another gateway: that one takes it to its end
+ARCHITECTURE.md has the picture of its states.
 """
 
 import logging
