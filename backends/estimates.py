@@ -20,5 +20,5 @@ def estimated_tokens(text: str) -> float:
 
 
 def is_one_token(text: str) -> bool:
-    """Whether a piece of an answer can be a single token. Servers send an emoji at once, which is several."""
+    """Tell whether a piece of an answer can be a single token. Servers send an emoji at once, which is several."""
     return len(text) <= LONGEST_TOKEN and (text.isascii() or max(text) <= "\uffff")

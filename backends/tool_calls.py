@@ -95,7 +95,7 @@ class ToolCallPieces:
 
 
 def _index(value: Json) -> int | None:
-    """The place of a call, which some servers write as text."""
+    """Give the place of a call, which some servers write as text."""
     return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 9 else as_count(value)
 
 

@@ -7,10 +7,10 @@ import uuid_utils.compat
 
 
 def new_id() -> UUID:
-    """A fresh UUIDv7: unique, and later ones sort after earlier ones."""
+    """Give a fresh UUIDv7: unique, and later ones sort after earlier ones."""
     return uuid_utils.compat.uuid7()
 
 
 def now() -> datetime:
-    """The present moment in UTC. The one clock of the database layer."""
+    """Give the present moment in UTC. The one clock of the database layer."""
     return datetime.now(UTC)

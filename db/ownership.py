@@ -44,7 +44,7 @@ def _revisions(connection: Connection) -> list[str]:
 
 
 def _of_extensions(connection: Connection) -> set[str]:
-    """The tables that came with an extension of PostgreSQL, as PostGIS brings one."""
+    """Give the tables that came with an extension of PostgreSQL, as PostGIS brings one."""
     if connection.dialect.name != "postgresql":
         return set()
     found = connection.execute(

@@ -139,7 +139,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 async def running_gateway(
     settings: Settings, password_cost: Argon2Cost | None = None
 ) -> AsyncGenerator[tuple[Gateway, Database, GenerationService]]:
-    """The gateway at work: tables up to date, backends up. At the end everything is finished and closed."""
+    """Give the gateway at work: tables up to date, backends up. At the end everything is finished and closed."""
     database = Database(settings.database, pool_size=settings.database_pool_size)
     try:
         await upgrade(database)
@@ -164,7 +164,7 @@ def _queue(settings: Settings, backend: Backend) -> BackendQueue:
 
 
 def persisted_documents(settings: Settings) -> PersistedDocuments:
-    """Raises SettingsError where the file of trusted documents cannot be used."""
+    """Load the trusted documents. Raises SettingsError where their file cannot be used."""
     file = settings.trusted_documents_file
     try:
         trusted = load_manifest(file) if file is not None and settings.trusted_documents != "off" else {}

@@ -28,7 +28,7 @@ class _Commands(click.Group):
 
 
 def _leaves(error: Exception) -> list[Exception]:
-    """The errors in the groups that task groups put around what leaves them."""
+    """Give the errors in the groups that task groups put around what leaves them."""
     if not isinstance(error, ExceptionGroup):
         return [error]
     group = cast("ExceptionGroup[Exception]", error)
@@ -36,7 +36,7 @@ def _leaves(error: Exception) -> list[Exception]:
 
 
 def _sentence(error: Exception) -> str | None:
-    """What is told of an expected error; None for a bug."""
+    """Give what is told of an expected error; None for a bug."""
     if isinstance(error, SettingsError):
         return str(error)
     from server.commands import sentence

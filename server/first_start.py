@@ -68,7 +68,7 @@ def _take_from_others(path: Path) -> bool:
 
 
 def signing_secret(settings: Settings) -> str:
-    """The setting, or a secret made once and kept in the data folder, for its owner only. Raises SettingsError."""
+    """Give the setting, or a secret made once and kept in the data folder, for its owner only. Raises SettingsError."""
     if settings.secret_key is not None:
         return settings.secret_key.get_secret_value()
     path = settings.data_dir / SECRET_FILE
@@ -99,7 +99,7 @@ def _kept_secret(path: Path) -> str:
 
 
 def make_identity(settings: Settings, database: Database, password_cost: Argon2Cost | None = None) -> Identity:
-    """The identity use cases, for the gateway and for the command line. Raises SettingsError."""
+    """Give the identity use cases, for the gateway and for the command line. Raises SettingsError."""
     lifetime = timedelta(seconds=settings.access_token_lifetime)
     tokens = TokenSigner(signing_secret(settings), issuer=ISSUER, audience=AUDIENCE, lifetime=lifetime)
     policy = LoginPolicy(settings.login_max_failures, timedelta(seconds=settings.login_lock_time))

@@ -77,7 +77,7 @@ class GenerationService:
 async def running_generation_service(
     settings: Settings, database: Database, catalog: Catalog, queues: Mapping[str, BackendQueue], tasks: TaskGroup
 ) -> AsyncGenerator[GenerationService]:
-    """Generations can be started within the block; at its end all have ended, or are left to other gateways.
+    """Run generations within the block; at its end all have ended, or are released to other gateways.
 
     Raises SettingsError.
     """

@@ -23,7 +23,7 @@ SILENT = f"no answer within {CHECK_SECONDS} s"
 
 
 async def healthz(_: Request) -> JSONResponse:
-    """The process answers. Says nothing of what stands behind it: a restart would not repair that."""
+    """Give the process answers. Says nothing of what stands behind it: a restart would not repair that."""
     return JSONResponse({"status": "ok"})
 
 
@@ -46,7 +46,7 @@ class _Check:
         self._next = _Answer()
 
     async def answer(self) -> _Answer | None:
-        """The answer to a question that is asked from now on; None where none comes in time."""
+        """Give the answer to a question that is asked from now on; None where none comes in time."""
         answer = self._next
         self._wanted.set()
         with anyio.move_on_after(CHECK_SECONDS):

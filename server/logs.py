@@ -4,7 +4,7 @@ import logging.config
 
 
 def configure(level: str) -> None:
-    """One line an entry on standard error. Our own access log replaces uvicorn's, and httpx stays silent."""
+    """Write one line an entry to standard error. Our own access log replaces uvicorn's, and httpx stays silent."""
     logging.config.dictConfig(
         {
             "version": 1,

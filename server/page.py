@@ -18,7 +18,7 @@ CONTENT_SECURITY_POLICY = (
 
 
 def page() -> ASGIApp:
-    """The page, or a line that says how to build it."""
+    """Give the page, or a line that says how to build it."""
     if not (FILES / "index.html").is_file():
         return PlainTextResponse("The page has not been built. Run `make page`, or use /graphql.", 404)
     files = GZipMiddleware(StaticFiles(directory=FILES, html=True))

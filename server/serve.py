@@ -94,13 +94,13 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal begins the end; the second does not wait for it."""
+        """Give the first signal begins the end; the second does not wait for it."""
         self.force_exit = self.should_exit
         self.should_exit = True
 
 
 def welcome(settings: Settings, url: str, password: str | None) -> str:
-    """What a person at the terminal wants to know now. The password is in it at the first start only."""
+    """Give what a person at the terminal wants to know now. The password is in it at the first start only."""
     lines = ["", f"Ollagraph is ready at {url}"]
     if settings.serves_page:
         lines.append(f"  Page and GraphiQL  {url}/")
@@ -119,7 +119,7 @@ def welcome(settings: Settings, url: str, password: str | None) -> str:
 
 
 def _command() -> str:
-    """How to type our command in the folder where this process was started."""
+    """Tell how to type our command in the folder where this process was started."""
     here = Path.cwd()
     python = Path(sys.executable)
     script = python.with_name("ollagraph")
@@ -161,7 +161,7 @@ async def _serve(app: Application, server: _Server, listening: socket.socket) ->
 
 
 def server_config(app: Application, settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves the application. Frames of one token each cost more to compress than that saves."""
+    """Configure how uvicorn serves the application. Frames of one token each cost more to compress than that saves."""
     return uvicorn.Config(
         app,
         access_log=False,

@@ -85,7 +85,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
 
 def bounded_http_protocol(head_timeout: float) -> type[HttpToolsProtocol]:
-    """The protocol class with its time-out: uvicorn makes the objects, and knows nothing of ours."""
+    """Give the protocol class with its time-out: uvicorn makes the objects, and knows nothing of ours."""
     return type("BoundedHttpProtocol", (BoundedHttpProtocol,), {"head_timeout": head_timeout})
 
 

@@ -71,7 +71,7 @@ def _parsed(text: str, example: str) -> SplitResult:
 
 
 def _path(url: SplitResult) -> str:
-    """The path without slashes that stand for nothing; empty where there is none."""
+    """Give the path without slashes that stand for nothing; empty where there is none."""
     return "".join(f"/{segment}" for segment in url.path.split("/") if segment)
 
 

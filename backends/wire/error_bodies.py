@@ -66,12 +66,12 @@ _STATUS_ERRORS: dict[int, type[BackendError]] = {
 
 
 def is_html(data: bytes, content_type: str = "") -> bool:
-    """Whether this is a web page, as a proxy, a sign-in form or a wrong address gives it."""
+    """Tell whether this is a web page, as a proxy, a sign-in form or a wrong address gives it."""
     return "html" in content_type.lower() or _HTML.match(data) is not None
 
 
 def html_error() -> BackendError:
-    """The error for a web page in the place of an answer."""
+    """Give the error for a web page in the place of an answer."""
     return BackendRejected(
         "A web page (HTML) came instead of a model's answer. Check the address of this backend, and whether a proxy or "
         "a sign-in page stands before it."
@@ -96,7 +96,7 @@ def server_message(value: Json) -> str | None:
 
 
 def told_error(value: Json) -> str | None:
-    """The words of the error that a piece of an answer is, empty where it has none; None where it is no error.
+    """Give the words of the error that a piece of an answer is, empty where it has none; None where it is no error.
 
     An `error` that is null is none, and so is one without words beside an answer.
     """
@@ -114,12 +114,12 @@ def told_error(value: Json) -> str | None:
 
 
 def is_answer(entry: dict[str, Json]) -> bool:
-    """Whether something of an answer stands here, as OpenAI's API or Ollama's has it."""
+    """Tell whether something of an answer stands here, as OpenAI's API or Ollama's has it."""
     return bool(entry.get("choices") or isinstance(entry.get("message"), dict) or "response" in entry)
 
 
 def failure(value: Json) -> BackendError:
-    """The error that came in the middle of an answer, or in its place under the status 200."""
+    """Give the error that came in the middle of an answer, or in its place under the status 200."""
     said, codes, status = server_message(value), _codes(value), _status(value)
     if status is not None and said is not None:
         return _by_status(status, said, None, codes)
@@ -127,7 +127,7 @@ def failure(value: Json) -> BackendError:
 
 
 def failure_instead(data: bytes) -> BackendError | None:
-    """The error for what came in the place of an answer, in the form of none: words, or JSON with words in it."""
+    """Give the error for what came in the place of an answer, in the form of none: words, or JSON with words in it."""
     if not data.strip():
         return None
     if is_html(data):
@@ -177,14 +177,14 @@ def _by_status(status: int, said: str, retry_after: float | None, codes: str) ->
 
 
 def _by_words(said: str | None, codes: str) -> BackendError | None:
-    """What the words mean, whatever the status: servers agree on few statuses, and a stream has none."""
+    """Give what the words mean, whatever the status: servers agree on few statuses, and a stream has none."""
     if said is not None and _CONTEXT.search(f"{said} {codes}"):
         return BackendContextTooLong(f"{said.rstrip('.')}. {ADVICE}")
     return None
 
 
 def _said(body: bytes, content_type: str) -> tuple[str | None, str]:
-    """The words of a body, and its codes."""
+    """Give the words of a body, and its codes."""
     if is_html(body, content_type):
         return None, ""
     try:
@@ -195,7 +195,7 @@ def _said(body: bytes, content_type: str) -> tuple[str | None, str]:
 
 
 def _errors(value: Json) -> list[dict[str, Json]]:
-    """The error in an error, and so on, outermost first; one that is JSON text is looked into."""
+    """Give the error in an error, and so on, outermost first; one that is JSON text is looked into."""
     found: list[dict[str, Json]] = []
     while value and len(found) < _DEEPEST:
         if isinstance(value, str):
@@ -215,7 +215,7 @@ def _codes(value: Json) -> str:
 
 
 def _status(value: Json) -> int | None:
-    """The HTTP status that an error tells of itself, as a number or as text."""
+    """Give the HTTP status that an error tells of itself, as a number or as text."""
     for entry in reversed(_errors(value)):
         for code in (entry.get("code"), entry.get("status")):
             status = int(code) if isinstance(code, str) and re.fullmatch("[45][0-9][0-9]", code) else as_count(code)
@@ -225,7 +225,7 @@ def _status(value: Json) -> int | None:
 
 
 def _words(value: Json, depth: int) -> str:
-    """The first words of an error. Text that is itself JSON is looked into."""
+    """Give the first words of an error. Text that is itself JSON is looked into."""
     if depth == 0 or not value:
         return ""
     if isinstance(value, str):
@@ -248,7 +248,7 @@ def _words(value: Json, depth: int) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from Retry-After: a number, or a date (RFC 9110, section 10.2.3)."""
+    """Give the seconds to wait, from Retry-After: a number, or a date (RFC 9110, section 10.2.3)."""
     value = headers.get("retry-after", "").strip()
     try:
         seconds = float(value)

@@ -166,7 +166,7 @@ async def _send(client: httpx.AsyncClient, method: str, path: str, body: Json) -
 
 
 def _is_raised_in(error: Exception, package: str) -> bool:
-    """Whether an exception comes out of a package's own code."""
+    """Tell whether an exception comes out of a package's own code."""
     frames = list(traceback.walk_tb(error.__traceback__))
     return bool(frames) and str(frames[-1][0].f_globals.get("__name__", "")).partition(".")[0] == package
 

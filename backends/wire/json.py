@@ -34,7 +34,7 @@ def json_value(data: bytes) -> Json:
 
 
 def is_document(data: bytes) -> bool:
-    """Whether this is a whole JSON object or list, which nothing can follow."""
+    """Tell whether this is a whole JSON object or list, which nothing can follow."""
     try:
         return isinstance(json_value(data), dict | list)
     except ValueError:

@@ -55,7 +55,7 @@ def _paired(found: re.Match[str]) -> str:
 
 
 def _unfinished(text: str) -> int:
-    """How many characters at the end may be the beginning of one: half a pair, or the first bytes of a sequence."""
+    """Count the characters at the end that may begin one: half a pair, or the first bytes of a sequence."""
     if "\ud800" <= text[-1:] <= "\udbff":
         return 1
     for count in range(1, min(LONGEST_CHARACTER, len(text) + 1)):

@@ -11,7 +11,7 @@ from db.tables import Generation, Replica
 
 
 async def generations_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, Generation]:
-    """The generations of these ids, whoever's they are."""
+    """Give the generations of these ids, whoever's they are."""
     rows = await session.scalars(select(Generation).where(Generation.id.in_(ids)))
     return {row.id: row for row in rows}
 
@@ -90,7 +90,7 @@ async def orphans(session: ReadSession, limit: int) -> Sequence[Generation]:
 
 
 async def ended_lately(session: ReadSession, replica_ids: Sequence[UUID], since: datetime) -> Sequence[Generation]:
-    """What these gateways ended since that moment, of the generations of the last day: UUIDv7 begin with their time."""
+    """Give what these gateways ended since then, of the generations of the last day: UUIDv7 begin with their time."""
     oldest = UUID(int=int((since - timedelta(days=1)).timestamp() * 1000) << 80)
     query = select(Generation).where(
         Generation.id >= oldest, Generation.replica_id.in_(replica_ids), Generation.finished_at >= since

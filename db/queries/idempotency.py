@@ -10,7 +10,7 @@ from db.tables import IdempotencyKey
 
 
 async def find_key(session: ReadSession, principal_id: UUID, key: str, since: datetime) -> IdempotencyKey | None:
-    """What the principal began under the key since that moment."""
+    """Give what the principal began under the key since that moment."""
     return await session.scalar(
         select(IdempotencyKey).where(
             IdempotencyKey.principal_id == principal_id, IdempotencyKey.key == key, IdempotencyKey.created_at >= since
@@ -19,7 +19,7 @@ async def find_key(session: ReadSession, principal_id: UUID, key: str, since: da
 
 
 async def forget_keys(session: WriteSession, before: datetime, principal_id: UUID | None = None) -> None:
-    """Those older than that moment no longer count, of one principal or of all."""
+    """Delete those older than that moment, of one principal or of all: they no longer count."""
     old = delete(IdempotencyKey).where(IdempotencyKey.created_at < before)
     if principal_id is not None:
         old = old.where(IdempotencyKey.principal_id == principal_id)

@@ -11,18 +11,18 @@ from db.tables import ApiKey, User
 
 
 async def user_by_name(session: ReadSession, username: str) -> User | None:
-    """The user of this name, which is in lower case."""
+    """Give the user of this name, which is in lower case."""
     return await session.scalar(select(User).where(User.username == username))
 
 
 async def users_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, User]:
-    """The users of these ids."""
+    """Give the users of these ids."""
     users = await session.scalars(select(User).where(User.id.in_(ids)))
     return {user.id: user for user in users}
 
 
 async def any_user_exists(session: ReadSession) -> bool:
-    """Whether there is a user at all."""
+    """Tell whether there is a user at all."""
     return await session.scalar(select(User.id).limit(1)) is not None
 
 
@@ -32,7 +32,7 @@ async def set_password_hash(session: WriteSession, user_id: UUID, password_hash:
 
 
 async def api_keys_by_hash(session: ReadSession, hashes: Sequence[str]) -> dict[str, tuple[ApiKey, User]]:
-    """The keys with these hashes and their users."""
+    """Give the keys with these hashes and their users."""
     rows = await session.execute(
         select(ApiKey, User).join(User, User.id == ApiKey.user_id).where(ApiKey.secret_hash.in_(hashes))
     )
@@ -40,7 +40,7 @@ async def api_keys_by_hash(session: ReadSession, hashes: Sequence[str]) -> dict[
 
 
 async def api_keys_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, ApiKey]:
-    """The keys of these ids."""
+    """Give the keys of these ids."""
     keys = await session.scalars(select(ApiKey).where(ApiKey.id.in_(ids)))
     return {key.id: key for key in keys}
 
@@ -48,7 +48,7 @@ async def api_keys_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID
 async def api_keys_of_users(
     session: ReadSession, user_ids: Sequence[UUID], at: datetime, most: int
 ) -> dict[UUID, list[ApiKey]]:
-    """The keys of each of these users, newest first: at most `most`, those that hold before those that have ended."""
+    """Give the keys of each of these users, newest first: at most `most`, those that hold before those that ended."""
     place = func.row_number().over(
         partition_by=ApiKey.user_id, order_by=(case((_holds(at), 0), else_=1), ApiKey.id.desc())
     )
@@ -66,7 +66,7 @@ async def api_keys_of_users(
 
 
 async def count_api_keys(session: WriteSession, user_id: UUID, at: datetime) -> int:
-    """How many of a user's keys hold. Until the transaction ends, no other one counts them in this way."""
+    """Count how many of a user's keys hold. Until the transaction ends, no other one counts them in this way."""
     # PostgreSQL; SQLite has one writer. Not FOR UPDATE: that would hold up every row that refers to the user
     await session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
     held = select(func.count()).select_from(ApiKey).where(ApiKey.user_id == user_id, _holds(at))

@@ -27,13 +27,13 @@ async def note_seen(session: WriteSession, replica_id: UUID, seen_at: datetime) 
 
 
 async def heartbeats(session: ReadSession) -> dict[UUID, int]:
-    """The last sign of life of each."""
+    """Give the last sign of life of each."""
     rows = await session.execute(select(Replica.id, Replica.heartbeat))
     return {replica_id: heartbeat for replica_id, heartbeat in rows}
 
 
 async def is_alive(session: ReadSession, replica_id: UUID | None) -> bool:
-    """Whether a gateway is among those alive."""
+    """Tell whether a gateway is among those alive."""
     return await session.scalar(select(Replica.id).where(Replica.id == replica_id)) is not None
 
 
@@ -47,5 +47,5 @@ async def declare_dead(session: WriteSession, silent: Sequence[tuple[UUID, int]]
 
 
 async def remove_replica(session: WriteSession, replica_id: UUID) -> None:
-    """It ends of its own will."""
+    """Remove a gateway that ends of its own will."""
     await session.execute(delete(Replica).where(Replica.id == replica_id))

@@ -11,7 +11,7 @@ from db.tables import Transcript
 
 
 async def find_transcript(session: ReadSession, generation_id: UUID, at: datetime) -> bytes | None:
-    """The events of a generation, where they are kept at that moment."""
+    """Give the events of a generation, where they are kept at that moment."""
     return await session.scalar(
         select(Transcript.events).where(Transcript.generation_id == generation_id, Transcript.expires_at > at)
     )
@@ -20,7 +20,7 @@ async def find_transcript(session: ReadSession, generation_id: UUID, at: datetim
 async def transcripts(
     session: ReadSession, generation_ids: Sequence[UUID], at: datetime
 ) -> AsyncGenerator[tuple[UUID, bytes], None]:
-    """The events of those of these generations that are kept at that moment, one after the other."""
+    """Give the events of those of these generations that are kept at that moment, one after the other."""
     wanted = select(Transcript.generation_id, Transcript.events).where(
         Transcript.generation_id.in_(generation_ids), Transcript.expires_at > at
     )

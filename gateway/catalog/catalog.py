@@ -76,12 +76,12 @@ class Catalog:
         self._listed_names: ModelNames | None = None
 
     async def models(self) -> list[Model]:
-        """All models, those of the first backend first; of a backend that does not answer, those it listed last."""
+        """Give all models, the first backend's first; of a backend that does not answer, those it listed last."""
         await self._refresh()
         return [model for name in self._names if (model := self._known(name))]
 
     async def backends(self) -> list[BackendState]:
-        """How each backend answered when it was last asked for its models."""
+        """Tell how each backend answered when it was last asked for its models."""
         await self._refresh()
         return [
             BackendState(
@@ -100,12 +100,12 @@ class Catalog:
         return name if model is None else model.name
 
     async def by_name(self, names: Sequence[str]) -> list[Model | None]:
-        """The models of these names, in their order; None where there is none."""
+        """Give the models of these names, in their order; None where there is none."""
         await self._refresh()
         return [self._known(name) for name in names]
 
     async def find(self, name: str) -> Model:
-        """The model of this name, however it is written. Raises ModelNotFound, after asking the backends anew.
+        """Give the model of this name, however it is written. Raises ModelNotFound, after asking the backends anew.
 
         A name that is known waits for nobody. A model that a backend had when it last answered is still found: asking
         for it tells what is wrong there.
@@ -118,7 +118,7 @@ class Catalog:
         return found
 
     async def serving(self, model: Model) -> list[Model]:
-        """The same model at every backend that answers now and has it, that of `model` first."""
+        """Give the same model at every backend that answers now and has it, that of `model` first."""
         for listing in self._listings:
             await listing.wait()  # what was asked before the loss tells nothing of it
             listing.ask(0, urgently=True)
@@ -182,7 +182,7 @@ class Catalog:
         return self._known(name)
 
     def _known(self, name: str) -> Model | None:
-        """The model of this name at the first backend that answers, or else at the first of all."""
+        """Give the model of this name at the first backend that answers, or else at the first of all."""
         places = self._names.find(name)
         if not places:
             return None

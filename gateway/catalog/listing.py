@@ -170,7 +170,7 @@ class Listing:
             self._tasks.start_soon(self._describe)
 
     def _undescribed(self) -> Iterator[ModelInfo]:
-        """The models of which not everything is told; those that could not be described last time come last."""
+        """Give the models of which not everything is told; those that could not be described last time come last."""
         for failed in (False, True):
             for info in list(self.models.values()):
                 told = info.capabilities is not None and info.context_length is not None

@@ -74,7 +74,7 @@ class ModelNames:
         ]
 
     def has(self, name: str) -> bool:
-        """Whether a model is listed under exactly this name."""
+        """Tell whether a model is listed under exactly this name."""
         return name in self._places
 
     def at(self, listing: Listing, name: str) -> ModelInfo | None:

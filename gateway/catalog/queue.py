@@ -27,7 +27,7 @@ class QueueTicket:
         self._changed = anyio.Event()
 
     def move_to(self, position: int) -> None:
-        """Called by the queue."""
+        """Take a new position; called by the queue."""
         self.position = position
         self._changed.set()
 
@@ -107,7 +107,7 @@ class BackendQueue:
                 waiting.move_to(position)
 
     def _in_order(self) -> list[QueueTicket]:
-        """Those who wait, in the order in which they will be served if nobody comes or goes."""
+        """Give those who wait, in the order in which they will be served if nobody comes or goes."""
         ahead, turns = Counter(self._serving), list[tuple[int, int]]()
         for arrival, ticket in enumerate(self._waiting):
             turns.append((ahead[ticket.user], arrival))

@@ -30,7 +30,7 @@ class TtlCache(Generic[K, V]):
         return self._cleared
 
     def get(self, key: K) -> V | None:
-        """The value, where it is fresh."""
+        """Give the value, where it is fresh."""
         found = self._values.get(key)
         if found is None or found[0] <= time.monotonic() - self._max_age:
             return None

@@ -131,7 +131,7 @@ class SignIns:
             await anyio.sleep(PURGE_SECONDS)
 
     def _counts(self, username: str, address: str, who: Who) -> list[_Count]:
-        """What this sign-in counts against, always in the order name, address, both."""
+        """Give what this sign-in counts against, always in the order name, address, both."""
         failures = self._policy.failures
         both = _Count(Subject(username, address), failures, backs_off=who.address_known)
         if who.known:
@@ -164,7 +164,7 @@ class SignIns:
         return min(window / PAUSES_IN_WINDOW * 2 ** min(failures - count.limit, 16), window / count.limit)
 
     async def _cut(self, until: datetime, at: datetime) -> datetime:
-        """The end of a lock: a window from now at most. One that ends later was set by a clock that ran ahead."""
+        """Give the end of a lock: a window from now at most. One that ends later was set by a clock that ran ahead."""
         latest = at + self._policy.window
         if until <= latest:
             return until
@@ -173,7 +173,7 @@ class SignIns:
         return latest
 
     async def _settle(self, user: User, address: str, counts: list[_Count], verified: Verified) -> None:
-        """It worked: take back what was counted, and remember the address."""
+        """Take back what was counted, and remember the address: the sign-in worked."""
         async with self._database.transaction() as tx:
             for count in counts[:-1]:
                 await queries.sign_in.take_back(tx, count.subject, count.limit)
@@ -184,5 +184,5 @@ class SignIns:
 
 
 def _typed_name(username: str) -> str:
-    """The name as it is looked up, and as failures are counted: PostgreSQL keeps no U+0000 in a text."""
+    """Give the name as it is looked up, and as failures are counted: PostgreSQL keeps no U+0000 in a text."""
     return username.strip().lower()[:64].replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -209,7 +209,7 @@ class Replicas:
                 self._do(f"taking over generation {row.id}", partial(self._takeover.take_over, row))
 
     async def _claimed(self, orphans: Sequence[Generation]) -> list[Generation]:
-        """Those of them that no other gateway was quicker to take."""
+        """Give those of them that no other gateway was quicker to take."""
         claimed: list[Generation] = []
         async with self._database.transaction() as tx:
             for row in orphans:

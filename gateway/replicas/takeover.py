@@ -100,7 +100,7 @@ class Takeover:
                     run.cancel()
 
     async def _has_it_all_the_time(self, row: Generation) -> bool:
-        """Whether the others only took this gateway for dead for a while, and nobody has had it meanwhile.
+        """Tell whether the others only took this gateway for dead for a while, and nobody has had it meanwhile.
 
         Where another gateway has, what runs here is no longer the generation.
         """

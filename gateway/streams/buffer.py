@@ -48,7 +48,7 @@ class _Stream:
             self.resumed_at = event.sequence
 
     def after(self, sequence: int) -> list[Event]:
-        """All events so far behind this one. Raises StreamExpired where some of them were dropped."""
+        """Give all events so far behind this one. Raises StreamExpired where some of them were dropped."""
         if sequence < self.dropped:
             raise StreamExpired
         return self.events[sequence - self.dropped :] if self.packed is None else unpack(self.packed, sequence)
@@ -63,7 +63,7 @@ class _Stream:
         self.dropped += index
 
     def pack(self) -> None:
-        """It has ended: the events go where they take less."""
+        """Put the events where they take less: it has ended."""
         self.packed = pack(self.events)
         self.size = packed_size(self.packed)
         self.events = []
@@ -125,21 +125,21 @@ class StreamBuffer:
         stream.dropped = stream.length = dropped
 
     def has_finished(self, stream_id: UUID) -> bool:
-        """Whether its terminal event is here."""
+        """Tell whether its terminal event is here."""
         return stream_id in self._finished
 
     def length(self, stream_id: UUID) -> int:
-        """The sequence number of the last event; 0 where the stream is not kept."""
+        """Give the sequence number of the last event; 0 where the stream is not kept."""
         stream = self._streams.get(stream_id)
         return 0 if stream is None else stream.length
 
     def dropped(self, stream_id: UUID) -> int:
-        """How many events at the beginning of a stream are not kept."""
+        """Count how many events at the beginning of a stream are not kept."""
         stream = self._streams.get(stream_id)
         return 0 if stream is None else stream.dropped
 
     def after(self, stream_id: UUID, sequence: int) -> tuple[int, list[Event]]:
-        """How many events were dropped, and those behind a sequence number that are kept."""
+        """Give how many events were dropped, and those behind a sequence number that are kept."""
         stream = self._streams[stream_id]
         return stream.dropped, stream.after(max(sequence, stream.dropped))
 

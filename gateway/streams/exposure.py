@@ -67,7 +67,7 @@ class Owned:
         return self.written < self.shown
 
     def settle(self) -> None:
-        """Its end is shown, or nobody waits for it any more."""
+        """Wake whoever waits for its end: it is shown, or will not be."""
         if self.settled is not None:
             self.settled.set()
 
@@ -124,7 +124,7 @@ class Exposure:
         self._away_since, self.mirrored, self._told = None, True, False
 
     def look(self) -> None:
-        """Something came that Valkey will not take soon."""
+        """Note that something came that Valkey will not take soon."""
         self._troubled.set()
 
     async def watch_forever(self) -> None:

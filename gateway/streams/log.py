@@ -84,13 +84,13 @@ class StreamLog(Protocol):
         ...
 
     async def read(self, stream_id: UUID) -> Sequence[Event]:
-        """All events so far. Raises what `follow` raises."""
+        """Give all events so far. Raises what `follow` raises."""
         ...
 
     def follow(
         self, stream_id: UUID, after: int = 0, *, finished: bool = False
     ) -> AsyncGenerator[Sequence[Event], None]:
-        """All events after the sequence number `after`, as they come, until the terminal one.
+        """Give all events after the sequence number `after`, as they come, until the terminal one.
 
         `finished` is told by who knows that the generation has: then what is not there does not come any more, and
         StreamWithoutEnd is raised where that is the terminal event.
@@ -132,7 +132,7 @@ class StreamOwnership(Protocol):
         ...
 
     async def followers(self, stream_id: UUID) -> tuple[int, int]:
-        """How many other gateways have viewers of it: those alive, and those that died with them."""
+        """Count how many other gateways have viewers of it: those alive, and those that died with them."""
         ...
 
     async def cancel_elsewhere(self, stream_id: UUID) -> bool:

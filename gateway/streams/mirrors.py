@@ -55,7 +55,7 @@ class Mirrors:
         return stream_id in self._mirrors
 
     def holds(self, stream_id: UUID) -> bool:
-        """Whether there is a copy that is up to date."""
+        """Tell whether there is a copy that is up to date."""
         mirror = self._mirrors.get(stream_id)
         return mirror is not None and mirror.loaded and self._buffer.length(stream_id) > 0
 
@@ -77,11 +77,11 @@ class Mirrors:
                 self._look_at(stream_id, mirror)
 
     def drop(self, stream_id: UUID) -> None:
-        """This gateway writes it from now on."""
+        """Drop the copy: this gateway writes the stream from now on."""
         self._mirrors.pop(stream_id, None)
 
     def hears_nothing(self) -> None:
-        """What other gateways write is missed from now on, until `listening` is set again."""
+        """Note that what other gateways write is missed from now on, until `listening` is set again."""
         self.listening = anyio.Event()
 
     def fail_all(self) -> None:
@@ -104,12 +104,12 @@ class Mirrors:
             self._look_at(stream_id, mirror)
 
     def look_again(self, stream_id: UUID) -> None:
-        """Its gateway has written it anew, and does not know who watches it."""
+        """Read it again: its gateway has written it anew, and does not know who watches it."""
         if mirror := self._mirrors.get(stream_id):
             self._look_at(stream_id, mirror)
 
     def silent(self) -> set[UUID]:
-        """Those that have not grown since this was asked last, and have not ended."""
+        """Give those that have not grown since this was asked last, and have not ended."""
         silent: set[UUID] = set()
         for stream_id, mirror in self._mirrors.items():
             length = self._buffer.length(stream_id)
@@ -119,7 +119,7 @@ class Mirrors:
         return silent
 
     def give_up(self, stream_ids: Iterable[UUID]) -> None:
-        """These have ended, and nobody has said so here."""
+        """Give these have ended, and nobody has said so here."""
         for stream_id in stream_ids:
             if stream_id in self._mirrors and not self._buffer.has_finished(stream_id):
                 self._buffer.fail(stream_id, StreamWithoutEnd())
@@ -144,7 +144,7 @@ class Mirrors:
     async def _next(
         self, stream_id: UUID, mirror: _Mirror, batches: AsyncGenerator[Sequence[Event], None], *, finished: bool
     ) -> Sequence[Event] | None:
-        """The next batch, None after the last. Of what has ended the rest must come soon."""
+        """Give the next batch, None after the last. Of what has ended the rest must come soon."""
         if not finished:
             return await anext(batches, None)
         with anyio.move_on_after(LAST_EVENT_SECONDS):
@@ -210,7 +210,7 @@ class Mirrors:
         return kept
 
     def _fits(self, stream_id: UUID, kept: StoredStream) -> bool:
-        """Whether what is kept continues the copy: nothing between was dropped there, and nothing here is void."""
+        """Tell whether what is kept continues the copy: nothing between was dropped there, and nothing here is void."""
         return kept.first <= self._buffer.length(stream_id) + 1 and kept.void <= self._buffer.dropped(stream_id)
 
     async def _first_event(self, stream_id: UUID, *, finished: bool) -> bool:
@@ -253,7 +253,7 @@ class Mirrors:
 
 
 def events_of(kept: StoredStream, after: int = 0) -> list[Event]:
-    """The events of what Valkey keeps behind a number. Raises ValueError where they are not all there, in order."""
+    """Give the events that Valkey keeps behind a number. Raises ValueError where they are not all there, in order."""
     events = [event for payload in kept.payloads for event in decode(payload) if event.sequence > after]
     if [event.sequence for event in events] != list(range(max(kept.first, after + 1), kept.last + 1)):
         raise StreamDamaged

@@ -95,7 +95,7 @@ class Outbox:
             await owned.settled.wait()
 
     def pending(self, stream_id: UUID) -> Sequence[Event]:
-        """What of a stream is on its way."""
+        """Give what of a stream is on its way."""
         owned = self._owned.get(stream_id)
         return owned.pending if owned is not None else ()
 
@@ -249,7 +249,7 @@ class Outbox:
         return batches
 
     def _batch(self, stream_id: UUID, owned: Owned) -> Batch:
-        """What Valkey lacks: after an outage also what viewers have seen already."""
+        """Give what Valkey lacks: after an outage also what viewers have seen already."""
         dropped, events = self._buffer.dropped(stream_id), owned.pending
         if owned.is_short:
             dropped, missed = self._buffer.after(stream_id, owned.written)
@@ -308,7 +308,7 @@ class Outbox:
             owned.settle()
 
     def _make_room(self) -> None:
-        """Those who wait for something to be written look again."""
+        """Let those who wait for something to be written look again."""
         self._room.set()
         self._room = anyio.Event()
 

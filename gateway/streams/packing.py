@@ -37,7 +37,7 @@ Packed = Sequence[Event | DeltaBlock]
 
 
 def pack(events: Iterable[Event]) -> Packed:
-    """The same events in less memory."""
+    """Give the same events in less memory."""
     packed: list[Event | DeltaBlock] = []
     for kind, group in groupby(events, key=type):
         if kind is TextDelta or kind is ThinkingDelta:
@@ -48,7 +48,7 @@ def pack(events: Iterable[Event]) -> Packed:
 
 
 def unpack(packed: Packed, after: int = 0) -> list[Event]:
-    """The events as they were, behind the sequence number `after`."""
+    """Give the events as they were, behind the sequence number `after`."""
     events: list[Event] = []
     for part in packed:
         if not isinstance(part, DeltaBlock):

@@ -20,13 +20,13 @@ class StreamRecords:
             await queries.generation.note_detached(tx, streams, now() if detached else None)
 
     async def owns(self, generation_id: UUID, fence: int) -> bool:
-        """Whether this is still the latest right to write a generation that runs."""
+        """Tell whether this is still the latest right to write a generation that runs."""
         async with self._database.reading() as session:
             row = (await queries.generation.generations_by_id(session, [generation_id])).get(generation_id)
         return row is not None and row.fence == fence and row.finished_at is None
 
     async def finished(self, generation_ids: Sequence[UUID]) -> set[UUID]:
-        """Those that have their end on record."""
+        """Give those that have their end on record."""
         async with self._database.reading() as session:
             rows = await queries.generation.generations_by_id(session, generation_ids)
         return {row.id for row in rows.values() if row.finished_at is not None}

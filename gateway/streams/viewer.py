@@ -36,7 +36,7 @@ class Viewer:
         return self
 
     async def __anext__(self) -> Event:
-        """The next event. Raises StreamExpired where the stream is no longer kept."""
+        """Give the next event. Raises StreamExpired where the stream is no longer kept."""
         while not self._events:
             try:
                 rest = self._next_at - monotonic()

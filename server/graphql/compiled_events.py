@@ -42,7 +42,7 @@ class _Done:
         self._data = data
 
     def execute_operation(self, serially: bool | None = None) -> ExecutionResult:
-        """What graphql-core calls for each event."""
+        """Give what graphql-core calls for each event."""
         return ExecutionResult(self._data, None)
 
 
@@ -54,7 +54,7 @@ class CompiledEventExecutor(StrawberryGraphQLCoreExecutionContext):
         self._getters: dict[type, Getter | None] = {}
 
     def build_per_event_executor(self, payload: Any) -> Any:
-        """What will answer for this event."""
+        """Give what will answer for this event."""
         kind: type = payload.__class__
         if kind not in self._getters:
             self._getters[kind] = self._compile(kind)
@@ -67,7 +67,7 @@ class CompiledEventExecutor(StrawberryGraphQLCoreExecutionContext):
         return cast("Any", super()).build_per_event_executor(payload)
 
     def _compile(self, kind: type) -> Getter | None:
-        """The whole response of an event of this Python type; None when it is not plain."""
+        """Give the whole response of an event of this Python type; None when it is not plain."""
         root_type = self.schema.subscription_type
         definition = getattr(kind, "__strawberry_definition__", None)
         event_type = None if definition is None else self.schema.get_type(definition.name)
@@ -85,7 +85,7 @@ class CompiledEventExecutor(StrawberryGraphQLCoreExecutionContext):
         return None if selection is None else lambda payload: {key: selection(payload)}
 
     def _selection(self, object_type: GraphQLObjectType, details: Sequence[FieldDetails]) -> Getter | None:
-        """An object's selected fields, in the order of the selection."""
+        """Give an object's selected fields, in the order of the selection."""
         fields = self.collect_subfields(object_type, list(details)).grouped_field_set
         getters = {key: self._field(object_type, nodes) for key, nodes in fields.items()}
         if None in getters.values():
@@ -146,7 +146,7 @@ class CompiledEventExecutor(StrawberryGraphQLCoreExecutionContext):
 
 
 def _plain_attribute(field: GraphQLField) -> str | None:
-    """The attribute that a field without a resolver reads; None for every other field."""
+    """Give the attribute that a field without a resolver reads; None for every other field."""
     definition = field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
     plain = isinstance(definition, StrawberryField) and definition.is_basic_field and not field.args
     if not plain or not getattr(field.resolve, "_is_default", False):

@@ -55,7 +55,7 @@ def operation_cost(
     variables: Mapping[str, Any],
     api_keys: int,
 ) -> int:
-    """The cost of a valid operation with these variables, which need not be valid.
+    """Give the cost of a valid operation with these variables, which need not be valid.
 
     `api_keys` is how many a user may have.
     """
@@ -92,7 +92,7 @@ class _Costing:
         self._known: dict[tuple[str, int | None], int] = {}
 
     def selections(self, node: SelectionSetNode | None, kind: GraphQLNamedType | None, page: int | None) -> int:
-        """The sum of all fields of an object of this type; `page` is how many a connection was asked for."""
+        """Give the sum of all fields of an object of this type; `page` is how many a connection was asked for."""
         cost = 0
         for selection in node.selections if node else ():
             if isinstance(selection, FieldNode):
@@ -127,7 +127,7 @@ class _Costing:
         return one * (self._lengths.get((kind.name, name)) or page or ASSUMED_LENGTH)
 
     def _page(self, node: FieldNode, field: GraphQLField) -> int | None:
-        """How many are asked for; None for a field that has no pages."""
+        """Count how many are asked for; None for a field that has no pages."""
         if PAGE not in field.args:
             return None
         value: object = field.args[PAGE].default_value

@@ -155,22 +155,22 @@ def _check_repeats(selections: SelectionSetNode, fragments: Mapping[str, Fragmen
 
 
 def fragments_of(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
-    """The fragments that a document defines, by their names."""
+    """Give the fragments that a document defines, by their names."""
     return {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
 
 
 def root_fields(document: DocumentNode, operation: OperationDefinitionNode) -> Counter[str]:
-    """The names of the root fields that an operation within its limits selects, and how often each."""
+    """Give the names of the root fields that an operation within its limits selects, and how often each."""
     return Counter(node.name.value for node in _top(operation.selection_set, fragments_of(document)))
 
 
 def response_name(node: FieldNode) -> str:
-    """The key that a field has in the response."""
+    """Give the key that a field has in the response."""
     return (node.alias or node.name).value
 
 
 def longest_list(value: ValueNode) -> int:
-    """How many values the longest list within a literal has."""
+    """Count how many values the longest list within a literal has."""
     longest, waiting = 0, [value]
     while waiting:
         node = waiting.pop()
@@ -183,7 +183,7 @@ def longest_list(value: ValueNode) -> int:
 
 
 def limit_exceeded(what: str, most: int) -> GraphQLError:
-    """The refusal of a document."""
+    """Give the refusal of a document."""
     return GraphQLError(
         f"The document has too many {what}: at most {most:,} are allowed, with fragments written out.",
         extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": most},
@@ -191,7 +191,7 @@ def limit_exceeded(what: str, most: int) -> GraphQLError:
 
 
 def too_costly(cost: int, most: int) -> GraphQLError:
-    """The refusal of an operation."""
+    """Give the refusal of an operation."""
     return GraphQLError(
         f"The operation may cost {cost:,}, and {most:,} is the most allowed. Ask for fewer fields or shorter pages.",
         extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": most, "cost": cost},
@@ -199,7 +199,7 @@ def too_costly(cost: int, most: int) -> GraphQLError:
 
 
 def too_much_to_merge() -> GraphQLError:
-    """The refusal of a document whose equal fields take too many comparisons, though each is within its limit."""
+    """Give the refusal of a document whose equal fields take too many comparisons, though each is within its limit."""
     return GraphQLError(
         "The document has too many equal fields: comparing them would take too long. Select each field once, "
         "or use fewer fragments.",
@@ -221,7 +221,7 @@ def _check(what: str, found: int, most: int) -> None:
 
 
 def _top(selections: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode]) -> Iterable[FieldNode]:
-    """The fields of a selection set, fragments written out. No fragment may spread itself."""
+    """Give the fields of a selection set, fragments written out. No fragment may spread itself."""
     for node in selections.selections:
         if isinstance(node, FieldNode):
             yield node
@@ -233,7 +233,7 @@ def _top(selections: SelectionSetNode, fragments: Mapping[str, FragmentDefinitio
 
 
 def _outside(directives: Sequence[DirectiveNode]) -> tuple[int, int]:
-    """How many directives, and the longest list in them."""
+    """Count how many directives, and the longest list in them."""
     return len(directives), max((_longest(node.arguments or ()) for node in directives), default=0)
 
 
@@ -249,11 +249,11 @@ class _Measuring:
         self._measured: dict[str, _Measure | None] = {}
 
     def knows(self, name: str) -> bool:
-        """Whether the fragment has been measured."""
+        """Tell whether the fragment has been measured."""
         return name in self._measured
 
     def selection_set(self, selections: SelectionSetNode | None) -> _Measure:
-        """The deepest and the sums of all parts."""
+        """Give the deepest and the sums of all parts."""
         if selections is None or not selections.selections:
             return _NOTHING
         parts = [self._selection(node) for node in selections.selections]
@@ -268,7 +268,7 @@ class _Measuring:
         )
 
     def fragment(self, name: str) -> _Measure:
-        """What the selection of a fragment comes to. Raises GraphQLError for one that spreads itself."""
+        """Give what the selection of a fragment comes to. Raises GraphQLError for one that spreads itself."""
         if name not in self._measured:
             self._measured[name] = None
             fragment = self.fragments.get(name)

@@ -260,13 +260,13 @@ class Executor:
         }
 
     def refusal(self, error: RequestError, request_id: str) -> Response:
-        """The response to a request that was refused."""
+        """Give the response to a request that was refused."""
         response: Response = {"errors": self.formatted(error.errors, request_id)}
         runs_once = isinstance(error, NotForNobody) and error.type is not OperationType.SUBSCRIPTION
         return {**response, "data": None} if runs_once else response
 
     def formatted(self, errors: Sequence[GraphQLError], request_id: str) -> list[dict[str, Any]]:
-        """Errors as they are sent: with `code` and `requestId`, and without what is nobody's business."""
+        """Format errors as they are sent: with `code` and `requestId`, and without what is nobody's business."""
         return self._errors.formatted(errors, request_id)
 
     async def _responses(

@@ -38,7 +38,7 @@ class PersistedDocuments:
         self._kept: OrderedDict[str, str] = OrderedDict()
 
     def text(self, request: GraphQLRequest) -> str:
-        """The document that a request sends or names. Raises GraphQLError."""
+        """Give the document that a request sends or names. Raises GraphQLError."""
         name = _name(request)
         if request.query is None:
             return self._named(name)

@@ -80,7 +80,7 @@ def _may_be_rounded(value: object) -> bool:
 
 
 def _leaves(value: object) -> Iterator[object]:
-    """Everything in a JSON value that is neither an object nor a list."""
+    """Give everything in a JSON value that is neither an object nor a list."""
     waiting = [value]
     while waiting:
         part = waiting.pop()

@@ -48,7 +48,7 @@ class BudgetedMerging(OverlappingFieldsCanBeMergedRule):
 def validation_errors(
     schema: GraphQLSchema, document: DocumentNode, query: str, *, introspection: bool, hide_suggestions: bool
 ) -> Sequence[GraphQLError]:
-    """The first errors of a document within its limits, whose text is `query`; none when it is valid.
+    """Give the first errors of a document within its limits, whose text is `query`; none when it is valid.
 
     Raises GraphQLError where comparing its equal fields would take too long.
     """

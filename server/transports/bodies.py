@@ -58,12 +58,12 @@ class BodyLimits:
     in_flight: BytesInFlight
 
     def of(self, context: Context) -> int:
-        """The limit for a caller."""
+        """Give the limit for a caller."""
         return self.anonymous if context.principal is None else self.known
 
 
 def too_large(what: str, context: Context, limits: BodyLimits) -> GraphQLError:
-    """The refusal of something too large. Who gave credentials that do not hold is told of those instead."""
+    """Give the refusal of something too large. Who gave credentials that do not hold is told of those instead."""
     if context.refused is not None:
         return GraphQLError(str(context.refused), original_error=context.refused)
     most = limits.of(context)

@@ -74,5 +74,5 @@ def known(scope: Scope) -> None:
 
 
 def bounded_websocket_protocol(limits: BodyLimits) -> type[QuietWebSocketProtocol]:
-    """The protocol class with its limits: uvicorn makes the objects, and knows nothing of ours."""
+    """Give the protocol class with its limits: uvicorn makes the objects, and knows nothing of ours."""
     return type("BoundedWebSocketProtocol", (BoundedWebSocketProtocol,), {"limits": limits})

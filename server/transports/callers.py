@@ -26,7 +26,7 @@ class Callers:
     async def context(
         self, credentials: Credentials | AuthenticationError | None, request_id: str, host: str | None
     ) -> Context:
-        """A fresh context for a client at `host`.
+        """Give a fresh context for a client at `host`.
 
         Credentials that do not hold are kept as the reason, for the fields that need them.
         """

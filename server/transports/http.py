@@ -104,7 +104,7 @@ class GraphQLOverHttp:
         return _json(body, media_type, refusal.status, refusal.headers)
 
     async def _answer(self, request: Request, accept: str | None) -> ASGIApp | None:
-        """What to answer with; None when the client has left.
+        """Give what to answer with; None when the client has left.
 
         Who asks is looked up first: what may be sent, and what is done with it, depends on that.
         """
@@ -131,7 +131,7 @@ class GraphQLOverHttp:
         return self._only(response, media_type)
 
     def _only(self, response: Response, media_type: str) -> ASGIApp:
-        """The one response of an operation, with the status of its kind and form."""
+        """Give the one response of an operation, with the status of its kind and form."""
         if media_type in FRAMINGS:
             return self._http_stream(_one(response), media_type, lambda _: nullcontext())
         if "data" in response or media_type != GRAPHQL_RESPONSE:
@@ -254,14 +254,14 @@ def _offers(type: OperationType) -> tuple[str, ...]:
 
 
 def _check_method(request: Request, type: OperationType) -> None:
-    """Raises _Refusal for a GET of what is no query."""
+    """Refuse a GET of what is no query. Raises _Refusal."""
     if request.method == "GET" and type is not OperationType.QUERY:
         kind = type.value.capitalize()
         raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{kind}s must be sent by POST.", {"Allow": "POST"})
 
 
 def _check_head(request: Request) -> None:
-    """Raises _Refusal for what tells by its head alone that it is no GraphQL request."""
+    """Refuse what tells by its head alone that it is no GraphQL request. Raises _Refusal."""
     if request.method == "GET":
         return
     if request.method != "POST":
@@ -278,7 +278,7 @@ async def _one(response: Response) -> _Numbered:
 
 
 def _negotiated(accept: str | None, offers: tuple[str, ...]) -> str:
-    """The media type to answer in. Raises _Refusal."""
+    """Give the media type to answer in. Raises _Refusal."""
     media_type = negotiate(accept, offers)
     if media_type is None:
         raise _Refusal(
@@ -301,7 +301,7 @@ def _credentials(headers: Headers) -> Credentials | AuthenticationError | None:
 
 
 def _parameters(query: QueryParams) -> dict[str, Any]:
-    """The parameters of a GET, where objects are JSON in a string (GraphQL over HTTP, section 5.3)."""
+    """Give the parameters of a GET, where objects are JSON in a string (GraphQL over HTTP, section 5.3)."""
     parameters: dict[str, Any] = dict(query)
     for name in ("variables", "extensions"):
         if parameters.get(name):

@@ -19,7 +19,7 @@ class _Range:
     quality: float
 
     def match(self, offer: str) -> int:
-        """How exactly this range names the offer: 0 not at all, 1 `*/*`, 2 `type/*`, 3 by its name.
+        """Tell how exactly this range names the offer: 0 not at all, 1 `*/*`, 2 `type/*`, 3 by its name.
 
         An offer with a parameter is matched by nothing but itself: who does not name it would not understand it.
         """
@@ -33,7 +33,7 @@ class _Range:
 
 
 def negotiate(accept: str | None, offers: Sequence[str] = OFFERS) -> str | None:
-    """The offer that the client wants most; None when it wants none of them. No header at all wants the first."""
+    """Give the offer that the client wants most; None when it wants none of them. No header at all wants the first."""
     if accept is None or not accept.strip():
         return offers[0]
     ranges = [parsed for part in accept.split(",") if (parsed := _parse(part)) is not None]
@@ -47,7 +47,7 @@ def negotiate(accept: str | None, offers: Sequence[str] = OFFERS) -> str | None:
 
 
 def is_json(content_type: str | None) -> bool:
-    """Whether a body of this type is read: JSON in UTF-8, the only encoding that JSON has (RFC 8259, section 8.1)."""
+    """Tell whether a body of this type is read: JSON in UTF-8, its only encoding (RFC 8259, section 8.1)."""
     kind, *parameters = (content_type or "").lower().split(";")
     if kind.strip() != JSON:
         return False

@@ -44,7 +44,7 @@ class Origins:
         self._allowed = frozenset(allowed)
 
     def are_foreign(self, scope: Scope, headers: Headers) -> bool:
-        """Whether a page of another site made this request, and that site is not allowed."""
+        """Tell whether a page of another site made this request, and that site is not allowed."""
         given = headers.get("origin")
         if given is None:
             return headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}

@@ -44,7 +44,7 @@ def _event(response: _Json, sequence: int | None = None) -> bytes:
 
 
 def _part(payload: _Json) -> bytes:
-    """A part with the delimiter behind it: only then does a client know that the part is whole."""
+    """Give a part with the delimiter behind it: only then does a client know that the part is whole."""
     return b"content-type: application/json\r\n\r\n" + orjson.dumps(payload) + b"\r\n--graphql\r\n"
 
 

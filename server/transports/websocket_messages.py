@@ -84,7 +84,7 @@ def parse_message(text: str | None) -> ClientMessage:
 
 
 def server_message(kind: str, id: str | None = None, payload: object = None) -> str:
-    """A message of the server's, as the text of a frame."""
+    """Give a message of the server's, as the text of a frame."""
     message: dict[str, object] = {"type": kind}
     if id is not None:
         message["id"] = id
@@ -102,7 +102,7 @@ def byte_length(text: str, most: int) -> int:
 
 
 def find_id(text: str) -> str | None:
-    """The id of a message that is too large to be read, where it stands first or last, as clients write it."""
+    """Give the id of a message that is too large to be read, where it stands first or last, as clients write it."""
     found = _FIRST.match(text) or _LAST.search(text, max(0, len(text) - _LAST_AT))
     return found[1] if found else None
 

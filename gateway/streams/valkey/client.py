@@ -163,7 +163,7 @@ class Valkey:
         ]
 
     async def last_numbers(self, stream_ids: Sequence[UUID]) -> list[int | None]:
-        """The last sequence number of each; 0 where nothing is kept that can be used, None where Valkey fails on it."""
+        """Give the last number of each; 0 where nothing is kept that can be used, None where Valkey fails on it."""
         replies = await self._run_all(self._last, [(_keys(stream_id), ()) for stream_id in stream_ids])
         return [None if isinstance(reply, Exception) else reply for reply in replies]
 
@@ -189,13 +189,13 @@ class Valkey:
         return _stored(stream_id, reply)
 
     async def read(self, stream_id: UUID) -> StoredStream | None:
-        """All there is of a stream now; None where nothing is kept. Raises StreamDamaged."""
+        """Give all there is of a stream now; None where nothing is kept. Raises StreamDamaged."""
         with _reporting():
             reply = await self._follow(_keys(stream_id), ["", 0, 0])
         return _stored(stream_id, reply)
 
     async def unfollow(self, stream_id: UUID) -> None:
-        """This gateway has no viewers of it any more."""
+        """Tell that this gateway has no viewers of it any more."""
         with _reporting():
             await self._unfollow(_keys(stream_id), [self._replica, stream_id.bytes])
 
@@ -233,7 +233,7 @@ class Valkey:
                     await self._client.delete(*_keys(UUID(name.decode())))
 
     async def messages(self) -> AsyncGenerator[bytes | None, None]:
-        """What others say to this gateway, until Valkey goes; the first item is None, and says that we listen."""
+        """Give what others say to this gateway, until Valkey goes; the first item is None, and says that we listen."""
         subscription = self._client.pubsub()
         try:
             with _reporting():
@@ -284,7 +284,7 @@ class Valkey:
 
 
 def opened(stream_id: UUID, data: bytes) -> bytes:
-    """What was written for this stream. Raises StreamDamaged for everything else."""
+    """Give what was written for this stream. Raises StreamDamaged for everything else."""
     payload = data[4:]
     if len(data) < 4 or _checksum(stream_id, payload) != data[:4]:
         raise StreamDamaged
