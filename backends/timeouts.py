@@ -26,11 +26,11 @@ class Timeouts:
     total           for the whole answer
     """
 
-    connect: float = 5.0
-    load: float | None = 600.0
-    first_byte: float | None = 120.0
-    between_tokens: float | None = 60.0
-    total: float | None = 600.0
+    connect: float | None = None
+    load: float | None = None
+    first_byte: float | None = None
+    between_tokens: float | None = None
+    total: float | None = None
 
 
 class TimedBackend:

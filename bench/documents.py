@@ -17,7 +17,9 @@ from bench.hostile import FAMILIES, changed, hostile_variables
 from gateway.errors import Forbidden
 from resolvers.root import build_schema
 from schema.context import Context
-from server.graphql import DocumentLimits, Executor, GraphQLRequest, PersistedDocuments, RequestError
+from server.app import document_limits
+from server.graphql import Executor, GraphQLRequest, PersistedDocuments, RequestError, TrustedDocuments, VariableLimits
+from server.settings import Settings
 
 KEPT = 30
 """Of the dearest documents, how many are changed further."""
@@ -49,10 +51,17 @@ class Nobody:
 
 
 def make_executor() -> Executor:
-    """An executor with the limits that are the defaults, which helps with suggestions: that costs the most."""
-    persisted = PersistedDocuments({}, "off", automatic=False)
+    """Make an executor with the limits that are the defaults, which helps with suggestions: that costs the most."""
+    settings = Settings(_env_file=None)  # pyright: ignore[reportCallIssue]
     return Executor(
-        build_schema(), DocumentLimits(), persisted, query_timeout=10, introspection=True, suggestions=True, debug=False
+        build_schema(),
+        document_limits(settings),
+        PersistedDocuments(TrustedDocuments(), automatic=False),
+        query_timeout=settings.query_timeout,
+        introspection=True,
+        suggestions=True,
+        debug=False,
+        variable_limits=VariableLimits(settings.max_list_length, settings.max_variable_values),
     )
 
 

@@ -27,8 +27,8 @@ from server.graphql import (
     Executor,
     ManifestError,
     PersistedDocuments,
+    TrustedDocuments,
     VariableLimits,
-    load_manifest,
     schema_document,
 )
 from server.health import Readiness, healthz
@@ -98,16 +98,25 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
     @asynccontextmanager
     async def lifespan(app: Application) -> AsyncGenerator[None]:
         prepare_data_dir(settings)
+        trusted, schema = trusted_documents(settings), build_schema()
+        executor = _executor(settings, schema, trusted)
         async with running_gateway(settings, password_cost) as (gateway, database, service):
             running = Running(database, service, await ensure_admin(settings, gateway.identity))
             app.begin(running)
             watch = CredentialWatch(gateway.identity, settings.recheck_interval)
             readiness = Readiness(database, gateway.catalog, service)
-            app.router.routes += _routes(settings, gateway, readiness, watch, running.open_streams, body_limits)
+            app.router.routes += _routes(
+                settings, gateway, executor, readiness, watch, running.open_streams, body_limits
+            )
+            if settings.allows_introspection:
+                app.router.routes.append(Route("/schema.graphql", schema_document(schema)))
+            if settings.serves_page:
+                app.router.routes.append(Mount("/", page()))
             async with anyio.create_task_group() as tasks:
                 spawn_service(tasks, "watching the credentials of open connections", watch.run)
                 spawn_service(tasks, "the upkeep of sign-in and keys", gateway.identity.run)
                 spawn_service(tasks, "the checks of readiness", readiness.run)
+                spawn_service(tasks, "watching the trusted documents", trusted.watch)
                 yield
                 tasks.cancel_scope.cancel()
 
@@ -163,18 +172,17 @@ def _queue(settings: Settings, backend: Backend) -> BackendQueue:
     )
 
 
-def persisted_documents(settings: Settings) -> PersistedDocuments:
-    """Load the trusted documents. Raises SettingsError where their file cannot be used."""
-    file = settings.trusted_documents_file
+def trusted_documents(settings: Settings) -> TrustedDocuments:
+    """Load the trusted documents. Raises SettingsError where they cannot be used."""
     try:
-        trusted = load_manifest(file) if file is not None and settings.trusted_documents != "off" else {}
+        return TrustedDocuments(settings.trusted_documents_path, settings.trusted_documents)
     except ManifestError as error:
-        raise SettingsError(f"{error} Mend it, or set OLLAGRAPH_TRUSTED_DOCUMENTS to off.") from error
-    return PersistedDocuments(trusted, settings.trusted_documents, automatic=settings.automatic_persisted_queries)
+        raise SettingsError(f"{error} Fix it, or set OLLAGRAPH_TRUSTED_DOCUMENTS to off.") from error
 
 
-def _executor(settings: Settings, schema: strawberry.Schema) -> Executor:
-    limits = DocumentLimits(
+def document_limits(settings: Settings) -> DocumentLimits:
+    """Give the limits of documents that the settings ask for."""
+    return DocumentLimits(
         length=settings.max_query_length,
         tokens=settings.max_query_tokens,
         depth=settings.max_query_depth,
@@ -188,10 +196,13 @@ def _executor(settings: Settings, schema: strawberry.Schema) -> Executor:
         cost=settings.max_query_cost,
         api_keys=settings.max_api_keys_per_user,
     )
+
+
+def _executor(settings: Settings, schema: strawberry.Schema, trusted: TrustedDocuments) -> Executor:
     return Executor(
         schema,
-        limits,
-        persisted_documents(settings),
+        document_limits(settings),
+        PersistedDocuments(trusted, automatic=settings.automatic_persisted_queries),
         query_timeout=settings.query_timeout,
         introspection=settings.allows_introspection,
         suggestions=settings.gives_suggestions,
@@ -203,13 +214,12 @@ def _executor(settings: Settings, schema: strawberry.Schema) -> Executor:
 def _routes(
     settings: Settings,
     gateway: Gateway,
+    executor: Executor,
     readiness: Readiness,
     watch: CredentialWatch,
     open_streams: set[anyio.CancelScope],
     body_limits: BodyLimits,
-) -> list[Route | WebSocketRoute | Mount]:
-    schema = build_schema()
-    executor = _executor(settings, schema)
+) -> list[Route | WebSocketRoute]:
     callers = Callers(gateway, settings.max_answer_text)
     http = GraphQLOverHttp(
         executor,
@@ -235,14 +245,9 @@ def _routes(
         watch,
         ConnectionLimiter(settings.max_sockets_per_user, "OLLAGRAPH_MAX_SOCKETS_PER_USER"),
     )
-    routes: list[Route | WebSocketRoute | Mount] = [
+    return [
         Route("/healthz", healthz),
         Route("/readyz", readiness.check),
         *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),
         *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),
     ]
-    if settings.allows_introspection:
-        routes.append(Route("/schema.graphql", schema_document(schema)))
-    if settings.serves_page:
-        routes.append(Mount("/", page()))
-    return routes

@@ -76,7 +76,7 @@ def signing_secret(settings: Settings) -> str:
         return _kept_secret(path)
     except OSError as error:
         raise SettingsError(
-            f"{path} cannot be made or read ({error.strerror}). Mend that, or set OLLAGRAPH_SECRET_KEY."
+            f"{path} cannot be made or read ({error.strerror}). Fix that, or set OLLAGRAPH_SECRET_KEY."
         ) from error
 
 

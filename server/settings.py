@@ -233,10 +233,12 @@ class Settings(BaseSettings):
         default=True, description="Let clients name a document that they sent before by its SHA-256."
     )
     trusted_documents: Annotated[Literal["off", "allow", "only"], AnyCase] = Field(
-        default="off", description="Whether clients may, or must, name documents of `trusted_documents_file`."
+        default="off", description="Whether clients may, or must, name documents of `trusted_documents_path`."
     )
-    trusted_documents_file: FilePath | None = Field(
-        default=None, description="A JSON object of ids and documents, or Apollo's persisted query manifest."
+    trusted_documents_path: FilePath | None = Field(
+        default=None,
+        description="A file with a JSON object of ids and documents, or Apollo's persisted query manifest; or a folder "
+        "of such files. Changes are noticed.",
     )
     max_operations_per_socket: int = Field(default=20, ge=1, description="Operations at once on one WebSocket.")
     max_sockets_per_user: int = Field(
@@ -348,8 +350,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}CORS_ORIGINS may not be * together with {PREFIX}CORS_CREDENTIALS: name the origins"
             )
-        if self.trusted_documents != "off" and self.trusted_documents_file is None:
-            raise ValueError(f"set {PREFIX}TRUSTED_DOCUMENTS_FILE, or leave {PREFIX}TRUSTED_DOCUMENTS off")
+        if self.trusted_documents != "off" and self.trusted_documents_path is None:
+            raise ValueError(f"set {PREFIX}TRUSTED_DOCUMENTS_PATH, or leave {PREFIX}TRUSTED_DOCUMENTS off")
         if self.environment == "production":
             self._check_production()
         return self

@@ -130,5 +130,5 @@ async def test_no_more_is_read_than_there_is_room_for(narrow: RunningGateway):
     await say(narrow, 3)
     nodes = (await narrow.run("{ generations { nodes { id } } }"))["generations"]["nodes"]
     ids = [parse_uuid(node["id"], "Generation") for node in nodes]
-    texts = await narrow.app.state.engine.generations.texts(ids, 500)
+    texts = await narrow.app.running.service.generations.texts(ids, 500)
     assert [type(text) for text in texts] == [str, str, TooMuchText]

@@ -164,14 +164,14 @@ BAD: dict[str, tuple[Callable[[Scene], None], str]] = {
     "a host that is no address": (settings(HOST="a" * 70), "Cannot listen on aaaa"),
     "an address that is none": (settings(HOST="1:2:3"), "Cannot listen on 1:2:3:0 ("),
     "trusted documents that are not there": (
-        settings(TRUSTED_DOCUMENTS="only", TRUSTED_DOCUMENTS_FILE="none.json"), "none.json cannot be read (No such fi"),
+        settings(TRUSTED_DOCUMENTS="only", TRUSTED_DOCUMENTS_PATH="none.json"), "none.json cannot be read (No such fi"),
     "trusted documents that are a folder": (
-        folder("d", TRUSTED_DOCUMENTS="only", TRUSTED_DOCUMENTS_FILE="{}"), "{}/d cannot be read (Is a directory)"),
+        folder("d", TRUSTED_DOCUMENTS="only", TRUSTED_DOCUMENTS_PATH="{}"), "{}/d holds no file *.json with"),
     "trusted documents that are no JSON": (
-        file("d", b"\xff", TRUSTED_DOCUMENTS="ONLY", TRUSTED_DOCUMENTS_FILE="{}"), "{}/d is not valid JSON"),
+        file("d", b"\xff", TRUSTED_DOCUMENTS="ONLY", TRUSTED_DOCUMENTS_PATH="{}"), "{}/d is not valid JSON"),
     "trusted documents that are none": (
-        file("d", b"[1]", TRUSTED_DOCUMENTS="only", TRUSTED_DOCUMENTS_FILE="{}"), "{}/d must be a JSON object of ids"),
-    "trusted documents without a file": (settings(TRUSTED_DOCUMENTS="only"), "set OLLAGRAPH_TRUSTED_DOCUMENTS_FILE"),
+        file("d", b"[1]", TRUSTED_DOCUMENTS="only", TRUSTED_DOCUMENTS_PATH="{}"), "{}/d must be a JSON object of ids"),
+    "trusted documents without a file": (settings(TRUSTED_DOCUMENTS="only"), "set OLLAGRAPH_TRUSTED_DOCUMENTS_PATH"),
     "a model that is none": (
         file("model.gguf", b"no model", EMBEDDED="true", EMBEDDED_MODEL="{}"), "The model file {}/model.gguf is not i"),
     "a model that is not there": (

@@ -150,7 +150,7 @@ async def held(gateway: RunningGateway, size: int) -> AsyncGenerator[None]:
         headers = {**gateway.headers(), "Content-Type": "application/json"}
         await gateway.client.post("/graphql", content=body(), headers=headers)
 
-    in_flight = gateway.app.state.body_limits.in_flight
+    in_flight = gateway.app.body_limits.in_flight
     async with anyio.create_task_group() as tasks:
         for _ in range(size // piece):
             tasks.start_soon(post)
@@ -174,7 +174,7 @@ async def test_more_bytes_at_once_than_are_allowed_are_refused_until_there_is_ro
         assert (error["extensions"]["code"], error["extensions"]["retryable"]) == ("OVERLOADED", True)
         assert "OLLAGRAPH_MAX_BYTES_IN_FLIGHT" in error["message"]
     assert (await large(small)).status_code == 200
-    assert small.app.state.body_limits.in_flight.held == 0
+    assert small.app.body_limits.in_flight.held == 0
 
 
 async def test_a_large_message_on_a_socket_has_no_room_either(small: RunningGateway):

@@ -13,14 +13,17 @@ from auth.errors import MissingCredentials
 from bench.documents import make_executor
 from bench.hostile import FAMILIES, changed
 from gateway.errors import ErrorCode
-from server.graphql.document_limits import DocumentLimits, check_limits
+from server.app import document_limits
+from server.graphql.document_limits import check_limits
 from server.graphql.executor import RequestError
 from server.graphql.request import GraphQLRequest
 from server.graphql.validation import MAX_ERRORS, validation_errors
+from server.settings import Settings
 from tests.test_repository import ROOT
 
 EXECUTOR = make_executor()
 SCHEMA = EXECUTOR._schema  # pyright: ignore[reportPrivateUsage]
+LIMITS = document_limits(Settings(_env_file=None))
 
 MOST_CALLS = 130_000
 """Function calls of Python's, a fifth of a microsecond each: some 25 ms. A long search found one of 129,000."""
@@ -141,7 +144,7 @@ def test_validation_finds_what_graphql_core_finds(seed: int):
         candidate = rng.choice(FAMILIES)(rng)
         try:
             parsed = parse(candidate, max_lexical_tokens=400)
-            check_limits(parsed, DocumentLimits())
+            check_limits(parsed, LIMITS)
         except (GraphQLError, RecursionError):
             continue
         document = candidate

@@ -3,10 +3,11 @@
 import pytest
 from graphql import get_introspection_query
 
-from server.graphql.document_limits import DocumentLimits
+from server.app import document_limits
+from server.settings import Settings
 from tests.support.gateways import GraphQLErrors, RunningGateway
 
-LIMITS = DocumentLimits()
+LIMITS = document_limits(Settings(_env_file=None))
 
 DEEP = "{ me { apiKeys { user { apiKeys { user { apiKeys { user { apiKeys { user { apiKeys { id } } } } } } } } } } }"
 BOMB = "{ ...F0 } " + " ".join(

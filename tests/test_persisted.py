@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from server.app import persisted_documents
 from server.graphql import persisted
-from server.graphql.persisted import ManifestError, PersistedDocuments, load_manifest
+from server.graphql.persisted import PersistedDocuments
 from server.graphql.request import GraphQLRequest
-from server.settings import SettingsError
+from server.graphql.trusted_documents import TrustedDocuments
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import ADMIN, Json, RunningGateway, gateway_settings, running_gateway
 
@@ -97,7 +96,7 @@ async def test_names_can_be_switched_off(tmp_path: Path, sqlite_url: str, fake: 
 
 
 def test_only_so_many_documents_are_kept():
-    documents = PersistedDocuments({}, "off", automatic=True)
+    documents = PersistedDocuments(TrustedDocuments(), automatic=True)
     texts = [f"{{ me {{ id }} }} #{number}" for number in range(persisted.MOST_AUTOMATIC + 1)]
     for text in texts:
         documents.keep(GraphQLRequest(text, extensions=automatic(text)))
@@ -107,7 +106,7 @@ def test_only_so_many_documents_are_kept():
 
 
 def test_the_documents_used_last_stay():
-    documents = PersistedDocuments({}, "off", automatic=True)
+    documents = PersistedDocuments(TrustedDocuments(), automatic=True)
     texts = [f"{{ me {{ id }} }} #{number}" for number in range(persisted.MOST_AUTOMATIC + 1)]
     for text in texts[:-1]:
         documents.keep(GraphQLRequest(text, extensions=automatic(text)))
@@ -127,57 +126,6 @@ async def test_a_document_is_kept_for_known_callers_only(gateway: RunningGateway
     await ask(gateway, query="{ __typename }", extensions=automatic("{ __typename }"))
     gateway.token = token
     assert (await ask(gateway, extensions=automatic("{ __typename }")))["data"] == {"__typename": "Query"}
-
-
-MANIFESTS: dict[str, Json] = {
-    "ids and documents": {"me": ME},
-    "hashes": {f"sha256:{digest(ME)}": ME},
-    "Apollo": {
-        "format": "apollo-persisted-query-manifest",
-        "version": 1,
-        "operations": [{"id": "me", "name": "Me", "type": "query", "body": ME}],
-    },
-}
-
-
-@pytest.mark.parametrize("kind", MANIFESTS)
-async def test_trusted_documents_may_be_named(tmp_path: Path, sqlite_url: str, fake: FakeModelServer, kind: str):
-    file = tmp_path / "documents.json"
-    file.write_text(json.dumps(MANIFESTS[kind]))
-    settings = {"trusted_documents": "allow", "trusted_documents_file": file}
-    async with gateway_with(tmp_path, sqlite_url, fake, **settings) as gateway:
-        name = f"sha256:{digest(ME)}" if kind == "hashes" else "me"
-        assert (await ask(gateway, documentId=name))["data"] == ANSWER
-        assert (await ask(gateway, query=OTHER))["data"]
-        assert code(await ask(gateway, documentId="unknown")) == "PERSISTED_QUERY_NOT_FOUND"
-
-
-async def test_where_only_trusted_documents_run_no_other_does(tmp_path: Path, sqlite_url: str, fake: FakeModelServer):
-    file = tmp_path / "documents.json"
-    login = "mutation($input: LoginInput!) { login(input: $input) { ... on LoginSuccess { accessToken } } }"
-    file.write_text(json.dumps({"me": ME, "login": login}))
-    settings = {"trusted_documents": "only", "trusted_documents_file": file}
-    async with gateway_with(tmp_path, sqlite_url, fake, **settings) as gateway:
-        assert (await ask(gateway, documentId="me"))["data"] == ANSWER
-        assert (await ask(gateway, query=ME))["data"] == ANSWER
-        assert code(await ask(gateway, query=OTHER)) == "FORBIDDEN"
-        assert code(await ask(gateway, query=OTHER, documentId="me")) == "FORBIDDEN"
-        assert code(await ask(gateway, query=OTHER, extensions=automatic(OTHER))) == "FORBIDDEN"
-        assert code(await ask(gateway, extensions=automatic(OTHER))) == "PERSISTED_QUERY_NOT_FOUND"
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"a": 5}', '{"a": " "}', '{"operations": [5]}'])
-def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, text: str):
-    file = tmp_path / "documents.json"
-    file.write_text(text)
-    with pytest.raises(ManifestError, match=r"documents\.json"):
-        load_manifest(file)
-
-
-async def test_a_gateway_without_its_manifest_does_not_start(tmp_path: Path, sqlite_url: str, fake: FakeModelServer):
-    settings = {"trusted_documents": "only", "trusted_documents_file": tmp_path / "missing.json"}
-    with pytest.raises(SettingsError, match=r"missing\.json cannot be read"):
-        persisted_documents(gateway_settings(tmp_path, sqlite_url, fake.url, **settings))
 
 
 async def test_a_named_document_still_has_its_limits(gateway: RunningGateway):

@@ -61,19 +61,19 @@ async def test_a_key_that_is_remembered_ends_when_it_expires(remembering: Runnin
 def test_what_was_looked_up_before_a_change_is_not_remembered():
     values: TtlCache[str, int] = TtlCache(60)
     before = values.version
-    values.drop()
-    values.keep("a", 1, before)
+    values.clear()
+    values.put("a", 1, before)
     assert values.get("a") is None
 
 
 def test_what_is_too_old_is_not_remembered():
     values: TtlCache[str, int] = TtlCache(0)
-    values.keep("a", 1, values.version)
+    values.put("a", 1, values.version)
     assert values.get("a") is None
 
 
 def test_only_the_last_ones_are_remembered():
     values: TtlCache[int, int] = TtlCache(60)
     for number in range(cache.MOST + 1):
-        values.keep(number, number, values.version)
+        values.put(number, number, values.version)
     assert (values.get(0), values.get(1)) == (None, 1)

@@ -211,7 +211,7 @@ def test_a_secret_is_taken_without_the_white_space_around_it(
     assert getattr(load_settings(), name.lower()).get_secret_value() == found
 
 
-@pytest.mark.parametrize("name", ["DATA_DIR", "EMBEDDED_MODEL", "TRUSTED_DOCUMENTS_FILE"])
+@pytest.mark.parametrize("name", ["DATA_DIR", "EMBEDDED_MODEL", "TRUSTED_DOCUMENTS_PATH"])
 def test_a_path_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv(PREFIX + name, "~/x")

@@ -56,8 +56,9 @@ class Identity:
         passwords: PasswordHasher,
         tokens: TokenSigner,
         login_policy: LoginPolicy,
-        identity_max_age: float = 0,
-        max_api_keys_per_user: int = 100,
+        *,
+        identity_max_age: float,
+        max_api_keys_per_user: int,
     ) -> None:
         self._database = database
         self._passwords = passwords

@@ -3,9 +3,10 @@
 from server.graphql.document_limits import DocumentLimits
 from server.graphql.error_format import raised
 from server.graphql.executor import Executor, NotForNobody, Operation, RequestError, Response
-from server.graphql.persisted import ManifestError, PersistedDocuments, load_manifest
+from server.graphql.persisted import PersistedDocuments
 from server.graphql.request import BadRequest, GraphQLRequest, TooMuchJson, parse_request, read_json
 from server.graphql.schema_document import schema_document
+from server.graphql.trusted_documents import ManifestError, TrustedDocuments
 from server.graphql.variables import VariableLimits
 
 __all__ = [
@@ -20,8 +21,8 @@ __all__ = [
     "RequestError",
     "Response",
     "TooMuchJson",
+    "TrustedDocuments",
     "VariableLimits",
-    "load_manifest",
     "parse_request",
     "raised",
     "read_json",

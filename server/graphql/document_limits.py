@@ -49,18 +49,18 @@ class DocumentLimits:
     in the measure of `server.graphql.cost`, and checked there.
     """
 
-    length: int = 15_000
-    tokens: int = 700
-    depth: int = 10
-    aliases: int = 15
-    root_fields: int = 10
-    directives: int = 50
-    fragments: int = 50
-    fields: int = 1_000
-    repeats: int = 10
-    list_length: int = 500
-    cost: int = 1_000
-    api_keys: int = 100
+    length: int
+    tokens: int
+    depth: int
+    aliases: int
+    root_fields: int
+    directives: int
+    fragments: int
+    fields: int
+    repeats: int
+    list_length: int
+    cost: int
+    api_keys: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ _NOTHING = _Measure()
 
 
 def check_limits(document: DocumentNode, limits: DocumentLimits) -> None:
-    """Raises GraphQLError with the code LIMIT_EXCEEDED, naming the limit.
+    """Check a document. Raises GraphQLError with the code LIMIT_EXCEEDED, naming the limit.
 
     Fragments that spread themselves are refused here, too, as validation does it: they have no measure.
     """

@@ -93,6 +93,7 @@ class _Document:
     """A valid document, and what was found of its operations, by their names: costs of those without variables only."""
 
     document: DocumentNode
+    trusted: bool
     costs: dict[str | None, int] = field(default_factory=dict[str | None, int])
     generates: dict[str | None, bool] = field(default_factory=dict[str | None, bool])
 
@@ -110,12 +111,12 @@ class Executor:
         introspection: bool,
         suggestions: bool,
         debug: bool,
-        variable_limits: VariableLimits | None = None,
+        variable_limits: VariableLimits,
     ) -> None:
         self._schema = schema._schema  # pyright: ignore[reportPrivateUsage] - Strawberry has no other way to it
         self._public_fields = public_fields(self._schema)
         self.limits = limits
-        self._variable_limits = variable_limits or VariableLimits()
+        self._variable_limits = variable_limits
         self._persisted = persisted
         self.query_timeout = query_timeout
         self._errors = ErrorFormat(debug)
@@ -145,18 +146,22 @@ class Executor:
     def _prepare(self, request: GraphQLRequest, refused: AuthenticationError | GatewayError | None) -> Operation:
         text = self._persisted.text(request)
         check_variables(request.variables, self._variable_limits)
+        trusted = text in self._persisted.trusted
         known = self._documents.get(text)
-        document = self._parsed(text) if known is None else known.document
+        if known is not None and known.trusted and not trusted:
+            known = None  # what it was spared is done now
+        document = self._parsed(text, trusted=trusted) if known is None else known.document
         name = request.operation_name
         if refused is not None:
             self._check_public(document, _chosen(document, name), refused)
         if known is None:
-            known = self._keep(text, document)
+            known = self._keep(text, document, trusted=trusted)
         else:
             self._documents.move_to_end(text)
         chosen = _chosen(document, name)
         if refused is None:
             self._persisted.keep(request)
+            self._persisted.trusted.note_untrusted(text, document)
         cost = known.costs.get(name)
         if cost is None:
             cost = self._cost(document, chosen, request)
@@ -186,8 +191,10 @@ class Executor:
             if name in root.fields and name not in self._public_fields[operation.operation]:
                 raise NotForNobody(GraphQLError(str(refused), original_error=refused), operation.operation)
 
-    def _parsed(self, query: str) -> DocumentNode:
-        """Parse and measure, in the order of what they cost."""
+    def _parsed(self, query: str, *, trusted: bool) -> DocumentNode:
+        """Parse and measure, in the order of what they cost. A trusted document may have any form; its cost counts."""
+        if trusted:
+            return parse(query)
         if len(query) > self.limits.length:
             raise RequestError([limit_exceeded("characters", self.limits.length)])
         try:
@@ -197,7 +204,7 @@ class Executor:
             raise RequestError([limit_exceeded("levels", self.limits.depth)]) from error
         return document
 
-    def _keep(self, query: str, document: DocumentNode) -> _Document:
+    def _keep(self, query: str, document: DocumentNode, *, trusted: bool) -> _Document:
         """Validate, and keep what is valid. Those used last stay: an application has few, and sends them often.
 
         Only valid ones are kept, so that every error is found and told anew.
@@ -211,7 +218,7 @@ class Executor:
         )
         if errors:
             raise RequestError(errors)
-        known = self._documents[query] = _Document(document)
+        known = self._documents[query] = _Document(document, trusted)
         if len(self._documents) > MAX_CACHED_DOCUMENTS:
             self._documents.popitem(last=False)
         return known

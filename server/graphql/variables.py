@@ -13,12 +13,12 @@ from gateway.errors import ErrorCode
 class VariableLimits:
     """The most values in one list, and in all; those within JSON count, too. Levels are bounded by JSON's reader."""
 
-    list_length: int = 500
-    values: int = 10_000
+    list_length: int
+    values: int
 
 
 def check_variables(variables: Mapping[str, Any], limits: VariableLimits) -> None:
-    """Raises GraphQLError with the code LIMIT_EXCEEDED, naming the setting.
+    """Check variables. Raises GraphQLError with the code LIMIT_EXCEEDED, naming the setting.
 
     Level by level, and without looking further once there is too much.
     """

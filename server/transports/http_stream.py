@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 class StreamLimits:
     """Seconds: for a client to take what is sent, and of silence until a heartbeat is sent."""
 
-    send_timeout: float = 15
-    heartbeat_interval: float = 10
+    send_timeout: float
+    heartbeat_interval: float
 
 
 Json = dict[str, Any]

@@ -70,17 +70,21 @@ class _Closing(Exception):
         super().__init__(reason)
 
 
+INIT_SECONDS = 5.0
+"""How long a client may take to send `connection_init`."""
+
+
 @dataclass(frozen=True, slots=True)
 class SocketLimits:
     """Seconds for `connection_init` to come, for its credentials to be checked, for a message to be taken, and without
     operations; operations at once.
     """
 
-    init_timeout: float = 5
-    check_timeout: float = 10
-    send_timeout: float = 15
-    idle_timeout: float = 300
-    operations: int = 20
+    check_timeout: float
+    send_timeout: float
+    idle_timeout: float
+    operations: int
+    init_timeout: float = INIT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

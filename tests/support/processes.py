@@ -62,12 +62,12 @@ class Served:
     @property
     def url(self) -> str:
         """The address that the gateway printed."""
-        return self._partial("Ollagraph is ready at")
+        return self._said("Ollagraph is ready at")
 
     @property
     def password(self) -> str | None:
         """The password that it printed, if it did."""
-        return self._partial("Password") if "Password " in self.greeting else None
+        return self._said("Password") if "Password " in self.greeting else None
 
     @property
     def errors(self) -> str:
