@@ -21,7 +21,7 @@ INSTALL := PYTHONWARNINGS=ignore $(VENV_PYTHON) -m pip install --quiet --disable
 
 # --- The commands -----------------------------------------------------------------------------------------------
 
-.PHONY: help run user test check lint types page-types structure audit chaos bench format lock schema setup page clean FORCE
+.PHONY: help run user test check lint types page-types schema-lint structure audit chaos bench format lock schema setup page clean FORCE
 
 help: ## List the commands
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -41,7 +41,7 @@ endif
 test: .make/dev page .make/examples .make/react ## Run the tests (ARGS="-k name" for some of them)
 	@unset PYTHONDONTWRITEBYTECODE; exec $(VENV_PYTHON) -m pytest $(PARALLEL) $(ARGS)
 
-check: lint types page-types structure audit ## Run every check that is not a test of behaviour
+check: lint types page-types schema-lint structure audit ## Run every check that is not a test of behaviour
 
 lint: .make/dev ## Check style and formatting
 	@echo "Checking style and formatting ..."
@@ -55,6 +55,10 @@ types: .make/dev ## Check the types of the Python code
 page-types: .make/node_modules .make/react ## Check the types of the page, and of the React example against the schema
 	@echo "Checking the types of the page and of the React example ..."
 	@$(USE_NODE); (cd web && npm run --silent check) && cd examples/react && npm run --silent check >/dev/null
+
+schema-lint: .make/schema_lint ## Check the schema's names, descriptions and pages, and what it breaks since the last release
+	@echo "Checking the schema ..."
+	@$(USE_NODE); cd tests/schema_lint && npm run --silent lint && npm run --silent diff
 
 structure: .make/dev ## Check the import rule, the sizes, the locks and what is in the repository
 	@echo "Checking the structure ..."
@@ -181,6 +185,14 @@ examples/node_modules/.package-lock.json:
 .make/examples: examples/package.json examples/package-lock.json examples/node_modules/.package-lock.json | .make/venv
 	@$(USE_NODE); echo "Installing the packages of the examples ..."; \
 	    cd examples && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
+	@touch $@
+
+tests/schema_lint/node_modules/.package-lock.json:
+
+LINT_PACKAGES := tests/schema_lint/package.json tests/schema_lint/package-lock.json
+.make/schema_lint: $(LINT_PACKAGES) tests/schema_lint/node_modules/.package-lock.json | .make/venv
+	@$(USE_NODE); echo "Installing what checks the schema ..."; \
+	    cd tests/schema_lint && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
 	@touch $@
 
 examples/react/node_modules/.package-lock.json:

@@ -107,24 +107,30 @@ def test_a_version_that_was_not_asked_for_is_found():
     ]
 
 
-def page_packages() -> dict[str, dict[str, Any]]:
-    """Give the page's locked packages, without the page itself."""
-    packages = json.loads((ROOT / "web/package-lock.json").read_text())["packages"]
+every_node_package = pytest.mark.parametrize("folder", ["web", "tests/schema_lint"])
+
+
+def node_packages(folder: str) -> dict[str, dict[str, Any]]:
+    """Give the locked packages of a Node.js package, without itself."""
+    packages = json.loads((ROOT / folder / "package-lock.json").read_text())["packages"]
     return {path: package for path, package in packages.items() if path and not package.get("inBundle")}
 
 
-def test_every_package_of_the_page_has_a_hash():
-    packages = page_packages()
+@every_node_package
+def test_every_node_package_has_a_hash(folder: str):
+    packages = node_packages(folder)
     assert (bool(packages), [path for path, it in packages.items() if "integrity" not in it]) == (True, [])
 
 
-def test_the_lock_of_the_page_names_no_host():
-    assert [path for path, it in page_packages().items() if "://" in it.get("resolved", "")] == []
+@every_node_package
+def test_a_lock_of_node_packages_names_no_host(folder: str):
+    assert [path for path, it in node_packages(folder).items() if "://" in it.get("resolved", "")] == []
 
 
-def test_the_lock_of_the_page_holds_what_the_page_asks_for():
-    asked = json.loads((ROOT / "web/package.json").read_text())
-    held = json.loads((ROOT / "web/package-lock.json").read_text())["packages"][""]
+@every_node_package
+def test_a_lock_of_node_packages_holds_what_was_asked_for(folder: str):
+    asked = json.loads((ROOT / folder / "package.json").read_text())
+    held = json.loads((ROOT / folder / "package-lock.json").read_text())["packages"][""]
     assert [held.get(kind) for kind in ("dependencies", "devDependencies")] == [
         asked.get(kind) for kind in ("dependencies", "devDependencies")
     ]
