@@ -8,7 +8,7 @@ const LOGIN = `
   mutation ($input: LoginInput!) {
     login(input: $input) {
       ... on LoginSuccess { accessToken }
-      ... on Error { message }
+      ... on UserError { message }
     }
   }`;
 
@@ -18,7 +18,7 @@ export const START = `
   mutation ($input: GenerateInput!) {
     startGeneration(input: $input) {
       ... on StartGenerationSuccess { generation { id } }
-      ... on Error { message }
+      ... on UserError { message }
     }
   }`;
 
@@ -36,7 +36,7 @@ export const WATCH = `
 const CANCEL = `
   mutation ($input: CancelGenerationInput!) {
     cancelGeneration(input: $input) {
-      ... on Error { message }
+      ... on UserError { message }
     }
   }`;
 

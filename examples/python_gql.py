@@ -20,7 +20,7 @@ LOGIN = """
   mutation ($input: LoginInput!) {
     login(input: $input) {
       ... on LoginSuccess { accessToken }
-      ... on Error { message }
+      ... on UserError { message }
     }
   }
 """
@@ -30,7 +30,7 @@ START = """
   mutation ($input: GenerateInput!) {
     startGeneration(input: $input) {
       ... on StartGenerationSuccess { generation { id } }
-      ... on Error { message }
+      ... on UserError { message }
     }
   }
 """
@@ -38,7 +38,7 @@ START = """
 CANCEL = """
   mutation ($input: CancelGenerationInput!) {
     cancelGeneration(input: $input) {
-      ... on Error { message }
+      ... on UserError { message }
     }
   }
 """

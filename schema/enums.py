@@ -11,7 +11,7 @@ from auth.scopes import Scope
 from gateway.catalog import BackendKind, Capability
 from gateway.errors import ErrorCode
 from gateway.generation import OnBackendLoss, OnDisconnect, State
-from gateway.streams import FinishReason, Loss, QueueReason, UsageSource
+from gateway.streams import FinishReason, LossReason, QueueReason, UsageSource
 
 _Enum = TypeVar("_Enum", bound=type[Enum])
 
@@ -34,7 +34,7 @@ _describe(
         "FORBIDDEN": "The credentials hold but lack the scope for this.",
         "INVALID_CREDENTIALS": "The username or the password is wrong.",
         "ACCOUNT_LOCKED": "Too many failed sign-ins under this name.",
-        "INVALID_INPUT": "A value is out of range; the message names the field.",
+        "INVALID_INPUT": "A value is invalid; `issues` names each.",
         "NOT_FOUND": "There is no such thing, or it is not yours.",
         "MODEL_NOT_FOUND": "No backend serves a model of this name.",
         "UNSUPPORTED": "The model or its backend cannot do this.",
@@ -146,8 +146,8 @@ _describe(
     },
 )
 _describe(
-    Loss,
-    "Loss",
+    LossReason,
+    "LossReason",
     "What an answer lost on the way.",
     {
         "BACKEND_LOST": "Its model server died or did not go on.",

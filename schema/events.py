@@ -9,7 +9,7 @@ import strawberry
 from auth.scopes import Scope
 from gateway import streams
 from gateway.errors import ErrorCode
-from gateway.streams import Event, FinishReason, Loss, QueueReason
+from gateway.streams import Event, FinishReason, LossReason, QueueReason
 from schema.catalog import Model
 from schema.context import Info
 from schema.generation import Generation, TokenUsage, ToolCall
@@ -66,7 +66,7 @@ class ToolCallRequested(GenerationEvent):
 
 @strawberry.type(description="The answer lost its model server or its gateway, and continues here.")
 class GenerationResumed(GenerationEvent):
-    reason: Loss = strawberry.field(description="What was lost.")
+    reason: LossReason = strawberry.field(description="What was lost.")
     backend: str = strawberry.field(description="The model server that goes on.")
 
 

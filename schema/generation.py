@@ -19,7 +19,7 @@ from gateway.streams import TokenUsage as GatewayTokenUsage
 from gateway.streams import ToolCall as GatewayToolCall
 from schema.catalog import Model
 from schema.context import Info
-from schema.errors import Error, InvalidInput, ModelNotFound, NotFound, Overloaded, Unsupported
+from schema.errors import InvalidInput, ModelNotFound, NotFound, Overloaded, ShuttingDown, Unsupported, UserError
 from schema.identity import ApiKey, User
 from schema.node import Node, global_id
 
@@ -93,7 +93,7 @@ def _tokens_per_second(row: tables.Generation) -> float | None:
 
 @strawberry.type(description="A call that the model asks for. Answer it with a TOOL message.")
 class ToolCall:
-    id: str = strawberry.field(description="The call's id, to be given as `toolCallId` of the answer.")
+    call_id: str = strawberry.field(description="The call's id, to be given as `toolCallId` of the answer.")
     name: str = strawberry.field(description="The tool to call.")
     arguments: JSON | None = strawberry.field(
         description="The arguments, an object; null where the model did not write one, as when its answer was cut off."
@@ -105,7 +105,7 @@ class ToolCall:
         """The call of a backend."""
         arguments = None if call.arguments is None else JSON(call.arguments)
         text = call.arguments_text or orjson.dumps(call.arguments).decode()
-        return cls(id=call.id, name=call.name, arguments=arguments, arguments_text=text)
+        return cls(call_id=call.id, name=call.name, arguments=arguments, arguments_text=text)
 
 
 @strawberry.type(description="Why a generation failed.")
@@ -267,7 +267,7 @@ class GenerateSuccess:
 
 
 @strawberry.type(description="The generation began and failed. What was said before is in `text`, and is counted.")
-class GenerateFailure(Error):
+class GenerateFailure(UserError):
     output: strawberry.Private[Output]
     retryable: bool = strawberry.field(description="Whether asking again may work.")
     generation: Generation = strawberry.field(description="The generation, failed.")
@@ -293,7 +293,7 @@ def generate_result(answer: Answer, row: tables.Generation) -> GenerateSuccess |
 
 
 GenerateResult = Annotated[
-    GenerateSuccess | GenerateFailure | InvalidInput | ModelNotFound | Unsupported | Overloaded,
+    GenerateSuccess | GenerateFailure | InvalidInput | ModelNotFound | Unsupported | Overloaded | ShuttingDown,
     strawberry.union("GenerateResult", description="What `generate` gives."),
 ]
 
@@ -304,7 +304,7 @@ class StartGenerationSuccess:
 
 
 StartGenerationResult = Annotated[
-    StartGenerationSuccess | InvalidInput | ModelNotFound | Unsupported | Overloaded,
+    StartGenerationSuccess | InvalidInput | ModelNotFound | Unsupported | Overloaded | ShuttingDown,
     strawberry.union("StartGenerationResult", description="What `startGeneration` gives."),
 ]
 

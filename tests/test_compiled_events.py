@@ -33,7 +33,7 @@ EVENTS: tuple[events.Event, ...] = (
 )
 
 USAGE_FIELDS = ("promptTokens", "completionTokens", "cachedTokens", "source", "__typename")
-CALL_FIELDS = ("id", "name", "arguments", "__typename")
+CALL_FIELDS = ("callId", "name", "arguments", "__typename")
 FIELDS = {
     "GenerationEvent": ("generationId", "sequence", "__typename"),
     "GenerationQueued": ("position", "sequence"),

@@ -214,13 +214,14 @@ async def test_a_model_without_an_ability_is_not_even_asked(gateway: RunningGate
     while not (await gateway.run(told))["model"]["capabilities"]:
         pass  # what the list leaves out is asked for behind it
     refusal = (await gateway.run(START, asking("fake:count-3", think=True)))["startGeneration"]
-    assert (refusal["__typename"], refusal["code"]) == ("Unsupported", "UNSUPPORTED")
+    assert (refusal["__typename"], refusal["code"], refusal["capability"]) == ("Unsupported", "UNSUPPORTED", "THINKING")
     assert not gateway.fake.requests
 
 
 async def test_a_model_that_nobody_has_is_told_as_such(gateway: RunningGateway):
-    refusal = (await gateway.run(START, asking("fake:none")))["startGeneration"]
+    refusal = (await gateway.run(START, asking("fake:hole-3")))["startGeneration"]
     assert (refusal["__typename"], refusal["code"]) == ("ModelNotFound", "MODEL_NOT_FOUND")
+    assert (refusal["modelName"], refusal["suggestions"][0]) == ("fake:hole-3", "fake:hold-3")
 
 
 async def test_those_who_wait_are_told_their_places(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):

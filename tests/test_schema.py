@@ -133,7 +133,7 @@ def test_each_member_of_a_result_is_its_success_or_an_error(schema: GraphQLSchem
         wanted = union.name.removesuffix("Result") + "Success"
         errors = [member for member in union.types if member.name != wanted]
         assert len(errors) == len(union.types) - 1, f"{union.name} has no {wanted}"
-        assert all("Error" in {interface.name for interface in member.interfaces} for member in errors)
+        assert all("UserError" in {interface.name for interface in member.interfaces} for member in errors)
 
 
 def test_every_mutation_gives_a_result_union(schema: GraphQLSchema):

@@ -182,7 +182,7 @@ class Generations:
         """One generation of the caller's; an admin may see anyone's. Raises NotFound."""
         generation = (await self.by_id([generation_id]))[0]
         if generation is None or (generation.user_id != principal.user_id and not principal.has(Scope.ADMIN)):
-            raise NotFound("You have no generation of this id.")
+            raise NotFound("You have no generation of this id.", "Generation", generation_id)
         return generation
 
     async def by_id(self, ids: Sequence[UUID]) -> list[Generation | None]:

@@ -34,7 +34,7 @@ from gateway.streams import (
     Event,
     Failed,
     FinishReason,
-    Loss,
+    LossReason,
     Queued,
     QueueReason,
     Resumed,
@@ -238,7 +238,7 @@ class Run:
             await ticket.moved()
         queued_ms = self._stopwatch.turn_came()
         if begun:
-            await self._append(Resumed(self._next, Loss.GATEWAY_LOST, self.route.model.backend.name))
+            await self._append(Resumed(self._next, LossReason.GATEWAY_LOST, self.route.model.backend.name))
             return
         if self._must_wait:
             await turn_came(self.job.row, queued_ms)
@@ -276,7 +276,7 @@ class Run:
         self._lost = error
         self._spent = self.usage()
         self._asking, self._answered, self._meter = rest, False, Meter(rest)
-        await self._append(Resumed(self._next, Loss.BACKEND_LOST, backend))
+        await self._append(Resumed(self._next, LossReason.BACKEND_LOST, backend))
         return True
 
     async def _read_backend(self) -> None:

@@ -17,7 +17,7 @@ from gateway.streams.events import (
     Event,
     Failed,
     FinishReason,
-    Loss,
+    LossReason,
     Queued,
     QueueReason,
     Resumed,
@@ -83,7 +83,7 @@ def _tool_call(sequence: int, call: dict[str, Any]) -> ToolCallRequested:
 
 
 def _resumed(sequence: int, reason: str, backend: str) -> Resumed:
-    return Resumed(sequence, Loss(reason), _text(backend))
+    return Resumed(sequence, LossReason(reason), _text(backend))
 
 
 def _completed(sequence: int, reason: str, usage: dict[str, Any]) -> Completed:

@@ -106,7 +106,7 @@ class ToolCallRequested:
     call: ToolCall
 
 
-class Loss(StrEnum):
+class LossReason(StrEnum):
     """What an answer lost on the way."""
 
     BACKEND_LOST = "BACKEND_LOST"
@@ -118,7 +118,7 @@ class Resumed:
     """The resume point: what comes behind was said by another model server, or through another gateway."""
 
     sequence: int
-    reason: Loss
+    reason: LossReason
     backend: str
 
 

@@ -11,7 +11,7 @@ EVENT = """
   ... on GenerationQueued { position reason }
   ... on TextDelta { text offset tokens }
   ... on ThinkingDelta { thinking: text offset tokens }
-  ... on ToolCallRequested { call { id name arguments } }
+  ... on ToolCallRequested { call { callId name arguments } }
   ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } generation { state } }
   ... on GenerationFailed {
     code message retryable usage { promptTokens completionTokens source } generation { state error { code } }
@@ -27,19 +27,21 @@ mutation($input: GenerateInput!) { generate(input: $input) {
     text thinking toolCalls { name arguments } generation { id state finishReason usage { completionTokens source } }
   }
   ... on GenerateFailure { retryable text generation { state error { code } usage { completionTokens source } } }
-  ... on Error { code message }
+  ... on UserError { code message }
 } }
 """
 START = """
 mutation($input: GenerateInput!) { startGeneration(input: $input) {
-  __typename ... on StartGenerationSuccess { generation { id state } } ... on Error { code message }
+  __typename ... on StartGenerationSuccess { generation { id state } } ... on UserError { code message }
+  ... on ModelNotFound { modelName suggestions } ... on Unsupported { capability }
+  ... on Overloaded { retryAfterMs } ... on ShuttingDown { retryAfterMs }
 } }
 """
 CANCEL = """
 mutation($id: ID!) { cancelGeneration(input: {id: $id}) {
   __typename
   ... on CancelGenerationSuccess { generation { state usage { promptTokens completionTokens source } } }
-  ... on Error { code message }
+  ... on UserError { code message }
 } }
 """
 GENERATION = """

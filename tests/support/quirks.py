@@ -12,7 +12,7 @@ EVENT = """
   __typename sequence
   ... on TextDelta { text offset tokens }
   ... on ThinkingDelta { thinking: text }
-  ... on ToolCallRequested { call { id name arguments argumentsText } }
+  ... on ToolCallRequested { call { callId name arguments argumentsText } }
   ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } }
   ... on GenerationFailed { code message retryable usage { promptTokens completionTokens source } }
 """

@@ -10,7 +10,7 @@ const wsUrl = httpUrl.replace(/^http/, "ws");
 export type User = { id: string; username: string };
 export type GenerateInput = { model: string; prompt: string };
 
-/** `code` is the gateway's own (extensions.code, or the code of a result that implements Error), where it gave one. */
+/** `code` is the gateway's own (extensions.code, or the code of a result that implements UserError), where it gave one. */
 export class GatewayError extends Error {
   constructor(
     message: string,
@@ -64,7 +64,7 @@ export async function send<Data>(source: string, variables: object, token?: stri
 
 type Result = { __typename: string; message?: string; code?: string };
 
-/** A mutation's result union as a value or an exception: a member with a `message` implements the schema's Error. */
+/** A mutation's result union as a value or an exception: a member with a `message` implements the schema's UserError. */
 export function unwrap<Success extends Result>(result: Success): Success {
   if (result.message !== undefined) throw new GatewayError(result.message, result.code);
   return result;

@@ -7,7 +7,7 @@ export const START = graphql(`
     startGeneration(input: $input) {
       __typename
       ... on StartGenerationSuccess { generation { id } }
-      ... on Error { message }
+      ... on UserError { message }
     }
   }
 `);
@@ -28,7 +28,7 @@ export const CANCEL = graphql(`
   mutation Cancel($id: ID!) {
     cancelGeneration(input: { id: $id }) {
       __typename
-      ... on Error { message }
+      ... on UserError { message }
     }
   }
 `);
