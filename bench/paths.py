@@ -16,7 +16,7 @@ subscription($input: GenerateInput!) { generate(input: $input) {
   __typename sequence
   ... on TextDelta { text tokens }
   ... on GenerationCompleted { finishReason }
-  ... on GenerationFailed { code message }
+  ... on GenerationFailed { error { code message } }
 } }
 """
 

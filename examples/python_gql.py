@@ -50,7 +50,8 @@ WATCH = """
       sequence
       ... on TextDelta { text offset }
       ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } }
-      ... on GenerationFailed { message usage { promptTokens completionTokens source } }
+      ... on GenerationCancelled { reason usage { promptTokens completionTokens source } }
+      ... on GenerationFailed { error { message } usage { promptTokens completionTokens source } }
     }
   }
 """
@@ -155,8 +156,11 @@ async def main(prompt: str = "Tell me a story", model: str = "smollm2:135m") -> 
         await follow(answer, authorization)
     last = answer.last
     tokens = f"{last['usage']['promptTokens']} + {last['usage']['completionTokens']} tokens"
-    sys.stderr.write(f"\n[{last.get('finishReason') or last['message']}: {tokens}]\n")
-    sys.exit(0 if "finishReason" in last else 1)
+    failure = last.get("error")
+    cancelled = f"CANCELLED ({last['reason']})" if "reason" in last else None
+    end = cancelled or (failure["message"] if failure else last["finishReason"])
+    sys.stderr.write(f"\n[{end}: {tokens}]\n")
+    sys.exit(1 if failure else 0)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,9 @@ MOST_TOLD = 3
 RETRY_AFTER_SECONDS = 1
 """The pause asked of whoever finds the gateway full or stopping. Nobody knows how long that lasts."""
 
+LONGEST_RETRY_MS = 2**31 - 1
+"""What an Int of GraphQL holds. A model server may ask for any pause."""
+
 MOST_REPEATED = 80
 """Characters of what a client sent that an error message repeats."""
 
@@ -341,9 +344,10 @@ class Interrupted(GatewayError):
 class RecordedError(GatewayError):
     """An error that is told again, from the record of how a generation ended."""
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
+    def __init__(self, code: ErrorCode, message: str, retry_after_ms: int | None = None) -> None:
         self.code = code
         self.retryable = code in _RETRYABLE
+        self.retry_after_ms = retry_after_ms
         super().__init__(message)
 
 
@@ -367,6 +371,8 @@ class BackendFailure(GatewayError):
     def __init__(self, error: BackendError) -> None:
         self.code = _BACKEND_CODES.get(type(error), ErrorCode.BACKEND_FAILED)
         self.retryable = error.retryable
+        if isinstance(error, backend_errors.BackendOverloaded) and error.retry_after is not None:
+            self.retry_after_ms = max(0, min(ceil(error.retry_after * 1000), LONGEST_RETRY_MS))
         super().__init__(str(error))
 
 

@@ -8,11 +8,10 @@ import strawberry
 
 from auth.scopes import Scope
 from gateway import streams
-from gateway.errors import ErrorCode
-from gateway.streams import Event, FinishReason, LossReason, QueueReason
+from gateway.streams import CancelReason, Event, FinishReason, LossReason, QueueReason
 from schema.catalog import Model
 from schema.context import Info
-from schema.generation import Generation, TokenUsage, ToolCall
+from schema.generation import Generation, GenerationError, TokenUsage, ToolCall
 
 
 @strawberry.interface(description="Something that happened in a generation.")
@@ -70,7 +69,7 @@ class GenerationResumed(GenerationEvent):
     backend: str = strawberry.field(description="The model server that goes on.")
 
 
-@strawberry.type(description="It ended without an error. The last event.")
+@strawberry.type(description="It ended by itself. The last event.")
 class GenerationCompleted(GenerationEvent):
     generation_key: strawberry.Private[UUID]
     finish_reason: FinishReason = strawberry.field(description="Why it ended.")
@@ -82,12 +81,22 @@ class GenerationCompleted(GenerationEvent):
         return await _generation(info, self.generation_key)
 
 
+@strawberry.type(description="It was cancelled; what was said before stands and is counted. The last event.")
+class GenerationCancelled(GenerationEvent):
+    generation_key: strawberry.Private[UUID]
+    reason: CancelReason = strawberry.field(description="Why it was cancelled.")
+    usage: TokenUsage = strawberry.field(description="What it used.")
+
+    @strawberry.field(description="The generation as it ended.")
+    async def generation(self, info: Info) -> Generation:
+        """Read anew: the loader may have seen it while it ran."""
+        return await _generation(info, self.generation_key)
+
+
 @strawberry.type(description="It ended with an error; what was said before stands and is counted. The last event.")
 class GenerationFailed(GenerationEvent):
     generation_key: strawberry.Private[UUID]
-    code: ErrorCode = strawberry.field(description="The reason, for a program to read.")
-    message: str = strawberry.field(description="The reason, for a person to read.")
-    retryable: bool = strawberry.field(description="Whether asking again may work.")
+    error: GenerationError = strawberry.field(description="Why it failed.")
     usage: TokenUsage = strawberry.field(description="What it used.")
 
     @strawberry.field(description="The generation as it ended.")
@@ -113,6 +122,7 @@ EVENT_TYPES = (
     ToolCallRequested,
     GenerationResumed,
     GenerationCompleted,
+    GenerationCancelled,
     GenerationFailed,
 )
 
@@ -144,13 +154,18 @@ _CONVERSIONS: dict[type[Event], _Convert] = {
         finish_reason=event.finish_reason,
         usage=TokenUsage.of(event.usage),
     ),
+    streams.Cancelled: lambda id, key, event: GenerationCancelled(
+        generation_id=id,
+        sequence=event.sequence,
+        generation_key=key,
+        reason=event.reason,
+        usage=TokenUsage.of(event.usage),
+    ),
     streams.Failed: lambda id, key, event: GenerationFailed(
         generation_id=id,
         sequence=event.sequence,
         generation_key=key,
-        code=event.code,
-        message=event.message,
-        retryable=event.retryable,
+        error=GenerationError.of(event),
         usage=TokenUsage.of(event.usage),
     ),
 }

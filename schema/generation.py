@@ -11,10 +11,18 @@ from strawberry.scalars import JSON
 
 from auth.scopes import Scope
 from db import tables
-from gateway.errors import ErrorCode
+from gateway.errors import ErrorCode, GatewayError
 from gateway.errors import InvalidInput as GatewayInvalidInput
-from gateway.generation import Answer, GenerationFilter, Output, State
-from gateway.streams import FinishReason, UsageSource
+from gateway.generation import (
+    Answer,
+    GenerationFilter,
+    Output,
+    State,
+    cancel_recorded,
+    error_recorded,
+    finish_recorded,
+)
+from gateway.streams import CancelReason, Failed, FinishReason, UsageSource
 from gateway.streams import TokenUsage as GatewayTokenUsage
 from gateway.streams import ToolCall as GatewayToolCall
 from schema.catalog import Model
@@ -112,6 +120,17 @@ class ToolCall:
 class GenerationError:
     code: ErrorCode = strawberry.field(description="The reason, for a program to read.")
     message: str = strawberry.field(description="The reason, for a person to read.")
+    retryable: bool = strawberry.field(description="Whether the same request may succeed later.")
+    retry_after_ms: int | None = strawberry.field(
+        description="Wait this many milliseconds after the failure before you ask again; null if that is unknown."
+    )
+
+    @classmethod
+    def of(cls, error: GatewayError | Failed) -> Self:
+        """The failure that a row or an event tells of."""
+        return cls(
+            code=error.code, message=error.message, retryable=error.retryable, retry_after_ms=error.retry_after_ms
+        )
 
 
 @strawberry.type(description="One answer of a model, under way or ended.")
@@ -124,8 +143,9 @@ class Generation(Node):
     started_at: datetime | None = strawberry.field(description="When its backend began.")
     finished_at: datetime | None = strawberry.field(description="When it ended.")
     finish_reason: FinishReason | None = strawberry.field(
-        description="Why it ended; null until then, and if it failed."
+        description="Why it completed; null until then, and if it was cancelled or failed."
     )
+    cancel_reason: CancelReason | None = strawberry.field(description="Why it was cancelled; null if it was not.")
     error: GenerationError | None = strawberry.field(description="Why it failed; null if it did not.")
     usage: TokenUsage | None = strawberry.field(description="What it used; null until it ends.")
     timings: Timings = strawberry.field(description="How long it took.")
@@ -173,17 +193,12 @@ class Generation(Node):
             created_at=row.created_at,
             started_at=row.started_at,
             finished_at=row.finished_at,
-            finish_reason=None if row.finish_reason is None else FinishReason(row.finish_reason),
-            error=_error(row),
+            finish_reason=finish_recorded(row),
+            cancel_reason=cancel_recorded(row),
+            error=None if (error := error_recorded(row)) is None else GenerationError.of(error),
             usage=_usage(row),
             timings=Timings.of(row),
         )
-
-
-def _error(row: tables.Generation) -> GenerationError | None:
-    if row.error_code is None:
-        return None
-    return GenerationError(code=ErrorCode(row.error_code), message=row.error_message or "")
 
 
 def _usage(row: tables.Generation) -> TokenUsage | None:
@@ -245,7 +260,7 @@ class GenerationConnection:
         )
 
 
-@strawberry.type(description="The whole answer.")
+@strawberry.type(description="The whole answer; of a generation that was cancelled, what was said until then.")
 class GenerateSuccess:
     output: strawberry.Private[Output]
     generation: Generation = strawberry.field(description="The generation, ended.")
@@ -269,7 +284,7 @@ class GenerateSuccess:
 @strawberry.type(description="The generation began and failed. What was said before is in `text`, and is counted.")
 class GenerateFailure(UserError):
     output: strawberry.Private[Output]
-    retryable: bool = strawberry.field(description="Whether asking again may work.")
+    error: GenerationError = strawberry.field(description="Why it failed; `message` and `code` repeat it.")
     generation: Generation = strawberry.field(description="The generation, failed.")
 
     @strawberry.field(description="What the model said before it failed.")
@@ -286,7 +301,7 @@ def generate_result(answer: Answer, row: tables.Generation) -> GenerateSuccess |
     return GenerateFailure(
         message=failure.message,
         code=failure.code,
-        retryable=failure.retryable,
+        error=GenerationError.of(failure),
         output=answer.output,
         generation=generation,
     )

@@ -13,7 +13,7 @@ from tests.support.generations import asking, text_of
 
 EVENT = """__typename sequence ... on TextDelta { text offset } ... on GenerationResumed { reason backend }
   ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } }
-  ... on GenerationFailed { code usage { completionTokens } }"""
+  ... on GenerationFailed { error { code } usage { completionTokens } }"""
 GENERATE = f"subscription($input: GenerateInput!) {{ generate(input: $input) {{ {EVENT} }} }}"
 
 REQUEST = ChatRequest("m", [Message("user", "one two")])
@@ -70,14 +70,14 @@ async def test_a_template_that_closes_the_turn_is_not_asked_to_begin_anew(gatewa
 async def test_where_nobody_can_tell_how_it_goes_on_the_loss_stands(gateway: RunningGateway):
     gateway.fake.renders = False
     events = await watched(gateway, "fake:loses-3-4")
-    assert (events[-1]["code"], text_of(events)) == ("BACKEND_UNAVAILABLE", "0 1 2 ")
+    assert (events[-1]["error"]["code"], text_of(events)) == ("BACKEND_UNAVAILABLE", "0 1 2 ")
 
 
 async def test_an_answer_that_thought_cannot_go_on_where_the_turn_is_closed(gateway: RunningGateway):
     gateway.fake.closes_turns = True
     gateway.fake.scripts["thinker"] = Script(["a ", "b "], thinking=["hm "], ending=Ending.CUT)
     events = await watched(gateway, "thinker")
-    assert events[-1]["code"] == "BACKEND_UNAVAILABLE"
+    assert events[-1]["error"]["code"] == "BACKEND_UNAVAILABLE"
     assert [request.path for request in gateway.fake.requests] == ["/api/chat"]
 
 
@@ -91,19 +91,19 @@ async def test_a_conversation_that_ends_with_the_assistants_turn_goes_on_in_it(g
 async def test_without_being_asked_to_it_fails(gateway: RunningGateway):
     gateway.fake.models.append("fake:loses-3-4")
     events = await gateway.events(GENERATE, asking("fake:loses-3-4"))
-    assert (events[-1]["code"], events[-1]["usage"]["completionTokens"]) == ("BACKEND_UNAVAILABLE", 3)
+    assert (events[-1]["error"]["code"], events[-1]["usage"]["completionTokens"]) == ("BACKEND_UNAVAILABLE", 3)
 
 
 async def test_a_model_that_kills_every_server_is_given_up(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("gateway.generation.continuation.LONGEST_PAUSE_SECONDS", 0.01)
     events = await watched(gateway, "fake:cut-0")
-    assert events[-1]["code"] == "BACKEND_UNAVAILABLE"
+    assert events[-1]["error"]["code"] == "BACKEND_UNAVAILABLE"
     assert len(gateway.fake.requests) == 11
 
 
 async def test_what_a_server_refuses_is_not_asked_again(gateway: RunningGateway):
     events = await watched(gateway, "fake:status-400")
-    assert events[-1]["code"] == "BACKEND_REJECTED"
+    assert events[-1]["error"]["code"] == "BACKEND_REJECTED"
     assert len(gateway.fake.requests) == 1
 
 

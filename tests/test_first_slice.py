@@ -7,7 +7,7 @@ subscription($input: GenerateInput!) { generate(input: $input) {
   __typename generationId sequence
   ... on TextDelta { text offset tokens }
   ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } generation { state } }
-  ... on GenerationFailed { code message retryable usage { promptTokens completionTokens source } }
+  ... on GenerationFailed { error { code message retryable } usage { promptTokens completionTokens source } }
 } }
 """
 

@@ -114,12 +114,13 @@ async def test_cancelling_stops_the_model_and_counts_what_it_said(gateway: Runni
         while seen != "0 1 2 3 4 ":
             seen += (await next_event(socket)).get("text", "")
         ended = await cancel(gateway, id)
-        end = (await until(socket, "GenerationCompleted"))[-1]
+        end = (await until(socket, "GenerationCancelled"))[-1]
     await request.ended.wait()
     assert request.left
     assert ended["state"] == "CANCELLED"
     assert ended["usage"]["completionTokens"] == request.sent == 5
-    assert end["finishReason"] == "CANCELLED"
+    assert end["reason"] == "REQUESTED"
+    assert (ended["finishReason"], ended["cancelReason"]) == (None, "REQUESTED")
 
 
 async def test_cancelling_twice_at_once_ends_it_once(gateway: RunningGateway):
@@ -257,6 +258,8 @@ async def test_one_that_is_cancelled_in_line_costs_nothing(sqlite_url: str, tmp_
         ended = await cancel(gateway, await start(gateway, "fake:count-3"))
     assert ended == {
         "state": "CANCELLED",
+        "finishReason": None,
+        "cancelReason": "REQUESTED",
         "usage": {"promptTokens": 0, "completionTokens": 0, "source": "COUNTED"},
     }
 

@@ -24,7 +24,7 @@ from gateway.generation.routing import Router
 from gateway.generation.runner import Runner
 from gateway.replicas import Takeover
 from gateway.streams.buffer import StreamBuffer
-from gateway.streams.events import Completed, Event, Failed, Started, TextDelta
+from gateway.streams.events import Cancelled, CancelReason, Completed, Event, Failed, Started, TextDelta
 from gateway.streams.memory import MemoryStreamLog
 from tests.support.fake_model_server import FakeModelServer
 
@@ -156,8 +156,8 @@ async def test_a_generation_that_is_cancelled_before_it_asked_costs_nothing(scen
     viewer = await scene.generations.start_and_watch(scene.principal, request)
     await viewer.aclose()
     events = await scene.events(viewer.generation_id)
-    assert [type(event) for event in events] == [Started, Completed]
-    assert (events[-1].finish_reason, events[-1].usage.prompt_tokens) == ("cancelled", 0)
+    assert [type(event) for event in events] == [Started, Cancelled]
+    assert (events[-1].reason, events[-1].usage.prompt_tokens) == (CancelReason.VIEWERS_LEFT, 0)
     assert not fake.requests
 
 

@@ -42,8 +42,10 @@ class Generation(Table):
     on_disconnect: Mapped[str] = mapped_column(String(16))
     on_backend_loss: Mapped[str] = mapped_column(String(16), default="FAIL", server_default="FAIL")
     finish_reason: Mapped[str | None] = mapped_column(String(32))
+    cancel_reason: Mapped[str | None] = mapped_column(String(16))
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(String(500))
+    error_retry_after_ms: Mapped[int | None]
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
     cached_tokens: Mapped[int | None]

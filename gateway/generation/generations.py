@@ -34,6 +34,7 @@ from gateway.generation.run import Job
 from gateway.generation.runner import Phase, Runner
 from gateway.streams import (
     TERMINAL,
+    CancelReason,
     Event,
     Failed,
     StreamLog,
@@ -170,7 +171,7 @@ class Generations:
         run = self._runner.get(generation_id)  # looked up first: what is not there by now has its end elsewhere
         generation = await self.get(principal, generation_id)
         if run is not None:
-            run.cancel()
+            run.cancel(CancelReason.REQUESTED)
             await run.finished.wait()
         elif generation.finished_at is None:
             await self._cancel_elsewhere(generation)

@@ -213,8 +213,10 @@ def _columns(outcome: Outcome) -> dict[str, object]:
     return {
         "state": outcome.state,
         "finish_reason": outcome.finish_reason,
+        "cancel_reason": outcome.cancel_reason,
         "error_code": outcome.error.code if outcome.error else None,
         "error_message": _storable(outcome.error.message) if outcome.error else None,
+        "error_retry_after_ms": outcome.error.retry_after_ms if outcome.error else None,
         "prompt_tokens": outcome.usage.prompt_tokens,
         "completion_tokens": outcome.usage.completion_tokens,
         "cached_tokens": outcome.usage.cached_tokens,

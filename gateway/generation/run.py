@@ -30,9 +30,9 @@ from gateway.generation.routing import Route
 from gateway.generation.timings import Stopwatch
 from gateway.streams import (
     NO_USAGE,
-    Completed,
+    CancelReason,
+    End,
     Event,
-    Failed,
     FinishReason,
     LossReason,
     Queued,
@@ -111,6 +111,7 @@ class Run:
         self._scope = anyio.CancelScope()
         self._must_wait = route.ticket.position > 0  # as its row says; the turn may come before the task begins
         self._error: GatewayError | None = None
+        self._cancel_reason: CancelReason | None = None
         self._finish: FinishChunk | None = None
         self._malformed: str | None = None
         self._asking = job.request
@@ -141,8 +142,9 @@ class Run:
         """What it has used so far, over all model servers and gateways."""
         return added(self._spent, self._meter.usage())
 
-    def cancel(self) -> None:
-        """Its user no longer wants it."""
+    def cancel(self, reason: CancelReason) -> None:
+        """End it: nobody wants it any more. The first reason counts."""
+        self._cancel_reason = self._cancel_reason or reason
         self._scope.cancel()
 
     def shut_down(self) -> None:
@@ -191,23 +193,23 @@ class Run:
 
     def outcome(self) -> Outcome:
         """How it ended."""
-        finish, error = self._finish, self._error
-        reason = None
+        finish, error, cancelled = self._finish, self._error, self._cancel_reason
         if finish is not None:
-            reason, error = FinishReason(finish.reason.value), None
-        elif error is None and self._scope.cancel_called:
-            reason = FinishReason.CANCELLED
-        elif error is None:
+            error = cancelled = None
+        elif error is not None:
+            cancelled = None
+        elif cancelled is None:
             error = ShuttingDown()
+        reason = None if finish is None else FinishReason(finish.reason.value)
         eval_ms = self._meter.eval_ms if self._spent == NO_USAGE else None  # of one part it tells nothing
         timings = self._stopwatch.timings(finish.load_ms if finish else None, eval_ms)
-        return Outcome(reason, error, self.usage(), timings)
+        return Outcome(reason, error, self.usage(), timings, cancelled)
 
-    def terminal(self, outcome: Outcome) -> Completed | Failed:
+    def terminal(self, outcome: Outcome) -> End:
         """The event that tells its viewers of the end."""
         return terminal_event(self._next, outcome)
 
-    async def write_end(self, event: Completed | Failed) -> None:
+    async def write_end(self, event: End) -> None:
         """Append the one terminal event."""
         try:
             await self._append(event)

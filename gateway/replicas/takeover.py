@@ -23,7 +23,7 @@ from gateway.generation import (
     timings_so_far,
     usage_recorded,
 )
-from gateway.streams import FinishReason, SavedStream, StreamLog, StreamMoved, StreamOwner, StreamOwnership, TokenUsage
+from gateway.streams import CancelReason, SavedStream, StreamLog, StreamMoved, StreamOwner, StreamOwnership, TokenUsage
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Takeover:
             if run.cancels_on_disconnect and not run.is_watched:
                 alive, died = await self._ownership.followers(run.generation_id)
                 if died and not alive and not run.is_watched:
-                    run.cancel()
+                    run.cancel(CancelReason.VIEWERS_LEFT)
 
     async def _has_it_all_the_time(self, row: Generation) -> bool:
         """Whether the others only took this gateway for dead for a while, and nobody has had it meanwhile.
@@ -142,8 +142,9 @@ class Takeover:
 
     async def _abort(self, row: Generation, saved: SavedStream, *, unknown: bool = False) -> None:
         """End it; where the log knows nothing of it, whoever finds no text must find the end on record first."""
-        reason = FinishReason.CANCELLED if saved.cancelled else None
-        outcome = Outcome(reason, None if reason else Interrupted(), saved.usage, timings_so_far(row))
+        reason = CancelReason.REQUESTED if saved.cancelled else None
+        error = None if reason else Interrupted()
+        outcome = Outcome(None, error, saved.usage, timings_so_far(row), reason)
         await self._ledger.write(LedgerEntry(row, outcome, now()))
         logger.warning("generation %s was ended: its gateway is gone", row.id)
         try:

@@ -5,7 +5,10 @@ from gateway.streams.codec import decode_transcript, encode_transcript
 from gateway.streams.events import (
     NO_USAGE,
     TERMINAL,
+    Cancelled,
+    CancelReason,
     Completed,
+    End,
     Event,
     Failed,
     FinishReason,
@@ -32,7 +35,10 @@ from gateway.streams.viewer import Viewer
 __all__ = [
     "NO_USAGE",
     "TERMINAL",
+    "CancelReason",
+    "Cancelled",
     "Completed",
+    "End",
     "Event",
     "Failed",
     "FinishReason",

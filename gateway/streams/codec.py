@@ -13,6 +13,8 @@ import orjson
 from backends.protocol import ToolCall
 from gateway.errors import ErrorCode
 from gateway.streams.events import (
+    Cancelled,
+    CancelReason,
     Completed,
     Event,
     Failed,
@@ -37,6 +39,7 @@ _LETTERS: dict[type[Event], str] = {
     ToolCallRequested: "c",
     Resumed: "r",
     Completed: "e",
+    Cancelled: "x",
     Failed: "f",
 }
 
@@ -86,12 +89,26 @@ def _resumed(sequence: int, reason: str, backend: str) -> Resumed:
     return Resumed(sequence, LossReason(reason), _text(backend))
 
 
-def _completed(sequence: int, reason: str, usage: dict[str, Any]) -> Completed:
+def _completed(sequence: int, reason: str, usage: dict[str, Any]) -> Completed | Cancelled:
+    if reason == "cancelled":  # as gateways before 1.0 told it, without the reason
+        return Cancelled(sequence, CancelReason.REQUESTED, _usage(usage))
     return Completed(sequence, FinishReason(reason), _usage(usage))
 
 
-def _failed(sequence: int, code: str, message: str, retryable: bool, usage: dict[str, Any]) -> Failed:
-    return Failed(sequence, ErrorCode(code), _text(message), bool(retryable), _usage(usage))
+def _cancelled(sequence: int, reason: str, usage: dict[str, Any]) -> Cancelled:
+    return Cancelled(sequence, CancelReason(reason), _usage(usage))
+
+
+def _failed(
+    sequence: int,
+    code: str,
+    message: str,
+    retryable: bool,
+    usage: dict[str, Any],
+    retry_after_ms: int | None = None,
+) -> Failed:
+    pause = None if retry_after_ms is None else _number(retry_after_ms)
+    return Failed(sequence, ErrorCode(code), _text(message), bool(retryable), _usage(usage), pause)
 
 
 def _usage(value: dict[str, Any]) -> TokenUsage:
@@ -112,6 +129,7 @@ _MAKE: dict[str, Callable[..., Event]] = {
     "c": _tool_call,
     "r": _resumed,
     "e": _completed,
+    "x": _cancelled,
     "f": _failed,
 }
 

@@ -13,8 +13,10 @@ EVENT = """
   ... on ThinkingDelta { thinking: text offset tokens }
   ... on ToolCallRequested { call { callId name arguments } }
   ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } generation { state } }
+  ... on GenerationCancelled { reason usage { promptTokens completionTokens source } generation { state } }
   ... on GenerationFailed {
-    code message retryable usage { promptTokens completionTokens source } generation { state error { code } }
+    error { code message retryable retryAfterMs }
+    usage { promptTokens completionTokens source } generation { state error { code } }
   }
 """
 GENERATE = f"subscription($input: GenerateInput!) {{ generate(input: $input) {{ {EVENT} }} }}"
@@ -24,9 +26,12 @@ COMPLETE = """
 mutation($input: GenerateInput!) { generate(input: $input) {
   __typename
   ... on GenerateSuccess {
-    text thinking toolCalls { name arguments } generation { id state finishReason usage { completionTokens source } }
+    text thinking toolCalls { name arguments }
+    generation { id state finishReason cancelReason usage { completionTokens source } }
   }
-  ... on GenerateFailure { retryable text generation { state error { code } usage { completionTokens source } } }
+  ... on GenerateFailure {
+    error { retryable } text generation { state error { code } usage { completionTokens source } }
+  }
   ... on UserError { code message }
 } }
 """
@@ -40,20 +45,23 @@ mutation($input: GenerateInput!) { startGeneration(input: $input) {
 CANCEL = """
 mutation($id: ID!) { cancelGeneration(input: {id: $id}) {
   __typename
-  ... on CancelGenerationSuccess { generation { state usage { promptTokens completionTokens source } } }
+  ... on CancelGenerationSuccess {
+    generation { state finishReason cancelReason usage { promptTokens completionTokens source } }
+  }
   ... on UserError { code message }
 } }
 """
 GENERATION = """
 query($id: ID!) { generation(id: $id) {
-  state finishReason text error { code } usage { promptTokens completionTokens source }
+  state finishReason cancelReason text error { code retryable retryAfterMs }
+  usage { promptTokens completionTokens source }
 } }
 """
 TOTAL = "{ usage { total { generations promptTokens completionTokens } } }"
 
 UNFINISHED = "{ generations(first: 100, filter: {states: [QUEUED, RUNNING]}) { nodes { id } } }"
 
-TERMINAL = {"GenerationCompleted", "GenerationFailed"}
+TERMINAL = {"GenerationCompleted", "GenerationCancelled", "GenerationFailed"}
 
 
 def asking(model: str, **fields: Any) -> Json:

@@ -17,7 +17,8 @@ export type GenerationEvent = Numbered &
     | { __typename: "TextDelta" | "ThinkingDelta"; text: string; offset: number }
     | { __typename: "ToolCallRequested" }
     | { __typename: "GenerationCompleted"; finishReason: string; usage: TokenUsage }
-    | { __typename: "GenerationFailed"; code: string; message: string; usage: TokenUsage }
+    | { __typename: "GenerationCancelled"; reason: string; usage: TokenUsage }
+    | { __typename: "GenerationFailed"; error: { code: string; message: string }; usage: TokenUsage }
   );
 
 export type Run = {
@@ -67,8 +68,10 @@ export function apply(run: Run, event: GenerationEvent): Run {
       return { ...known, text: splice(run.text, event) };
     case "GenerationCompleted":
       return { ...known, state: "completed", finishReason: event.finishReason, usage: event.usage };
+    case "GenerationCancelled":
+      return { ...known, state: "stopped", usage: event.usage };
     case "GenerationFailed":
-      return { ...known, state: "failed", error: event.message, usage: event.usage };
+      return { ...known, state: "failed", error: event.error.message, usage: event.usage };
     default:
       return known;
   }

@@ -19,7 +19,8 @@ export const WATCH = graphql(`
       sequence
       ... on TextDelta { text offset }
       ... on GenerationCompleted { finishReason usage { promptTokens completionTokens } }
-      ... on GenerationFailed { message }
+      ... on GenerationCancelled { reason usage { completionTokens } }
+      ... on GenerationFailed { error { message } }
     }
   }
 `);

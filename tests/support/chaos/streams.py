@@ -17,16 +17,22 @@ from tests.support.chaos.world import Program, World
 
 EVENT = """__typename generationId sequence ... on TextDelta { text offset tokens }
   ... on GenerationResumed { reason backend } ... on GenerationCompleted { usage { completionTokens } }
-  ... on GenerationFailed { code message usage { completionTokens } }"""
+  ... on GenerationCancelled { reason usage { completionTokens } }
+  ... on GenerationFailed { error { code message } usage { completionTokens } }"""
 GENERATE = f"subscription($input: GenerateInput!) {{ generate(input: $input) {{ {EVENT} }} }}"
 WATCH = f"subscription($id: ID!, $after: Int!) {{ generation(id: $id, after: $after) {{ {EVENT} }} }}"
 
 PASSING = {"SHUTTING_DOWN", "OVERLOADED", "DATABASE_UNAVAILABLE", "STREAM_LOG_UNAVAILABLE"}
 """Codes that say: ask again."""
 
-TERMINAL = {"GenerationCompleted", "GenerationFailed"}
+TERMINAL = {"GenerationCompleted", "GenerationCancelled", "GenerationFailed"}
 
 Event = dict[str, Any]
+
+
+def code_of(end: Event) -> str:
+    """The code of an end that is a failure; else nothing."""
+    return end["error"]["code"] if "error" in end else ""
 
 
 class Refused(Exception):
