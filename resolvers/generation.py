@@ -1,16 +1,17 @@
 """The root fields of generations."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, TypeAlias
 
 import strawberry
 
 from auth.scopes import Scope
-from gateway.errors import InvalidInput, NotFound
+from gateway.errors import GatewayError, InvalidInput, NotFound
 from gateway.streams import Viewer
 from resolvers.access import requires
 from schema.context import Info
-from schema.events import GenerationEvent, to_generation_event
+from schema.errors import refusal
+from schema.events import GenerateEvent, GenerationEvent, GenerationRefused, to_generation_event
 from schema.generation import (
     CancelGenerationInput,
     CancelGenerationResult,
@@ -89,10 +90,17 @@ class GenerationMutation:
 
 @strawberry.type
 class GenerationSubscription:
-    @strawberry.subscription(description="Ask a model and watch the answer come.")
+    @strawberry.subscription(
+        description="Ask a model and watch the answer come. A refused request gets one event: GenerationRefused."
+    )
     @requires(Scope.GENERATIONS_WRITE)
-    async def generate(self, info: Info, input: Request) -> AsyncIterator[GenerationEvent]:
-        viewer = await info.context.gateway.generations.start_and_watch(info.context.caller, input.to_request())
+    async def generate(self, info: Info, input: Request) -> AsyncIterator[GenerateEvent]:
+        try:
+            viewer = await info.context.gateway.generations.start_and_watch(info.context.caller, input.to_request())
+        except GatewayError as error:
+            if (refused := refusal(error)) is None:
+                raise
+            return _only(GenerationRefused(error=refused))
         return _Events(viewer)
 
     @strawberry.subscription(description="Watch a generation, from its beginning or after the last event seen.")
@@ -107,6 +115,11 @@ class GenerationSubscription:
             raise InvalidInput("after", "must be 0 or the sequence number of an event.")
         generation_id = parse_uuid(id, "Generation")
         return _Events(await info.context.gateway.generations.watch(info.context.caller, generation_id, after))
+
+
+async def _only(event: GenerationRefused) -> AsyncGenerator[GenerationRefused]:
+    """The one event of a stream that has no generation."""
+    yield event
 
 
 class _Events(AsyncIterator[GenerationEvent]):

@@ -105,6 +105,10 @@ class _Expected:
         self._details = details
 
     def handle(self, exception: GatewayError, *, field: StrawberryField, info: Info) -> UserError:
+        return self.converted(exception)
+
+    def converted(self, exception: GatewayError) -> UserError:
+        """The exception as data."""
         return self.error_type(message=exception.message, code=exception.code, **self._details(exception))
 
 
@@ -131,3 +135,11 @@ EXPECTED_ERRORS = (
     _Expected(errors.Overloaded, Overloaded, _retry),
     _Expected(errors.ShuttingDown, ShuttingDown, _retry),
 )
+
+
+def refusal(error: GatewayError) -> UserError | None:
+    """The error as data; None where it is none that a client is expected to handle."""
+    for expected in EXPECTED_ERRORS:
+        if isinstance(error, expected.exception_type):
+            return expected.converted(error)
+    return None

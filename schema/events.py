@@ -1,7 +1,7 @@
 """What a generation's subscription sends."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import strawberry
@@ -11,6 +11,7 @@ from gateway import streams
 from gateway.streams import CancelReason, Event, FinishReason, LossReason, QueueReason
 from schema.catalog import Model
 from schema.context import Info
+from schema.errors import UserError
 from schema.generation import Generation, GenerationError, TokenUsage, ToolCall
 
 
@@ -113,6 +114,32 @@ async def _generation(info: Info, key: UUID) -> Generation:
         raise LookupError(f"generation {key} is gone")
     return Generation.of(row)
 
+
+@strawberry.type(
+    description="`generate` was refused, and there is no generation. The first and only event: unlike an error of the "
+    "operation, it ends no other operation on the same connection, whatever the client."
+)
+class GenerationRefused:
+    error: UserError = strawberry.field(description="Why.")
+
+
+GenerateEvent = Annotated[
+    GenerationQueued
+    | GenerationStarted
+    | TextDelta
+    | ThinkingDelta
+    | ToolCallRequested
+    | GenerationResumed
+    | GenerationCompleted
+    | GenerationCancelled
+    | GenerationFailed
+    | GenerationRefused,
+    strawberry.union(
+        "GenerateEvent",
+        description="What `generate` sends: the events of its generation, or why there is none. All but "
+        "GenerationRefused implement GenerationEvent, so one fragment on that serves here and in `generation`.",
+    ),
+]
 
 EVENT_TYPES = (
     GenerationQueued,

@@ -11,7 +11,8 @@ from tests.support.fake_model_server import Ending, Script
 from tests.support.gateways import RunningGateway
 from tests.support.generations import asking, text_of
 
-EVENT = """__typename sequence ... on TextDelta { text offset } ... on GenerationResumed { reason backend }
+EVENT = """__typename ... on GenerationEvent { sequence } ... on TextDelta { text offset }
+  ... on GenerationResumed { reason backend }
   ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } }
   ... on GenerationFailed { error { code } usage { completionTokens } }"""
 GENERATE = f"subscription($input: GenerateInput!) {{ generate(input: $input) {{ {EVENT} }} }}"

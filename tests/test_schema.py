@@ -126,7 +126,7 @@ def test_the_walk_over_the_root_fields_sees_all_that_the_schema_has(built: straw
 
 
 def test_each_member_of_a_result_is_its_success_or_an_error(schema: GraphQLSchema):
-    unions = [kind for kind in own_types(schema) if isinstance(kind, GraphQLUnionType)]
+    unions = [kind for kind in own_types(schema) if isinstance(kind, GraphQLUnionType) and kind.name != "GenerateEvent"]
     assert unions
     for union in unions:
         assert union.name.endswith("Result")
@@ -134,6 +134,14 @@ def test_each_member_of_a_result_is_its_success_or_an_error(schema: GraphQLSchem
         errors = [member for member in union.types if member.name != wanted]
         assert len(errors) == len(union.types) - 1, f"{union.name} has no {wanted}"
         assert all("UserError" in {interface.name for interface in member.interfaces} for member in errors)
+
+
+def test_what_generate_sends_is_an_event_of_a_generation_or_the_refusal(schema: GraphQLSchema):
+    union, interface = schema.type_map["GenerateEvent"], schema.type_map["GenerationEvent"]
+    assert isinstance(union, GraphQLUnionType)
+    assert isinstance(interface, GraphQLInterfaceType)
+    events = {kind.name for kind in schema.get_implementations(interface).objects}
+    assert {kind.name for kind in union.types} == events | {"GenerationRefused"}
 
 
 def test_every_mutation_gives_a_result_union(schema: GraphQLSchema):

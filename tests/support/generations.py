@@ -7,7 +7,7 @@ import anyio
 from tests.support.gateways import Json, RunningGateway, Socket
 
 EVENT = """
-  __typename generationId sequence
+  __typename ... on GenerationEvent { generationId sequence }
   ... on GenerationQueued { position reason }
   ... on TextDelta { text offset tokens }
   ... on ThinkingDelta { thinking: text offset tokens }
@@ -19,7 +19,8 @@ EVENT = """
     usage { promptTokens completionTokens source } generation { state error { code } }
   }
 """
-GENERATE = f"subscription($input: GenerateInput!) {{ generate(input: $input) {{ {EVENT} }} }}"
+REFUSED = "... on GenerationRefused { error { __typename code message } }"
+GENERATE = f"subscription($input: GenerateInput!) {{ generate(input: $input) {{ {EVENT} {REFUSED} }} }}"
 WATCH = f"subscription($id: ID!, $after: Int! = 0) {{ generation(id: $id, after: $after) {{ {EVENT} }} }}"
 
 COMPLETE = """

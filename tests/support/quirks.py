@@ -9,7 +9,7 @@ from tests.support.gateways import Json, RunningGateway
 from tests.support.generations import asking, text_of
 
 EVENT = """
-  __typename sequence
+  __typename ... on GenerationEvent { sequence }
   ... on TextDelta { text offset tokens }
   ... on ThinkingDelta { thinking: text }
   ... on ToolCallRequested { call { callId name arguments argumentsText } }

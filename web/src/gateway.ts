@@ -2,7 +2,7 @@
 
 import { createClient, type Client } from "graphql-ws";
 import { operation } from "./operations";
-import type { GenerationEvent } from "./run";
+import type { GenerationEvent, Refused } from "./run";
 
 const httpUrl = new URL("graphql", location.href).href;
 const wsUrl = httpUrl.replace(/^http/, "ws");
@@ -150,17 +150,22 @@ export function connect(token: string, onRefused: () => void): Gateway {
       if (!over) handlers.failed(describe(error), codeOf(error));
       over = true;
     };
+    const take = (event: GenerationEvent | Refused) => {
+      if (event.__typename !== "GenerationRefused") next(event);
+      else if (!over) handlers.failed(event.error.message, event.error.code);
+      over ||= event.__typename === "GenerationRefused";
+    };
     const ended = () => {
       if (!over) handlers.ended();
       over = true;
     };
-    return sockets.subscribe<Record<string, GenerationEvent>>(
+    return sockets.subscribe<Record<string, GenerationEvent | Refused>>(
       { query, variables },
       {
         next: (result) => {
           if (saysUnauthenticated(result as Answer)) onRefused();
           if (result.errors) failed(result.errors);
-          else for (const event of Object.values(result.data ?? {})) next(event);
+          else for (const event of Object.values(result.data ?? {})) take(event);
         },
         error: (error) => {
           if (Array.isArray(error) && saysUnauthenticated({ errors: error as ErrorLike[] })) onRefused();

@@ -21,6 +21,9 @@ export type GenerationEvent = Numbered &
     | { __typename: "GenerationFailed"; error: { code: string; message: string }; usage: TokenUsage }
   );
 
+/** The only event of a `generate` that was refused. */
+export type Refused = { __typename: "GenerationRefused"; error: { code: string; message: string } };
+
 export type Run = {
   /** "gone": it was there, and what it said is no longer kept. */
   state: "running" | "completed" | "failed" | "stopped" | "gone";

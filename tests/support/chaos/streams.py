@@ -15,11 +15,12 @@ from websockets.typing import Subprotocol
 
 from tests.support.chaos.world import Program, World
 
-EVENT = """__typename generationId sequence ... on TextDelta { text offset tokens }
+EVENT = """__typename ... on GenerationEvent { generationId sequence } ... on TextDelta { text offset tokens }
   ... on GenerationResumed { reason backend } ... on GenerationCompleted { usage { completionTokens } }
   ... on GenerationCancelled { reason usage { completionTokens } }
   ... on GenerationFailed { error { code message } usage { completionTokens } }"""
-GENERATE = f"subscription($input: GenerateInput!) {{ generate(input: $input) {{ {EVENT} }} }}"
+REFUSED = "... on GenerationRefused { error { code } }"
+GENERATE = f"subscription($input: GenerateInput!) {{ generate(input: $input) {{ {EVENT} {REFUSED} }} }}"
 WATCH = f"subscription($id: ID!, $after: Int!) {{ generation(id: $id, after: $after) {{ {EVENT} }} }}"
 
 PASSING = {"SHUTTING_DOWN", "OVERLOADED", "DATABASE_UNAVAILABLE", "STREAM_LOG_UNAVAILABLE"}
@@ -200,4 +201,7 @@ async def _events(socket: ClientConnection) -> Any:
         elif message["type"] == "next":
             if "errors" in message["payload"]:
                 raise Refused(message["payload"]["errors"][0]["extensions"]["code"])
-            yield next(iter(message["payload"]["data"].values()))
+            event = next(iter(message["payload"]["data"].values()))
+            if event["__typename"] == "GenerationRefused":
+                raise Refused(event["error"]["code"])
+            yield event
