@@ -29,7 +29,7 @@ export const WATCH = `
       sequence
       ... on TextDelta { text offset }
       ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } }
-      ... on GenerationCancelled { reason usage { promptTokens completionTokens source } }
+      ... on GenerationCancelled { cancelReason usage { promptTokens completionTokens source } }
       ... on GenerationFailed { error { message } usage { promptTokens completionTokens source } }
     }
   }`;
@@ -132,8 +132,8 @@ function isFinal(error) {
 }
 
 /** Tell how the generation ended, apart from its text. */
-export function tell({ finishReason, reason, error, usage }) {
-  const end = reason ? `CANCELLED (${reason})` : (finishReason ?? error.message);
+export function tell({ finishReason, cancelReason, error, usage }) {
+  const end = cancelReason ? `CANCELLED (${cancelReason})` : (finishReason ?? error.message);
   console.error(`\n[${end}: ${usage.promptTokens} + ${usage.completionTokens} tokens]`);
   if (error) process.exitCode = 1;
 }

@@ -50,7 +50,7 @@ WATCH = """
       sequence
       ... on TextDelta { text offset }
       ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } }
-      ... on GenerationCancelled { reason usage { promptTokens completionTokens source } }
+      ... on GenerationCancelled { cancelReason usage { promptTokens completionTokens source } }
       ... on GenerationFailed { error { message } usage { promptTokens completionTokens source } }
     }
   }
@@ -157,7 +157,7 @@ async def main(prompt: str = "Tell me a story", model: str = "smollm2:135m") -> 
     last = answer.last
     tokens = f"{last['usage']['promptTokens']} + {last['usage']['completionTokens']} tokens"
     failure = last.get("error")
-    cancelled = f"CANCELLED ({last['reason']})" if "reason" in last else None
+    cancelled = f"CANCELLED ({last['cancelReason']})" if "cancelReason" in last else None
     end = cancelled or (failure["message"] if failure else last["finishReason"])
     sys.stderr.write(f"\n[{end}: {tokens}]\n")
     sys.exit(1 if failure else 0)

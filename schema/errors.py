@@ -29,7 +29,7 @@ class InvalidCredentials(UserError):
     description="Sign-in under this name or from this address is closed for a while, after too many wrong passwords."
 )
 class AccountLocked(UserError):
-    retry_after_ms: int = strawberry.field(description="How many milliseconds from now it is closed.")
+    retry_after_ms: int | None = strawberry.field(description="Milliseconds from now until it opens again.")
     locked_until: datetime = strawberry.field(description="When it opens again.")
 
 

@@ -66,7 +66,7 @@ class ToolCallRequested(GenerationEvent):
 
 @strawberry.type(description="The answer lost its model server or its gateway, and continues here.")
 class GenerationResumed(GenerationEvent):
-    reason: LossReason = strawberry.field(description="What was lost.")
+    loss_reason: LossReason = strawberry.field(description="What was lost.")
     backend: str = strawberry.field(description="The model server that goes on.")
 
 
@@ -85,7 +85,7 @@ class GenerationCompleted(GenerationEvent):
 @strawberry.type(description="It was cancelled; what was said before stands and is counted. The last event.")
 class GenerationCancelled(GenerationEvent):
     generation_key: strawberry.Private[UUID]
-    reason: CancelReason = strawberry.field(description="Why it was cancelled.")
+    cancel_reason: CancelReason = strawberry.field(description="Why it was cancelled.")
     usage: TokenUsage = strawberry.field(description="What it used.")
 
     @strawberry.field(description="The generation as it ended.")
@@ -172,7 +172,7 @@ _CONVERSIONS: dict[type[Event], _Convert] = {
         generation_id=id, sequence=event.sequence, call=ToolCall.of(event.call)
     ),
     streams.Resumed: lambda id, key, event: GenerationResumed(
-        generation_id=id, sequence=event.sequence, reason=event.reason, backend=event.backend
+        generation_id=id, sequence=event.sequence, loss_reason=event.reason, backend=event.backend
     ),
     streams.Completed: lambda id, key, event: GenerationCompleted(
         generation_id=id,
@@ -185,7 +185,7 @@ _CONVERSIONS: dict[type[Event], _Convert] = {
         generation_id=id,
         sequence=event.sequence,
         generation_key=key,
-        reason=event.reason,
+        cancel_reason=event.reason,
         usage=TokenUsage.of(event.usage),
     ),
     streams.Failed: lambda id, key, event: GenerationFailed(

@@ -44,7 +44,7 @@ FIELDS = {
     "ThinkingDelta": ("text", "offset", "tokens"),
     "ToolCallRequested": ("call", "generationId"),
     "GenerationCompleted": ("finishReason", "usage", "sequence"),
-    "GenerationCancelled": ("reason", "usage"),
+    "GenerationCancelled": ("cancelReason", "usage"),
     "GenerationFailed": ("error", "usage"),
 }
 NESTED = {"usage": USAGE_FIELDS, "call": CALL_FIELDS, "error": ERROR_FIELDS}

@@ -12,7 +12,7 @@ from tests.support.gateways import RunningGateway
 from tests.support.generations import asking, text_of
 
 EVENT = """__typename ... on GenerationEvent { sequence } ... on TextDelta { text offset }
-  ... on GenerationResumed { reason backend }
+  ... on GenerationResumed { lossReason backend }
   ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } }
   ... on GenerationFailed { error { code } usage { completionTokens } }"""
 GENERATE = f"subscription($input: GenerateInput!) {{ generate(input: $input) {{ {EVENT} }} }}"
@@ -34,7 +34,7 @@ async def test_an_answer_goes_on_where_its_model_server_died(gateway: RunningGat
         {event["offset"] for event in events if "offset" in event}
     )
     (seam,) = [event for event in events if event["__typename"] == "GenerationResumed"]
-    assert (seam["reason"], seam["backend"]) == ("BACKEND_LOST", "ollama")
+    assert (seam["lossReason"], seam["backend"]) == ("BACKEND_LOST", "ollama")
     # 3 words and then 3 words and the 3 that were said; the first part's prompt was never told and is a guess
     assert events[-1]["usage"] == {"promptTokens": 4 + 6, "completionTokens": 7, "source": "ESTIMATED"}
 

@@ -68,7 +68,7 @@ async def test_an_answer_that_is_cancelled_is_counted_by_the_model_too(gateway: 
         ended = await cancel(gateway, events[0]["generationId"])
         events += await until(socket, "GenerationCancelled")
     said = sum(event.get("tokens", 0) for event in events)
-    assert (ended["state"], events[-1]["reason"]) == ("CANCELLED", "REQUESTED")
+    assert (ended["state"], events[-1]["cancelReason"]) == ("CANCELLED", "REQUESTED")
     assert ended["usage"]["source"] == "BACKEND"
     assert ended["usage"]["completionTokens"] == said
 
@@ -80,7 +80,7 @@ async def test_a_viewer_who_leaves_stops_the_model(gateway: RunningGateway):
         socket.connection.transport.abort()
     await none_runs(gateway)
     rest = await gateway.events(WATCH, {"id": events[0]["generationId"]})
-    assert (rest[-1]["reason"], rest[-1]["usage"]["source"]) == ("VIEWERS_LEFT", "BACKEND")
+    assert (rest[-1]["cancelReason"], rest[-1]["usage"]["source"]) == ("VIEWERS_LEFT", "BACKEND")
     assert rest[-1]["usage"]["completionTokens"] < LONG["maxTokens"]
 
 

@@ -119,7 +119,7 @@ async def test_cancelling_stops_the_model_and_counts_what_it_said(gateway: Runni
     assert request.left
     assert ended["state"] == "CANCELLED"
     assert ended["usage"]["completionTokens"] == request.sent == 5
-    assert end["reason"] == "REQUESTED"
+    assert end["cancelReason"] == "REQUESTED"
     assert (ended["finishReason"], ended["cancelReason"]) == (None, "REQUESTED")
 
 

@@ -91,7 +91,7 @@ async def test_a_generation_can_be_cancelled_at_any_gateway(two: Two, fake: Fake
     cancelled = (await other.run(CANCEL, {"id": id}))["cancelGeneration"]["generation"]
     assert (cancelled["state"], cancelled["cancelReason"]) == ("CANCELLED", "REQUESTED")
     end = (await other.events(WATCH, {"id": id}))[-1]
-    assert (end["__typename"], end["reason"]) == ("GenerationCancelled", "REQUESTED")
+    assert (end["__typename"], end["cancelReason"]) == ("GenerationCancelled", "REQUESTED")
     await request.ended.wait()
     assert request.left
     assert (await look(one, id))["usage"]["completionTokens"] == request.sent

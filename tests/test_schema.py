@@ -9,6 +9,7 @@ import pytest
 import strawberry
 from click.testing import CliRunner
 from graphql import (
+    GraphQLAbstractType,
     GraphQLEnumType,
     GraphQLInputObjectType,
     GraphQLInterfaceType,
@@ -16,6 +17,11 @@ from graphql import (
     GraphQLObjectType,
     GraphQLSchema,
     GraphQLUnionType,
+    OverlappingFieldsCanBeMergedRule,
+    get_named_type,
+    is_composite_type,
+    parse,
+    validate,
 )
 from strawberry.types.base import StrawberryObjectDefinition
 
@@ -142,6 +148,25 @@ def test_what_generate_sends_is_an_event_of_a_generation_or_the_refusal(schema: 
     assert isinstance(interface, GraphQLInterfaceType)
     events = {kind.name for kind in schema.get_implementations(interface).objects}
     assert {kind.name for kind in union.types} == events | {"GenerationRefused"}
+
+
+def test_all_that_a_field_may_give_can_be_selected_at_once(schema: GraphQLSchema):
+    """Fields of one name have one type in all members: else every client has to write aliases."""
+
+    def fields(kind: GraphQLObjectType) -> str:
+        names = (
+            f"{name} {{ __typename }}" if is_composite_type(get_named_type(field.type)) else name
+            for name, field in kind.fields.items()
+            if not field.args
+        )
+        return f"... on {kind.name} {{ {' '.join(names)} }}"
+
+    for root, keyword in ((schema.mutation_type, "mutation"), (schema.subscription_type, "subscription")):
+        assert root is not None
+        for name, field in root.fields.items():
+            members = schema.get_possible_types(cast("GraphQLAbstractType", get_named_type(field.type)))
+            document = parse(f"{keyword} {{ {name} {{ {' '.join(map(fields, members))} }} }}")
+            assert validate(schema, document, [OverlappingFieldsCanBeMergedRule]) == []
 
 
 def test_every_mutation_gives_a_result_union(schema: GraphQLSchema):

@@ -13,7 +13,7 @@ EVENT = """
   ... on ThinkingDelta { thinking: text offset tokens }
   ... on ToolCallRequested { call { callId name arguments } }
   ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } generation { state } }
-  ... on GenerationCancelled { reason usage { promptTokens completionTokens source } generation { state } }
+  ... on GenerationCancelled { cancelReason usage { promptTokens completionTokens source } generation { state } }
   ... on GenerationFailed {
     error { code message retryable retryAfterMs }
     usage { promptTokens completionTokens source } generation { state error { code } }

@@ -14,7 +14,7 @@ EVENT = """
   ... on ThinkingDelta { thinking: text }
   ... on ToolCallRequested { call { callId name arguments argumentsText } }
   ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } }
-  ... on GenerationCancelled { reason usage { promptTokens completionTokens source } }
+  ... on GenerationCancelled { cancelReason usage { promptTokens completionTokens source } }
   ... on GenerationFailed {
     error { code message retryable retryAfterMs } usage { promptTokens completionTokens source }
   }

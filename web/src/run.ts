@@ -17,7 +17,7 @@ export type GenerationEvent = Numbered &
     | { __typename: "TextDelta" | "ThinkingDelta"; text: string; offset: number }
     | { __typename: "ToolCallRequested" }
     | { __typename: "GenerationCompleted"; finishReason: string; usage: TokenUsage }
-    | { __typename: "GenerationCancelled"; reason: string; usage: TokenUsage }
+    | { __typename: "GenerationCancelled"; cancelReason: string; usage: TokenUsage }
     | { __typename: "GenerationFailed"; error: { code: string; message: string }; usage: TokenUsage }
   );
 

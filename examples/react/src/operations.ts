@@ -19,7 +19,7 @@ export const WATCH = graphql(`
       sequence
       ... on TextDelta { text offset }
       ... on GenerationCompleted { finishReason usage { promptTokens completionTokens } }
-      ... on GenerationCancelled { reason usage { completionTokens } }
+      ... on GenerationCancelled { cancelReason usage { completionTokens } }
       ... on GenerationFailed { error { message } }
     }
   }

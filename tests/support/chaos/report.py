@@ -150,7 +150,7 @@ def _seams(streams: Sequence[Stream]) -> str:
 
 
 def _reasons(stream: Stream) -> list[str]:
-    return [str(event["reason"]) for event in stream.again if event["__typename"] == "GenerationResumed"]
+    return [str(event["lossReason"]) for event in stream.again if event["__typename"] == "GenerationResumed"]
 
 
 def _groups(streams: Sequence[Stream], rows: dict[str, Record]) -> dict[str, list[Stream]]:

@@ -16,8 +16,8 @@ from websockets.typing import Subprotocol
 from tests.support.chaos.world import Program, World
 
 EVENT = """__typename ... on GenerationEvent { generationId sequence } ... on TextDelta { text offset tokens }
-  ... on GenerationResumed { reason backend } ... on GenerationCompleted { usage { completionTokens } }
-  ... on GenerationCancelled { reason usage { completionTokens } }
+  ... on GenerationResumed { lossReason backend } ... on GenerationCompleted { usage { completionTokens } }
+  ... on GenerationCancelled { cancelReason usage { completionTokens } }
   ... on GenerationFailed { error { code message } usage { completionTokens } }"""
 REFUSED = "... on GenerationRefused { error { code } }"
 GENERATE = f"subscription($input: GenerateInput!) {{ generate(input: $input) {{ {EVENT} {REFUSED} }} }}"
@@ -140,7 +140,7 @@ class Stream:
             self.doubled += max(0, len(self.text) - event["offset"])
             self.text = self.text[: event["offset"]] + event["text"]
         elif event["__typename"] == "GenerationResumed":
-            self.seams.append(event["reason"])
+            self.seams.append(event["lossReason"])
         elif event["__typename"] in TERMINAL:
             self.terminals.append(event)
 
