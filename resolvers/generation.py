@@ -12,20 +12,18 @@ from resolvers.access import requires
 from schema.context import Info
 from schema.errors import refusal
 from schema.events import GenerateEvent, GenerationEvent, GenerationRefused, to_generation_event
-from schema.generation import (
+from schema.generation import Generation, GenerationConnection, GenerationFilterInput
+from schema.generation_input import GenerateInput
+from schema.node import global_id, parse_uuid
+from schema.results import (
     CancelGenerationInput,
     CancelGenerationResult,
     CancelGenerationSuccess,
     GenerateResult,
-    Generation,
-    GenerationConnection,
-    GenerationFilterInput,
     StartGenerationResult,
     StartGenerationSuccess,
     generate_result,
 )
-from schema.generation_input import GenerateInput
-from schema.node import global_id, parse_uuid
 
 MAX_PAGE = 100
 

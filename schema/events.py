@@ -26,6 +26,10 @@ class GenerationEvent:
 @strawberry.type(description="It waits for a place at its backend or, once it has one, for its model to be loaded.")
 class GenerationQueued(GenerationEvent):
     position: int = strawberry.field(description="Position in the queue; 1 is next. 0 means that it has a slot.")
+    ahead: int = strawberry.field(description="How many generations are before it in the queue.")
+    estimated_start_ms: int | None = strawberry.field(
+        default=None, description="Milliseconds until it probably starts; null if unknown. Reserved: always null yet."
+    )
     reason: QueueReason = strawberry.field(description="What it waits for.")
 
 
@@ -33,6 +37,7 @@ class GenerationQueued(GenerationEvent):
 class GenerationStarted(GenerationEvent):
     generation_key: strawberry.Private[UUID]
     queued_ms: int = strawberry.field(description="Milliseconds spent in the queue.")
+    backend: str = strawberry.field(description="The model server that is asked.")
 
     @strawberry.field(description="The model; null when no backend serves it any more. Needs MODELS_READ.")
     async def model(self, info: Info) -> Model | None:
@@ -157,10 +162,14 @@ _Convert = Callable[[strawberry.ID, UUID, Any], GenerationEvent]
 
 _CONVERSIONS: dict[type[Event], _Convert] = {
     streams.Queued: lambda id, key, event: GenerationQueued(
-        generation_id=id, sequence=event.sequence, position=event.position, reason=event.reason
+        generation_id=id,
+        sequence=event.sequence,
+        position=event.position,
+        ahead=max(0, event.position - 1),
+        reason=event.reason,
     ),
     streams.Started: lambda id, key, event: GenerationStarted(
-        generation_id=id, sequence=event.sequence, generation_key=key, queued_ms=event.queued_ms
+        generation_id=id, sequence=event.sequence, generation_key=key, queued_ms=event.queued_ms, backend=event.backend
     ),
     streams.TextDelta: lambda id, key, event: TextDelta(
         generation_id=id, sequence=event.sequence, text=event.text, offset=event.offset, tokens=event.tokens

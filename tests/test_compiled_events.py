@@ -38,8 +38,8 @@ CALL_FIELDS = ("callId", "name", "arguments", "__typename")
 ERROR_FIELDS = ("code", "message", "retryable", "retryAfterMs", "__typename")
 FIELDS = {
     "GenerationEvent": ("generationId", "sequence", "__typename"),
-    "GenerationQueued": ("position", "sequence"),
-    "GenerationStarted": ("queuedMs", "__typename"),
+    "GenerationQueued": ("position", "ahead", "estimatedStartMs", "sequence"),
+    "GenerationStarted": ("queuedMs", "backend", "__typename"),
     "TextDelta": ("text", "offset", "tokens", "sequence"),
     "ThinkingDelta": ("text", "offset", "tokens"),
     "ToolCallRequested": ("call", "generationId"),

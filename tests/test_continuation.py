@@ -8,7 +8,7 @@ from backends.protocol import ChatRequest, Message, Options
 from gateway.generation.continuation import PartialAnswer, continuation, decode_request, encode_request
 from gateway.streams.events import TextDelta, ThinkingDelta, ToolCall, ToolCallRequested
 from tests.support.fake_model_server import Ending, Script
-from tests.support.gateways import RunningGateway
+from tests.support.gateways import Json, RunningGateway
 from tests.support.generations import asking, text_of
 
 EVENT = """__typename ... on GenerationEvent { sequence } ... on TextDelta { text offset }
@@ -37,6 +37,9 @@ async def test_an_answer_goes_on_where_its_model_server_died(gateway: RunningGat
     assert (seam["lossReason"], seam["backend"]) == ("BACKEND_LOST", "ollama")
     # 3 words and then 3 words and the 3 that were said; the first part's prompt was never told and is a guess
     assert events[-1]["usage"] == {"promptTokens": 4 + 6, "completionTokens": 7, "source": "ESTIMATED"}
+    first, second = await attempts(gateway)
+    assert (first["error"]["code"], second["error"]) == ("BACKEND_UNAVAILABLE", None)
+    assert [attempt["usage"]["completionTokens"] for attempt in (first, second)] == [3, 4]
 
 
 async def test_the_model_is_given_what_was_said_and_the_tokens_that_are_left(gateway: RunningGateway):
@@ -153,3 +156,38 @@ def test_a_request_can_be_read_by_another_gateway():
     again = decode_request(encode_request(request))
     assert encode_request(again) == encode_request(request)
     assert again.messages[1].tool_calls[0] == call
+
+
+ATTEMPTS = """
+{ generations { nodes { attempts {
+  backend startedAt finishedAt usage { completionTokens } error { code retryable }
+} } } }
+"""
+
+
+async def attempts(gateway: RunningGateway) -> list[Json]:
+    [node] = (await gateway.run(ATTEMPTS))["generations"]["nodes"]
+    return node["attempts"]
+
+
+async def test_each_backend_that_was_asked_is_recorded(gateway: RunningGateway):
+    await gateway.events(GENERATE, asking("fake:count-3"))
+    [attempt] = await attempts(gateway)
+    assert (attempt["backend"], attempt["error"]) == ("ollama", None)
+    assert attempt["usage"] == {"completionTokens": 3}
+    assert attempt["startedAt"] <= attempt["finishedAt"]
+
+
+async def test_an_attempt_under_way_is_shown(gateway: RunningGateway):
+    async with gateway.connect() as socket:
+        await socket.subscribe(GENERATE, asking("fake:hold-3"))
+        await gateway.fake.request()
+        [attempt] = await attempts(gateway)
+        assert (attempt["backend"], attempt["finishedAt"], attempt["usage"]) == ("ollama", None, None)
+
+
+async def test_an_attempt_that_failed_says_why(gateway: RunningGateway):
+    await gateway.events(GENERATE, asking("fake:cut-3"))
+    [attempt] = await attempts(gateway)
+    assert attempt["error"] == {"code": "BACKEND_UNAVAILABLE", "retryable": True}
+    assert attempt["usage"] == {"completionTokens": 3}

@@ -101,16 +101,20 @@ async def test_cancellations_of_older_gateways_get_a_reason_and_keep_it_on_the_w
             )
         )
         for number, (state, reason) in enumerate([("CANCELLED", "cancelled"), ("COMPLETED", "stop"), ("FAILED", None)]):
+            begun = "'2026-02-03'" if number == 1 else "NULL"
             await tx.execute(
                 text(
                     "INSERT INTO generations (id, user_id, model, backend, state, on_disconnect, finish_reason, "
-                    "created_at) VALUES (:id, '00000000000000000000000000000001', 'm', 'ollama', :state, 'CANCEL', "
-                    ":reason, '2026-02-03')"
+                    "created_at, finished_at, started_at, prompt_tokens, completion_tokens, usage_source) VALUES (:id, '00000000000000000000000000000001', 'm', 'ollama', :state, 'CANCEL', "
+                    f":reason, '2026-02-03', '2026-02-03', {begun}, 3, 7, 'BACKEND')"
                 ),
                 {"id": f"{number:032}", "state": state, "reason": reason},
             )
     await migrations.upgrade(database)
     assert await columns("finish_reason", "cancel_reason") == [(None, "REQUESTED"), ("stop", None), (None, None)]
+    async with database.reading() as session:
+        attempts = await session.execute(text("SELECT number, backend, completion_tokens FROM generation_attempts"))
+        assert [tuple(row) for row in attempts] == [(1, "ollama", 7)]
     await migrations.downgrade(database, "0005")
     assert await columns("finish_reason") == [("cancelled",), ("stop",), (None,)]
     await migrations.upgrade(database)

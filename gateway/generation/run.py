@@ -20,7 +20,8 @@ from backends.protocol import ChatRequest, Chunk, FinishChunk, TextChunk, Thinki
 from backends.protocol import FinishReason as BackendFinishReason
 from db.clock import now
 from db.tables import Generation
-from gateway.errors import BackendFailure, GatewayError, ShuttingDown
+from gateway.errors import BackendFailure, GatewayError, Interrupted, ShuttingDown
+from gateway.generation.attempts import Attempt, Attempts, attempts_until
 from gateway.generation.continuation import Losses, PartialAnswer, continuation, is_refusal
 from gateway.generation.estimates import Estimates
 from gateway.generation.meter import Meter, added
@@ -118,6 +119,7 @@ class Run:
         self._answered = False
         self._meter = Meter(job.request)
         self._spent = NO_USAGE
+        self._attempts = Attempts()
         self._losses = Losses()
         self._lost: BackendError | None = None
         self._stopwatch = Stopwatch((now() - job.row.created_at).total_seconds() if job.saved else 0)
@@ -137,6 +139,10 @@ class Run:
     def is_watched(self) -> bool:
         """Whether somebody watches it here."""
         return self._viewers > 0
+
+    def attempts(self) -> list[Attempt]:
+        """The backends that were asked so far."""
+        return self._attempts.all()
 
     def usage(self) -> TokenUsage:
         """What it has used so far, over all model servers and gateways."""
@@ -201,6 +207,7 @@ class Run:
         elif cancelled is None:
             error = ShuttingDown()
         reason = None if finish is None else FinishReason(finish.reason.value)
+        self._attempts.end(self._meter.usage(), error)
         eval_ms = self._meter.eval_ms if self._spent == NO_USAGE else None  # of one part it tells nothing
         timings = self._stopwatch.timings(finish.load_ms if finish else None, eval_ms)
         return Outcome(reason, error, self.usage(), timings, cancelled)
@@ -219,6 +226,7 @@ class Run:
             self.finished.set()
 
     def _restore(self, saved: SavedStream) -> None:
+        self._attempts = Attempts(attempts_until(self.job.row, now(), saved.usage, Interrupted()))
         self._spent = saved.usage
         self._sequence = saved.last_sequence
         for event in saved.events:
@@ -244,7 +252,7 @@ class Run:
             return
         if self._must_wait:
             await turn_came(self.job.row, queued_ms)
-        await self._append(Started(self._next, queued_ms))
+        await self._append(Started(self._next, queued_ms, self.route.model.backend.name))
 
     async def _answer(self) -> None:
         """Read the answer, going on at another backend where one is lost and the generation may continue."""
@@ -255,6 +263,7 @@ class Run:
             except BackendError as error:
                 if is_refusal(error, answered=self._answered, said=self._meter.counted > 0):
                     self._meter.refused()
+                self._attempts.end(self._meter.usage(), BackendFailure(error))
                 if isinstance(error, BackendUnsupported) and self._lost is not None:
                     raise self._lost from error  # no server there can go on where another one was lost
                 if not await self._went_on(error):
@@ -284,6 +293,7 @@ class Run:
     async def _read_backend(self) -> None:
         await checkpoint_if_cancelled()  # what is cancelled before it is asked costs nothing
         model = self.route.model
+        self._attempts.begin(model.backend.name)
         self._meter.asked(self._estimates.of(model.backend.name, model.upstream_name))
         try:
             request = replace(self._asking, model=model.upstream_name)

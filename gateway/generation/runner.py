@@ -209,7 +209,7 @@ class Runner:
         event = run.terminal(outcome)
         retention = max(self._text_retention, run.job.text_retention)
         transcript = await _transcript(self._log, run.generation_id, event, retention) if retention else None
-        await self._ledger.write(LedgerEntry(run.job.row, outcome, now(), transcript))
+        await self._ledger.write(LedgerEntry(run.job.row, outcome, now(), transcript, run.attempts()))
         await run.write_end(event)
 
 

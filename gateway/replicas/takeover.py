@@ -16,6 +16,7 @@ from gateway.generation import (
     Outcome,
     Run,
     Runner,
+    attempts_until,
     continuable,
     outcome_recorded,
     outcome_told,
@@ -126,7 +127,7 @@ class Takeover:
     async def _finish(self, row: Generation, taken: _TakenOver) -> None:
         saved = taken.saved
         if saved.end is not None:
-            await self._ledger.write(LedgerEntry(row, outcome_told(row, saved.end), now()))
+            await self._ledger.write(_entry(row, outcome_told(row, saved.end)))
         elif (job := _job(row, saved)) is None or not await self._go_on(job, taken):
             await self._abort(row, saved)
 
@@ -145,7 +146,7 @@ class Takeover:
         reason = CancelReason.REQUESTED if saved.cancelled else None
         error = None if reason else Interrupted()
         outcome = Outcome(None, error, saved.usage, timings_so_far(row), reason)
-        await self._ledger.write(LedgerEntry(row, outcome, now()))
+        await self._ledger.write(_entry(row, outcome))
         logger.warning("generation %s was ended: its gateway is gone", row.id)
         try:
             if unknown:
@@ -161,6 +162,12 @@ def _job(row: Generation, saved: SavedStream) -> Job | None:
         return None
     request = continuable(saved.request, saved.events)
     return None if request is None else Job(row, request, saved)
+
+
+def _entry(row: Generation, outcome: Outcome) -> LedgerEntry:
+    """Give the end of a generation whose gateway is dead: of its attempts only the first is known."""
+    at = now()
+    return LedgerEntry(row, outcome, at, attempts=attempts_until(row, at, outcome.usage, outcome.error))
 
 
 def _nothing_saved(row: Generation) -> SavedStream:

@@ -66,8 +66,8 @@ def _queued(sequence: int, position: int, reason: str = QueueReason.BUSY) -> Que
     return Queued(sequence, _number(position), QueueReason(reason))
 
 
-def _started(sequence: int, queued_ms: int) -> Started:
-    return Started(sequence, _number(queued_ms))
+def _started(sequence: int, queued_ms: int, backend: str = "") -> Started:
+    return Started(sequence, _number(queued_ms), _text(backend))
 
 
 def _text_delta(sequence: int, text: str, offset: int, tokens: int) -> TextDelta:

@@ -83,10 +83,11 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Its turn has come and the backend is asked."""
+    """Its turn has come and the backend is asked. Gateways before 1.0 did not tell which one."""
 
     sequence: int
     queued_ms: int
+    backend: str = ""
 
 
 @dataclass(frozen=True, slots=True)
