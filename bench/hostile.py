@@ -123,7 +123,7 @@ def literals(rng: Random) -> str:
         '{role:USER images:["x"]}', '{role:USER toolCalls:[{id:"x" name:"y" arguments:{a:1}}]}',
     ])  # fmt: skip
     messages = " ".join([what] * rng.randrange(0, 250))
-    declared = rng.choice(["", "($v:MessageInput)", "($v:Role)"])
+    declared = rng.choice(["", "($v:MessageInput)", "($v:MessageRole)"])
     tool = f'{{name:"t" parameters:{json_literal(rng, rng.randrange(300))}}}'
     return f'mutation{declared}{{generate(input:{{model:"x" messages:[{messages}] tools:[{tool}]}}){{__typename}}}}'
 

@@ -14,7 +14,9 @@ from bench.paths import PROMPT, Failed, graphql_socket, subscribe
 from bench.processes import Gateway
 
 START = """
-subscription($input: GenerateInput!) { generate(input: $input) { __typename generationId sequence } }
+subscription($input: GenerateInput!) { generate(input: $input) {
+  __typename ... on GenerationEvent { generationId sequence }
+} }
 """
 WATCH = """
 subscription($id: ID!) { generation(id: $id) { __typename sequence ... on TextDelta { text tokens } } }

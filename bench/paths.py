@@ -13,10 +13,10 @@ from bench.http import connected
 
 GENERATE = """
 subscription($input: GenerateInput!) { generate(input: $input) {
-  __typename sequence
+  __typename ... on GenerationEvent { sequence }
   ... on TextDelta { text tokens }
   ... on GenerationCompleted { finishReason }
-  ... on GenerationFailed { code message }
+  ... on GenerationFailed { error { code message } }
 } }
 """
 
@@ -87,7 +87,7 @@ def _event(message: dict[str, Any]) -> dict[str, Any]:
     if message["type"] != "next" or "errors" in message["payload"]:
         raise Failed(str(message))
     event = message["payload"]["data"]["generate"]
-    if event["__typename"] == "GenerationFailed":
+    if event["__typename"] in {"GenerationFailed", "GenerationRefused"}:
         raise Failed(str(event))
     return event
 

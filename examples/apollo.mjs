@@ -34,7 +34,7 @@ async function watch(variables, see) {
   await results.forEach((result) => see(dataOf(result).generation));
 }
 
-// Through the cache, `... on Error` would give nothing until `possibleTypes` tells it what implements Error.
+// Through the cache, `... on UserError` would give nothing until `possibleTypes` tells it what implements it.
 const started = { mutation: gql(START), variables: request(), fetchPolicy: "no-cache" };
 const id = idOf(dataOf(await client.mutate({ ...started, errorPolicy: "all" })));
 cancelOnInterrupt(id, headers);

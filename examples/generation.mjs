@@ -8,7 +8,7 @@ const LOGIN = `
   mutation ($input: LoginInput!) {
     login(input: $input) {
       ... on LoginSuccess { accessToken }
-      ... on Error { message }
+      ... on UserError { message }
     }
   }`;
 
@@ -18,7 +18,7 @@ export const START = `
   mutation ($input: GenerateInput!) {
     startGeneration(input: $input) {
       ... on StartGenerationSuccess { generation { id } }
-      ... on Error { message }
+      ... on UserError { message }
     }
   }`;
 
@@ -29,14 +29,15 @@ export const WATCH = `
       sequence
       ... on TextDelta { text offset }
       ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } }
-      ... on GenerationFailed { message usage { promptTokens completionTokens source } }
+      ... on GenerationCancelled { cancelReason usage { promptTokens completionTokens source } }
+      ... on GenerationFailed { error { message } usage { promptTokens completionTokens source } }
     }
   }`;
 
 const CANCEL = `
   mutation ($input: CancelGenerationInput!) {
     cancelGeneration(input: $input) {
-      ... on Error { message }
+      ... on UserError { message }
     }
   }`;
 
@@ -131,7 +132,8 @@ function isFinal(error) {
 }
 
 /** Tell how the generation ended, apart from its text. */
-export function tell({ finishReason, message, usage }) {
-  console.error(`\n[${finishReason ?? message}: ${usage.promptTokens} + ${usage.completionTokens} tokens]`);
-  if (!finishReason) process.exitCode = 1;
+export function tell({ finishReason, cancelReason, error, usage }) {
+  const end = cancelReason ? `CANCELLED (${cancelReason})` : (finishReason ?? error.message);
+  console.error(`\n[${end}: ${usage.promptTokens} + ${usage.completionTokens} tokens]`);
+  if (error) process.exitCode = 1;
 }

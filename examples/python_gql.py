@@ -20,7 +20,7 @@ LOGIN = """
   mutation ($input: LoginInput!) {
     login(input: $input) {
       ... on LoginSuccess { accessToken }
-      ... on Error { message }
+      ... on UserError { message }
     }
   }
 """
@@ -30,7 +30,7 @@ START = """
   mutation ($input: GenerateInput!) {
     startGeneration(input: $input) {
       ... on StartGenerationSuccess { generation { id } }
-      ... on Error { message }
+      ... on UserError { message }
     }
   }
 """
@@ -38,7 +38,7 @@ START = """
 CANCEL = """
   mutation ($input: CancelGenerationInput!) {
     cancelGeneration(input: $input) {
-      ... on Error { message }
+      ... on UserError { message }
     }
   }
 """
@@ -50,7 +50,8 @@ WATCH = """
       sequence
       ... on TextDelta { text offset }
       ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } }
-      ... on GenerationFailed { message usage { promptTokens completionTokens source } }
+      ... on GenerationCancelled { cancelReason usage { promptTokens completionTokens source } }
+      ... on GenerationFailed { error { message } usage { promptTokens completionTokens source } }
     }
   }
 """
@@ -155,8 +156,11 @@ async def main(prompt: str = "Tell me a story", model: str = "smollm2:135m") -> 
         await follow(answer, authorization)
     last = answer.last
     tokens = f"{last['usage']['promptTokens']} + {last['usage']['completionTokens']} tokens"
-    sys.stderr.write(f"\n[{last.get('finishReason') or last['message']}: {tokens}]\n")
-    sys.exit(0 if "finishReason" in last else 1)
+    failure = last.get("error")
+    cancelled = f"CANCELLED ({last['cancelReason']})" if "cancelReason" in last else None
+    end = cancelled or (failure["message"] if failure else last["finishReason"])
+    sys.stderr.write(f"\n[{end}: {tokens}]\n")
+    sys.exit(1 if failure else 0)
 
 
 if __name__ == "__main__":

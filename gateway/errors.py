@@ -3,8 +3,8 @@
 GatewayError                 anything below; has a `code` and a message fit for its user
 ├── Forbidden                the credentials lack a scope
 ├── InvalidCredentials       wrong username or password (never tells which)
-├── AccountLocked            too many wrong passwords, by name or address; `until` says when to come back
-├── InvalidInput             a value out of range; `field` is its path in the input
+├── AccountLocked            too many wrong passwords, by name or address; `locked_until` says when to come back
+├── InvalidInput             values that are refused; `issues` tells of each
 │   └── IdempotencyKeyReused the key stands for another request
 ├── LimitExceeded            the caller has as many as one may have
 ├── NotFound                 no such thing, or it is not the caller's
@@ -21,12 +21,19 @@ GatewayError                 anything below; has a `code` and a message fit for 
 └── BackendFailure           a `backends.errors.BackendError`, told in the gateway's codes
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from math import ceil
+from typing import ParamSpec, TypeVar
+from uuid import UUID
 
 from backends import errors as backend_errors
 from backends.errors import BackendError
+from backends.protocol import Capability
+from db.clock import now
 
 
 class ErrorCode(StrEnum):
@@ -65,6 +72,18 @@ class ErrorCode(StrEnum):
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
 
+MOST_ISSUES = 100
+"""Refused values of one request that are told of."""
+
+MOST_TOLD = 3
+"""Refused values that an error's message repeats; `issues` holds the rest too."""
+
+RETRY_AFTER_SECONDS = 1
+"""The pause asked of whoever finds the gateway full or stopping. Nobody knows how long that lasts."""
+
+LONGEST_RETRY_MS = 2**31 - 1
+"""What an Int of GraphQL holds. A model server may ask for any pause."""
+
 MOST_REPEATED = 80
 """Characters of what a client sent that an error message repeats."""
 
@@ -79,6 +98,8 @@ class GatewayError(Exception):
 
     code: ErrorCode = ErrorCode.INTERNAL_ERROR
     retryable = False
+    retry_after_ms: int | None = None
+    """After how many milliseconds to ask again, where that is known or asked for."""
 
     @property
     def message(self) -> str:
@@ -106,19 +127,79 @@ class AccountLocked(GatewayError):
 
     code = ErrorCode.ACCOUNT_LOCKED
 
-    def __init__(self, until: datetime) -> None:
-        self.until = until
-        super().__init__(f"Too many failed sign-ins. Try again after {until:%Y-%m-%d %H:%M:%S} UTC.")
+    def __init__(self, locked_until: datetime) -> None:
+        self.locked_until = locked_until
+        self.retry_after_ms = max(0, ceil((locked_until - now()).total_seconds() * 1000))
+        super().__init__(f"Too many failed sign-ins. Try again after {locked_until:%Y-%m-%d %H:%M:%S} UTC.")
+
+
+@dataclass(frozen=True, slots=True)
+class InputIssue:
+    """One value that is refused. `field` is its place in the input, in GraphQL's names: `messages[0].content`."""
+
+    field: str
+    message: str
+
+    @property
+    def path(self) -> list[str]:
+        """The names and the indexes of lists that lead to the value."""
+        return [step for step in _STEPS.split(self.field) if step]
+
+
+_STEPS = re.compile(r"[.\[\]]+")
 
 
 class InvalidInput(GatewayError):
-    """A value that the gateway does not take. `field` is its path in the input, in GraphQL's names."""
+    """Values that the gateway does not take: one, or with `of` all that were found."""
 
     code = ErrorCode.INVALID_INPUT
 
-    def __init__(self, field: str, reason: str) -> None:
-        self.field = field
-        super().__init__(f"{field}: {reason}")
+    def __init__(self, field: str, reason: str, *others: InputIssue) -> None:
+        self.issues = [InputIssue(field, reason), *others]
+        told = [f"{issue.field}: {issue.message}" for issue in self.issues[:MOST_TOLD]]
+        if len(self.issues) > MOST_TOLD:
+            told.append(f"Refused in all: {len(self.issues)} values.")
+        super().__init__(" ".join(told))
+
+    @classmethod
+    def of(cls, issues: Sequence[InputIssue]) -> "InvalidInput":
+        """Make the refusal of several values. `issues` holds at least one."""
+        first, *others = issues
+        return InvalidInput(first.field, first.message, *others)
+
+    @property
+    def field(self) -> str:
+        """The place of the first value."""
+        return self.issues[0].field
+
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+
+class InputIssues:
+    """Gathers the refusals of one request, so that its user is told of all of them at once."""
+
+    def __init__(self) -> None:
+        self._issues: list[InputIssue] = []
+
+    def add(self, field: str, reason: str) -> None:
+        """Refuse one value."""
+        if len(self._issues) < MOST_ISSUES:
+            self._issues.append(InputIssue(field, reason))
+
+    def gather(self, check: Callable[_Given, _Result], *args: _Given.args, **kwargs: _Given.kwargs) -> _Result | None:
+        """Give what `check` gives, or None where it raised InvalidInput, whose issues are taken."""
+        try:
+            return check(*args, **kwargs)
+        except InvalidInput as error:
+            self._issues += error.issues[: MOST_ISSUES - len(self._issues)]
+            return None
+
+    def check(self) -> None:
+        """Raises InvalidInput where anything was refused."""
+        if self._issues:
+            raise InvalidInput.of(self._issues)
 
 
 class IdempotencyKeyReused(InvalidInput):
@@ -141,18 +222,27 @@ class LimitExceeded(GatewayError):
 
 
 class NotFound(GatewayError):
-    """No such thing for this caller."""
+    """No such thing for this caller. `kind` and `key` tell what was asked for."""
 
     code = ErrorCode.NOT_FOUND
 
+    def __init__(self, message: str, kind: str, key: UUID | str) -> None:
+        self.kind = kind
+        self.key = key
+        super().__init__(message)
+
 
 class ModelNotFound(GatewayError):
-    """No backend serves a model of this name; `silent` are the backends that could not be asked."""
+    """No backend serves a model of this name.
+
+    `silent` are the backends that could not be asked, and `suggestions` the listed names that are most like it.
+    """
 
     code = ErrorCode.MODEL_NOT_FOUND
 
-    def __init__(self, name: str, silent: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, silent: Sequence[str] = (), suggestions: Sequence[str] = ()) -> None:
         self.name = name
+        self.suggestions = suggestions
         message = f"There is no model {cut(name)!r}. The query `models` lists those that you may use."
         if silent:
             message += f" Without an answer now: {', '.join(silent)}."
@@ -160,9 +250,13 @@ class ModelNotFound(GatewayError):
 
 
 class Unsupported(GatewayError):
-    """The model, or the kind of server behind it, cannot do this."""
+    """The model, or the kind of server behind it, cannot do this. `capability` is what it lacks, where that is told."""
 
     code = ErrorCode.UNSUPPORTED
+
+    def __init__(self, message: str, capability: Capability | None = None) -> None:
+        self.capability = capability
+        super().__init__(message)
 
 
 class Overloaded(GatewayError):
@@ -170,6 +264,7 @@ class Overloaded(GatewayError):
 
     code = ErrorCode.OVERLOADED
     retryable = True
+    retry_after_ms = RETRY_AFTER_SECONDS * 1000
 
 
 class ShuttingDown(GatewayError):
@@ -177,6 +272,7 @@ class ShuttingDown(GatewayError):
 
     code = ErrorCode.SHUTTING_DOWN
     retryable = True
+    retry_after_ms = RETRY_AFTER_SECONDS * 1000
 
     def __init__(self) -> None:
         super().__init__("The gateway is shutting down. Ask again in a moment.")
@@ -248,9 +344,10 @@ class Interrupted(GatewayError):
 class RecordedError(GatewayError):
     """An error that is told again, from the record of how a generation ended."""
 
-    def __init__(self, code: ErrorCode, message: str) -> None:
+    def __init__(self, code: ErrorCode, message: str, retry_after_ms: int | None = None) -> None:
         self.code = code
         self.retryable = code in _RETRYABLE
+        self.retry_after_ms = retry_after_ms
         super().__init__(message)
 
 
@@ -274,6 +371,8 @@ class BackendFailure(GatewayError):
     def __init__(self, error: BackendError) -> None:
         self.code = _BACKEND_CODES.get(type(error), ErrorCode.BACKEND_FAILED)
         self.retryable = error.retryable
+        if isinstance(error, backend_errors.BackendOverloaded) and error.retry_after is not None:
+            self.retry_after_ms = max(0, min(ceil(error.retry_after * 1000), LONGEST_RETRY_MS))
         super().__init__(str(error))
 
 

@@ -1,30 +1,29 @@
 """The root fields of generations."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, TypeAlias
 
 import strawberry
 
 from auth.scopes import Scope
-from gateway.errors import InvalidInput, NotFound
+from gateway.errors import GatewayError, InvalidInput, NotFound
 from gateway.streams import Viewer
 from resolvers.access import requires
 from schema.context import Context, Info
-from schema.events import GenerationEvent, to_generation_event
-from schema.generation import (
+from schema.errors import refusal
+from schema.events import GenerateEvent, GenerationEvent, GenerationRefused, to_generation_event
+from schema.generation import Generation, GenerationConnection, GenerationFilterInput
+from schema.generation_input import GenerateInput
+from schema.node import global_id, parse_uuid
+from schema.results import (
     CancelGenerationInput,
     CancelGenerationResult,
     CancelGenerationSuccess,
     GenerateResult,
-    Generation,
-    GenerationConnection,
-    GenerationFilterInput,
     StartGenerationResult,
     StartGenerationSuccess,
     generate_result,
 )
-from schema.generation_input import GenerateInput
-from schema.node import global_id, parse_uuid
 
 MAX_PAGE = 100
 
@@ -94,13 +93,20 @@ class GenerationMutation:
 
 @strawberry.type
 class GenerationSubscription:
-    @strawberry.subscription(description="Ask a model and watch the answer come.")
+    @strawberry.subscription(
+        description="Ask a model and watch the answer come. A refused request gets one event: GenerationRefused."
+    )
     @requires(Scope.GENERATIONS_WRITE)
-    async def generate(self, info: Info, input: Request) -> AsyncIterator[GenerationEvent]:
+    async def generate(self, info: Info, input: Request) -> AsyncIterator[GenerateEvent]:
         context, seen = info.context, info.context.last_event_id
-        if seen is not None and input.idempotency_key is None:
-            raise InvalidInput("idempotencyKey", RESUMED_WITHOUT_KEY)
-        viewer = await context.gateway.generations.start_and_watch(context.caller, input.to_request(), seen or 0)
+        try:
+            if seen is not None and input.idempotency_key is None:
+                raise InvalidInput("idempotencyKey", RESUMED_WITHOUT_KEY)
+            viewer = await context.gateway.generations.start_and_watch(context.caller, input.to_request(), seen or 0)
+        except GatewayError as error:
+            if (refused := refusal(error)) is None:
+                raise
+            return _only(GenerationRefused(error=refused))
         return _Events(viewer, context)
 
     @strawberry.subscription(description="Watch a generation, from its beginning or after the last event seen.")
@@ -117,6 +123,11 @@ class GenerationSubscription:
         after = max(after, context.last_event_id or 0)
         viewer = await context.gateway.generations.watch(context.caller, parse_uuid(id, "Generation"), after)
         return _Events(viewer, context)
+
+
+async def _only(event: GenerationRefused) -> AsyncGenerator[GenerationRefused]:
+    """The one event of a stream that has no generation."""
+    yield event
 
 
 class _Events(AsyncIterator[GenerationEvent]):

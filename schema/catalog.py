@@ -8,7 +8,7 @@ import strawberry
 from gateway import catalog
 from gateway.catalog import BackendKind, BackendState, Capability
 from schema.node import Node, global_id
-from schema.scalars import MAX_SAFE_INTEGER, BigInt
+from schema.scalars import MAX_SAFE_INTEGER, SafeInt
 
 _MAX_INT = 2**31 - 1
 """GraphQL's Int (specification, section 3.5.1). What is larger counts as not told, so that it spoils no list."""
@@ -35,7 +35,7 @@ class Model(Node):
         description="How many tokens prompt and answer can have together. Ollama loads a model with fewer unless "
         "`contextLength` of the options asks for more."
     )
-    size: BigInt | None = strawberry.field(description="Its size in bytes.")
+    size: SafeInt | None = strawberry.field(description="Its size in bytes.")
     family: str | None = strawberry.field(description="Its architecture, such as llama.")
     parameter_size: str | None = strawberry.field(description="How many parameters it has, such as 8.0B.")
     quantization_level: str | None = strawberry.field(description="How its weights are stored, such as Q4_K_M.")
@@ -54,7 +54,7 @@ class Model(Node):
             available=model.available,
             capabilities=None if info.capabilities is None else sorted(info.capabilities),
             context_length=_up_to(_MAX_INT, info.context_length),
-            size=None if size is None else BigInt(size),
+            size=None if size is None else SafeInt(size),
             family=info.family,
             parameter_size=info.parameter_size,
             quantization_level=info.quantization,

@@ -11,7 +11,7 @@ from auth.scopes import Scope
 from gateway.catalog import BackendKind, Capability
 from gateway.errors import ErrorCode
 from gateway.generation import OnBackendLoss, OnDisconnect, State
-from gateway.streams import FinishReason, Loss, QueueReason, UsageSource
+from gateway.streams import CancelReason, FinishReason, LossReason, QueueReason, UsageSource
 
 _Enum = TypeVar("_Enum", bound=type[Enum])
 
@@ -34,7 +34,7 @@ _describe(
         "FORBIDDEN": "The credentials hold but lack the scope for this.",
         "INVALID_CREDENTIALS": "The username or the password is wrong.",
         "ACCOUNT_LOCKED": "Too many failed sign-ins under this name.",
-        "INVALID_INPUT": "A value is out of range; the message names the field.",
+        "INVALID_INPUT": "A value is invalid; `issues` names each.",
         "NOT_FOUND": "There is no such thing, or it is not yours.",
         "MODEL_NOT_FOUND": "No backend serves a model of this name.",
         "UNSUPPORTED": "The model or its backend cannot do this.",
@@ -98,22 +98,33 @@ _describe(
     {
         "QUEUED": "It waits for a place at its backend.",
         "RUNNING": "The backend is at work.",
-        "COMPLETED": "It ended as it should.",
-        "CANCELLED": "It was cancelled, or its last viewer left.",
-        "FAILED": "It ended with an error.",
+        "COMPLETED": "It ended by itself.",
+        "CANCELLED": "It was cancelled; `cancelReason` tells why.",
+        "FAILED": "It ended with an error; `error` tells which.",
     },
 )
 _describe(
     FinishReason,
     "FinishReason",
-    "Why a generation ended without an error.",
+    "Why a generation completed.",
     {
         "STOP": "The model was done, or said a stop sequence.",
         "LENGTH": "It reached maxTokens or the end of the context.",
         "TOOL_CALLS": "The model wants tools called.",
         "CONTENT_FILTER": "The backend withheld the rest.",
         "REPETITION": "The model repeated itself, and its server stopped it.",
-        "CANCELLED": "It was cancelled, or its last viewer left.",
+    },
+)
+_describe(
+    CancelReason,
+    "CancelReason",
+    "Why a generation was cancelled.",
+    {
+        "REQUESTED": "Somebody called `cancelGeneration`.",
+        "VIEWERS_LEFT": "Its last viewer disconnected, and `onDisconnect` was CANCEL.",
+        "DEADLINE": "Its time was up. Reserved: no generation ends so yet.",
+        "LIMIT": "A limit of its user was reached. Reserved: no generation ends so yet.",
+        "SHUTDOWN": "The gateway was stopped. Reserved: no generation ends so yet; it fails with SHUTTING_DOWN.",
     },
 )
 _describe(
@@ -146,8 +157,8 @@ _describe(
     },
 )
 _describe(
-    Loss,
-    "Loss",
+    LossReason,
+    "LossReason",
     "What an answer lost on the way.",
     {
         "BACKEND_LOST": "Its model server died or did not go on.",

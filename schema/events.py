@@ -1,18 +1,18 @@
 """What a generation's subscription sends."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import strawberry
 
 from auth.scopes import Scope
 from gateway import streams
-from gateway.errors import ErrorCode
-from gateway.streams import Event, FinishReason, Loss, QueueReason
+from gateway.streams import CancelReason, Event, FinishReason, LossReason, QueueReason
 from schema.catalog import Model
 from schema.context import Info
-from schema.generation import Generation, TokenUsage, ToolCall
+from schema.errors import UserError
+from schema.generation import Generation, GenerationError, TokenUsage, ToolCall
 
 
 @strawberry.interface(description="Something that happened in a generation.")
@@ -26,6 +26,10 @@ class GenerationEvent:
 @strawberry.type(description="It waits for a place at its backend or, once it has one, for its model to be loaded.")
 class GenerationQueued(GenerationEvent):
     position: int = strawberry.field(description="Position in the queue; 1 is next. 0 means that it has a slot.")
+    ahead: int = strawberry.field(description="How many generations are before it in the queue.")
+    estimated_start_ms: int | None = strawberry.field(
+        default=None, description="Milliseconds until it probably starts; null if unknown. Reserved: always null yet."
+    )
     reason: QueueReason = strawberry.field(description="What it waits for.")
 
 
@@ -33,6 +37,7 @@ class GenerationQueued(GenerationEvent):
 class GenerationStarted(GenerationEvent):
     generation_key: strawberry.Private[UUID]
     queued_ms: int = strawberry.field(description="Milliseconds spent in the queue.")
+    backend: str = strawberry.field(description="The model server that is asked.")
 
     @strawberry.field(description="The model; null when no backend serves it any more. Needs MODELS_READ.")
     async def model(self, info: Info) -> Model | None:
@@ -66,11 +71,11 @@ class ToolCallRequested(GenerationEvent):
 
 @strawberry.type(description="The answer lost its model server or its gateway, and continues here.")
 class GenerationResumed(GenerationEvent):
-    reason: Loss = strawberry.field(description="What was lost.")
+    loss_reason: LossReason = strawberry.field(description="What was lost.")
     backend: str = strawberry.field(description="The model server that goes on.")
 
 
-@strawberry.type(description="It ended without an error. The last event.")
+@strawberry.type(description="It ended by itself. The last event.")
 class GenerationCompleted(GenerationEvent):
     generation_key: strawberry.Private[UUID]
     finish_reason: FinishReason = strawberry.field(description="Why it ended.")
@@ -82,12 +87,22 @@ class GenerationCompleted(GenerationEvent):
         return await _generation(info, self.generation_key)
 
 
+@strawberry.type(description="It was cancelled; what was said before stands and is counted. The last event.")
+class GenerationCancelled(GenerationEvent):
+    generation_key: strawberry.Private[UUID]
+    cancel_reason: CancelReason = strawberry.field(description="Why it was cancelled.")
+    usage: TokenUsage = strawberry.field(description="What it used.")
+
+    @strawberry.field(description="The generation as it ended.")
+    async def generation(self, info: Info) -> Generation:
+        """Read anew: the loader may have seen it while it ran."""
+        return await _generation(info, self.generation_key)
+
+
 @strawberry.type(description="It ended with an error; what was said before stands and is counted. The last event.")
 class GenerationFailed(GenerationEvent):
     generation_key: strawberry.Private[UUID]
-    code: ErrorCode = strawberry.field(description="The reason, for a program to read.")
-    message: str = strawberry.field(description="The reason, for a person to read.")
-    retryable: bool = strawberry.field(description="Whether asking again may work.")
+    error: GenerationError = strawberry.field(description="Why it failed.")
     usage: TokenUsage = strawberry.field(description="What it used.")
 
     @strawberry.field(description="The generation as it ended.")
@@ -105,6 +120,32 @@ async def _generation(info: Info, key: UUID) -> Generation:
     return Generation.of(row)
 
 
+@strawberry.type(
+    description="`generate` was refused, and there is no generation. The first and only event: unlike an error of the "
+    "operation, it ends no other operation on the same connection, whatever the client."
+)
+class GenerationRefused:
+    error: UserError = strawberry.field(description="Why.")
+
+
+GenerateEvent = Annotated[
+    GenerationQueued
+    | GenerationStarted
+    | TextDelta
+    | ThinkingDelta
+    | ToolCallRequested
+    | GenerationResumed
+    | GenerationCompleted
+    | GenerationCancelled
+    | GenerationFailed
+    | GenerationRefused,
+    strawberry.union(
+        "GenerateEvent",
+        description="What `generate` sends: the events of its generation, or why there is none. All but "
+        "GenerationRefused implement GenerationEvent, so one fragment on that serves here and in `generation`.",
+    ),
+]
+
 EVENT_TYPES = (
     GenerationQueued,
     GenerationStarted,
@@ -113,6 +154,7 @@ EVENT_TYPES = (
     ToolCallRequested,
     GenerationResumed,
     GenerationCompleted,
+    GenerationCancelled,
     GenerationFailed,
 )
 
@@ -120,10 +162,14 @@ _Convert = Callable[[strawberry.ID, UUID, Any], GenerationEvent]
 
 _CONVERSIONS: dict[type[Event], _Convert] = {
     streams.Queued: lambda id, key, event: GenerationQueued(
-        generation_id=id, sequence=event.sequence, position=event.position, reason=event.reason
+        generation_id=id,
+        sequence=event.sequence,
+        position=event.position,
+        ahead=max(0, event.position - 1),
+        reason=event.reason,
     ),
     streams.Started: lambda id, key, event: GenerationStarted(
-        generation_id=id, sequence=event.sequence, generation_key=key, queued_ms=event.queued_ms
+        generation_id=id, sequence=event.sequence, generation_key=key, queued_ms=event.queued_ms, backend=event.backend
     ),
     streams.TextDelta: lambda id, key, event: TextDelta(
         generation_id=id, sequence=event.sequence, text=event.text, offset=event.offset, tokens=event.tokens
@@ -135,7 +181,7 @@ _CONVERSIONS: dict[type[Event], _Convert] = {
         generation_id=id, sequence=event.sequence, call=ToolCall.of(event.call)
     ),
     streams.Resumed: lambda id, key, event: GenerationResumed(
-        generation_id=id, sequence=event.sequence, reason=event.reason, backend=event.backend
+        generation_id=id, sequence=event.sequence, loss_reason=event.reason, backend=event.backend
     ),
     streams.Completed: lambda id, key, event: GenerationCompleted(
         generation_id=id,
@@ -144,13 +190,18 @@ _CONVERSIONS: dict[type[Event], _Convert] = {
         finish_reason=event.finish_reason,
         usage=TokenUsage.of(event.usage),
     ),
+    streams.Cancelled: lambda id, key, event: GenerationCancelled(
+        generation_id=id,
+        sequence=event.sequence,
+        generation_key=key,
+        cancel_reason=event.reason,
+        usage=TokenUsage.of(event.usage),
+    ),
     streams.Failed: lambda id, key, event: GenerationFailed(
         generation_id=id,
         sequence=event.sequence,
         generation_key=key,
-        code=event.code,
-        message=event.message,
-        retryable=event.retryable,
+        error=GenerationError.of(event),
         usage=TokenUsage.of(event.usage),
     ),
 }

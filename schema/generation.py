@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Self
 
 import orjson
 import strawberry
@@ -11,15 +11,25 @@ from strawberry.scalars import JSON
 
 from auth.scopes import Scope
 from db import tables
-from gateway.errors import ErrorCode
+from gateway.errors import ErrorCode, GatewayError
 from gateway.errors import InvalidInput as GatewayInvalidInput
-from gateway.generation import Answer, GenerationFilter, Output, State
-from gateway.streams import FinishReason, UsageSource
+from gateway.generation import (
+    Attempt,
+    GenerationFilter,
+    OnBackendLoss,
+    OnDisconnect,
+    Output,
+    State,
+    cancel_recorded,
+    error_recorded,
+    finish_recorded,
+    first_attempt,
+)
+from gateway.streams import CancelReason, Failed, FinishReason, UsageSource
 from gateway.streams import TokenUsage as GatewayTokenUsage
 from gateway.streams import ToolCall as GatewayToolCall
 from schema.catalog import Model
 from schema.context import Info
-from schema.errors import Error, InvalidInput, ModelNotFound, NotFound, Overloaded, Unsupported
 from schema.identity import ApiKey, User
 from schema.node import Node, global_id
 
@@ -93,7 +103,7 @@ def _tokens_per_second(row: tables.Generation) -> float | None:
 
 @strawberry.type(description="A call that the model asks for. Answer it with a TOOL message.")
 class ToolCall:
-    id: str = strawberry.field(description="The call's id, to be given as `toolCallId` of the answer.")
+    call_id: str = strawberry.field(description="The call's id, to be given as `toolCallId` of the answer.")
     name: str = strawberry.field(description="The tool to call.")
     arguments: JSON | None = strawberry.field(
         description="The arguments, an object; null where the model did not write one, as when its answer was cut off."
@@ -105,36 +115,123 @@ class ToolCall:
         """The call of a backend."""
         arguments = None if call.arguments is None else JSON(call.arguments)
         text = call.arguments_text or orjson.dumps(call.arguments).decode()
-        return cls(id=call.id, name=call.name, arguments=arguments, arguments_text=text)
+        return cls(call_id=call.id, name=call.name, arguments=arguments, arguments_text=text)
 
 
 @strawberry.type(description="Why a generation failed.")
 class GenerationError:
     code: ErrorCode = strawberry.field(description="The reason, for a program to read.")
     message: str = strawberry.field(description="The reason, for a person to read.")
+    retryable: bool = strawberry.field(description="Whether the same request may succeed later.")
+    retry_after_ms: int | None = strawberry.field(
+        description="Wait this many milliseconds after the failure before you ask again; null if that is unknown."
+    )
+
+    @classmethod
+    def of(cls, error: GatewayError | Failed) -> Self:
+        """The failure that a row or an event tells of."""
+        return cls(
+            code=error.code, message=error.message, retryable=error.retryable, retry_after_ms=error.retry_after_ms
+        )
+
+
+@strawberry.type(description="One asking of a model server for a generation.")
+class GenerationAttempt:
+    backend: str = strawberry.field(description="The name of the model server.")
+    started_at: datetime = strawberry.field(description="When it was asked.")
+    finished_at: datetime | None = strawberry.field(description="When it ended; null while it is under way.")
+    usage: TokenUsage | None = strawberry.field(description="What it used; null while it is under way.")
+    error: GenerationError | None = strawberry.field(
+        description="Why it failed; null if it did not, also if the generation was cancelled."
+    )
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> Self:
+        """The attempt of the gateway."""
+        return cls(
+            backend=attempt.backend,
+            started_at=attempt.started_at,
+            finished_at=attempt.finished_at,
+            usage=None if attempt.usage is None else TokenUsage.of(attempt.usage),
+            error=None if attempt.error is None else GenerationError.of(attempt.error),
+        )
 
 
 @strawberry.type(description="One answer of a model, under way or ended.")
 class Generation(Node):
     row: strawberry.Private[tables.Generation]
     model_name: str = strawberry.field(description="The name of the model that was asked.")
-    backend: str = strawberry.field(description="The model server that it ran on.")
     state: State = strawberry.field(description="Where it stands.")
     created_at: datetime = strawberry.field(description="When it was asked for.")
     started_at: datetime | None = strawberry.field(description="When its backend began.")
     finished_at: datetime | None = strawberry.field(description="When it ended.")
     finish_reason: FinishReason | None = strawberry.field(
-        description="Why it ended; null until then, and if it failed."
+        description="Why it completed; null until then, and if it was cancelled or failed."
     )
+    cancel_reason: CancelReason | None = strawberry.field(description="Why it was cancelled; null if it was not.")
     error: GenerationError | None = strawberry.field(description="Why it failed; null if it did not.")
     usage: TokenUsage | None = strawberry.field(description="What it used; null until it ends.")
     timings: Timings = strawberry.field(description="How long it took.")
+    on_disconnect: OnDisconnect = strawberry.field(description="What happens when its last viewer leaves.")
+    on_backend_loss: OnBackendLoss = strawberry.field(
+        description="What happens when the model server, or the gateway that asks it, dies in the middle."
+    )
 
     @strawberry.field(description="What it has said so far; null when its text is no longer kept.")
     async def text(self, info: Info) -> str | None:
         """Those of a page are read together, each once, however often the answer holds it."""
-        text = await info.context.loaders.texts.load(self.row.id)
-        return info.context.answered(text) if isinstance(text, str) else None
+        output = await self._output(info)
+        return None if output is None else info.context.answered(output.text)
+
+    @strawberry.field(
+        description="What the model has thought so far, empty if it did not; null when its text is no longer kept."
+    )
+    async def thinking(self, info: Info) -> str | None:
+        """Read together with the text."""
+        output = await self._output(info)
+        return None if output is None else info.context.answered(output.thinking)
+
+    @strawberry.field(description="The tool calls asked for so far; null when its text is no longer kept.")
+    async def tool_calls(self, info: Info) -> list[ToolCall] | None:
+        """Read together with the text."""
+        output = await self._output(info)
+        if output is None:
+            return None
+        calls = [ToolCall.of(call) for call in output.tool_calls]
+        info.context.answered("".join(call.arguments_text for call in calls))
+        return calls
+
+    @strawberry.field(
+        description="The sequence number of its last event so far, which `text`, `thinking` and `toolCalls` beside "
+        "it include: pass it as `after` to watch what follows. Null when its text is no longer kept."
+    )
+    async def last_sequence(self, info: Info) -> int | None:
+        """Read together with the text, so that both are of one moment."""
+        output = await self._output(info)
+        return None if output is None else output.last_sequence
+
+    @strawberry.field(
+        description="Until when the database keeps its text (OLLAGRAPH_TEXT_RETENTION, or an idempotency key). Null "
+        "while it runs and if the text is in the stream log alone, which forgets it by age and size."
+    )
+    async def text_expires_at(self, info: Info) -> datetime | None:
+        """Those of a page are looked up in one statement."""
+        return await info.context.loaders.text_expiries.load(self.row.id)
+
+    @strawberry.field(
+        description="The model servers that were asked, in their order; more than one if it went on after a loss. "
+        "While another gateway runs it, the first alone."
+    )
+    async def attempts(self, info: Info) -> list[GenerationAttempt]:
+        """Those of a page are looked up in one statement."""
+        attempts = await info.context.loaders.attempts.load(self.row.id)
+        if not attempts and self.row.finished_at is None:
+            attempts = first_attempt(self.row)
+        return [GenerationAttempt.of(attempt) for attempt in attempts]
+
+    async def _output(self, info: Info) -> Output | None:
+        output = await info.context.loaders.outputs.load(self.row.id)
+        return output if isinstance(output, Output) else None
 
     @strawberry.field(description="The model; null when no backend serves it any more. Needs MODELS_READ.")
     async def model(self, info: Info) -> Model | None:
@@ -168,22 +265,18 @@ class Generation(Node):
             id=global_id("Generation", row.id),
             row=row,
             model_name=row.model,
-            backend=row.backend,
+            on_disconnect=OnDisconnect(row.on_disconnect),
+            on_backend_loss=OnBackendLoss(row.on_backend_loss),
             state=State(row.state),
             created_at=row.created_at,
             started_at=row.started_at,
             finished_at=row.finished_at,
-            finish_reason=None if row.finish_reason is None else FinishReason(row.finish_reason),
-            error=_error(row),
+            finish_reason=finish_recorded(row),
+            cancel_reason=cancel_recorded(row),
+            error=None if (error := error_recorded(row)) is None else GenerationError.of(error),
             usage=_usage(row),
             timings=Timings.of(row),
         )
-
-
-def _error(row: tables.Generation) -> GenerationError | None:
-    if row.error_code is None:
-        return None
-    return GenerationError(code=ErrorCode(row.error_code), message=row.error_message or "")
 
 
 def _usage(row: tables.Generation) -> TokenUsage | None:
@@ -243,83 +336,3 @@ class GenerationConnection:
                 end_cursor=edges[-1].cursor if edges else None,
             ),
         )
-
-
-@strawberry.type(description="The whole answer.")
-class GenerateSuccess:
-    output: strawberry.Private[Output]
-    generation: Generation = strawberry.field(description="The generation, ended.")
-
-    @strawberry.field(description="What the model said.")
-    def text(self, info: Info) -> str:
-        """The deltas together."""
-        return info.context.answered(self.output.text)
-
-    @strawberry.field(description="What the model thought before, where it was asked to.")
-    def thinking(self, info: Info) -> str | None:
-        """Null and not empty where there is none."""
-        return info.context.answered(self.output.thinking) or None
-
-    @strawberry.field(description="The tool calls that the model asks for.")
-    def tool_calls(self) -> list[ToolCall]:
-        """In the model's order."""
-        return [ToolCall.of(call) for call in self.output.tool_calls]
-
-
-@strawberry.type(description="The generation began and failed. What was said before is in `text`, and is counted.")
-class GenerateFailure(Error):
-    output: strawberry.Private[Output]
-    retryable: bool = strawberry.field(description="Whether asking again may work.")
-    generation: Generation = strawberry.field(description="The generation, failed.")
-
-    @strawberry.field(description="What the model said before it failed.")
-    def text(self, info: Info) -> str:
-        """The deltas together."""
-        return info.context.answered(self.output.text)
-
-
-def generate_result(answer: Answer, row: tables.Generation) -> GenerateSuccess | GenerateFailure:
-    """The member of GenerateResult for an answer."""
-    generation, failure = Generation.of(row), answer.output.failure
-    if failure is None:
-        return GenerateSuccess(output=answer.output, generation=generation)
-    return GenerateFailure(
-        message=failure.message,
-        code=failure.code,
-        retryable=failure.retryable,
-        output=answer.output,
-        generation=generation,
-    )
-
-
-GenerateResult = Annotated[
-    GenerateSuccess | GenerateFailure | InvalidInput | ModelNotFound | Unsupported | Overloaded,
-    strawberry.union("GenerateResult", description="What `generate` gives."),
-]
-
-
-@strawberry.type(description="The generation has begun. Watch it with the subscription `generation`.")
-class StartGenerationSuccess:
-    generation: Generation = strawberry.field(description="The generation, queued or running.")
-
-
-StartGenerationResult = Annotated[
-    StartGenerationSuccess | InvalidInput | ModelNotFound | Unsupported | Overloaded,
-    strawberry.union("StartGenerationResult", description="What `startGeneration` gives."),
-]
-
-
-@strawberry.input(description="A generation to end.")
-class CancelGenerationInput:
-    id: strawberry.ID = strawberry.field(description="The generation's id.")
-
-
-@strawberry.type(description="The generation has ended: now, or before, as its state tells.")
-class CancelGenerationSuccess:
-    generation: Generation = strawberry.field(description="The generation as it ended.")
-
-
-CancelGenerationResult = Annotated[
-    CancelGenerationSuccess | NotFound | InvalidInput,
-    strawberry.union("CancelGenerationResult", description="What `cancelGeneration` gives."),
-]

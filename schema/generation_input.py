@@ -15,7 +15,7 @@ from gateway.generation import ToolCall as RequestedToolCall
 from schema.catalog import MODEL_NAME
 
 
-@strawberry.enum(description="Whose turn a message is.")
+@strawberry.enum(name="MessageRole", description="Whose turn a message is.")
 class Role(Enum):
     SYSTEM = strawberry.enum_value("system", description="Instructions for the model.")
     USER = strawberry.enum_value("user", description="What the user says.")

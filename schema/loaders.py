@@ -1,5 +1,6 @@
 """Dataloaders: what the fields of one operation ask for one by one is fetched in one statement."""
 
+from datetime import datetime
 from uuid import UUID
 
 from aiodataloader import DataLoader
@@ -8,6 +9,7 @@ from db import tables
 from gateway import Gateway
 from gateway.catalog import Model
 from gateway.errors import GatewayError
+from gateway.generation import Attempt, Output
 
 MAX_BATCH = 500
 """Keys in one statement; SQLite takes 32,766 variables, and short statements let others in."""
@@ -32,10 +34,16 @@ class Loaders:
             gateway.generations.by_id, max_batch_size=MAX_BATCH
         )
         # not remembered: who watches a generation may ask for its text again when there is more of it
-        self.texts: DataLoader[UUID, str | GatewayError | None] = DataLoader(
-            self._texts, max_batch_size=MAX_BATCH, cache=False
+        self.outputs: DataLoader[UUID, Output | GatewayError | None] = DataLoader(
+            self._outputs, max_batch_size=MAX_BATCH, cache=False
+        )
+        self.text_expiries: DataLoader[UUID, datetime | None] = DataLoader(
+            gateway.generations.text_expiries, max_batch_size=MAX_BATCH
+        )
+        self.attempts: DataLoader[UUID, list[Attempt]] = DataLoader(
+            gateway.generations.attempts, max_batch_size=MAX_BATCH, cache=False
         )
         self.models: DataLoader[str, Model | None] = DataLoader(gateway.catalog.by_name, max_batch_size=MAX_BATCH)
 
-    async def _texts(self, ids: list[UUID]) -> list[str | GatewayError | None]:
-        return await self._gateway.generations.texts(ids, self._max_text)
+    async def _outputs(self, ids: list[UUID]) -> list[Output | GatewayError | None]:
+        return await self._gateway.generations.outputs(ids, self._max_text)

@@ -28,7 +28,7 @@ LONGEST_INTEGER = 25
 DEEPEST = 100
 """Levels of JSON in a document that are looked at. What is made of it refuses fewer, naming its field."""
 
-BigInt = NewType("BigInt", int)
+SafeInt = NewType("SafeInt", int)
 """A count that may outgrow GraphQL's 32-bit Int: bytes, and sums of tokens."""
 
 
@@ -47,7 +47,7 @@ def _datetime(value: Any) -> datetime:
 
 def _serialize(value: Any) -> int:
     if not isinstance(value, int) or abs(value) > MAX_SAFE_INTEGER:
-        raise GraphQLError("BigInt must be a whole number of up to 53 bits.")
+        raise GraphQLError("SafeInt must be a whole number of up to 53 bits.")
     return value
 
 
@@ -92,8 +92,8 @@ SCALARS: dict[object, ScalarDefinition] = {
         serialize=datetime.isoformat,
         parse_value=_datetime,
     ),
-    BigInt: strawberry.scalar(
-        name="BigInt",
+    SafeInt: strawberry.scalar(
+        name="SafeInt",
         description="A whole number of up to 53 bits, as a JSON number.",
         serialize=_serialize,
         parse_value=_serialize,

@@ -12,7 +12,7 @@ from gateway import usage
 from gateway.usage import UsageBucket
 from schema.context import Info
 from schema.identity import ApiKey
-from schema.scalars import BigInt
+from schema.scalars import SafeInt
 
 
 @strawberry.input(description="Whose usage, and of which time.")
@@ -29,9 +29,9 @@ class UsageInput:
 @strawberry.type(description="Sums over some generations.")
 class UsageTotals:
     generations: int = strawberry.field(description="How many generations ended.")
-    prompt_tokens: BigInt = strawberry.field(description="Tokens read by models, the cached ones included.")
-    completion_tokens: BigInt = strawberry.field(description="Tokens written by models.")
-    cached_tokens: BigInt = strawberry.field(description="Prompt tokens that a model had in its cache.")
+    prompt_tokens: SafeInt = strawberry.field(description="Tokens read by models, the cached ones included.")
+    completion_tokens: SafeInt = strawberry.field(description="Tokens written by models.")
+    cached_tokens: SafeInt = strawberry.field(description="Prompt tokens that a model had in its cache.")
 
     @classmethod
     def of(cls, buckets: Iterable[UsageBucket]) -> Self:
@@ -39,9 +39,9 @@ class UsageTotals:
         sums = usage.totals(buckets)
         return cls(
             generations=sums.generations,
-            prompt_tokens=BigInt(sums.prompt_tokens),
-            completion_tokens=BigInt(sums.completion_tokens),
-            cached_tokens=BigInt(sums.cached_tokens),
+            prompt_tokens=SafeInt(sums.prompt_tokens),
+            completion_tokens=SafeInt(sums.completion_tokens),
+            cached_tokens=SafeInt(sums.cached_tokens),
         )
 
 

@@ -128,5 +128,6 @@ async def ensure_admin(settings: Settings, identity: Identity) -> str | None:
     except InvalidInput as error:
         if await identity.any_user_exists():
             return None  # another gateway that was started at the same time was quicker
-        raise SettingsError(f"OLLAGRAPH_ADMIN_{error.field.upper()}: {str(error).partition(': ')[2]}") from error
+        told = [f"OLLAGRAPH_ADMIN_{issue.field.upper()}: {issue.message}" for issue in error.issues]
+        raise SettingsError("\n".join(told)) from error
     return password if given is None else None

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from gateway.errors import TooMuchText
+from gateway.generation.output import Output
 from schema.node import parse_uuid
 from server.graphql.cost import SCALARS
-from tests.support.fake_model_server import FakeModelServer
+from tests.support.fake_model_server import FakeModelServer, Script
 from tests.support.gateways import GraphQLErrors, Json, RunningGateway, gateway_settings, running_gateway
-from tests.support.generations import COMPLETE, asking, start
+from tests.support.generations import COMPLETE, WATCH, asking, start
 
 TEXT = "0 1 2 "
 """What fake:count-3 says."""
@@ -130,5 +132,41 @@ async def test_no_more_is_read_than_there_is_room_for(narrow: RunningGateway):
     await say(narrow, 3)
     nodes = (await narrow.run("{ generations { nodes { id } } }"))["generations"]["nodes"]
     ids = [parse_uuid(node["id"], "Generation") for node in nodes]
-    texts = await narrow.app.running.service.generations.texts(ids, 500)
-    assert [type(text) for text in texts] == [str, str, TooMuchText]
+    outputs = await narrow.app.running.service.generations.outputs(ids, 500)
+    assert [type(text) for text in outputs] == [Output, Output, TooMuchText]
+
+
+WHOLE = "{ generations { nodes { text thinking toolCalls { callId name arguments } lastSequence textExpiresAt } } }"
+
+
+async def test_thinking_and_tool_calls_are_read_with_the_text(gateway: RunningGateway):
+    gateway.fake.scripts["all"] = Script(["a", "b"], thinking=["hm"], tool_calls=[("look", {"x": 1})])
+    gateway.fake.models.append("all")
+    tools = [{"name": "look", "description": "Looks.", "parameters": {"type": "object"}}]
+    await gateway.run(COMPLETE, asking("all", tools=tools))
+    [node] = (await gateway.run(WHOLE))["generations"]["nodes"]
+    assert (node["text"], node["thinking"]) == ("ab", "hm")
+    [call] = node["toolCalls"]
+    assert (call["name"], call["arguments"]) == ("look", {"x": 1})
+    assert node["textExpiresAt"] is None
+
+
+async def test_a_poller_goes_over_to_watching_without_a_gap(gateway: RunningGateway):
+    id = await start(gateway, "fake:stall-5")
+    look = "query($id: ID!) { generation(id: $id) { text lastSequence onDisconnect onBackendLoss } }"
+    seen: Json = {"text": ""}
+    while seen["text"] != "0 1 2 3 4 ":
+        seen = (await gateway.run(look, {"id": id}))["generation"]
+    assert (seen["onDisconnect"], seen["onBackendLoss"]) == ("CONTINUE", "FAIL")
+    gateway.fake.release()
+    rest = await gateway.events(WATCH, {"id": id, "after": seen["lastSequence"]})
+    assert [event["__typename"] for event in rest] == ["GenerationCompleted"]
+    assert rest[0]["sequence"] == seen["lastSequence"] + 1
+
+
+async def test_it_is_told_until_when_the_database_keeps_a_text(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
+    async with running_gateway(gateway_settings(tmp_path, sqlite_url, fake.url, text_retention=3600), fake) as gateway:
+        await gateway.run(COMPLETE, asking("fake:count-3"))
+        [node] = (await gateway.run("{ generations { nodes { textExpiresAt finishedAt } } }"))["generations"]["nodes"]
+    kept = datetime.fromisoformat(node["textExpiresAt"]) - datetime.fromisoformat(node["finishedAt"])
+    assert abs(kept - timedelta(hours=1)) < timedelta(minutes=1)

@@ -29,22 +29,25 @@ EVENTS: tuple[events.Event, ...] = (
     events.ThinkingDelta(4, "hm", 0, 1),
     events.ToolCallRequested(5, ToolCall("c1", "add", {"a": [1, {"b": None}]})),
     events.Completed(6, events.FinishReason.STOP, USAGE),
+    events.Cancelled(7, events.CancelReason.REQUESTED, USAGE),
     events.Failed(7, ErrorCode.BACKEND_FAILED, "broke", True, USAGE),
 )
 
 USAGE_FIELDS = ("promptTokens", "completionTokens", "cachedTokens", "source", "__typename")
-CALL_FIELDS = ("id", "name", "arguments", "__typename")
+CALL_FIELDS = ("callId", "name", "arguments", "__typename")
+ERROR_FIELDS = ("code", "message", "retryable", "retryAfterMs", "__typename")
 FIELDS = {
     "GenerationEvent": ("generationId", "sequence", "__typename"),
-    "GenerationQueued": ("position", "sequence"),
-    "GenerationStarted": ("queuedMs", "__typename"),
+    "GenerationQueued": ("position", "ahead", "estimatedStartMs", "sequence"),
+    "GenerationStarted": ("queuedMs", "backend", "__typename"),
     "TextDelta": ("text", "offset", "tokens", "sequence"),
     "ThinkingDelta": ("text", "offset", "tokens"),
     "ToolCallRequested": ("call", "generationId"),
     "GenerationCompleted": ("finishReason", "usage", "sequence"),
-    "GenerationFailed": ("code", "message", "retryable", "usage"),
+    "GenerationCancelled": ("cancelReason", "usage"),
+    "GenerationFailed": ("error", "usage"),
 }
-NESTED = {"usage": USAGE_FIELDS, "call": CALL_FIELDS}
+NESTED = {"usage": USAGE_FIELDS, "call": CALL_FIELDS, "error": ERROR_FIELDS}
 DIRECTIVES = ("", "@include(if: $yes)", "@skip(if: $yes)", "@include(if: false)", "@skip(if: $no)")
 
 

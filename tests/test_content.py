@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import InvalidInput
 from gateway.generation.content import MAX_JSON_DEPTH, MAX_KEY_LENGTH, check_json, media_type, picture
-from tests.support.gateways import GraphQLErrors, Json, RunningGateway
+from tests.support.gateways import GraphQLErrors, Json, RunningGateway, refused_field
 from tests.support.generations import COMPLETE, none_runs
 from tests.support.wire_requests import PHOTO, PIXEL
 
@@ -49,10 +49,10 @@ async def test_json_in_a_literal_that_is_too_much_is_refused_by_its_field(
     literal, reason = BAD_JSON[kind]
     prompt = "" if field.startswith("messages") else 'prompt: "x", '
     query = f"""mutation {{ generate(input: {{model: "fake:echo", {prompt}{FIELDS[field] % literal}}}) {{
-        __typename ... on Error {{ code message }} ... on InvalidInput {{ field }}
+        __typename ... on UserError {{ code message }} ... on InvalidInput {{ issues {{ path }} }}
     }} }}"""
     answer = (await shared_gateway.run(query))["generate"]
-    assert (answer["code"], answer["field"]) == ("INVALID_INPUT", field)
+    assert (answer["code"], refused_field(answer)) == ("INVALID_INPUT", field)
     assert reason in answer["message"]
 
 
@@ -76,11 +76,12 @@ async def test_json_in_variables_that_is_too_much_is_refused_before_a_row_is_wri
     query = """mutation($parameters: JSON!) { startGeneration(input: {
       model: "fake:echo", prompt: "x", onBackendLoss: CONTINUE, idempotencyKey: "k",
       tools: [{name: "t", parameters: $parameters}]
-    }) { ... on Error { code } ... on InvalidInput { field } } }"""
+    }) { ... on UserError { code } ... on InvalidInput { issues { path } } } }"""
     body = f'{{"query": {orjson_string(query)}, "variables": {{"parameters": {VARIABLES[kind]}}}}}'
     headers = {**gateway.headers(), "Content-Type": "application/json"}
     response = await gateway.client.post("/graphql", content=body, headers=headers)
-    assert response.json()["data"]["startGeneration"] == {"code": "INVALID_INPUT", "field": "tools[0].parameters"}
+    refused = response.json()["data"]["startGeneration"]
+    assert (refused["code"], refused_field(refused)) == ("INVALID_INPUT", "tools[0].parameters")
     assert (await gateway.run(ROWS))["generations"]["nodes"] == []
 
 
@@ -119,8 +120,9 @@ TEXTS: list[tuple[str, Json]] = [
 async def test_text_that_cannot_be_kept_is_refused_by_its_field(
     shared_gateway: RunningGateway, field: str, input: Json
 ):
-    query = "mutation($input: GenerateInput!) { generate(input: $input) { ... on InvalidInput { field } } }"
-    assert (await shared_gateway.run(query, {"input": {"model": "fake:echo", **input}}))["generate"] == {"field": field}
+    query = "mutation($input: GenerateInput!) { generate(input: $input) { ... on InvalidInput { issues { path } } } }"
+    answer = (await shared_gateway.run(query, {"input": {"model": "fake:echo", **input}}))["generate"]
+    assert refused_field(answer) == field
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, "\ud800", {"\udfff": 1}, 2**63, -(2**63) - 1, object()])
@@ -177,10 +179,10 @@ async def test_pictures_reach_the_model_server_in_the_form_that_it_reads(gateway
 
 
 async def test_a_picture_in_a_message_is_refused_by_its_place(shared_gateway: RunningGateway):
-    query = "mutation($input: GenerateInput!) { generate(input: $input) { ... on InvalidInput { field } } }"
+    query = "mutation($input: GenerateInput!) { generate(input: $input) { ... on InvalidInput { issues { path } } } }"
     messages = [{"role": "USER"}, {"role": "USER", "images": [PIXEL, "x"]}]
     answer = await shared_gateway.run(query, {"input": {"model": "fake:echo", "messages": messages}})
-    assert answer["generate"] == {"field": "messages[1].images[1]"}
+    assert refused_field(answer["generate"]) == "messages[1].images[1]"
 
 
 text = st.text(max_size=20) | st.sampled_from(["\0", "\u2028", "\U0001f600", "'\"\\", "x" * 2_000])
@@ -263,7 +265,7 @@ async def test_whatever_is_asked_of_a_model_is_answered_or_refused_and_ends(
     shared_gateway: RunningGateway, input: Json, as_literal: bool
 ):
     gateway = shared_gateway
-    select = "{ __typename ... on Error { code } }"
+    select = "{ __typename ... on UserError { code } }"
     if as_literal:
         query, variables = f"mutation {{ generate(input: {literal(input)}) {select} }}", "{}"
     else:

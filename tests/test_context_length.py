@@ -23,8 +23,8 @@ async def ask(
 async def test_a_prompt_that_does_not_fit_is_refused(double: RunningGateway):
     events = await ask(double, "fake:echo", context=512, prompt=words(600))
     assert ended(events) == ("GenerationFailed", "CONTEXT_TOO_LONG", "")
-    assert (events[-1]["retryable"], events[-1]["usage"]["promptTokens"]) == (False, 0)
-    assert events[-1]["message"] == (
+    assert (events[-1]["error"]["retryable"], events[-1]["usage"]["promptTokens"]) == (False, 0)
+    assert events[-1]["error"]["message"] == (
         "the input length exceeds the context length. Shorten the prompt, or give the model a longer context."
     )
 

@@ -8,12 +8,13 @@ from backends.protocol import ChatRequest, Message, Options
 from gateway.generation.continuation import PartialAnswer, continuation, decode_request, encode_request
 from gateway.streams.events import TextDelta, ThinkingDelta, ToolCall, ToolCallRequested
 from tests.support.fake_model_server import Ending, Script
-from tests.support.gateways import RunningGateway
+from tests.support.gateways import Json, RunningGateway
 from tests.support.generations import asking, text_of
 
-EVENT = """__typename sequence ... on TextDelta { text offset } ... on GenerationResumed { reason backend }
+EVENT = """__typename ... on GenerationEvent { sequence } ... on TextDelta { text offset }
+  ... on GenerationResumed { lossReason backend }
   ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } }
-  ... on GenerationFailed { code usage { completionTokens } }"""
+  ... on GenerationFailed { error { code } usage { completionTokens } }"""
 GENERATE = f"subscription($input: GenerateInput!) {{ generate(input: $input) {{ {EVENT} }} }}"
 
 REQUEST = ChatRequest("m", [Message("user", "one two")])
@@ -33,9 +34,12 @@ async def test_an_answer_goes_on_where_its_model_server_died(gateway: RunningGat
         {event["offset"] for event in events if "offset" in event}
     )
     (seam,) = [event for event in events if event["__typename"] == "GenerationResumed"]
-    assert (seam["reason"], seam["backend"]) == ("BACKEND_LOST", "ollama")
+    assert (seam["lossReason"], seam["backend"]) == ("BACKEND_LOST", "ollama")
     # 3 words and then 3 words and the 3 that were said; the first part's prompt was never told and is a guess
     assert events[-1]["usage"] == {"promptTokens": 4 + 6, "completionTokens": 7, "source": "ESTIMATED"}
+    first, second = await attempts(gateway)
+    assert (first["error"]["code"], second["error"]) == ("BACKEND_UNAVAILABLE", None)
+    assert [attempt["usage"]["completionTokens"] for attempt in (first, second)] == [3, 4]
 
 
 async def test_the_model_is_given_what_was_said_and_the_tokens_that_are_left(gateway: RunningGateway):
@@ -70,14 +74,14 @@ async def test_a_template_that_closes_the_turn_is_not_asked_to_begin_anew(gatewa
 async def test_where_nobody_can_tell_how_it_goes_on_the_loss_stands(gateway: RunningGateway):
     gateway.fake.renders = False
     events = await watched(gateway, "fake:loses-3-4")
-    assert (events[-1]["code"], text_of(events)) == ("BACKEND_UNAVAILABLE", "0 1 2 ")
+    assert (events[-1]["error"]["code"], text_of(events)) == ("BACKEND_UNAVAILABLE", "0 1 2 ")
 
 
 async def test_an_answer_that_thought_cannot_go_on_where_the_turn_is_closed(gateway: RunningGateway):
     gateway.fake.closes_turns = True
     gateway.fake.scripts["thinker"] = Script(["a ", "b "], thinking=["hm "], ending=Ending.CUT)
     events = await watched(gateway, "thinker")
-    assert events[-1]["code"] == "BACKEND_UNAVAILABLE"
+    assert events[-1]["error"]["code"] == "BACKEND_UNAVAILABLE"
     assert [request.path for request in gateway.fake.requests] == ["/api/chat"]
 
 
@@ -91,19 +95,19 @@ async def test_a_conversation_that_ends_with_the_assistants_turn_goes_on_in_it(g
 async def test_without_being_asked_to_it_fails(gateway: RunningGateway):
     gateway.fake.models.append("fake:loses-3-4")
     events = await gateway.events(GENERATE, asking("fake:loses-3-4"))
-    assert (events[-1]["code"], events[-1]["usage"]["completionTokens"]) == ("BACKEND_UNAVAILABLE", 3)
+    assert (events[-1]["error"]["code"], events[-1]["usage"]["completionTokens"]) == ("BACKEND_UNAVAILABLE", 3)
 
 
 async def test_a_model_that_kills_every_server_is_given_up(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("gateway.generation.continuation.LONGEST_PAUSE_SECONDS", 0.01)
     events = await watched(gateway, "fake:cut-0")
-    assert events[-1]["code"] == "BACKEND_UNAVAILABLE"
+    assert events[-1]["error"]["code"] == "BACKEND_UNAVAILABLE"
     assert len(gateway.fake.requests) == 11
 
 
 async def test_what_a_server_refuses_is_not_asked_again(gateway: RunningGateway):
     events = await watched(gateway, "fake:status-400")
-    assert events[-1]["code"] == "BACKEND_REJECTED"
+    assert events[-1]["error"]["code"] == "BACKEND_REJECTED"
     assert len(gateway.fake.requests) == 1
 
 
@@ -152,3 +156,38 @@ def test_a_request_can_be_read_by_another_gateway():
     again = decode_request(encode_request(request))
     assert encode_request(again) == encode_request(request)
     assert again.messages[1].tool_calls[0] == call
+
+
+ATTEMPTS = """
+{ generations { nodes { attempts {
+  backend startedAt finishedAt usage { completionTokens } error { code retryable }
+} } } }
+"""
+
+
+async def attempts(gateway: RunningGateway) -> list[Json]:
+    [node] = (await gateway.run(ATTEMPTS))["generations"]["nodes"]
+    return node["attempts"]
+
+
+async def test_each_backend_that_was_asked_is_recorded(gateway: RunningGateway):
+    await gateway.events(GENERATE, asking("fake:count-3"))
+    [attempt] = await attempts(gateway)
+    assert (attempt["backend"], attempt["error"]) == ("ollama", None)
+    assert attempt["usage"] == {"completionTokens": 3}
+    assert attempt["startedAt"] <= attempt["finishedAt"]
+
+
+async def test_an_attempt_under_way_is_shown(gateway: RunningGateway):
+    async with gateway.connect() as socket:
+        await socket.subscribe(GENERATE, asking("fake:hold-3"))
+        await gateway.fake.request()
+        [attempt] = await attempts(gateway)
+        assert (attempt["backend"], attempt["finishedAt"], attempt["usage"]) == ("ollama", None, None)
+
+
+async def test_an_attempt_that_failed_says_why(gateway: RunningGateway):
+    await gateway.events(GENERATE, asking("fake:cut-3"))
+    [attempt] = await attempts(gateway)
+    assert attempt["error"] == {"code": "BACKEND_UNAVAILABLE", "retryable": True}
+    assert attempt["usage"] == {"completionTokens": 3}

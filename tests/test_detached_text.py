@@ -122,7 +122,7 @@ async def test_what_was_seen_beyond_the_shared_log_is_neither_shortened_nor_cont
         assert len(fake.requests) == 1
         await is_gone(cut.other, cut.id)
         (last,) = await cut.other.events(WATCH, {"id": cut.id, "after": cut.cursor})
-        assert (last["__typename"], last["code"]) == ("GenerationFailed", "INTERRUPTED")
+        assert (last["__typename"], last["error"]["code"]) == ("GenerationFailed", "INTERRUPTED")
 
 
 async def test_what_was_finished_beyond_the_shared_log_stays_finished_without_its_text(

@@ -68,7 +68,7 @@ async def test_the_last_viewer_who_leaves_takes_the_generation_along(gateway: Ru
         request = await gateway.fake.request()
         assert await left(request)
     ended = await cancel(gateway, id)  # which only waits now
-    assert ended["state"] == "CANCELLED"
+    assert (ended["state"], ended["finishReason"], ended["cancelReason"]) == ("CANCELLED", None, "VIEWERS_LEFT")
     assert ended["usage"] == {"promptTokens": 4, "completionTokens": request.sent, "source": "ESTIMATED"}
     assert await total(gateway) == {"generations": 1, "promptTokens": 4, "completionTokens": 5}
 

@@ -66,9 +66,9 @@ async def test_an_answer_that_is_cancelled_is_counted_by_the_model_too(gateway: 
         await socket.subscribe(GENERATE, asking(PACKAGED_MODEL_NAME, options=LONG))
         events = await until(socket, "TextDelta")
         ended = await cancel(gateway, events[0]["generationId"])
-        events += await until(socket, "GenerationCompleted")
+        events += await until(socket, "GenerationCancelled")
     said = sum(event.get("tokens", 0) for event in events)
-    assert (ended["state"], events[-1]["finishReason"]) == ("CANCELLED", "CANCELLED")
+    assert (ended["state"], events[-1]["cancelReason"]) == ("CANCELLED", "REQUESTED")
     assert ended["usage"]["source"] == "BACKEND"
     assert ended["usage"]["completionTokens"] == said
 
@@ -80,7 +80,7 @@ async def test_a_viewer_who_leaves_stops_the_model(gateway: RunningGateway):
         socket.connection.transport.abort()
     await none_runs(gateway)
     rest = await gateway.events(WATCH, {"id": events[0]["generationId"]})
-    assert (rest[-1]["finishReason"], rest[-1]["usage"]["source"]) == ("CANCELLED", "BACKEND")
+    assert (rest[-1]["cancelReason"], rest[-1]["usage"]["source"]) == ("VIEWERS_LEFT", "BACKEND")
     assert rest[-1]["usage"]["completionTokens"] < LONG["maxTokens"]
 
 
@@ -106,7 +106,7 @@ async def test_a_model_that_is_killed_mid_stream_fails_its_answer_and_comes_back
         os.kill(model_process(), signal.SIGKILL)
         events += await until(socket, "GenerationFailed")
     (end,) = ends(events)
-    assert (end["code"], end["retryable"]) == ("BACKEND_UNAVAILABLE", True)
+    assert (end["error"]["code"], end["error"]["retryable"]) == ("BACKEND_UNAVAILABLE", True)
     assert end["usage"]["completionTokens"] == sum(event.get("tokens", 0) for event in events) > 0
     with anyio.fail_after(20):
         answer = {"retryable": True}

@@ -3,15 +3,21 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.protocol import ToolCall
+from gateway.errors import ErrorCode
+from gateway.streams.codec import decode, encode
 from gateway.streams.events import (
     LONGEST_MERGED,
+    Cancelled,
+    CancelReason,
     Completed,
     Delta,
     Event,
+    Failed,
     FinishReason,
     Queued,
     Started,
@@ -120,3 +126,28 @@ def test_lengths_are_what_javascript_counts(text: str):
 
 def test_an_emoji_is_two_units():
     assert utf16_length("🙂") == 2
+
+
+USAGE = b'{"prompt_tokens":1,"completion_tokens":2,"cached_tokens":null,"source":"COUNTED"}'
+EARLIER: dict[bytes, Cancelled | Failed] = {
+    b'[["e",3,"cancelled",' + USAGE + b"]]": Cancelled(3, CancelReason.REQUESTED, TokenUsage(1, 2)),
+    b'[["f",3,"OVERLOADED","Full.",true,' + USAGE + b"]]": Failed(
+        3, ErrorCode.OVERLOADED, "Full.", True, TokenUsage(1, 2)
+    ),
+}
+
+
+@pytest.mark.parametrize("written", EARLIER)
+def test_the_ends_that_older_gateways_wrote_are_read(written: bytes):
+    assert decode(written) == [EARLIER[written]]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        *(Cancelled(1, reason, TokenUsage(1, 2, 1)) for reason in CancelReason),
+        Failed(1, ErrorCode.OVERLOADED, "Full.", True, TokenUsage(), 1_000),
+    ],
+)
+def test_an_end_is_read_as_it_was_written(end: Cancelled | Failed):
+    assert decode(encode([end])) == [end]

@@ -136,7 +136,7 @@ async def test_an_example_that_is_interrupted_cancels_its_generation(
         await example.read("".join(TEXT))
         example.process.send_signal(signal.SIGINT)
         # two of the eight pieces hold an emoji, which no model says in one token
-        assert await example.end() == ("".join(TEXT), "[CANCELLED: 4 + 12 tokens]", 0)
+        assert await example.end() == ("".join(TEXT), "[CANCELLED (REQUESTED): 4 + 12 tokens]", 0)
     request = await gateway.fake.request()
     await request.ended.wait()
     assert request.left

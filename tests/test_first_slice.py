@@ -4,10 +4,11 @@ from tests.support.gateways import RunningGateway
 
 GENERATE = """
 subscription($input: GenerateInput!) { generate(input: $input) {
-  __typename generationId sequence
+  __typename ... on GenerationEvent { generationId sequence }
   ... on TextDelta { text offset tokens }
   ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } generation { state } }
-  ... on GenerationFailed { code message retryable usage { promptTokens completionTokens source } }
+  ... on GenerationRefused { error { __typename code message ... on InvalidInput { issues { path } } } }
+  ... on GenerationFailed { error { code message retryable } usage { promptTokens completionTokens source } }
 } }
 """
 

@@ -114,12 +114,13 @@ async def test_cancelling_stops_the_model_and_counts_what_it_said(gateway: Runni
         while seen != "0 1 2 3 4 ":
             seen += (await next_event(socket)).get("text", "")
         ended = await cancel(gateway, id)
-        end = (await until(socket, "GenerationCompleted"))[-1]
+        end = (await until(socket, "GenerationCancelled"))[-1]
     await request.ended.wait()
     assert request.left
     assert ended["state"] == "CANCELLED"
     assert ended["usage"]["completionTokens"] == request.sent == 5
-    assert end["finishReason"] == "CANCELLED"
+    assert end["cancelReason"] == "REQUESTED"
+    assert (ended["finishReason"], ended["cancelReason"]) == (None, "REQUESTED")
 
 
 async def test_cancelling_twice_at_once_ends_it_once(gateway: RunningGateway):
@@ -214,13 +215,14 @@ async def test_a_model_without_an_ability_is_not_even_asked(gateway: RunningGate
     while not (await gateway.run(told))["model"]["capabilities"]:
         pass  # what the list leaves out is asked for behind it
     refusal = (await gateway.run(START, asking("fake:count-3", think=True)))["startGeneration"]
-    assert (refusal["__typename"], refusal["code"]) == ("Unsupported", "UNSUPPORTED")
+    assert (refusal["__typename"], refusal["code"], refusal["capability"]) == ("Unsupported", "UNSUPPORTED", "THINKING")
     assert not gateway.fake.requests
 
 
 async def test_a_model_that_nobody_has_is_told_as_such(gateway: RunningGateway):
-    refusal = (await gateway.run(START, asking("fake:none")))["startGeneration"]
+    refusal = (await gateway.run(START, asking("fake:hole-3")))["startGeneration"]
     assert (refusal["__typename"], refusal["code"]) == ("ModelNotFound", "MODEL_NOT_FOUND")
+    assert (refusal["modelName"], refusal["suggestions"][0]) == ("fake:hole-3", "fake:hold-3")
 
 
 async def test_those_who_wait_are_told_their_places(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
@@ -256,6 +258,8 @@ async def test_one_that_is_cancelled_in_line_costs_nothing(sqlite_url: str, tmp_
         ended = await cancel(gateway, await start(gateway, "fake:count-3"))
     assert ended == {
         "state": "CANCELLED",
+        "finishReason": None,
+        "cancelReason": "REQUESTED",
         "usage": {"promptTokens": 0, "completionTokens": 0, "source": "COUNTED"},
     }
 

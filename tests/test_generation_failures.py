@@ -42,7 +42,7 @@ async def test_a_failure_in_the_stream_ends_it_once_and_counts_what_came(
     gateway: RunningGateway, model: str, code: str
 ):
     events, end = await failure(gateway, model)
-    assert (end["code"], end["retryable"]) == (code, True)
+    assert (end["error"]["code"], end["error"]["retryable"]) == (code, True)
     assert end["generation"] == {"state": "FAILED", "error": {"code": code}}
     assert text_of(events) == "0 1 2 "
     assert end["usage"] == {"promptTokens": 4, "completionTokens": 3, "source": "ESTIMATED"}
@@ -54,7 +54,7 @@ async def test_what_was_said_before_a_failure_stands_in_the_mutations_answer(
     gateway: RunningGateway, model: str, code: str
 ):
     answer = (await gateway.run(COMPLETE, asking(model)))["generate"]
-    assert (answer["__typename"], answer["code"], answer["retryable"]) == ("GenerateFailure", code, True)
+    assert (answer["__typename"], answer["code"], answer["error"]["retryable"]) == ("GenerateFailure", code, True)
     assert answer["text"] == "0 1 2 "
     assert answer["generation"]["usage"]["completionTokens"] == 3
 
@@ -64,7 +64,7 @@ async def test_a_refusal_ends_it_once_and_costs_nothing(
     gateway: RunningGateway, model: str, code: str, retryable: bool
 ):
     _, end = await failure(gateway, model)
-    assert (end["code"], end["retryable"]) == (code, retryable)
+    assert (end["error"]["code"], end["error"]["retryable"]) == (code, retryable)
     assert end["usage"] == {"promptTokens": 0, "completionTokens": 0, "source": "COUNTED"}
 
 
@@ -80,8 +80,8 @@ async def test_a_backend_that_is_too_slow_is_left_and_told_apart(
 ):
     async with running_gateway(gateway_settings(tmp_path, sqlite_url, fake.url, **setting), fake) as gateway:
         _, end = await failure(gateway, model)
-    assert (end["code"], end["retryable"]) == ("BACKEND_TIMEOUT", True)
-    assert phase in end["message"]
+    assert (end["error"]["code"], end["error"]["retryable"]) == ("BACKEND_TIMEOUT", True)
+    assert phase in end["error"]["message"]
     assert end["usage"] == {"promptTokens": 4, "completionTokens": tokens, "source": "ESTIMATED"}
     request = await fake.request()
     await request.ended.wait()
@@ -140,5 +140,5 @@ async def test_a_backend_that_dies_mid_stream_is_told_as_gone(sqlite_url: str, t
                 seen += text_of(await until(socket, "TextDelta"))
             await life.aclose()
             end = (await until(socket, "GenerationFailed"))[-1]
-            assert (end["code"], end["usage"]["completionTokens"]) == ("BACKEND_UNAVAILABLE", 3)
+            assert (end["error"]["code"], end["usage"]["completionTokens"]) == ("BACKEND_UNAVAILABLE", 3)
             assert (await look(gateway, id))["state"] == "FAILED"

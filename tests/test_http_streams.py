@@ -95,7 +95,6 @@ async def test_a_silent_stream_has_a_heartbeat(gateway: RunningGateway, accept: 
 @pytest.mark.parametrize(
     ("query", "variables", "code"),
     [
-        (GENERATE, asking("no-such-model"), "MODEL_NOT_FOUND"),
         (GENERATE, {"input": {}}, "GRAPHQL_VALIDATION_FAILED"),
         (WATCH, {"id": "Generation:1"}, "INVALID_INPUT"),
     ],
@@ -105,6 +104,14 @@ async def test_a_subscription_that_cannot_begin_says_why(
 ):
     first, end, *_ = await read(shared_gateway, accept, query, variables)
     assert [error["extensions"]["code"] for error in first["payload"]["errors"]] == [code]
+    assert end == {"complete": True}
+
+
+@every_protocol
+async def test_a_generation_that_is_refused_is_told_as_an_event(shared_gateway: RunningGateway, accept: str):
+    first, end, *_ = await read(shared_gateway, accept, GENERATE, asking("no-such-model"))
+    refused = first["payload"]["data"]["generate"]
+    assert (refused["__typename"], refused["error"]["__typename"]) == ("GenerationRefused", "ModelNotFound")
     assert end == {"complete": True}
 
 

@@ -13,12 +13,12 @@ from sqlalchemy import select, update
 from db.clock import now
 from db.tables import IdempotencyKey, Transcript
 from tests.support.fake_model_server import FakeModelServer
-from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.gateways import RunningGateway, gateway_settings, refused_field, running_gateway
 from tests.support.generations import COMPLETE, GENERATE, START, asking, text_of
 from tests.support.valkeys import ValkeyServer
 from tests.test_replicas import gateways
 
-START_FIELD = START.replace("... on Error", "... on InvalidInput { field } ... on Error")
+START_FIELD = START.replace("... on UserError", "... on InvalidInput { issues { path } } ... on UserError")
 
 
 async def start(gateway: RunningGateway, model: str = "fake:count-3", **fields: Any) -> dict[str, Any]:
@@ -115,12 +115,12 @@ async def test_without_a_key_the_text_is_not_kept_in_the_database(
 async def test_another_request_under_the_key_is_refused(gateway: RunningGateway):
     await start(gateway)
     refused = await start(gateway, prompt="something else")
-    assert (refused["code"], refused["field"]) == ("IDEMPOTENCY_KEY_REUSED", "idempotencyKey")
+    assert (refused["code"], refused_field(refused)) == ("IDEMPOTENCY_KEY_REUSED", "idempotencyKey")
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\0b"])
 async def test_a_key_that_cannot_be_one_is_refused(gateway: RunningGateway, key: str):
-    assert (await start(gateway, idempotencyKey=key))["field"] == "idempotencyKey"
+    assert refused_field(await start(gateway, idempotencyKey=key)) == "idempotencyKey"
 
 
 async def test_a_key_is_its_principals_own(gateway: RunningGateway):

@@ -1,7 +1,7 @@
 """Signing in, end to end."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ LOGIN = """
 mutation($input: LoginInput!) { login(input: $input) {
   __typename
   ... on LoginSuccess { accessToken expiresAt user { username isAdmin } }
-  ... on Error { message code } ... on AccountLocked { until }
+  ... on UserError { message code } ... on AccountLocked { retryAfterMs lockedUntil }
 } }
 """
 
@@ -112,6 +112,8 @@ async def test_a_locked_name_is_closed_to_the_right_password_too(strict: Running
         await login(strict, ADMIN, "wrong password")
     answer = await login(strict, ADMIN, PASSWORD)
     assert (answer["__typename"], answer["code"]) == ("AccountLocked", "ACCOUNT_LOCKED")
+    assert answer["retryAfterMs"] > 0
+    assert datetime.fromisoformat(answer["lockedUntil"]) > now()
 
 
 async def test_a_lock_does_not_close_the_gateway_to_other_names(strict: RunningGateway):

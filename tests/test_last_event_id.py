@@ -11,6 +11,9 @@ from tests.support.generations import GENERATE, WATCH, asking, start, text_of
 from tests.support.http_streams import EVENT_STREAM, MULTIPART, http_stream
 
 TEXTS = "subscription ($id: ID!) { generation(id: $id) { ... on TextDelta { text } } }"
+REFUSED = """subscription ($input: GenerateInput!) {
+  generate(input: $input) { ... on GenerationRefused { error { code message } } }
+}"""
 NUMBERS = "{ generations(first: 10) { nodes { id } } }"
 
 
@@ -28,11 +31,6 @@ async def blocks(gateway: RunningGateway, query: str, variables: Json, **headers
 
 def events(read: list[Json]) -> list[Json]:
     return [next(iter(block["payload"]["data"].values())) for block in read]
-
-
-async def refusal(gateway: RunningGateway, query: str, variables: Json, **headers: str) -> Json:
-    [block] = await blocks(gateway, query, variables, **headers)
-    return block["payload"]["errors"][0]
 
 
 async def test_each_event_has_its_number_as_its_id(gateway: RunningGateway):
@@ -76,9 +74,9 @@ async def test_generate_goes_on_under_its_idempotency_key(gateway: RunningGatewa
 
 async def test_generate_without_a_key_starts_no_second_generation(gateway: RunningGateway):
     await blocks(gateway, GENERATE, asking("fake:count-5"))
-    error = await refusal(gateway, GENERATE, asking("fake:count-5"), **{"Last-Event-ID": "3"})
-    assert error["extensions"]["code"] == "INVALID_INPUT"
-    assert "idempotencyKey" in error["message"]
+    [refused] = events(await blocks(gateway, REFUSED, asking("fake:count-5"), **{"Last-Event-ID": "3"}))
+    assert refused["error"]["code"] == "INVALID_INPUT"
+    assert "idempotencyKey" in refused["error"]["message"]
     assert len((await gateway.run(NUMBERS))["generations"]["nodes"]) == 1
 
 

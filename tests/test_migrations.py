@@ -86,6 +86,40 @@ async def test_all_migrations_can_be_undone_and_done_again(database: Database) -
     assert await inspected(database, differences) == []
 
 
+async def test_cancellations_of_older_gateways_get_a_reason_and_keep_it_on_the_way_back(database: Database) -> None:
+    async def columns(*names: str) -> list[tuple[str | None, ...]]:
+        async with database.reading() as session:
+            rows = await session.execute(text(f"SELECT {', '.join(names)} FROM generations ORDER BY state"))
+            return [tuple(row) for row in rows]
+
+    await migrations.downgrade(database, "0005")
+    async with database.transaction() as tx:
+        await tx.execute(
+            text(
+                "INSERT INTO users (id, username, password_hash, is_admin, created_at) VALUES "
+                "('00000000000000000000000000000001', 'ada', '!', false, '2026-02-03')"
+            )
+        )
+        for number, (state, reason) in enumerate([("CANCELLED", "cancelled"), ("COMPLETED", "stop"), ("FAILED", None)]):
+            begun = "'2026-02-03'" if number == 1 else "NULL"
+            await tx.execute(
+                text(
+                    "INSERT INTO generations (id, user_id, model, backend, state, on_disconnect, finish_reason, "
+                    "created_at, finished_at, started_at, prompt_tokens, completion_tokens, usage_source) VALUES (:id, '00000000000000000000000000000001', 'm', 'ollama', :state, 'CANCEL', "
+                    f":reason, '2026-02-03', '2026-02-03', {begun}, 3, 7, 'BACKEND')"
+                ),
+                {"id": f"{number:032}", "state": state, "reason": reason},
+            )
+    await migrations.upgrade(database)
+    assert await columns("finish_reason", "cancel_reason") == [(None, "REQUESTED"), ("stop", None), (None, None)]
+    async with database.reading() as session:
+        attempts = await session.execute(text("SELECT number, backend, completion_tokens FROM generation_attempts"))
+        assert [tuple(row) for row in attempts] == [(1, "ollama", 7)]
+    await migrations.downgrade(database, "0005")
+    assert await columns("finish_reason") == [("cancelled",), ("stop",), (None,)]
+    await migrations.upgrade(database)
+
+
 async def test_several_processes_may_upgrade_a_new_database_at_once(unmigrated_url: str) -> None:
     command = [sys.executable, "-m", "alembic", "-x", f"url={unmigrated_url}", "upgrade", "head"]
     async with anyio.create_task_group() as tasks:

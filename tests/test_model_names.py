@@ -78,6 +78,25 @@ async def test_another_name_does_not_mean_it(scene: Scene, name: str):
 
 
 @pytest.mark.parametrize(
+    ("name", "suggestions"),
+    [
+        ("lama3", ["llama3:latest", "llama2:latest"]),
+        ("LLAMA33:latest", ["llama3:latest", "llama2:latest"]),
+        ("quen:7b", ["qwen:7b"]),
+        ("gpt-5", []),
+        ("x" * 100_000, []),
+    ],
+)
+async def test_an_unknown_name_suggests_the_listed_ones_that_are_most_like_it(
+    scene: Scene, name: str, suggestions: list[str]
+):
+    scene.ollama.models, scene.openai.models = ["llama2:latest", "llama3:latest"], ["qwen:7b"]
+    with pytest.raises(ModelNotFound) as refusal:
+        await scene.catalog.find(name)
+    assert refusal.value.suggestions == suggestions
+
+
+@pytest.mark.parametrize(
     ("name", "plain"),
     [
         ("someone/Model", "someone/model:latest"),

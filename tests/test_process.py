@@ -21,7 +21,7 @@ PASSWORD = "a password of mine"
 
 START = """
 mutation($model: String!) { startGeneration(input: {model: $model, prompt: "one two"}) {
-  __typename ... on StartGenerationSuccess { generation { id } } ... on Error { message }
+  __typename ... on StartGenerationSuccess { generation { id } } ... on UserError { message }
 } }
 """
 WATCH = 'subscription { generate(input: {model: "fake:hold-3", prompt: "one two"}) { __typename } }'

@@ -140,7 +140,7 @@ async def test_an_answer_that_goes_round_in_a_loop_has_an_end_of_its_own(double:
 
 async def test_an_answer_that_ends_early_without_a_loop_is_cut_off(double: RunningGateway):
     events = await ask(double, OLLAMA, Raw([said(f"{number} ") for number in range(40)]))
-    assert events[-1]["code"] == "BACKEND_PROTOCOL_ERROR"
+    assert events[-1]["error"]["code"] == "BACKEND_PROTOCOL_ERROR"
 
 
 PARTS = [
@@ -230,7 +230,7 @@ async def test_events_that_are_no_part_of_the_answer_are_passed_over(double: Run
 
 async def test_an_error_event_may_hold_words_alone(double: RunningGateway):
     events = await ask(double, OPENAI, Raw((AB[0], b"event: error\ndata: the cache is full\n\n")))
-    assert (events[-1]["code"], events[-1]["message"]) == ("BACKEND_FAILED", "the cache is full")
+    assert (events[-1]["error"]["code"], events[-1]["error"]["message"]) == ("BACKEND_FAILED", "the cache is full")
 
 
 def calls(events: list[Json]) -> list[tuple[str, Any]]:
@@ -314,8 +314,8 @@ async def test_a_call_that_cannot_be_read_although_finished_names_its_tool(doubl
     counts = usage(prompt_tokens=7, completion_tokens=2)
     writes = [delta(tool_calls=[piece("a", "f", "{x: 1}")]), delta("tool_calls"), counts, DONE]
     events = await ask(double, OPENAI, Raw(writes), onBackendLoss="CONTINUE")
-    assert events[-1]["code"] == "MALFORMED_TOOL_CALL"
-    assert "'f'" in events[-1]["message"]
+    assert events[-1]["error"]["code"] == "MALFORMED_TOOL_CALL"
+    assert "'f'" in events[-1]["error"]["message"]
     assert events[-1]["usage"] == TOLD
     assert len(double.fake.requests) == 1
 

@@ -38,7 +38,8 @@ async def test_the_servers_reason_reaches_the_user(double: RunningGateway, path:
     data = body.encode() if isinstance(body, str) else orjson.dumps(body)
     kind = "text/plain" if isinstance(body, str) else "application/json"
     [*_, last] = await ask(double, path, Raw([data], status=status, content_type=kind))
-    assert (last["code"], last["message"]) == ("BACKEND_REJECTED" if status == 400 else "BACKEND_FAILED", REASON)
+    code = "BACKEND_REJECTED" if status == 400 else "BACKEND_FAILED"
+    assert (last["error"]["code"], last["error"]["message"]) == (code, REASON)
     assert last["usage"]["promptTokens"] == 0
 
 
@@ -47,7 +48,7 @@ async def test_the_servers_reason_reaches_the_user(double: RunningGateway, path:
 async def test_an_error_under_the_status_200_is_told_and_bills_nothing(double: RunningGateway, path: str, body: Any):
     data = body.encode() if isinstance(body, str) else orjson.dumps(body)
     [*_, last] = await ask(double, path, Raw([data + b"\n"], content_type="application/json"))
-    assert last["message"] == REASON
+    assert last["error"]["message"] == REASON
     assert last["usage"]["promptTokens"] == 0
 
 
@@ -62,7 +63,7 @@ async def test_an_error_under_the_status_200_is_told_and_bills_nothing(double: R
 )
 async def test_what_the_words_leave_open_the_code_tells(double: RunningGateway, code: str, kind: str):
     [*_, last] = await ask(double, OPENAI, Raw([sse({"error": {"message": "No.", "code": code}})]))
-    assert last["code"] == kind
+    assert last["error"]["code"] == kind
 
 
 @pytest.mark.parametrize("error", [{"message": ""}, {"code": 0, "message": None}, "null", False])
@@ -77,7 +78,7 @@ async def test_an_error_without_words_beside_text_is_none(double: RunningGateway
 @pytest.mark.parametrize("path", [OLLAMA, OPENAI])
 async def test_whatever_begins_with_a_tag_is_a_web_page(double: RunningGateway, path: str, page: bytes):
     [*_, last] = await ask(double, path, Raw([page], content_type="text/plain"))
-    assert "web page" in last["message"]
+    assert "web page" in last["error"]["message"]
     assert last["usage"]["promptTokens"] == 0
 
 
@@ -86,8 +87,8 @@ async def test_whatever_begins_with_a_tag_is_a_web_page(double: RunningGateway, 
 async def test_a_web_page_in_the_place_of_an_answer_is_told_as_that(double: RunningGateway, path: str, kind: str):
     page = b"<!DOCTYPE html>\n<html><body><form>Sign in</form></body></html>"
     [*_, last] = await ask(double, path, Raw([page], content_type=kind))
-    assert last["code"] == "BACKEND_REJECTED"
-    assert "web page" in last["message"]
+    assert last["error"]["code"] == "BACKEND_REJECTED"
+    assert "web page" in last["error"]["message"]
     assert last["usage"]["promptTokens"] == 0
 
 
@@ -111,7 +112,7 @@ async def test_a_prompt_that_does_not_fit_has_a_code_of_its_own(
 ):
     body = orjson.dumps({"error": {"message": words}}) + b"\n"
     events = await ask(double, path, Raw([body], status=status), onBackendLoss="CONTINUE")
-    assert (events[-1]["code"], events[-1]["retryable"]) == ("CONTEXT_TOO_LONG", False)
+    assert (events[-1]["error"]["code"], events[-1]["error"]["retryable"]) == ("CONTEXT_TOO_LONG", False)
     assert len(double.fake.requests) == 1
 
 
@@ -129,7 +130,7 @@ async def test_a_prompt_that_does_not_fit_has_a_code_of_its_own(
 )
 async def test_a_404_that_names_the_model_is_told_from_a_wrong_address(double: RunningGateway, body: Json, code: str):
     answer = Raw([orjson.dumps(body)], status=404, content_type="application/json")
-    assert (await ask(double, OPENAI, answer))[-1]["code"] == code
+    assert (await ask(double, OPENAI, answer))[-1]["error"]["code"] == code
 
 
 async def test_a_server_that_knows_no_stream_options_is_asked_without_them(double: RunningGateway):
@@ -168,3 +169,12 @@ async def test_a_server_that_asks_to_wait_is_left_alone_for_as_long(gateway: Run
     events = await ask(gateway, OLLAMA, busy, Raw([said("a"), said("b"), end()]), onBackendLoss="CONTINUE")
     assert ended(events) == WHOLE
     assert len(gateway.fake.requests) == 2
+
+
+async def test_a_server_that_asks_to_wait_is_told_of(gateway: RunningGateway):
+    busy = Raw([b'{"error":"busy"}'], status=503, headers={"retry-after": "7"})
+    event = (await ask(gateway, OLLAMA, busy))[-1]
+    assert event["error"]["retryAfterMs"] == 7_000
+    found = await gateway.run("{ generations { nodes { error { code retryable retryAfterMs } } } }")
+    (row,) = found["generations"]["nodes"]
+    assert row["error"] == {"code": "BACKEND_OVERLOADED", "retryable": True, "retryAfterMs": 7_000}

@@ -89,7 +89,9 @@ async def test_a_generation_can_be_cancelled_at_any_gateway(two: Two, fake: Fake
         id = (await next_event(socket))["generationId"]
     request = await fake.request()
     cancelled = (await other.run(CANCEL, {"id": id}))["cancelGeneration"]["generation"]
-    assert cancelled["state"] == "CANCELLED"
+    assert (cancelled["state"], cancelled["cancelReason"]) == ("CANCELLED", "REQUESTED")
+    end = (await other.events(WATCH, {"id": id}))[-1]
+    assert (end["__typename"], end["cancelReason"]) == ("GenerationCancelled", "REQUESTED")
     await request.ended.wait()
     assert request.left
     assert (await look(one, id))["usage"]["completionTokens"] == request.sent
@@ -112,6 +114,7 @@ async def test_the_last_viewer_counts_wherever_it_is(two: Two, fake: FakeModelSe
     with anyio.fail_after(10):
         while (await look(one, id))["state"] != "CANCELLED":
             pass
+    assert (await look(one, id))["cancelReason"] == "VIEWERS_LEFT"
 
 
 async def test_the_interval_between_events_holds_at_another_gateway(

@@ -7,7 +7,7 @@ import pytest
 
 from backends.protocol import Capability, Json, Message, ModelInfo, Options, Tool
 from gateway.catalog.catalog import Model
-from gateway.errors import InvalidInput, Unsupported
+from gateway.errors import MOST_ISSUES, InvalidInput, Unsupported
 from gateway.generation.request import MAX_STOP_SEQUENCES, MAX_TOOLS, OPTION_RANGES, GenerationRequest, chat_request
 from tests.support.wire_requests import PIXEL
 
@@ -133,3 +133,24 @@ def test_a_model_whose_abilities_are_not_told_gets_the_benefit_of_the_doubt():
 
 def test_a_model_without_thinking_may_be_told_not_to_think():
     assert chat_request(request(think=False), model(frozenset({Capability.COMPLETION}))).think is False
+
+
+def test_all_that_is_wrong_with_a_request_is_told_at_once():
+    refusal = refused(prompt="", options=Options(temperature=3, stop=["", "x"]), tools=[Tool("", "", {}), LOOK])
+    fields = [issue.field for issue in refusal.issues]
+    assert fields == ["prompt", "options.temperature", "options.stop", "tools[0].name"]
+    assert refusal.issues[-1].path == ["tools", "0", "name"]
+    assert str(refusal).endswith("Refused in all: 4 values.")
+
+
+def test_all_texts_that_cannot_be_kept_are_told_at_once():
+    with pytest.raises(InvalidInput) as refusal:
+        request(prompt="\0", system="\0")
+    assert [issue.field for issue in refusal.value.issues] == ["prompt", "system"]
+
+
+def test_no_more_than_a_bounded_number_of_values_is_told():
+    tools = [Tool("\0", "\0", {}) for _ in range(MAX_TOOLS)]
+    with pytest.raises(InvalidInput) as refusal:
+        request(tools=tools)
+    assert len(refusal.value.issues) == MOST_ISSUES

@@ -24,7 +24,7 @@ from gateway.generation.routing import Router
 from gateway.generation.runner import Runner
 from gateway.replicas import Takeover
 from gateway.streams.buffer import StreamBuffer
-from gateway.streams.events import Completed, Event, Failed, Started, TextDelta
+from gateway.streams.events import Cancelled, CancelReason, Completed, Event, Failed, Started, TextDelta
 from gateway.streams.memory import MemoryStreamLog
 from tests.support.fake_model_server import FakeModelServer
 
@@ -156,8 +156,8 @@ async def test_a_generation_that_is_cancelled_before_it_asked_costs_nothing(scen
     viewer = await scene.generations.start_and_watch(scene.principal, request)
     await viewer.aclose()
     events = await scene.events(viewer.generation_id)
-    assert [type(event) for event in events] == [Started, Completed]
-    assert (events[-1].finish_reason, events[-1].usage.prompt_tokens) == ("cancelled", 0)
+    assert [type(event) for event in events] == [Started, Cancelled]
+    assert (events[-1].reason, events[-1].usage.prompt_tokens) == (CancelReason.VIEWERS_LEFT, 0)
     assert not fake.requests
 
 
@@ -169,7 +169,7 @@ async def test_a_caller_who_is_cancelled_while_starting_leaves_nothing_that_runs
         await scene.generations.complete(scene.principal, request)
     rows, _ = await scene.generations.page(scene.principal, _ALL, first=10, before=None)
     with anyio.fail_after(10):
-        assert all([isinstance((await scene.events(row.id))[-1], Completed) for row in rows])
+        assert all([isinstance((await scene.events(row.id))[-1], Completed | Cancelled) for row in rows])
 
 
 async def test_a_turn_that_comes_while_the_row_is_written_is_told_to_the_database(scene: Scene, fake: FakeModelServer):
@@ -191,7 +191,7 @@ async def test_a_slot_is_free_again_after_every_kind_of_end(scene: Scene, fake: 
     for model in ("fake:count-3", "fake:error-3", "fake:status-500", "fake:cut-3"):
         events = await scene.events(await scene.start(model))
         assert isinstance(events[0], Started)
-        assert isinstance(events[-1], Completed | Failed)
+        assert isinstance(events[-1], Completed | Cancelled | Failed)
     id = await scene.start("fake:hold-3")
     await fake.request(4)
     await scene.generations.cancel(scene.principal, id)

@@ -9,6 +9,7 @@ import pytest
 import strawberry
 from click.testing import CliRunner
 from graphql import (
+    GraphQLAbstractType,
     GraphQLEnumType,
     GraphQLInputObjectType,
     GraphQLInterfaceType,
@@ -16,6 +17,11 @@ from graphql import (
     GraphQLObjectType,
     GraphQLSchema,
     GraphQLUnionType,
+    OverlappingFieldsCanBeMergedRule,
+    get_named_type,
+    is_composite_type,
+    parse,
+    validate,
 )
 from strawberry.types.base import StrawberryObjectDefinition
 
@@ -126,14 +132,41 @@ def test_the_walk_over_the_root_fields_sees_all_that_the_schema_has(built: straw
 
 
 def test_each_member_of_a_result_is_its_success_or_an_error(schema: GraphQLSchema):
-    unions = [kind for kind in own_types(schema) if isinstance(kind, GraphQLUnionType)]
+    unions = [kind for kind in own_types(schema) if isinstance(kind, GraphQLUnionType) and kind.name != "GenerateEvent"]
     assert unions
     for union in unions:
         assert union.name.endswith("Result")
         wanted = union.name.removesuffix("Result") + "Success"
         errors = [member for member in union.types if member.name != wanted]
         assert len(errors) == len(union.types) - 1, f"{union.name} has no {wanted}"
-        assert all("Error" in {interface.name for interface in member.interfaces} for member in errors)
+        assert all("UserError" in {interface.name for interface in member.interfaces} for member in errors)
+
+
+def test_what_generate_sends_is_an_event_of_a_generation_or_the_refusal(schema: GraphQLSchema):
+    union, interface = schema.type_map["GenerateEvent"], schema.type_map["GenerationEvent"]
+    assert isinstance(union, GraphQLUnionType)
+    assert isinstance(interface, GraphQLInterfaceType)
+    events = {kind.name for kind in schema.get_implementations(interface).objects}
+    assert {kind.name for kind in union.types} == events | {"GenerationRefused"}
+
+
+def test_all_that_a_field_may_give_can_be_selected_at_once(schema: GraphQLSchema):
+    """Fields of one name have one type in all members: else every client has to write aliases."""
+
+    def fields(kind: GraphQLObjectType) -> str:
+        names = (
+            f"{name} {{ __typename }}" if is_composite_type(get_named_type(field.type)) else name
+            for name, field in kind.fields.items()
+            if not field.args
+        )
+        return f"... on {kind.name} {{ {' '.join(names)} }}"
+
+    for root, keyword in ((schema.mutation_type, "mutation"), (schema.subscription_type, "subscription")):
+        assert root is not None
+        for name, field in root.fields.items():
+            members = schema.get_possible_types(cast("GraphQLAbstractType", get_named_type(field.type)))
+            document = parse(f"{keyword} {{ {name} {{ {' '.join(map(fields, members))} }} }}")
+            assert validate(schema, document, [OverlappingFieldsCanBeMergedRule]) == []
 
 
 def test_every_mutation_gives_a_result_union(schema: GraphQLSchema):

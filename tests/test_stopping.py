@@ -99,7 +99,7 @@ async def test_a_viewer_does_not_make_the_stop_look_like_their_own_wish(
         await socket.subscribe(GENERATE, asking("fake:stall-3"))
         await next_event(socket)
         gateway.stop()
-        assert (await until(socket, "GenerationFailed"))[-1]["code"] == "SHUTTING_DOWN"
+        assert (await until(socket, "GenerationFailed"))[-1]["error"]["code"] == "SHUTTING_DOWN"
     (row,) = await rows_after(settings, fake)
     assert (row["state"], row["error"]["code"]) == ("FAILED", "SHUTTING_DOWN")
 

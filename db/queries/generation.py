@@ -7,13 +7,19 @@ from uuid import UUID
 from sqlalchemy import bindparam, or_, select, update
 
 from db.engine import ReadSession, WriteSession
-from db.tables import Generation, Replica
+from db.tables import Generation, GenerationAttempt, Replica
 
 
 async def generations_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, Generation]:
     """Give the generations of these ids, whoever's they are."""
     rows = await session.scalars(select(Generation).where(Generation.id.in_(ids)))
     return {row.id: row for row in rows}
+
+
+async def attempts_of(session: ReadSession, ids: Sequence[UUID]) -> Sequence[GenerationAttempt]:
+    """The attempts of these generations, each one's in their order."""
+    query = select(GenerationAttempt).where(GenerationAttempt.generation_id.in_(ids))
+    return (await session.scalars(query.order_by(GenerationAttempt.generation_id, GenerationAttempt.number))).all()
 
 
 async def generations_page(

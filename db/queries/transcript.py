@@ -28,6 +28,13 @@ async def transcripts(
         yield row.generation_id, row.events
 
 
+async def expiries(session: ReadSession, generation_ids: Sequence[UUID], at: datetime) -> dict[UUID, datetime]:
+    """Until when the events of those of these generations are kept that are kept at that moment."""
+    query = select(Transcript.generation_id, Transcript.expires_at)
+    rows = await session.execute(query.where(Transcript.generation_id.in_(generation_ids), Transcript.expires_at > at))
+    return {row.generation_id: row.expires_at for row in rows}
+
+
 async def forget_transcripts(session: WriteSession, at: datetime) -> None:
     """Remove those whose time is over."""
     await session.execute(delete(Transcript).where(Transcript.expires_at <= at))

@@ -3,7 +3,7 @@
 Keys are UUIDv7 (RFC 9562), so they sort by time of creation. Times are UTC with a zone on every database.
 """
 
-from db.tables.generation import Generation, IdempotencyKey, Transcript
+from db.tables.generation import Generation, GenerationAttempt, IdempotencyKey, Transcript
 from db.tables.identity import ApiKey, KnownAddress, LoginAttempts, User
 from db.tables.replica import Replica
 from db.tables.table import Table
@@ -12,6 +12,7 @@ from db.tables.usage import UsageRecord
 __all__ = [
     "ApiKey",
     "Generation",
+    "GenerationAttempt",
     "IdempotencyKey",
     "KnownAddress",
     "LoginAttempts",

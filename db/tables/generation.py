@@ -15,6 +15,8 @@ _UNFINISHED = text("finished_at IS NULL")
 class Generation(Table):
     """One answer of a model: its state and its numbers. The text lives in the stream log, not here.
 
+    `backend` is the one that it was given to first; `GenerationAttempt` tells which were asked.
+
     `detached_at` is since when its viewers may have seen more of the text than the log has that the gateways share.
 
     `last_token_ms` is when the last of its text came, and `eval_ms` how long its model server says that it generated.
@@ -42,8 +44,10 @@ class Generation(Table):
     on_disconnect: Mapped[str] = mapped_column(String(16))
     on_backend_loss: Mapped[str] = mapped_column(String(16), default="FAIL", server_default="FAIL")
     finish_reason: Mapped[str | None] = mapped_column(String(32))
+    cancel_reason: Mapped[str | None] = mapped_column(String(16))
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(String(500))
+    error_retry_after_ms: Mapped[int | None]
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
     cached_tokens: Mapped[int | None]
@@ -58,6 +62,25 @@ class Generation(Table):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     detached_at: Mapped[datetime | None]
+
+
+class GenerationAttempt(Table):
+    """One asking of a backend for a generation; `number` counts from 1. Written with the generation's end."""
+
+    __tablename__ = "generation_attempts"
+
+    generation_id: Mapped[UUID] = mapped_column(ForeignKey("generations.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    backend: Mapped[str] = mapped_column(String(64))
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    prompt_tokens: Mapped[int | None]
+    completion_tokens: Mapped[int | None]
+    cached_tokens: Mapped[int | None]
+    usage_source: Mapped[str | None] = mapped_column(String(16))
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_message: Mapped[str | None] = mapped_column(String(500))
+    error_retry_after_ms: Mapped[int | None]
 
 
 class IdempotencyKey(Table):

@@ -114,7 +114,8 @@ class Catalog:
             listing.ask(self._models_max_age)
         found = self._known(name) or await self._search(name)
         if found is None:
-            raise ModelNotFound(name, [listing.backend.name for listing in self._listings if not listing.answers])
+            silent = [listing.backend.name for listing in self._listings if not listing.answers]
+            raise ModelNotFound(name, silent, self._names.like(name))
         return found
 
     async def serving(self, model: Model) -> list[Model]:

@@ -7,6 +7,7 @@ before all of that: to another server `ollama/x` or `meta-llama/Llama-3` may be 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from backends.protocol import ModelInfo
 from gateway.catalog.listing import Listing
@@ -15,6 +16,11 @@ _SCHEMES = ("https://", "http://")
 _REGISTRY = "registry.ollama.ai/"
 _NAMESPACE = "library/"
 _TAG = "latest"
+
+MOST_SUGGESTIONS = 3
+
+LONGEST_COMPARED = 255
+"""Characters of an unknown name that are compared with those that are listed: the time grows with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,15 @@ class ModelNames:
     def has(self, name: str) -> bool:
         """Tell whether a model is listed under exactly this name."""
         return name in self._places
+
+    def like(self, name: str) -> list[str]:
+        """Give the listed names that are most like this one, the likeliest first."""
+        known: dict[str, str] = {}
+        for listed in self._places:
+            for written in (listed.casefold(), listed.casefold().partition(":")[0]):
+                known.setdefault(written, listed)
+        found = get_close_matches(name[:LONGEST_COMPARED].casefold(), known, n=2 * MOST_SUGGESTIONS)
+        return list(dict.fromkeys(known[written] for written in found))[:MOST_SUGGESTIONS]
 
     def at(self, listing: Listing, name: str) -> ModelInfo | None:
         """Give what one backend lists under the name, exactly or else written in another way."""

@@ -1,17 +1,22 @@
 """Generations from their start to their end: what was asked, who runs it, what it used, and how it is recorded."""
 
+from gateway.generation.attempts import Attempt, attempts_until, first_attempt
 from gateway.generation.continuation import continuable
-from gateway.generation.generations import Answer, GenerationFilter, Generations, Output
+from gateway.generation.generations import Answer, GenerationFilter, Generations
 from gateway.generation.ledger import Ledger, LedgerEntry, is_outage
 from gateway.generation.outcome import (
     Outcome,
     State,
+    cancel_recorded,
+    error_recorded,
+    finish_recorded,
     outcome_recorded,
     outcome_told,
     terminal_event,
     timings_so_far,
     usage_recorded,
 )
+from gateway.generation.output import Output
 from gateway.generation.request import (
     NO_OPTIONS,
     GenerationRequest,
@@ -29,6 +34,7 @@ from gateway.generation.runner import Phase, Runner
 __all__ = [
     "NO_OPTIONS",
     "Answer",
+    "Attempt",
     "GenerationFilter",
     "GenerationRequest",
     "Generations",
@@ -48,7 +54,12 @@ __all__ = [
     "State",
     "Tool",
     "ToolCall",
+    "attempts_until",
+    "cancel_recorded",
     "continuable",
+    "error_recorded",
+    "finish_recorded",
+    "first_attempt",
     "is_outage",
     "outcome_recorded",
     "outcome_told",

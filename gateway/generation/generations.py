@@ -1,8 +1,9 @@
 """Generations: started by one call, run by the gateway itself, watched by any number of viewers."""
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import anyio
@@ -10,7 +11,6 @@ from sqlalchemy.exc import IntegrityError
 
 from auth.principal import Principal
 from auth.scopes import Scope
-from backends.protocol import ToolCall
 from db import queries
 from db.clock import new_id, now
 from db.engine import Database, WriteSession
@@ -25,23 +25,22 @@ from gateway.errors import (
     StreamLogUnavailable,
     TooMuchText,
 )
+from gateway.generation.attempts import Attempt, attempt_recorded
 from gateway.generation.continuation import encode_request
 from gateway.generation.idempotency import begun_under, check_key, note_key
 from gateway.generation.ledger import Ledger
 from gateway.generation.outcome import State, outcome_recorded, terminal_event
+from gateway.generation.output import Output, output_of
 from gateway.generation.request import GenerationRequest, OnBackendLoss, chat_request
 from gateway.generation.run import Job
 from gateway.generation.runner import Phase, Runner
 from gateway.streams import (
     TERMINAL,
+    CancelReason,
     Event,
-    Failed,
     StreamLog,
     StreamOwnership,
     StreamWithoutEnd,
-    TextDelta,
-    ThinkingDelta,
-    ToolCallRequested,
     Viewer,
     decode_transcript,
 )
@@ -59,16 +58,6 @@ class GenerationFilter:
 
     states: Sequence[State] | None = None
     model: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """Everything a generation has said so far; `failure` is there when it ended with an error."""
-
-    text: str
-    thinking: str
-    tool_calls: Sequence[ToolCall]
-    failure: Failed | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +146,7 @@ class Generations:
         """
         viewer = await self.start_and_watch(principal, request)
         try:
-            return Answer(viewer.generation_id, _output([event async for event in viewer]))
+            return Answer(viewer.generation_id, output_of([event async for event in viewer]))
         finally:
             await viewer.aclose()
 
@@ -173,7 +162,7 @@ class Generations:
         run = self._runner.get(generation_id)  # looked up first: what is not there by now has its end elsewhere
         generation = await self.get(principal, generation_id)
         if run is not None:
-            run.cancel()
+            run.cancel(CancelReason.REQUESTED)
             await run.finished.wait()
         elif generation.finished_at is None:
             await self._cancel_elsewhere(generation)
@@ -185,7 +174,7 @@ class Generations:
         """One generation of the caller's; an admin may see anyone's. Raises NotFound."""
         generation = (await self.by_id([generation_id]))[0]
         if generation is None or (generation.user_id != principal.user_id and not principal.has(Scope.ADMIN)):
-            raise NotFound("You have no generation of this id.")
+            raise NotFound("You have no generation of this id.", "Generation", generation_id)
         return generation
 
     async def by_id(self, ids: Sequence[UUID]) -> list[Generation | None]:
@@ -212,13 +201,13 @@ class Generations:
             )
         return rows[:first], len(rows) > first
 
-    async def texts(self, ids: Sequence[UUID], most: int) -> list[str | GatewayError | None]:
+    async def outputs(self, ids: Sequence[UUID], most: int) -> list[Output | GatewayError | None]:
         """What each of these generations has said so far, in the order of the ids; None when it is no longer kept.
 
         No more is read once there are more than `most` characters: the rest is LimitExceeded, as what the log cannot
         give now is StreamLogUnavailable. The database is asked once for all that the log has no more.
         """
-        found: dict[UUID, str | GatewayError | None] = {}
+        found: dict[UUID, Output | GatewayError | None] = {}
         expired: list[UUID] = []
         for generation_id in dict.fromkeys(ids):
             if most < 0:
@@ -231,17 +220,40 @@ class Generations:
             if events is None:
                 expired.append(generation_id)
             else:
-                found[generation_id] = text = _text(events)
-                most -= len(text)
+                found[generation_id] = said = output_of(events)
+                most -= said.size
         if expired:
             async with self._database.reading() as session:
                 async for generation_id, data in queries.transcript.transcripts(session, expired, now()):
                     if most >= 0:
-                        found[generation_id] = text = _text(decode_transcript(data))
-                        most -= len(text)
+                        found[generation_id] = said = output_of(decode_transcript(data))
+                        most -= said.size
         if most >= 0:
             found |= await self._why_gone([generation_id for generation_id in expired if generation_id not in found])
         return [found.get(generation_id, TooMuchText()) for generation_id in ids]
+
+    async def attempts(self, ids: Sequence[UUID]) -> list[list[Attempt]]:
+        """The backends that were asked for each of these generations, in the order of the ids.
+
+        Of one that another gateway runs they are known only when it has ended.
+        """
+        found: dict[UUID, list[Attempt]] = {}
+        for generation_id in ids:
+            if run := self._runner.get(generation_id):
+                found[generation_id] = run.attempts()
+            elif entry := self._ledger.waiting_entry(generation_id):
+                found[generation_id] = list(entry.attempts)
+        if ended := [generation_id for generation_id in ids if generation_id not in found]:
+            async with self._database.reading() as session:
+                for row in await queries.generation.attempts_of(session, ended):
+                    found.setdefault(row.generation_id, []).append(attempt_recorded(row))
+        return [found.get(generation_id, []) for generation_id in ids]
+
+    async def text_expiries(self, ids: Sequence[UUID]) -> list[datetime | None]:
+        """Until when the database keeps the text of each of these generations; None where it does not."""
+        async with self._database.reading() as session:
+            found = await queries.transcript.expiries(session, ids, now())
+        return [found.get(generation_id) for generation_id in ids]
 
     async def _logged(self, generation_id: UUID) -> Sequence[Event] | None:
         """Give what the log has; None where that is not all. Raises StreamLogUnavailable."""
@@ -353,27 +365,3 @@ class Generations:
             on_backend_loss=request.on_backend_loss,
             created_at=now(),
         )
-
-
-def _text(events: Iterable[Event]) -> str:
-    return "".join(event.text for event in events if isinstance(event, TextDelta))
-
-
-def _output(events: Iterable[Event]) -> Output:
-    text: list[str] = []
-    thinking: list[str] = []
-    tool_calls: list[ToolCall] = []
-    failure = None
-    for event in events:
-        match event:
-            case TextDelta():
-                text.append(event.text)
-            case ThinkingDelta():
-                thinking.append(event.text)
-            case ToolCallRequested():
-                tool_calls.append(event.call)
-            case Failed():
-                failure = event
-            case _:
-                pass
-    return Output("".join(text), "".join(thinking), tool_calls, failure)

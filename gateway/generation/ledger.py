@@ -13,6 +13,7 @@ from db import queries, tables
 from db.engine import Database, DatabaseUnavailable, WriteSession
 from db.tables import Generation, UsageRecord
 from gateway.errors import RecordedError
+from gateway.generation.attempts import Attempt, attempt_row, storable
 from gateway.generation.meter import bounded
 from gateway.generation.outcome import Outcome
 from gateway.generation.timings import LARGEST_MS, Timings
@@ -44,6 +45,7 @@ class LedgerEntry:
     outcome: Outcome
     at: datetime
     transcript: Transcript | None = None
+    attempts: Sequence[Attempt] = ()
     settled: anyio.Event = field(default_factory=anyio.Event)
     """Set when it is written, or known to have to wait for the database."""
 
@@ -72,13 +74,18 @@ class Ledger:
 
     def waiting(self, generation_id: UUID) -> Generation | None:
         """The row of an ended generation as it will be, while it waits for the database to come back."""
-        for entry in self._waiting if self._away else ():
-            if entry.generation.id == generation_id:
-                row = Generation(**{name: getattr(entry.generation, name) for name in _ROW})
-                for name, value in (_columns(entry.outcome) | {"finished_at": entry.at}).items():
-                    setattr(row, name, value)
-                return row
-        return None
+        entry = self.waiting_entry(generation_id)
+        if entry is None:
+            return None
+        row = Generation(**{name: getattr(entry.generation, name) for name in _ROW})
+        for name, value in (_columns(entry.outcome) | {"finished_at": entry.at}).items():
+            setattr(row, name, value)
+        return row
+
+    def waiting_entry(self, generation_id: UUID) -> LedgerEntry | None:
+        """The end of a generation, while it waits for the database to come back."""
+        waiting = self._waiting if self._away else ()
+        return next((entry for entry in waiting if entry.generation.id == generation_id), None)
 
     async def write(self, entry: LedgerEntry) -> None:
         """Hand over an end. Never raises but when it is cancelled, and then the end is written all the same."""
@@ -177,7 +184,7 @@ def _bare(entry: LedgerEntry) -> LedgerEntry:
         )
     timings = Timings(None, None, None, min(outcome.timings.total_ms, LARGEST_MS))
     outcome = replace(outcome, error=error, usage=bounded(outcome.usage), timings=timings)
-    return replace(entry, outcome=outcome, transcript=None)
+    return replace(entry, outcome=outcome, transcript=None, attempts=())
 
 
 async def _write_entry(tx: WriteSession, entry: LedgerEntry) -> None:
@@ -187,6 +194,7 @@ async def _write_entry(tx: WriteSession, entry: LedgerEntry) -> None:
     if not await queries.generation.mark_ended(tx, generation.id, generation.fence, columns):
         return
     tx.add(_usage_record(generation, outcome, entry.at))
+    tx.add_all(attempt_row(generation, number, attempt) for number, attempt in enumerate(entry.attempts, 1))
     if entry.transcript is not None:
         kept = entry.transcript
         tx.add(tables.Transcript(generation_id=generation.id, events=kept.events, expires_at=kept.expires_at))
@@ -213,8 +221,10 @@ def _columns(outcome: Outcome) -> dict[str, object]:
     return {
         "state": outcome.state,
         "finish_reason": outcome.finish_reason,
+        "cancel_reason": outcome.cancel_reason,
         "error_code": outcome.error.code if outcome.error else None,
-        "error_message": _storable(outcome.error.message) if outcome.error else None,
+        "error_message": storable(outcome.error.message) if outcome.error else None,
+        "error_retry_after_ms": outcome.error.retry_after_ms if outcome.error else None,
         "prompt_tokens": outcome.usage.prompt_tokens,
         "completion_tokens": outcome.usage.completion_tokens,
         "cached_tokens": outcome.usage.cached_tokens,
@@ -226,8 +236,3 @@ def _columns(outcome: Outcome) -> dict[str, object]:
         "eval_ms": timings.eval_ms,
         "total_ms": timings.total_ms,
     }
-
-
-def _storable(text: str) -> str:
-    """Give a text that both databases take: no NUL (PostgreSQL), no half of a surrogate pair, no more than fits."""
-    return text[:500].replace("\0", "").encode(errors="replace").decode()

@@ -7,7 +7,20 @@ from db.clock import now
 from db.tables import Generation
 from gateway.errors import ErrorCode, GatewayError, RecordedError
 from gateway.generation.timings import Timings, milliseconds
-from gateway.streams import NO_USAGE, Completed, Failed, FinishReason, TokenUsage, UsageSource
+from gateway.streams import (
+    NO_USAGE,
+    Cancelled,
+    CancelReason,
+    Completed,
+    End,
+    Failed,
+    FinishReason,
+    TokenUsage,
+    UsageSource,
+)
+
+_CANCELLED = "cancelled"
+"""The finish reason that gateways before 1.0 wrote for what was cancelled."""
 
 
 class State(StrEnum):
@@ -22,42 +35,68 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a generation ended: with a finish reason or an error, never both."""
+    """How a generation ended: with one of a finish reason, an error, and why it was cancelled."""
 
     finish_reason: FinishReason | None
     error: GatewayError | None
     usage: TokenUsage
     timings: Timings
+    cancel_reason: CancelReason | None = None
 
     @property
     def state(self) -> State:
         """The terminal state that this outcome stands for."""
         if self.error is not None:
             return State.FAILED
-        return State.CANCELLED if self.finish_reason is FinishReason.CANCELLED else State.COMPLETED
+        return State.COMPLETED if self.cancel_reason is None else State.CANCELLED
 
 
-def terminal_event(sequence: int, outcome: Outcome) -> Completed | Failed:
+def terminal_event(sequence: int, outcome: Outcome) -> End:
     """The last event of a generation that ended so."""
     error, usage = outcome.error, outcome.usage
     if error is not None:
-        return Failed(sequence, error.code, error.message, error.retryable, usage)
-    return Completed(sequence, outcome.finish_reason or FinishReason.CANCELLED, usage)
+        return Failed(sequence, error.code, error.message, error.retryable, usage, error.retry_after_ms)
+    if outcome.cancel_reason is not None or outcome.finish_reason is None:
+        return Cancelled(sequence, outcome.cancel_reason or CancelReason.REQUESTED, usage)
+    return Completed(sequence, outcome.finish_reason, usage)
 
 
-def outcome_told(row: Generation, end: Completed | Failed) -> Outcome:
+def outcome_told(row: Generation, end: End) -> Outcome:
     """Give the outcome that a terminal event told of, where the database has not heard of it."""
+    timings = timings_so_far(row)
     if isinstance(end, Completed):
-        return Outcome(end.finish_reason, None, end.usage, timings_so_far(row))
-    return Outcome(None, RecordedError(end.code, end.message), end.usage, timings_so_far(row))
+        return Outcome(end.finish_reason, None, end.usage, timings)
+    if isinstance(end, Cancelled):
+        return Outcome(None, None, end.usage, timings, end.reason)
+    return Outcome(None, RecordedError(end.code, end.message, end.retry_after_ms), end.usage, timings)
 
 
 def outcome_recorded(row: Generation) -> Outcome:
     """Give the outcome that the row of an ended generation tells of."""
-    if row.finish_reason is not None:
-        return Outcome(FinishReason(row.finish_reason), None, usage_recorded(row), timings_so_far(row))
-    error = RecordedError(ErrorCode(row.error_code or ErrorCode.INTERNAL_ERROR), row.error_message or "")
-    return Outcome(None, error, usage_recorded(row), timings_so_far(row))
+    reason, cancelled = finish_recorded(row), cancel_recorded(row)
+    error = None
+    if reason is None and cancelled is None:
+        error = error_recorded(row) or RecordedError(ErrorCode.INTERNAL_ERROR, "")
+    return Outcome(reason, error, usage_recorded(row), timings_so_far(row), cancelled)
+
+
+def finish_recorded(row: Generation) -> FinishReason | None:
+    """Give why a generation ended by itself; None where it did not, or has not."""
+    return None if row.finish_reason in (None, _CANCELLED) else FinishReason(row.finish_reason)
+
+
+def cancel_recorded(row: Generation) -> CancelReason | None:
+    """Give why a generation was cancelled; None where it was not. Gateways before 1.0 noted no reason."""
+    if row.cancel_reason is not None:
+        return CancelReason(row.cancel_reason)
+    return CancelReason.REQUESTED if row.finish_reason == _CANCELLED else None
+
+
+def error_recorded(row: Generation) -> RecordedError | None:
+    """Give why a generation failed; None where it did not."""
+    if row.error_code is None:
+        return None
+    return RecordedError(ErrorCode(row.error_code), row.error_message or "", row.error_retry_after_ms)
 
 
 def timings_so_far(row: Generation) -> Timings:

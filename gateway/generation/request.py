@@ -8,7 +8,7 @@ from typing import Literal
 from backends.protocol import Capability, ChatRequest, Json, Message, Options, Tool
 from backends.protocol import ToolCall as ToolCall
 from gateway.catalog import Model
-from gateway.errors import InvalidInput, Unsupported, cut
+from gateway.errors import InputIssues, Unsupported, cut
 from gateway.generation.content import check_json, check_text, picture
 
 OPTION_RANGES: dict[str, tuple[str, float, float]] = {
@@ -68,40 +68,44 @@ class GenerationRequest:
 
     def __post_init__(self) -> None:
         """Check whatever goes on to a model server or is kept, wherever it stands in the request."""
+        issues = InputIssues()
         for name in ("model", "prompt", "system"):
-            check_text(getattr(self, name), name)
+            issues.gather(check_text, getattr(self, name), name)
         for index, message in enumerate(self.messages or ()):
-            _check_message(message, f"messages[{index}]")
+            _check_message(issues, message, f"messages[{index}]")
         for index, sequence in enumerate(self.options.stop):
-            check_text(sequence, f"options.stop[{index}]")
+            issues.gather(check_text, sequence, f"options.stop[{index}]")
         if self.format != "json":
-            check_json(self.format, "format.schema")
+            issues.gather(check_json, self.format, "format.schema")
         for index, tool in enumerate(self.tools):
-            check_text(tool.name, f"tools[{index}].name")
-            check_text(tool.description, f"tools[{index}].description")
-            check_json(tool.parameters, f"tools[{index}].parameters")
+            issues.gather(check_text, tool.name, f"tools[{index}].name")
+            issues.gather(check_text, tool.description, f"tools[{index}].description")
+            issues.gather(check_json, tool.parameters, f"tools[{index}].parameters")
+        issues.check()
 
 
-def _check_message(message: Message, field: str) -> None:
-    check_text(message.content, f"{field}.content")
-    check_text(message.thinking, f"{field}.thinking")
-    check_text(message.tool_call_id, f"{field}.toolCallId")
-    check_text(message.tool_name, f"{field}.toolName")
+def _check_message(issues: InputIssues, message: Message, field: str) -> None:
+    issues.gather(check_text, message.content, f"{field}.content")
+    issues.gather(check_text, message.thinking, f"{field}.thinking")
+    issues.gather(check_text, message.tool_call_id, f"{field}.toolCallId")
+    issues.gather(check_text, message.tool_name, f"{field}.toolName")
     for index, call in enumerate(message.tool_calls):
         path = f"{field}.toolCalls[{index}]"
-        check_text(call.id, f"{path}.id")
-        check_text(call.name, f"{path}.name")
-        check_json(call.arguments, f"{path}.arguments")
+        issues.gather(check_text, call.id, f"{path}.id")
+        issues.gather(check_text, call.name, f"{path}.name")
+        issues.gather(check_json, call.arguments, f"{path}.arguments")
 
 
 def chat_request(request: GenerationRequest, model: Model) -> ChatRequest:
     """Check the request against the API's ranges and the model's abilities, and put it in the backends' form.
 
-    Raises InvalidInput with the field's path, or Unsupported where the model is known not to have the ability.
+    Raises InvalidInput with all that is wrong, or Unsupported where the model is known not to have the ability.
     """
-    messages = _messages(request)
-    _check_options(request.options)
-    _check_tools(request.tools)
+    issues = InputIssues()
+    messages = _messages(request, issues)
+    _check_options(request.options, issues)
+    _check_tools(request.tools, issues)
+    issues.check()
     _check_abilities(request, messages, model)
     return ChatRequest(
         model=model.upstream_name,
@@ -114,54 +118,59 @@ def chat_request(request: GenerationRequest, model: Model) -> ChatRequest:
     )
 
 
-def _messages(request: GenerationRequest) -> Sequence[Message]:
+def _messages(request: GenerationRequest, issues: InputIssues) -> Sequence[Message]:
+    """Give the conversation; what `issues` hold afterwards is missing in it."""
     if (request.prompt is None) == (request.messages is None):
-        raise InvalidInput("prompt", "give either prompt or messages, not both and not neither.")
+        issues.add("prompt", "give either prompt or messages, not both and not neither.")
+        return []
     messages = list(request.messages or ())
     if request.prompt is not None:
         if not request.prompt and not request.images:
-            raise InvalidInput("prompt", "must not be empty.")
-        messages = [Message("user", request.prompt, images=_pictures(request.images, "images"))]
+            issues.add("prompt", "must not be empty.")
+        messages = [Message("user", request.prompt, images=_pictures(request.images, "images", issues))]
     elif not messages:
-        raise InvalidInput("messages", "must hold at least one message.")
+        issues.add("messages", "must hold at least one message.")
     elif request.images:
-        raise InvalidInput("images", "go with prompt; with messages, put them into the message they belong to.")
+        issues.add("images", "go with prompt; with messages, put them into the message they belong to.")
     for index, message in enumerate(messages):
         if message.role == "tool" and not message.tool_call_id and not message.tool_name:
-            raise InvalidInput(f"messages[{index}]", "a TOOL message needs the toolCallId or toolName it answers.")
+            issues.add(f"messages[{index}]", "a TOOL message needs the toolCallId or toolName it answers.")
         if message.images and request.messages is not None:
-            messages[index] = replace(message, images=_pictures(message.images, f"messages[{index}].images"))
+            pictures = _pictures(message.images, f"messages[{index}].images", issues)
+            messages[index] = replace(message, images=pictures)
     if request.system:
         messages.insert(0, Message("system", request.system))
     return messages
 
 
-def _pictures(images: Sequence[str], field: str) -> Sequence[str]:
+def _pictures(images: Sequence[str], field: str, issues: InputIssues) -> Sequence[str]:
     """The base64 of each, without what a data URL has before it: adapters that need a media type read it from that."""
-    return [picture(image, f"{field}[{index}]") for index, image in enumerate(images)]
+    given = [issues.gather(picture, image, f"{field}[{index}]") for index, image in enumerate(images)]
+    return [image for image in given if image is not None]
 
 
-def _check_options(options: Options) -> None:
+def _check_options(options: Options, issues: InputIssues) -> None:
     for attribute, (name, low, high) in OPTION_RANGES.items():
         value = getattr(options, attribute)
         # "not within" rather than "outside", so that NaN is refused too
         if value is not None and not low <= value <= high:
-            raise InvalidInput(f"options.{name}", f"must be from {low:,} to {high:,}, not {value}.")
+            issues.add(f"options.{name}", f"must be from {low:,} to {high:,}, not {value}.")
     if len(options.stop) > MAX_STOP_SEQUENCES:
-        raise InvalidInput("options.stop", f"may hold at most {MAX_STOP_SEQUENCES} sequences, not {len(options.stop)}.")
+        issues.add("options.stop", f"may hold at most {MAX_STOP_SEQUENCES} sequences, not {len(options.stop)}.")
     if not all(options.stop):
-        raise InvalidInput("options.stop", "an empty stop sequence would end every answer before it begins.")
+        issues.add("options.stop", "an empty stop sequence would end every answer before it begins.")
 
 
-def _check_tools(tools: Sequence[Tool]) -> None:
+def _check_tools(tools: Sequence[Tool], issues: InputIssues) -> None:
     if len(tools) > MAX_TOOLS:
-        raise InvalidInput("tools", f"may hold at most {MAX_TOOLS} tools, not {len(tools)}.")
+        issues.add("tools", f"may hold at most {MAX_TOOLS} tools, not {len(tools)}.")
+        return
     names = [tool.name for tool in tools]
     for index, tool in enumerate(tools):
         if not tool.name:
-            raise InvalidInput(f"tools[{index}].name", "must not be empty.")
-        if names.index(tool.name) != index:
-            raise InvalidInput(f"tools[{index}].name", f"{cut(tool.name)!r} is there twice.")
+            issues.add(f"tools[{index}].name", "must not be empty.")
+        elif names.index(tool.name) != index:
+            issues.add(f"tools[{index}].name", f"{cut(tool.name)!r} is there twice.")
 
 
 def _check_abilities(request: GenerationRequest, messages: Sequence[Message], model: Model) -> None:
@@ -177,4 +186,4 @@ def _check_abilities(request: GenerationRequest, messages: Sequence[Message], mo
     }
     for capability, is_wanted in wanted.items():
         if is_wanted and capability not in capabilities:
-            raise Unsupported(f"The model {model.name!r} does not support {capability}.")
+            raise Unsupported(f"The model {model.name!r} does not support {capability}.", capability)

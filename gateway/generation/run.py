@@ -16,7 +16,8 @@ from backends.protocol import ChatRequest, Chunk, FinishChunk, TextChunk, Thinki
 from backends.protocol import FinishReason as BackendFinishReason
 from db.clock import now
 from db.tables import Generation
-from gateway.errors import BackendFailure, GatewayError, ShuttingDown
+from gateway.errors import BackendFailure, GatewayError, Interrupted, ShuttingDown
+from gateway.generation.attempts import Attempt, Attempts, attempts_until
 from gateway.generation.continuation import Losses, PartialAnswer, continuation, is_refusal
 from gateway.generation.estimates import Estimates
 from gateway.generation.meter import Meter, added
@@ -26,11 +27,11 @@ from gateway.generation.routing import Route
 from gateway.generation.timings import Stopwatch
 from gateway.streams import (
     NO_USAGE,
-    Completed,
+    CancelReason,
+    End,
     Event,
-    Failed,
     FinishReason,
-    Loss,
+    LossReason,
     Queued,
     QueueReason,
     Resumed,
@@ -107,12 +108,14 @@ class Run:
         self._scope = anyio.CancelScope()
         self._must_wait = route.ticket.position > 0  # as its row says; the turn may come before the task begins
         self._error: GatewayError | None = None
+        self._cancel_reason: CancelReason | None = None
         self._finish: FinishChunk | None = None
         self._malformed: str | None = None
         self._asking = job.request
         self._answered = False
         self._meter = Meter(job.request)
         self._spent = NO_USAGE
+        self._attempts = Attempts()
         self._losses = Losses()
         self._lost: BackendError | None = None
         self._stopwatch = Stopwatch((now() - job.row.created_at).total_seconds() if job.saved else 0)
@@ -133,12 +136,17 @@ class Run:
         """Whether somebody watches it here."""
         return self._viewers > 0
 
+    def attempts(self) -> list[Attempt]:
+        """The backends that were asked so far."""
+        return self._attempts.all()
+
     def usage(self) -> TokenUsage:
         """What it has used so far, over all model servers and gateways."""
         return added(self._spent, self._meter.usage())
 
-    def cancel(self) -> None:
-        """Its user no longer wants it."""
+    def cancel(self, reason: CancelReason) -> None:
+        """End it: nobody wants it any more. The first reason counts."""
+        self._cancel_reason = self._cancel_reason or reason
         self._scope.cancel()
 
     def shut_down(self) -> None:
@@ -187,23 +195,24 @@ class Run:
 
     def outcome(self) -> Outcome:
         """How it ended."""
-        finish, error = self._finish, self._error
-        reason = None
+        finish, error, cancelled = self._finish, self._error, self._cancel_reason
         if finish is not None:
-            reason, error = FinishReason(finish.reason.value), None
-        elif error is None and self._scope.cancel_called:
-            reason = FinishReason.CANCELLED
-        elif error is None:
+            error = cancelled = None
+        elif error is not None:
+            cancelled = None
+        elif cancelled is None:
             error = ShuttingDown()
+        reason = None if finish is None else FinishReason(finish.reason.value)
+        self._attempts.end(self._meter.usage(), error)
         eval_ms = self._meter.eval_ms if self._spent == NO_USAGE else None  # of one part it tells nothing
         timings = self._stopwatch.timings(finish.load_ms if finish else None, eval_ms)
-        return Outcome(reason, error, self.usage(), timings)
+        return Outcome(reason, error, self.usage(), timings, cancelled)
 
-    def terminal(self, outcome: Outcome) -> Completed | Failed:
+    def terminal(self, outcome: Outcome) -> End:
         """The event that tells its viewers of the end."""
         return terminal_event(self._next, outcome)
 
-    async def write_end(self, event: Completed | Failed) -> None:
+    async def write_end(self, event: End) -> None:
         """Append the one terminal event."""
         try:
             await self._append(event)
@@ -213,6 +222,7 @@ class Run:
             self.finished.set()
 
     def _restore(self, saved: SavedStream) -> None:
+        self._attempts = Attempts(attempts_until(self.job.row, now(), saved.usage, Interrupted()))
         self._spent = saved.usage
         self._sequence = saved.last_sequence
         for event in saved.events:
@@ -234,11 +244,11 @@ class Run:
             await ticket.moved()
         queued_ms = self._stopwatch.turn_came()
         if begun:
-            await self._append(Resumed(self._next, Loss.GATEWAY_LOST, self.route.model.backend.name))
+            await self._append(Resumed(self._next, LossReason.GATEWAY_LOST, self.route.model.backend.name))
             return
         if self._must_wait:
             await turn_came(self.job.row, queued_ms)
-        await self._append(Started(self._next, queued_ms))
+        await self._append(Started(self._next, queued_ms, self.route.model.backend.name))
 
     async def _answer(self) -> None:
         """Read the answer, going on at another backend where one is lost and the generation may continue."""
@@ -249,6 +259,7 @@ class Run:
             except BackendError as error:
                 if is_refusal(error, answered=self._answered, said=self._meter.counted > 0):
                     self._meter.refused()
+                self._attempts.end(self._meter.usage(), BackendFailure(error))
                 if isinstance(error, BackendUnsupported) and self._lost is not None:
                     raise self._lost from error  # no server there can go on where another one was lost
                 if not await self._went_on(error):
@@ -272,12 +283,13 @@ class Run:
         self._lost = error
         self._spent = self.usage()
         self._asking, self._answered, self._meter = rest, False, Meter(rest)
-        await self._append(Resumed(self._next, Loss.BACKEND_LOST, backend))
+        await self._append(Resumed(self._next, LossReason.BACKEND_LOST, backend))
         return True
 
     async def _read_backend(self) -> None:
         await checkpoint_if_cancelled()  # what is cancelled before it is asked costs nothing
         model = self.route.model
+        self._attempts.begin(model.backend.name)
         self._meter.asked(self._estimates.of(model.backend.name, model.upstream_name))
         try:
             request = replace(self._asking, model=model.upstream_name)

@@ -23,7 +23,7 @@ from gateway.generation.ledger import Ledger, LedgerEntry, Transcript, is_outage
 from gateway.generation.outcome import Outcome, State, timings_so_far
 from gateway.generation.routing import Route, Router
 from gateway.generation.run import Job, Run
-from gateway.streams import NO_USAGE, Completed, Failed, StreamLog, StreamOwner, StreamOwnership
+from gateway.streams import NO_USAGE, CancelReason, End, StreamLog, StreamOwner, StreamOwnership
 from gateway.tasks import spawn
 
 logger = logging.getLogger(__name__)
@@ -160,12 +160,12 @@ class Runner:
         async def cancel_unless_followed() -> None:
             alive, _ = await self._ownership.followers(run.generation_id)
             if not alive and not run.is_watched and self.phase is Phase.SERVING:
-                run.cancel()
+                run.cancel(CancelReason.VIEWERS_LEFT)
 
         if not run.cancels_on_disconnect or self.phase is not Phase.SERVING:
             return
         if not self._ownership.is_shared:
-            run.cancel()
+            run.cancel(CancelReason.VIEWERS_LEFT)
         else:
             spawn(self._tasks, f"look for viewers of generation {run.generation_id}", cancel_unless_followed)
 
@@ -209,13 +209,11 @@ class Runner:
         event = run.terminal(outcome)
         retention = max(self._text_retention, run.job.text_retention)
         transcript = await _transcript(self._log, run.generation_id, event, retention) if retention else None
-        await self._ledger.write(LedgerEntry(run.job.row, outcome, now(), transcript))
+        await self._ledger.write(LedgerEntry(run.job.row, outcome, now(), transcript, run.attempts()))
         await run.write_end(event)
 
 
-async def _transcript(
-    log: StreamLog, generation_id: UUID, end: Completed | Failed, retention: float
-) -> Transcript | None:
+async def _transcript(log: StreamLog, generation_id: UUID, end: End, retention: float) -> Transcript | None:
     """Give the text for the database to keep; None where there is none any more."""
     try:
         events = streams.encode_transcript([*await log.read(generation_id), end])

@@ -21,7 +21,7 @@ from db import queries
 from db.clock import new_id, now
 from db.engine import Database
 from db.tables import ApiKey, User
-from gateway.errors import InvalidInput, LimitExceeded, NotFound
+from gateway.errors import InputIssues, InvalidInput, LimitExceeded, NotFound
 from gateway.identity.cache import TtlCache
 from gateway.identity.key_uses import KeyUses
 from gateway.identity.sign_in import LoginPolicy, SignedIn, SignIns
@@ -110,22 +110,24 @@ class Identity:
         Raises InvalidInput, also for a scope that the caller lacks; LimitExceeded.
         """
         name = name.strip()
+        issues = InputIssues()
         if not 1 <= len(name) <= MAX_KEY_NAME or not name.isprintable():
-            raise InvalidInput("name", f"must have 1 to {MAX_KEY_NAME} printable characters.")
+            issues.add("name", f"must have 1 to {MAX_KEY_NAME} printable characters.")
         if expires_at is not None and expires_at <= now():
-            raise InvalidInput("expiresAt", "must be in the future.")
+            issues.add("expiresAt", "must be in the future.")
         if principal.api_key_id is not None and principal.expires_at is not None:
             expires_at = expires_at or principal.expires_at
             if expires_at > principal.expires_at:
-                raise InvalidInput(
+                issues.add(
                     "expiresAt", f"must not be later than the end of the key that makes it, {principal.expires_at}."
                 )
         granted = DEFAULT_KEY_SCOPES & principal.scopes if scopes is None else frozenset(scopes)
         if not granted:
-            raise InvalidInput("scopes", "must name at least one scope.")
+            issues.add("scopes", "must name at least one scope.")
         if not granted <= principal.scopes:
             missing = ", ".join(sorted(granted - principal.scopes))
-            raise InvalidInput("scopes", f"a key cannot do more than its maker, who lacks {missing}.")
+            issues.add("scopes", f"a key cannot do more than its maker, who lacks {missing}.")
+        issues.check()
         generated = api_keys.generate_api_key()
         key = ApiKey(
             id=new_id(),
@@ -150,21 +152,23 @@ class Identity:
             key = await queries.identity.revoke_api_key(tx, key_id, principal.user_id, now())
         self._keys.clear()
         if key is None:
-            raise NotFound("You have no API key of this id.")
+            raise NotFound("You have no API key of this id.", "ApiKey", key_id)
         key.last_used_at = self._key_uses.last(key)
         return key
 
     async def create_user(self, username: str, password: str, *, is_admin: bool = False) -> User:
         """Make a user. Raises InvalidInput for a name that is taken or malformed, or a weak password."""
         username = username.strip().lower()
+        issues = InputIssues()
         if not USERNAME.fullmatch(username):
-            raise InvalidInput(
+            issues.add(
                 "username", "must have 1 to 64 letters, digits or . _ @ + - and begin and end with none of these signs."
             )
         try:
             check_password_policy(password)
         except PasswordPolicyError as error:
-            raise InvalidInput("password", str(error)) from error
+            issues.add("password", str(error))
+        issues.check()
         password_hash = await self._passwords.hash(password)
         user = User(id=new_id(), username=username, password_hash=password_hash, is_admin=is_admin, created_at=now())
         try:
@@ -179,7 +183,7 @@ class Identity:
         async with self._database.reading() as session:
             user = await queries.identity.user_by_name(session, username.strip().lower())
         if user is None:
-            raise NotFound(f"There is no user {username!r}.")
+            raise NotFound(f"There is no user {username!r}.", "User", username)
         return Principal(user.id, user.username, scopes_of_user(is_admin=user.is_admin))
 
     async def any_user_exists(self) -> bool:

@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from gateway.generation import Runner
+from gateway.streams import CancelReason
 
 
 class PeerRequests:
@@ -14,7 +15,7 @@ class PeerRequests:
     def cancel(self, generation_id: UUID) -> None:
         """Cancel a generation: a user asked another gateway to."""
         if run := self._runner.get(generation_id):
-            run.cancel()
+            run.cancel(CancelReason.REQUESTED)
 
     def release(self, generation_id: UUID) -> None:
         """Stop running a generation, without an end: another gateway has taken it over."""

@@ -16,6 +16,7 @@ from gateway.generation import (
     Outcome,
     Run,
     Runner,
+    attempts_until,
     continuable,
     outcome_recorded,
     outcome_told,
@@ -23,7 +24,7 @@ from gateway.generation import (
     timings_so_far,
     usage_recorded,
 )
-from gateway.streams import FinishReason, SavedStream, StreamLog, StreamMoved, StreamOwner, StreamOwnership, TokenUsage
+from gateway.streams import CancelReason, SavedStream, StreamLog, StreamMoved, StreamOwner, StreamOwnership, TokenUsage
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Takeover:
             if run.cancels_on_disconnect and not run.is_watched:
                 alive, died = await self._ownership.followers(run.generation_id)
                 if died and not alive and not run.is_watched:
-                    run.cancel()
+                    run.cancel(CancelReason.VIEWERS_LEFT)
 
     async def _has_it_all_the_time(self, row: Generation) -> bool:
         """Tell whether the others only took this gateway for dead for a while, and nobody has had it meanwhile.
@@ -126,7 +127,7 @@ class Takeover:
     async def _finish(self, row: Generation, taken: _TakenOver) -> None:
         saved = taken.saved
         if saved.end is not None:
-            await self._ledger.write(LedgerEntry(row, outcome_told(row, saved.end), now()))
+            await self._ledger.write(_entry(row, outcome_told(row, saved.end)))
         elif (job := _job(row, saved)) is None or not await self._go_on(job, taken):
             await self._abort(row, saved)
 
@@ -142,9 +143,10 @@ class Takeover:
 
     async def _abort(self, row: Generation, saved: SavedStream, *, unknown: bool = False) -> None:
         """End it; where the log knows nothing of it, whoever finds no text must find the end on record first."""
-        reason = FinishReason.CANCELLED if saved.cancelled else None
-        outcome = Outcome(reason, None if reason else Interrupted(), saved.usage, timings_so_far(row))
-        await self._ledger.write(LedgerEntry(row, outcome, now()))
+        reason = CancelReason.REQUESTED if saved.cancelled else None
+        error = None if reason else Interrupted()
+        outcome = Outcome(None, error, saved.usage, timings_so_far(row), reason)
+        await self._ledger.write(_entry(row, outcome))
         logger.warning("generation %s was ended: its gateway is gone", row.id)
         try:
             if unknown:
@@ -160,6 +162,12 @@ def _job(row: Generation, saved: SavedStream) -> Job | None:
         return None
     request = continuable(saved.request, saved.events)
     return None if request is None else Job(row, request, saved)
+
+
+def _entry(row: Generation, outcome: Outcome) -> LedgerEntry:
+    """Give the end of a generation whose gateway is dead: of its attempts only the first is known."""
+    at = now()
+    return LedgerEntry(row, outcome, at, attempts=attempts_until(row, at, outcome.usage, outcome.error))
 
 
 def _nothing_saved(row: Generation) -> SavedStream:

@@ -8,7 +8,7 @@ from uuid import UUID
 import anyio
 
 from gateway.errors import StreamExpired
-from gateway.streams.events import TERMINAL, Completed, Event, Failed, Resumed
+from gateway.streams.events import TERMINAL, End, Event, Resumed
 from gateway.streams.log import StreamMoved
 from gateway.streams.packing import Packed, pack, packed_size, size, unpack
 
@@ -27,7 +27,7 @@ class _Stream:
         self.changed: anyio.Event | None = None
         self.size = 0
         self.finished_at: float | None = None
-        self.end: Completed | Failed | None = None
+        self.end: End | None = None
         self.resumed_at = 0
         self.error: Exception | None = None
 

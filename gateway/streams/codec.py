@@ -13,11 +13,13 @@ import orjson
 from backends.protocol import ToolCall
 from gateway.errors import ErrorCode
 from gateway.streams.events import (
+    Cancelled,
+    CancelReason,
     Completed,
     Event,
     Failed,
     FinishReason,
-    Loss,
+    LossReason,
     Queued,
     QueueReason,
     Resumed,
@@ -37,6 +39,7 @@ _LETTERS: dict[type[Event], str] = {
     ToolCallRequested: "c",
     Resumed: "r",
     Completed: "e",
+    Cancelled: "x",
     Failed: "f",
 }
 
@@ -63,8 +66,8 @@ def _queued(sequence: int, position: int, reason: str = QueueReason.BUSY) -> Que
     return Queued(sequence, _number(position), QueueReason(reason))
 
 
-def _started(sequence: int, queued_ms: int) -> Started:
-    return Started(sequence, _number(queued_ms))
+def _started(sequence: int, queued_ms: int, backend: str = "") -> Started:
+    return Started(sequence, _number(queued_ms), _text(backend))
 
 
 def _text_delta(sequence: int, text: str, offset: int, tokens: int) -> TextDelta:
@@ -83,15 +86,29 @@ def _tool_call(sequence: int, call: dict[str, Any]) -> ToolCallRequested:
 
 
 def _resumed(sequence: int, reason: str, backend: str) -> Resumed:
-    return Resumed(sequence, Loss(reason), _text(backend))
+    return Resumed(sequence, LossReason(reason), _text(backend))
 
 
-def _completed(sequence: int, reason: str, usage: dict[str, Any]) -> Completed:
+def _completed(sequence: int, reason: str, usage: dict[str, Any]) -> Completed | Cancelled:
+    if reason == "cancelled":  # as gateways before 1.0 told it, without the reason
+        return Cancelled(sequence, CancelReason.REQUESTED, _usage(usage))
     return Completed(sequence, FinishReason(reason), _usage(usage))
 
 
-def _failed(sequence: int, code: str, message: str, retryable: bool, usage: dict[str, Any]) -> Failed:
-    return Failed(sequence, ErrorCode(code), _text(message), bool(retryable), _usage(usage))
+def _cancelled(sequence: int, reason: str, usage: dict[str, Any]) -> Cancelled:
+    return Cancelled(sequence, CancelReason(reason), _usage(usage))
+
+
+def _failed(
+    sequence: int,
+    code: str,
+    message: str,
+    retryable: bool,
+    usage: dict[str, Any],
+    retry_after_ms: int | None = None,
+) -> Failed:
+    pause = None if retry_after_ms is None else _number(retry_after_ms)
+    return Failed(sequence, ErrorCode(code), _text(message), bool(retryable), _usage(usage), pause)
 
 
 def _usage(value: dict[str, Any]) -> TokenUsage:
@@ -112,6 +129,7 @@ _MAKE: dict[str, Callable[..., Event]] = {
     "c": _tool_call,
     "r": _resumed,
     "e": _completed,
+    "x": _cancelled,
     "f": _failed,
 }
 

@@ -1,6 +1,8 @@
 """What happens in the life of one generation, as values in the order of the stream log.
 
-    Queued* ── Started ── Queued* ── (TextDelta | ThinkingDelta | ToolCallRequested | Resumed)* ── Completed | Failed
+    Queued* ── Started ── Queued* ── (TextDelta | ThinkingDelta | ToolCallRequested | Resumed)* ── end
+
+    end = Completed | Cancelled | Failed
 
 It is queued again where its model has to be loaded. Each event has a sequence number, from 1, without gaps; the last
 one is the only terminal event.
@@ -48,7 +50,16 @@ class FinishReason(StrEnum):
     TOOL_CALLS = "tool_calls"
     CONTENT_FILTER = "content_filter"
     REPETITION = "repetition"
-    CANCELLED = "cancelled"
+
+
+class CancelReason(StrEnum):
+    """Why a generation was cancelled."""
+
+    REQUESTED = "REQUESTED"
+    VIEWERS_LEFT = "VIEWERS_LEFT"
+    DEADLINE = "DEADLINE"
+    LIMIT = "LIMIT"
+    SHUTDOWN = "SHUTDOWN"
 
 
 class QueueReason(StrEnum):
@@ -72,10 +83,11 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Its turn has come and the backend is asked."""
+    """Its turn has come and the backend is asked. Gateways before 1.0 did not tell which one."""
 
     sequence: int
     queued_ms: int
+    backend: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +118,7 @@ class ToolCallRequested:
     call: ToolCall
 
 
-class Loss(StrEnum):
+class LossReason(StrEnum):
     """What an answer lost on the way."""
 
     BACKEND_LOST = "BACKEND_LOST"
@@ -118,16 +130,25 @@ class Resumed:
     """The resume point: what comes behind was said by another model server, or through another gateway."""
 
     sequence: int
-    reason: Loss
+    reason: LossReason
     backend: str
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """It ended as it should, or because its user no longer wanted it."""
+    """It ended as it should."""
 
     sequence: int
     finish_reason: FinishReason
+    usage: TokenUsage
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """It was ended before its time. What was said before stands, and is counted in `usage`."""
+
+    sequence: int
+    reason: CancelReason
     usage: TokenUsage
 
 
@@ -140,11 +161,13 @@ class Failed:
     message: str
     retryable: bool
     usage: TokenUsage
+    retry_after_ms: int | None = None
 
 
 Delta = TextDelta | ThinkingDelta
-Event = Queued | Started | TextDelta | ThinkingDelta | ToolCallRequested | Resumed | Completed | Failed
-TERMINAL = (Completed, Failed)
+End = Completed | Cancelled | Failed
+Event = Queued | Started | TextDelta | ThinkingDelta | ToolCallRequested | Resumed | End
+TERMINAL = (Completed, Cancelled, Failed)
 
 LONGEST_MERGED = 65_536
 """Characters: many WebSocket clients refuse a message of more than 1 MiB."""

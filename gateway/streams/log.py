@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from gateway.streams.events import NO_USAGE, TERMINAL, Completed, Event, Failed, Started, TokenUsage
+from gateway.streams.events import NO_USAGE, TERMINAL, End, Event, Started, TokenUsage
 
 
 class StreamMoved(Exception):
@@ -59,7 +59,7 @@ class SavedStream:
         return not self.dropped
 
     @property
-    def end(self) -> Completed | Failed | None:
+    def end(self) -> End | None:
         """How it ended, if it did."""
         last = self.events[-1] if self.events else None
         return last if isinstance(last, TERMINAL) else None

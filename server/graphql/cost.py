@@ -32,7 +32,7 @@ from graphql import (
 WEIGHTS = {"generate": 100, "startGeneration": 100, "login": 50}
 """Fields that cost more than an object: those that make a model, or a password's hash, be computed."""
 
-SCALARS = {("Generation", "text"): 10}
+SCALARS = {("Generation", name): 10 for name in ("text", "thinking", "lastSequence")}
 """Scalars that are not small, by the type and the field: a whole answer is read from the stream log."""
 
 MODELS = 100

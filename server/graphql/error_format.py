@@ -20,7 +20,7 @@ LONGEST_MESSAGE = 400
 _SENT = (
     # "…, found: {…}.", "…, but encountered error '…'; found: 5.", and "Did you mean 'name'. Found: {…}."
     (re.compile(r"(, but encountered error '.*)?([,;.]|(\?)) [Ff]ound: .*", re.DOTALL), r"\3."),
-    # "Int cannot represent non-integer value: 5", "Enum 'Role' cannot represent non-string value: 5. Did you mean …"
+    # "Int cannot represent non-integer value: 5", "Enum 'MessageRole' cannot represent non-string value: 5. …"
     (re.compile(r"( cannot represent [\w -]*value): .*", re.DOTALL), r"\1."),
     (re.compile(r"\bValue '.*' does not exist in ", re.DOTALL), "The value does not exist in "),
     # "Syntax Error: Expected Name, found String \"…\"."

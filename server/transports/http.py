@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from auth.credentials import Credentials, read_credentials
 from auth.errors import AuthenticationError
-from gateway.errors import ErrorCode, Overloaded
+from gateway.errors import RETRY_AFTER_SECONDS, ErrorCode, Overloaded
 from schema.context import Context
 from server.graphql import (
     BadRequest,
@@ -186,7 +186,9 @@ class GraphQLOverHttp:
             )
             raise _Refusal(HTTPStatus.REQUEST_TIMEOUT, message, {"Connection": "close"}) from error
         except Overloaded as error:
-            raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, raised(error), {"Retry-After": "1"}) from error
+            raise _Refusal(
+                HTTPStatus.SERVICE_UNAVAILABLE, raised(error), {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            ) from error
         except BadRequest as error:
             raise _Refusal(HTTPStatus.BAD_REQUEST, str(error)) from error
 
@@ -207,7 +209,7 @@ class GraphQLOverHttp:
         if isinstance(context.refused, AuthenticationError):
             return _Refusal(HTTPStatus.UNAUTHORIZED, error, {"WWW-Authenticate": "Bearer"})
         if context.refused is not None:
-            return _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, error, {"Retry-After": "1"})
+            return _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, error, {"Retry-After": str(RETRY_AFTER_SECONDS)})
         return _Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error)
 
     async def _execute(self, request: Request, operation: Operation, context: Context) -> Response | None:

@@ -48,7 +48,7 @@ EVERY_MODEL = [
 CREATE_KEY = """
 mutation($input: CreateApiKeyInput!) { createApiKey(input: $input) {
   ... on CreateApiKeySuccess { secret apiKey { id name prefix scopes createdAt expiresAt lastUsedAt revokedAt } }
-  ... on Error { message code } ... on InvalidInput { field }
+  ... on UserError { message code } ... on InvalidInput { issues { path } }
 } }
 """
 
@@ -224,6 +224,12 @@ def gateway_settings(data_dir: Path, database_url: str, fake_url: str | None, **
         **others,
     }
     return Settings(_env_file=None, **values)  # pyright: ignore[reportCallIssue]
+
+
+def refused_field(refusal: Json) -> str:
+    """The place of the first value that an InvalidInput refuses, as `messages[0].content`."""
+    first, *steps = refusal["issues"][0]["path"]
+    return first + "".join(f"[{step}]" if step.isdecimal() else f".{step}" for step in steps)
 
 
 class _Server(uvicorn.Server):

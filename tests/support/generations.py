@@ -7,51 +7,62 @@ import anyio
 from tests.support.gateways import Json, RunningGateway, Socket
 
 EVENT = """
-  __typename generationId sequence
+  __typename ... on GenerationEvent { generationId sequence }
   ... on GenerationQueued { position reason }
   ... on TextDelta { text offset tokens }
   ... on ThinkingDelta { thinking: text offset tokens }
-  ... on ToolCallRequested { call { id name arguments } }
+  ... on ToolCallRequested { call { callId name arguments } }
   ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } generation { state } }
+  ... on GenerationCancelled { cancelReason usage { promptTokens completionTokens source } generation { state } }
   ... on GenerationFailed {
-    code message retryable usage { promptTokens completionTokens source } generation { state error { code } }
+    error { code message retryable retryAfterMs }
+    usage { promptTokens completionTokens source } generation { state error { code } }
   }
 """
-GENERATE = f"subscription($input: GenerateInput!) {{ generate(input: $input) {{ {EVENT} }} }}"
+REFUSED = "... on GenerationRefused { error { __typename code message } }"
+GENERATE = f"subscription($input: GenerateInput!) {{ generate(input: $input) {{ {EVENT} {REFUSED} }} }}"
 WATCH = f"subscription($id: ID!, $after: Int! = 0) {{ generation(id: $id, after: $after) {{ {EVENT} }} }}"
 
 COMPLETE = """
 mutation($input: GenerateInput!) { generate(input: $input) {
   __typename
   ... on GenerateSuccess {
-    text thinking toolCalls { name arguments } generation { id state finishReason usage { completionTokens source } }
+    text thinking toolCalls { name arguments }
+    generation { id state finishReason cancelReason usage { completionTokens source } }
   }
-  ... on GenerateFailure { retryable text generation { state error { code } usage { completionTokens source } } }
-  ... on Error { code message }
+  ... on GenerateFailure {
+    error { retryable } text generation { state error { code } usage { completionTokens source } }
+  }
+  ... on UserError { code message }
 } }
 """
 START = """
 mutation($input: GenerateInput!) { startGeneration(input: $input) {
-  __typename ... on StartGenerationSuccess { generation { id state } } ... on Error { code message }
+  __typename ... on StartGenerationSuccess { generation { id state } } ... on UserError { code message }
+  ... on ModelNotFound { modelName suggestions } ... on Unsupported { capability }
+  ... on Overloaded { retryAfterMs } ... on ShuttingDown { retryAfterMs }
 } }
 """
 CANCEL = """
 mutation($id: ID!) { cancelGeneration(input: {id: $id}) {
   __typename
-  ... on CancelGenerationSuccess { generation { state usage { promptTokens completionTokens source } } }
-  ... on Error { code message }
+  ... on CancelGenerationSuccess {
+    generation { state finishReason cancelReason usage { promptTokens completionTokens source } }
+  }
+  ... on UserError { code message }
 } }
 """
 GENERATION = """
 query($id: ID!) { generation(id: $id) {
-  state finishReason text error { code } usage { promptTokens completionTokens source }
+  state finishReason cancelReason text error { code retryable retryAfterMs }
+  usage { promptTokens completionTokens source }
 } }
 """
 TOTAL = "{ usage { total { generations promptTokens completionTokens } } }"
 
 UNFINISHED = "{ generations(first: 100, filter: {states: [QUEUED, RUNNING]}) { nodes { id } } }"
 
-TERMINAL = {"GenerationCompleted", "GenerationFailed"}
+TERMINAL = {"GenerationCompleted", "GenerationCancelled", "GenerationFailed"}
 
 
 def asking(model: str, **fields: Any) -> Json:

@@ -9,12 +9,15 @@ from tests.support.gateways import Json, RunningGateway
 from tests.support.generations import asking, text_of
 
 EVENT = """
-  __typename sequence
+  __typename ... on GenerationEvent { sequence }
   ... on TextDelta { text offset tokens }
   ... on ThinkingDelta { thinking: text }
-  ... on ToolCallRequested { call { id name arguments argumentsText } }
+  ... on ToolCallRequested { call { callId name arguments argumentsText } }
   ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } }
-  ... on GenerationFailed { code message retryable usage { promptTokens completionTokens source } }
+  ... on GenerationCancelled { cancelReason usage { promptTokens completionTokens source } }
+  ... on GenerationFailed {
+    error { code message retryable retryAfterMs } usage { promptTokens completionTokens source }
+  }
 """
 GENERATE = f"subscription($input: GenerateInput!) {{ generate(input: $input) {{ {EVENT} }} }}"
 
@@ -55,7 +58,7 @@ async def ask(gateway: RunningGateway, path: str, *answers: Raw, **fields: Any) 
 def ended(events: list[Json]) -> tuple[str, str, str]:
     """Kind of the end, its reason or code, and the text."""
     last = events[-1]
-    return last["__typename"], last.get("finishReason") or last.get("code"), text_of(events)
+    return last["__typename"], last.get("finishReason") or last["error"]["code"], text_of(events)
 
 
 WHOLE = ("GenerationCompleted", "STOP", "ab")

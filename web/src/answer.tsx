@@ -41,7 +41,6 @@ const ENDINGS: Record<string, string> = {
   LENGTH: "Cut off at the length limit",
   TOOL_CALLS: "Finished, asking for tools",
   CONTENT_FILTER: "Withheld by the model server",
-  CANCELLED: "Stopped",
 };
 
 const STATES = { failed: "Failed", stopped: "Stopped", gone: "This answer can no longer be watched" } as const;

@@ -2,7 +2,7 @@
 
 import { createClient, type Client } from "graphql-ws";
 import { operation } from "./operations";
-import type { GenerationEvent } from "./run";
+import type { GenerationEvent, Refused } from "./run";
 
 const httpUrl = new URL("graphql", location.href).href;
 const wsUrl = httpUrl.replace(/^http/, "ws");
@@ -10,7 +10,7 @@ const wsUrl = httpUrl.replace(/^http/, "ws");
 export type User = { id: string; username: string };
 export type GenerateInput = { model: string; prompt: string };
 
-/** `code` is the gateway's own (extensions.code, or the code of a result that implements Error), where it gave one. */
+/** `code` is the gateway's own (extensions.code, or the code of a result that implements UserError), where it gave one. */
 export class GatewayError extends Error {
   constructor(
     message: string,
@@ -64,7 +64,7 @@ export async function send<Data>(source: string, variables: object, token?: stri
 
 type Result = { __typename: string; message?: string; code?: string };
 
-/** A mutation's result union as a value or an exception: a member with a `message` implements the schema's Error. */
+/** A mutation's result union as a value or an exception: a member with a `message` implements the schema's UserError. */
 export function unwrap<Success extends Result>(result: Success): Success {
   if (result.message !== undefined) throw new GatewayError(result.message, result.code);
   return result;
@@ -150,17 +150,22 @@ export function connect(token: string, onRefused: () => void): Gateway {
       if (!over) handlers.failed(describe(error), codeOf(error));
       over = true;
     };
+    const take = (event: GenerationEvent | Refused) => {
+      if (event.__typename !== "GenerationRefused") next(event);
+      else if (!over) handlers.failed(event.error.message, event.error.code);
+      over ||= event.__typename === "GenerationRefused";
+    };
     const ended = () => {
       if (!over) handlers.ended();
       over = true;
     };
-    return sockets.subscribe<Record<string, GenerationEvent>>(
+    return sockets.subscribe<Record<string, GenerationEvent | Refused>>(
       { query, variables },
       {
         next: (result) => {
           if (saysUnauthenticated(result as Answer)) onRefused();
           if (result.errors) failed(result.errors);
-          else for (const event of Object.values(result.data ?? {})) next(event);
+          else for (const event of Object.values(result.data ?? {})) take(event);
         },
         error: (error) => {
           if (Array.isArray(error) && saysUnauthenticated({ errors: error as ErrorLike[] })) onRefused();

@@ -17,8 +17,12 @@ export type GenerationEvent = Numbered &
     | { __typename: "TextDelta" | "ThinkingDelta"; text: string; offset: number }
     | { __typename: "ToolCallRequested" }
     | { __typename: "GenerationCompleted"; finishReason: string; usage: TokenUsage }
-    | { __typename: "GenerationFailed"; code: string; message: string; usage: TokenUsage }
+    | { __typename: "GenerationCancelled"; cancelReason: string; usage: TokenUsage }
+    | { __typename: "GenerationFailed"; error: { code: string; message: string }; usage: TokenUsage }
   );
+
+/** The only event of a `generate` that was refused. */
+export type Refused = { __typename: "GenerationRefused"; error: { code: string; message: string } };
 
 export type Run = {
   /** "gone": it was there, and what it said is no longer kept. */
@@ -67,8 +71,10 @@ export function apply(run: Run, event: GenerationEvent): Run {
       return { ...known, text: splice(run.text, event) };
     case "GenerationCompleted":
       return { ...known, state: "completed", finishReason: event.finishReason, usage: event.usage };
+    case "GenerationCancelled":
+      return { ...known, state: "stopped", usage: event.usage };
     case "GenerationFailed":
-      return { ...known, state: "failed", error: event.message, usage: event.usage };
+      return { ...known, state: "failed", error: event.error.message, usage: event.usage };
     default:
       return known;
   }

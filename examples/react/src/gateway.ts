@@ -6,6 +6,8 @@ import { WATCH } from "./operations";
 export type Gateway = { url: string; key: string };
 export type Event = WatchSubscription["generation"];
 
+const ENDS = new Set<string | undefined>(["GenerationCompleted", "GenerationCancelled", "GenerationFailed"]);
+
 /** The gateway answered, with errors: asking again is of no use. */
 export class Refused extends Error {}
 
@@ -40,7 +42,7 @@ export async function* follow(gateway: Gateway, id: string, signal: AbortSignal)
         failures = 0;
         after = event.sequence;
         yield event;
-        if (event.__typename === "GenerationCompleted" || event.__typename === "GenerationFailed") return;
+        if (ENDS.has(event.__typename)) return;
       }
     } catch (error) {
       if (error instanceof Refused || failures === 8) throw error;

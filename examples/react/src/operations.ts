@@ -7,7 +7,7 @@ export const START = graphql(`
     startGeneration(input: $input) {
       __typename
       ... on StartGenerationSuccess { generation { id } }
-      ... on Error { message }
+      ... on UserError { message }
     }
   }
 `);
@@ -19,7 +19,8 @@ export const WATCH = graphql(`
       sequence
       ... on TextDelta { text offset }
       ... on GenerationCompleted { finishReason usage { promptTokens completionTokens } }
-      ... on GenerationFailed { message }
+      ... on GenerationCancelled { cancelReason usage { completionTokens } }
+      ... on GenerationFailed { error { message } }
     }
   }
 `);
@@ -28,7 +29,7 @@ export const CANCEL = graphql(`
   mutation Cancel($id: ID!) {
     cancelGeneration(input: { id: $id }) {
       __typename
-      ... on Error { message }
+      ... on UserError { message }
     }
   }
 `);

@@ -15,8 +15,10 @@ function after(answer: Answer, event: Event): Answer {
       return { ...answer, text: answer.text.slice(0, event.offset) + event.text };
     case "GenerationCompleted":
       return { ...answer, end: `${event.finishReason}: ${event.usage.completionTokens} tokens` };
+    case "GenerationCancelled":
+      return { ...answer, end: `CANCELLED: ${event.usage.completionTokens} tokens` };
     case "GenerationFailed":
-      return { ...answer, end: event.message };
+      return { ...answer, end: event.error.message };
     default:
       return answer;
   }

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import asyncpg
 
 from schema.node import parse_uuid
-from tests.support.chaos.streams import Stream, Tally
+from tests.support.chaos.streams import Stream, Tally, code_of
 
 FIRST_FENCE = 1
 """Of a generation that its first gateway took to its end."""
@@ -98,7 +98,7 @@ def report(
 def _wound(stream: Stream) -> str:
     """One that is not whole, for who looks for the reason in the logs."""
     at = next((index for index, (a, b) in enumerate(zip(stream.text, stream.expected, strict=False)) if a != b), -1)
-    ends = [f"{end['__typename']} {end.get('code', '')}" for end in stream.terminals]
+    ends = [f"{end['__typename']} {code_of(end)}" for end in stream.terminals]
     return (
         f"{stream.name} {parse_uuid(stream.id or '', 'Generation')} {ends}: {len(stream.text)} characters, the first "
         f"wrong at {at}; {stream.lost} lost and {stream.doubled} doubled on the way; read again "
@@ -108,7 +108,7 @@ def _wound(stream: Stream) -> str:
 
 def _is_gone(stream: Stream) -> bool:
     """Whether its client was told so: by a code, or by an interrupted generation of which nothing is shown."""
-    return stream.expired or (len(stream.again) == 1 and stream.again[0].get("code") == "INTERRUPTED")
+    return stream.expired or (len(stream.again) == 1 and code_of(stream.again[0]) == "INTERRUPTED")
 
 
 def _missing(stream: Stream) -> int:
@@ -141,7 +141,7 @@ def _has_one_end(stream: Stream) -> bool:
 
 
 def _states(streams: Sequence[Stream]) -> dict[str, int]:
-    return dict(Counter(end.get("code") or "COMPLETED" for stream in streams for end in stream.terminals[:1]))
+    return dict(Counter(code_of(end) or "COMPLETED" for stream in streams for end in stream.terminals[:1]))
 
 
 def _seams(streams: Sequence[Stream]) -> str:
@@ -150,7 +150,7 @@ def _seams(streams: Sequence[Stream]) -> str:
 
 
 def _reasons(stream: Stream) -> list[str]:
-    return [str(event["reason"]) for event in stream.again if event["__typename"] == "GenerationResumed"]
+    return [str(event["lossReason"]) for event in stream.again if event["__typename"] == "GenerationResumed"]
 
 
 def _groups(streams: Sequence[Stream], rows: dict[str, Record]) -> dict[str, list[Stream]]:
@@ -159,7 +159,7 @@ def _groups(streams: Sequence[Stream], rows: dict[str, Record]) -> dict[str, lis
     for stream in streams:
         if stream.id is None:
             continue  # all that its client was told is that the text is gone
-        code = stream.terminals[0].get("code", "") if stream.terminals else ""
+        code = code_of(stream.terminals[0]) if stream.terminals else ""
         if _row(stream, rows).fence > FIRST_FENCE or code in {"INTERRUPTED", "SHUTTING_DOWN"}:
             groups["a gateway that ended"].append(stream)
         elif "BACKEND_LOST" in _reasons(stream) or code.startswith("BACKEND"):

@@ -15,18 +15,25 @@ from websockets.typing import Subprotocol
 
 from tests.support.chaos.world import Program, World
 
-EVENT = """__typename generationId sequence ... on TextDelta { text offset tokens }
-  ... on GenerationResumed { reason backend } ... on GenerationCompleted { usage { completionTokens } }
-  ... on GenerationFailed { code message usage { completionTokens } }"""
-GENERATE = f"subscription($input: GenerateInput!) {{ generate(input: $input) {{ {EVENT} }} }}"
+EVENT = """__typename ... on GenerationEvent { generationId sequence } ... on TextDelta { text offset tokens }
+  ... on GenerationResumed { lossReason backend } ... on GenerationCompleted { usage { completionTokens } }
+  ... on GenerationCancelled { cancelReason usage { completionTokens } }
+  ... on GenerationFailed { error { code message } usage { completionTokens } }"""
+REFUSED = "... on GenerationRefused { error { code } }"
+GENERATE = f"subscription($input: GenerateInput!) {{ generate(input: $input) {{ {EVENT} {REFUSED} }} }}"
 WATCH = f"subscription($id: ID!, $after: Int!) {{ generation(id: $id, after: $after) {{ {EVENT} }} }}"
 
 PASSING = {"SHUTTING_DOWN", "OVERLOADED", "DATABASE_UNAVAILABLE", "STREAM_LOG_UNAVAILABLE"}
 """Codes that say: ask again."""
 
-TERMINAL = {"GenerationCompleted", "GenerationFailed"}
+TERMINAL = {"GenerationCompleted", "GenerationCancelled", "GenerationFailed"}
 
 Event = dict[str, Any]
+
+
+def code_of(end: Event) -> str:
+    """The code of an end that is a failure; else nothing."""
+    return end["error"]["code"] if "error" in end else ""
 
 
 class Refused(Exception):
@@ -133,7 +140,7 @@ class Stream:
             self.doubled += max(0, len(self.text) - event["offset"])
             self.text = self.text[: event["offset"]] + event["text"]
         elif event["__typename"] == "GenerationResumed":
-            self.seams.append(event["reason"])
+            self.seams.append(event["lossReason"])
         elif event["__typename"] in TERMINAL:
             self.terminals.append(event)
 
@@ -194,4 +201,7 @@ async def _events(socket: ClientConnection) -> Any:
         elif message["type"] == "next":
             if "errors" in message["payload"]:
                 raise Refused(message["payload"]["errors"][0]["extensions"]["code"])
-            yield next(iter(message["payload"]["data"].values()))
+            event = next(iter(message["payload"]["data"].values()))
+            if event["__typename"] == "GenerationRefused":
+                raise Refused(event["error"]["code"])
+            yield event

@@ -1,0 +1,91 @@
+"""What the mutations of generations give."""
+
+from typing import Annotated
+
+import strawberry
+
+from db import tables
+from gateway.generation import Answer, Output
+from schema.context import Info
+from schema.errors import InvalidInput, ModelNotFound, NotFound, Overloaded, ShuttingDown, Unsupported, UserError
+from schema.generation import Generation, GenerationError, ToolCall
+
+
+@strawberry.type(description="The whole answer; of a generation that was cancelled, what was said until then.")
+class GenerateSuccess:
+    output: strawberry.Private[Output]
+    generation: Generation = strawberry.field(description="The generation, ended.")
+
+    @strawberry.field(description="What the model said.")
+    def text(self, info: Info) -> str:
+        """The deltas together."""
+        return info.context.answered(self.output.text)
+
+    @strawberry.field(description="What the model thought before, where it was asked to.")
+    def thinking(self, info: Info) -> str | None:
+        """Null and not empty where there is none."""
+        return info.context.answered(self.output.thinking) or None
+
+    @strawberry.field(description="The tool calls that the model asks for.")
+    def tool_calls(self) -> list[ToolCall]:
+        """In the model's order."""
+        return [ToolCall.of(call) for call in self.output.tool_calls]
+
+
+@strawberry.type(description="The generation began and failed. What was said before is in `text`, and is counted.")
+class GenerateFailure(UserError):
+    output: strawberry.Private[Output]
+    error: GenerationError = strawberry.field(description="Why it failed; `message` and `code` repeat it.")
+    generation: Generation = strawberry.field(description="The generation, failed.")
+
+    @strawberry.field(description="What the model said before it failed.")
+    def text(self, info: Info) -> str:
+        """The deltas together."""
+        return info.context.answered(self.output.text)
+
+
+def generate_result(answer: Answer, row: tables.Generation) -> GenerateSuccess | GenerateFailure:
+    """The member of GenerateResult for an answer."""
+    generation, failure = Generation.of(row), answer.output.failure
+    if failure is None:
+        return GenerateSuccess(output=answer.output, generation=generation)
+    return GenerateFailure(
+        message=failure.message,
+        code=failure.code,
+        error=GenerationError.of(failure),
+        output=answer.output,
+        generation=generation,
+    )
+
+
+GenerateResult = Annotated[
+    GenerateSuccess | GenerateFailure | InvalidInput | ModelNotFound | Unsupported | Overloaded | ShuttingDown,
+    strawberry.union("GenerateResult", description="What `generate` gives."),
+]
+
+
+@strawberry.type(description="The generation has begun. Watch it with the subscription `generation`.")
+class StartGenerationSuccess:
+    generation: Generation = strawberry.field(description="The generation, queued or running.")
+
+
+StartGenerationResult = Annotated[
+    StartGenerationSuccess | InvalidInput | ModelNotFound | Unsupported | Overloaded | ShuttingDown,
+    strawberry.union("StartGenerationResult", description="What `startGeneration` gives."),
+]
+
+
+@strawberry.input(description="A generation to end.")
+class CancelGenerationInput:
+    id: strawberry.ID = strawberry.field(description="The generation's id.")
+
+
+@strawberry.type(description="The generation has ended: now, or before, as its state tells.")
+class CancelGenerationSuccess:
+    generation: Generation = strawberry.field(description="The generation as it ended.")
+
+
+CancelGenerationResult = Annotated[
+    CancelGenerationSuccess | NotFound | InvalidInput,
+    strawberry.union("CancelGenerationResult", description="What `cancelGeneration` gives."),
+]
