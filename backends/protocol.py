@@ -65,16 +65,48 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation. `images` are base64 without a data-URL prefix."""
+class TextPart:
+    """A piece of text in a message."""
 
-    role: Literal["system", "user", "assistant", "tool"]
-    content: str = ""
-    images: Sequence[str] = ()
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """An image in a message, in base64 without the head of a data URL."""
+
+    image: str
+
+
+Part = TextPart | ImagePart
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation. `content` is its text, or its parts in their order."""
+
+    role: Role
+    content: str | Sequence[Part] = ""
     tool_calls: Sequence[ToolCall] = ()
     tool_call_id: str | None = None
     tool_name: str | None = None
     thinking: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All text, its parts on lines of their own as vLLM and llama.cpp put them."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    @property
+    def images(self) -> list[str]:
+        """All images, in their order."""
+        if isinstance(self.content, str):
+            return []
+        return [part.image for part in self.content if isinstance(part, ImagePart)]
 
 
 @dataclass(frozen=True, slots=True)

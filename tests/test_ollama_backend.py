@@ -67,7 +67,7 @@ def test_a_request_without_extras_leaves_every_default_to_the_server():
 def test_messages_are_written_in_ollamas_words():
     assert chat_body(ChatRequest("m", CONVERSATION))["messages"] == [
         {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "What is this?", "images": [PIXEL, PHOTO]},
+        {"role": "user", "content": "What is this?\nAnd this?", "images": [PIXEL, PHOTO]},
         {
             "role": "assistant",
             "content": "",
@@ -76,6 +76,11 @@ def test_messages_are_written_in_ollamas_words():
         },
         {"role": "tool", "content": "sunny", "tool_name": "weather", "tool_call_id": "call_7"},
     ]
+
+
+def test_a_developer_speaks_as_the_system():
+    body = chat_body(ChatRequest("m", [Message("developer", "Be brief.")]))
+    assert body["messages"] == [{"role": "system", "content": "Be brief."}]
 
 
 def test_options_are_written_in_ollamas_words():

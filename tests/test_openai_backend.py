@@ -8,8 +8,9 @@ import orjson
 import pytest
 
 from backends.errors import BackendFailed, BackendProtocolError, BackendRejected, BackendUnsupported
-from backends.openai import OpenAIBackend, chat_body
-from backends.openai_stream import OpenAIDecoder
+from backends.openai import OpenAIBackend
+from backends.openai.request import ServerKind, chat_body
+from backends.openai.stream import OpenAIDecoder
 from backends.protocol import (
     ChatRequest,
     Chunk,
@@ -19,6 +20,7 @@ from backends.protocol import (
     Message,
     Options,
     TextChunk,
+    TextPart,
     ThinkingChunk,
     ToolCall,
     ToolCallChunk,
@@ -103,9 +105,10 @@ def test_messages_are_written_in_openais_words():
         {
             "role": "user",
             "content": [
-                {"type": "text", "text": "What is this?"},
                 {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
+                {"type": "text", "text": "What is this?"},
                 {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{PHOTO}"}},
+                {"type": "text", "text": "And this?"},
             ],
         },
         {
@@ -119,9 +122,15 @@ def test_messages_are_written_in_openais_words():
     ]
 
 
-def test_an_image_without_words_has_no_empty_part_beside_it():
-    body = chat_body(ChatRequest("m", [Message("user", images=[PIXEL])]))
-    assert [part["type"] for part in body["messages"][0]["content"]] == ["image_url"]
+def test_parts_of_text_alone_are_one_text_which_every_server_takes():
+    body = chat_body(ChatRequest("m", [Message("user", [TextPart("One."), TextPart("Two.")])]))
+    assert body["messages"][0]["content"] == "One.\nTwo."
+
+
+@pytest.mark.parametrize(("server", "role"), [(ServerKind.UNKNOWN, "developer"), (ServerKind.LLAMA_CPP, "system")])
+def test_a_developer_is_told_to_the_servers_that_know_one(server: ServerKind, role: str):
+    body = chat_body(ChatRequest("m", [Message("developer", "Be brief.")]), server)
+    assert body["messages"] == [{"role": role, "content": "Be brief."}]
 
 
 def test_options_are_written_for_every_kind_of_server():

@@ -164,9 +164,11 @@ def _options(options: Options) -> dict[str, Json]:
 
 
 def _message(message: Message) -> dict[str, Json]:
-    wire: dict[str, Json] = {"role": message.role, "content": message.content}
-    if message.images:
-        wire["images"] = list(message.images)
+    # Ollama takes text and images apart, and knows no developer: a template drops a role that it does not know.
+    role = "system" if message.role == "developer" else message.role
+    wire: dict[str, Json] = {"role": role, "content": message.text}
+    if images := message.images:
+        wire["images"] = images
     if message.tool_calls:
         wire["tool_calls"] = [
             {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}} for call in message.tool_calls

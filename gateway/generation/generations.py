@@ -26,7 +26,7 @@ from gateway.errors import (
     TooMuchText,
 )
 from gateway.generation.continuation import encode_request
-from gateway.generation.idempotency import begun_under, check_key, note_key
+from gateway.generation.idempotency import begun_under, note_key
 from gateway.generation.ledger import Ledger
 from gateway.generation.outcome import State, outcome_recorded, terminal_event
 from gateway.generation.request import GenerationRequest, OnBackendLoss, chat_request
@@ -118,7 +118,6 @@ class Generations:
 
         Raises InvalidInput, ModelNotFound, Unsupported, Overloaded, ShuttingDown.
         """
-        check_key(request.idempotency_key)
         if request.idempotency_key is not None and (begun := await self._begun_under(principal, request)):
             return begun
         if self.stopping:

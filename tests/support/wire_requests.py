@@ -2,7 +2,7 @@
 
 import base64
 
-from backends.protocol import ChatRequest, Message, Options, Tool, ToolCall
+from backends.protocol import ChatRequest, ImagePart, Message, Options, TextPart, Tool, ToolCall
 
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 8).decode()
 PHOTO = base64.b64encode(b"\xff\xd8\xff\xe0" + b"\0" * 8).decode()
@@ -11,7 +11,7 @@ WEATHER = Tool("weather", "Tells the weather", {"type": "object", "properties": 
 
 CONVERSATION = (
     Message("system", "Be brief."),
-    Message("user", "What is this?", images=[PIXEL, PHOTO]),
+    Message("user", [ImagePart(PIXEL), TextPart("What is this?"), ImagePart(PHOTO), TextPart("And this?")]),
     Message("assistant", "", tool_calls=[ToolCall("call_7", "weather", {"city": "Köln"})], thinking="Hmm."),
     Message("tool", "sunny", tool_call_id="call_7", tool_name="weather"),
 )

@@ -1,0 +1,117 @@
+"""What is sent to a server that speaks OpenAI's chat API."""
+
+from enum import StrEnum
+
+import orjson
+
+from backends.errors import BackendUnsupported
+from backends.protocol import ChatRequest, ImagePart, Json, Message, Options, Part, Tool, ToolCall
+
+
+class ServerKind(StrEnum):
+    """Which server it is, as far as it is known: each has words of its own beside OpenAI's."""
+
+    UNKNOWN = "unknown"
+    LLAMA_CPP = "llama.cpp"
+
+
+_OPTION_NAMES: dict[str, tuple[str, ...]] = {
+    "temperature": ("temperature",),
+    "top_p": ("top_p",),
+    "max_tokens": ("max_tokens",),
+    "seed": ("seed",),
+    "presence_penalty": ("presence_penalty",),
+    "frequency_penalty": ("frequency_penalty",),
+    # The rest is not OpenAI's. vLLM and llama.cpp take them as they stand here, and each ignores the name that
+    # is the other's; OpenAI itself refuses them with a 400, which is the honest answer there.
+    "top_k": ("top_k",),
+    "min_p": ("min_p",),
+    "repeat_penalty": ("repeat_penalty", "repetition_penalty"),
+}
+
+_IMAGE_TYPES = {
+    "/9j/": "image/jpeg",
+    "R0lGOD": "image/gif",
+    "UklGR": "image/webp",
+    "Qk": "image/bmp",
+    "SUkq": "image/tiff",
+    "TU0A": "image/tiff",
+    "AAAA": "image/avif",
+}
+"""How the base64 of each kind of image begins; a PNG is assumed for everything else."""
+
+
+def chat_body(request: ChatRequest, server: ServerKind = ServerKind.UNKNOWN) -> dict[str, Json]:
+    """Build the body of `/v1/chat/completions`. Raises BackendUnsupported for what the server cannot be told."""
+    body: dict[str, Json] = {
+        "model": request.model,
+        "messages": [_message(message, server) for message in request.messages],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **_options(request.options),
+    }
+    if request.format == "json":
+        body["response_format"] = {"type": "json_object"}
+    elif request.format is not None:
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": request.format}}
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+    if request.think is not None:
+        # vLLM and llama.cpp hand this to the model's chat template; a template that does not know it ignores it.
+        body["chat_template_kwargs"] = {"enable_thinking": request.think}
+    if request.continues:
+        # For vLLM; llama.cpp goes on with an assistant's last message by itself and ignores both.
+        body |= {"continue_final_message": True, "add_generation_prompt": False}
+    return body
+
+
+def _options(options: Options) -> dict[str, Json]:
+    if options.context_length is not None:
+        raise BackendUnsupported(
+            "An OpenAI-compatible server fixes the context length when it starts: leave the context length out."
+        )
+    wire: dict[str, Json] = {}
+    for ours, theirs in _OPTION_NAMES.items():
+        if (value := getattr(options, ours)) is not None:
+            wire |= dict.fromkeys(theirs, value)
+    if options.stop:
+        wire["stop"] = list(options.stop)
+    return wire
+
+
+def _message(message: Message, server: ServerKind) -> dict[str, Json]:
+    # `thinking` stays out: the chat API has no place for it in a request, and templates drop it anyway.
+    role = message.role
+    if role == "developer" and server is ServerKind.LLAMA_CPP:
+        role = "system"  # as newer ones do by themselves for all templates but one, which takes both for the same
+    wire: dict[str, Json] = {"role": role, "content": message.text}
+    if message.images:
+        wire["content"] = [_part(part) for part in message.content if not isinstance(part, str)]
+    if message.tool_calls:
+        wire["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+    if message.tool_call_id is not None:
+        wire["tool_call_id"] = message.tool_call_id
+    return wire
+
+
+def _part(part: Part) -> dict[str, Json]:
+    if isinstance(part, ImagePart):
+        return {"type": "image_url", "image_url": {"url": _data_url(part.image)}}
+    return {"type": "text", "text": part.text}
+
+
+def _data_url(image: str) -> str:
+    media_type = next((kind for start, kind in _IMAGE_TYPES.items() if image.startswith(start)), "image/png")
+    return f"data:{media_type};base64,{image}"
+
+
+def _tool(tool: Tool) -> dict[str, Json]:
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
+    }
+
+
+def _tool_call(call: ToolCall) -> dict[str, Json]:
+    function = {"name": call.name, "arguments": orjson.dumps(call.arguments).decode()}
+    return {"id": call.id, "type": "function", "function": function}
