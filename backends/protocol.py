@@ -135,6 +135,18 @@ class Options:
     repeat_penalty: float | None = None
 
 
+class ThinkingLevel(StrEnum):
+    """How much a model thinks before it answers. ON leaves how much to the model."""
+
+    OFF = "off"
+    ON = "on"
+    MINIMAL = "minimal"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    MAX = "max"
+
+
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """Everything a backend needs for one answer. `format` is "json", a JSON Schema object, or None.
@@ -147,7 +159,7 @@ class ChatRequest:
     options: Options = Options()
     format: Literal["json"] | dict[str, Json] | None = None
     tools: Sequence[Tool] = ()
-    think: bool | None = None
+    thinking: ThinkingLevel | None = None
     continues: bool = False
 
 

@@ -18,6 +18,7 @@ from gateway.generation import (
     Part,
     Role,
     TextPart,
+    ThinkingLevel,
     Tool,
     Turn,
 )
@@ -224,8 +225,10 @@ class GenerateInput:
     )
     options: GenerationOptions | None = strawberry.field(default=None, description="How the model chooses its words.")
     format: OutputFormat | None = strawberry.field(default=None, description="The form that the answer must have.")
-    think: bool | None = strawberry.field(
-        default=None, description="Whether to think first, for models with THINKING; null leaves it to the model."
+    thinking: ThinkingLevel | None = strawberry.field(
+        default=None,
+        description="How much the model thinks before it answers, for models with THINKING; null leaves it to the "
+        "model. A server that does not have a level takes the nearest one it has.",
     )
     tools: list[ToolInput] = strawberry.field(
         default_factory=list[ToolInput], description="The tools it may ask for; for models with TOOLS."
@@ -252,7 +255,7 @@ class GenerateInput:
             system=self.system,
             options=generation.NO_OPTIONS if self.options is None else self.options.to_options(),
             format=None if self.format is None else self.format.to_format(),
-            think=self.think,
+            thinking=self.thinking,
             tools=[tool.to_tool() for tool in self.tools],
             on_disconnect=self.on_disconnect,
             on_backend_loss=self.on_backend_loss,

@@ -32,6 +32,7 @@ from backends.protocol import (
     TextChunk,
     TextPart,
     ThinkingChunk,
+    ThinkingLevel,
     Tool,
     ToolCall,
     ToolCallChunk,
@@ -194,6 +195,16 @@ async def test_thinking_is_kept_apart_from_the_answer(backend: Backend):
         ThinkingChunk("think."),
         TextChunk("yes"),
     ]
+
+
+@pytest.mark.parametrize("level", ThinkingLevel)
+async def test_every_level_of_thinking_reaches_the_server(
+    backend: Backend, kind: str, fake: FakeModelServer, level: ThinkingLevel
+):
+    assert text_of(await chunks_of(backend, ask("thinking", "yes", thinking=level))) == "yes"
+    body = fake.requests[0].body
+    thinks = bool(body["think"]) if kind == "ollama" else body["chat_template_kwargs"]["enable_thinking"]
+    assert thinks is (level is not ThinkingLevel.OFF)
 
 
 async def test_tool_calls_come_whole_with_their_arguments_decoded(backend: Backend):

@@ -11,6 +11,7 @@ from backends.protocol import (
     Message,
     Options,
     TextPart,
+    ThinkingLevel,
 )
 from gateway.generation.continuation import PartialAnswer, continuation, decode_request, encode_request
 from gateway.streams.events import TextDelta, ThinkingDelta, ToolCall, ToolCallRequested
@@ -155,7 +156,9 @@ def test_a_thought_that_is_over_goes_along():
 def test_a_request_can_be_read_by_another_gateway():
     call = ToolCall("1", "f", {"a": [1]})
     messages = [Message("user", [TextPart("\u00e4\0"), ImagePart("aGk=")]), Message("assistant", tool_calls=[call])]
-    request = ChatRequest("m", messages, Options(temperature=0.5, stop=("x",)), {"type": "object"}, think=True)
+    request = ChatRequest(
+        "m", messages, Options(temperature=0.5, stop=("x",)), {"type": "object"}, thinking=ThinkingLevel.HIGH
+    )
     again = decode_request(encode_request(request))
     assert encode_request(again) == encode_request(request)
     assert again.messages[1].tool_calls[0] == call
@@ -173,7 +176,7 @@ def test_a_request_that_a_gateway_of_before_1_0_wrote_can_be_read():
             "options": {"temperature": 0.5, "stop": ["x"]},
             "format": None,
             "tools": [],
-            "think": None,
+            "think": True,
             "continues": True,
         }
     )
@@ -186,5 +189,6 @@ def test_a_request_that_a_gateway_of_before_1_0_wrote_can_be_read():
         ],
         Options(temperature=0.5, stop=["x"]),
         tools=[],
+        thinking=ThinkingLevel.ON,
         continues=True,
     )

@@ -20,6 +20,7 @@ from backends.protocol import (
     Message,
     Options,
     TextChunk,
+    ThinkingLevel,
     Usage,
 )
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
@@ -113,9 +114,20 @@ def test_tools_are_written_as_functions():
     ]
 
 
-@pytest.mark.parametrize("think", [True, False])
-def test_thinking_is_switched_when_asked_for(think: bool):
-    assert chat_body(replace(HELLO, think=think))["think"] is think
+THINK = {"OFF": False, "ON": True, "MINIMAL": "low", "LOW": "low", "MEDIUM": "medium", "HIGH": "high", "MAX": "max"}
+
+
+@pytest.mark.parametrize("level", ThinkingLevel)
+def test_each_level_of_thinking_has_a_word_of_ollamas(level: ThinkingLevel):
+    assert chat_body(replace(HELLO, thinking=level))["think"] == THINK[level.name]
+
+
+async def test_a_server_without_a_level_is_asked_for_the_next_one(fake: FakeModelServer):
+    fake.refuses = lambda body: 'invalid think value: "x"' if isinstance(body["think"], str) else None
+    async with aclosing(OllamaBackend("ollama", fake.url)) as backend:
+        async with backend.generate(replace(HELLO, thinking=ThinkingLevel.MAX)) as batches:
+            assert [batch async for batch in batches]
+    assert [request.body["think"] for request in fake.requests] == ["max", "high", True]
 
 
 def test_an_option_of_zero_is_not_taken_for_none():

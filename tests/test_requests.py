@@ -5,7 +5,18 @@ from typing import Any
 
 import pytest
 
-from backends.protocol import Capability, ImagePart, Json, Message, ModelInfo, Options, TextPart, Tool, ToolCall
+from backends.protocol import (
+    Capability,
+    ImagePart,
+    Json,
+    Message,
+    ModelInfo,
+    Options,
+    TextPart,
+    ThinkingLevel,
+    Tool,
+    ToolCall,
+)
 from gateway.catalog.catalog import Model
 from gateway.errors import InvalidInput, Unsupported
 from gateway.generation.request import (
@@ -137,7 +148,7 @@ def test_the_backend_is_asked_by_its_own_name_of_the_model():
     ("fields", "capability"),
     [
         ({"tools": [LOOK]}, Capability.TOOLS),
-        ({"think": True}, Capability.THINKING),
+        ({"thinking": ThinkingLevel.LOW}, Capability.THINKING),
         ({"prompt": PICTURE}, Capability.VISION),
         ({}, Capability.COMPLETION),
     ],
@@ -150,8 +161,9 @@ def test_an_ability_that_the_model_lacks_is_refused(fields: dict[str, Json], cap
 
 
 def test_a_model_whose_abilities_are_not_told_gets_the_benefit_of_the_doubt():
-    assert chat_request(request(tools=[LOOK], think=True, prompt=PICTURE), model(None)).tools == [LOOK]
+    assert chat_request(request(tools=[LOOK], thinking=ThinkingLevel.ON, prompt=PICTURE), model(None)).tools == [LOOK]
 
 
 def test_a_model_without_thinking_may_be_told_not_to_think():
-    assert chat_request(request(think=False), model(frozenset({Capability.COMPLETION}))).think is False
+    chat = chat_request(request(thinking=ThinkingLevel.OFF), model(frozenset({Capability.COMPLETION})))
+    assert chat.thinking is ThinkingLevel.OFF

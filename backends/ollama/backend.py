@@ -11,7 +11,17 @@ from backends.loading import OnLoading, watching
 from backends.ollama.continuation import raw_body, raw_prompt
 from backends.ollama.loading import LoadedModels
 from backends.ollama.stream import OllamaDecoder
-from backends.protocol import BackendKind, Capability, ChatRequest, Chunk, Json, Message, ModelInfo, Options
+from backends.protocol import (
+    BackendKind,
+    Capability,
+    ChatRequest,
+    Chunk,
+    Json,
+    Message,
+    ModelInfo,
+    Options,
+    ThinkingLevel,
+)
 from backends.streaming import stream_chunks
 from backends.wire import (
     as_count,
@@ -37,6 +47,21 @@ _OPTION_NAMES = {
     "frequency_penalty": "frequency_penalty",
     "repeat_penalty": "repeat_penalty",
 }
+
+
+_THINK: dict[ThinkingLevel, bool | str] = {
+    ThinkingLevel.OFF: False,
+    ThinkingLevel.ON: True,
+    ThinkingLevel.MINIMAL: "low",
+    ThinkingLevel.LOW: "low",
+    ThinkingLevel.MEDIUM: "medium",
+    ThinkingLevel.HIGH: "high",
+    ThinkingLevel.MAX: "max",
+}
+"""Ollama's `think`. Models without levels take each of them for true; one that always thinks ignores true and false."""
+
+_LESS: dict[bool | str, bool | str] = {"max": "high", "low": True, "medium": True, "high": True}
+"""What is next to a level that a server does not know: `max` is younger than the others, and they than true."""
 
 
 class OllamaBackend:
@@ -104,14 +129,23 @@ class OllamaBackend:
         path, body = "/api/chat", chat_body(request)
         if request.continues and (prompt := await raw_prompt(self._client, request, body)) is not None:
             path, body = "/api/generate", raw_body(body, prompt)
-        answer = stream_chunks(self._client, path, body, OllamaDecoder())
         async with AsyncExitStack() as stack:
             if on_loading is None or request.model in self._remote:
-                batches = await stack.enter_async_context(answer)
+                batches = await self._ask(stack, path, body)
             else:
                 async with watching(LoadedModels(self._client, request.model).is_loading, on_loading):
-                    batches = await stack.enter_async_context(answer)
+                    batches = await self._ask(stack, path, body)
             yield batches
+
+    async def _ask(self, stack: AsyncExitStack, path: str, body: dict[str, Json]) -> AsyncIterator[Sequence[Chunk]]:
+        """Ask; a server that does not know the level of thinking is asked for the next one to it."""
+        while True:
+            try:
+                return await stack.enter_async_context(stream_chunks(self._client, path, body, OllamaDecoder()))
+            except BackendRejected as error:
+                if "think value" not in str(error) or body.get("think") not in _LESS:
+                    raise
+                body = {**body, "think": _LESS[body["think"]]}
 
     async def _show(self, name: str) -> "_Shown":
         try:
@@ -151,8 +185,8 @@ def chat_body(request: ChatRequest) -> dict[str, Json]:
             }
             for tool in request.tools
         ]
-    if request.think is not None:
-        body["think"] = request.think
+    if request.thinking is not None:
+        body["think"] = _THINK[request.thinking]
     return body
 
 

@@ -20,7 +20,7 @@ from backends.errors import (
 from backends.listing import usable_models
 from backends.loading import OnLoading
 from backends.openai.llama_server import LlamaServer, llama_server
-from backends.openai.request import ServerKind, chat_body
+from backends.openai.request import EFFORT, TEMPLATE, ServerKind, chat_body
 from backends.openai.stream import OpenAIDecoder
 from backends.protocol import BackendKind, ChatRequest, Chunk, Json, ModelInfo
 from backends.streaming import stream_chunks
@@ -138,7 +138,8 @@ class OpenAIBackend:
         """Ask `/chat/completions`; no server of this kind tells that it loads a model.
 
         Raises BackendError; BackendUnsupported when a context length is asked for.
-        A server that does not know a field with which only the usage is asked for is asked without from then on.
+        A server that does not know a field with which only the usage is asked for is asked without from then on; one
+        that refuses one of the two fields that say how much to think, with the other alone.
         """
         body = chat_body(request, self._server_of(request.model))
         if self._llama is not None:
@@ -146,19 +147,17 @@ class OpenAIBackend:
         async with AsyncExitStack() as stack:
             stack.enter_context(self._noticing_absence())
             while True:
-                asked = {name: value for name, value in body.items() if name not in self._refused}
+                unknown = self._refused if EFFORT in body else self._refused - {TEMPLATE}
+                body = {name: value for name, value in body.items() if name not in unknown}
                 try:
-                    batches = await stack.enter_async_context(self._ask(asked))
+                    batches = await stack.enter_async_context(self._ask(body))
                     break
                 except BackendRejected as error:
-                    refused = {
-                        field
-                        for field, words in _ASKS_FOR_USAGE.items()
-                        if field in asked and any(word in str(error) for word in words)
-                    }
+                    refused = _refused_fields(body, str(error))
                     if not refused:
                         raise
-                    self._refused |= refused
+                    self._refused |= refused - {EFFORT}  # it may be the level that this model does not know
+                    body = {name: value for name, value in body.items() if name not in refused}
             yield batches
 
     def _server_of(self, model: str) -> ServerKind:
@@ -176,6 +175,19 @@ class OpenAIBackend:
         except (BackendUnavailable, BackendTimeout):
             self._llama, self._inspect_at = None, -math.inf
             raise
+
+
+def _refused_fields(asked: dict[str, Json], why: str) -> set[str]:
+    """Give the fields that a server refuses and that may be left out.
+
+    Those are what only usage is asked for with, and one of the two that say how much to think.
+    """
+    refused = {
+        field for field, words in _ASKS_FOR_USAGE.items() if field in asked and any(word in why for word in words)
+    }
+    if {EFFORT, TEMPLATE} <= asked.keys():
+        refused |= {field for field in (EFFORT, TEMPLATE) if field in why}
+    return refused
 
 
 def _model_info(entry: dict[str, Json]) -> ModelInfo:

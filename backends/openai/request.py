@@ -5,7 +5,7 @@ from enum import StrEnum
 import orjson
 
 from backends.errors import BackendUnsupported
-from backends.protocol import ChatRequest, ImagePart, Json, Message, Options, Part, Tool, ToolCall
+from backends.protocol import ChatRequest, ImagePart, Json, Message, Options, Part, ThinkingLevel, Tool, ToolCall
 
 
 class ServerKind(StrEnum):
@@ -28,6 +28,26 @@ _OPTION_NAMES: dict[str, tuple[str, ...]] = {
     "min_p": ("min_p",),
     "repeat_penalty": ("repeat_penalty", "repetition_penalty"),
 }
+
+EFFORT, TEMPLATE = "reasoning_effort", "chat_template_kwargs"
+"""The two fields that say how much to think. Where a server refuses one of them, the other may say it alone."""
+
+_KNOWN_EFFORTS = {
+    ThinkingLevel.MINIMAL: "low",
+    ThinkingLevel.LOW: "low",
+    ThinkingLevel.MEDIUM: "medium",
+    ThinkingLevel.HIGH: "high",
+    ThinkingLevel.MAX: "high",
+}
+_EFFORTS = {
+    **_KNOWN_EFFORTS,
+    ThinkingLevel.OFF: "none",
+    ThinkingLevel.ON: "medium",
+    ThinkingLevel.MINIMAL: "minimal",
+}
+"""`xhigh` and `max` stay out: each is taken by some servers only, and `high` by all."""
+
+_SWITCHES = {ThinkingLevel.OFF, ThinkingLevel.ON}
 
 _IMAGE_TYPES = {
     "/9j/": "image/jpeg",
@@ -56,13 +76,28 @@ def chat_body(request: ChatRequest, server: ServerKind = ServerKind.UNKNOWN) -> 
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": request.format}}
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
-    if request.think is not None:
-        # vLLM and llama.cpp hand this to the model's chat template; a template that does not know it ignores it.
-        body["chat_template_kwargs"] = {"enable_thinking": request.think}
+    if request.thinking is not None:
+        body |= _thinking(request.thinking, server)
     if request.continues:
         # For vLLM; llama.cpp goes on with an assistant's last message by itself and ignores both.
         body |= {"continue_final_message": True, "add_generation_prompt": False}
     return body
+
+
+def _thinking(level: ThinkingLevel, server: ServerKind) -> dict[str, Json]:
+    """Say it to the chat template, which vLLM and llama.cpp hand it to, and in OpenAI's words.
+
+    A template ignores what it does not know. Of OpenAI's words the known servers take the three oldest in all versions,
+    and do not need the others; OpenAI's own models can be told in no other way.
+    """
+    switch: dict[str, Json] = {"enable_thinking": level is not ThinkingLevel.OFF}
+    known = server is not ServerKind.UNKNOWN
+    effort = (_KNOWN_EFFORTS if known else _EFFORTS).get(level)
+    if effort is None:
+        return {TEMPLATE: switch}
+    if level not in _SWITCHES:
+        switch["reasoning_effort"] = effort
+    return {EFFORT: effort, TEMPLATE: switch}
 
 
 def _options(options: Options) -> dict[str, Json]:

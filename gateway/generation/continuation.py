@@ -159,12 +159,15 @@ def encode_request(request: ChatRequest) -> bytes:
 
 def decode_request(data: bytes) -> ChatRequest:
     """The request again, as this gateway or one of before 1.0 wrote it. Raises ValueError for anything else."""
-    return _REQUEST.validate_python(_renewed(orjson.loads(data)))
+    return _REQUEST.validate_python(_renewed(as_object(orjson.loads(data))))
 
 
-def _renewed(request: Json) -> Json:
-    """Put a request of before 1.0 into today's form: its images stood beside the text of their message."""
-    for message in map(as_object, as_list(as_object(request).get("messages"))):
+def _renewed(request: dict[str, Json]) -> dict[str, Json]:
+    """Put a request of before 1.0 into today's form."""
+    if "think" in request:
+        think = request.pop("think")
+        request["thinking"] = None if think is None else "on" if think else "off"
+    for message in map(as_object, as_list(request.get("messages"))):
         if images := as_list(message.get("images")):
             text = [{"text": message["content"]}] if message.get("content") else []
             message["content"] = [*text, *({"image": image} for image in images)]

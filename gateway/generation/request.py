@@ -6,7 +6,18 @@ from enum import StrEnum
 from itertools import islice
 from typing import Literal
 
-from backends.protocol import Capability, ChatRequest, ImagePart, Json, Message, Options, Part, Role, Tool
+from backends.protocol import (
+    Capability,
+    ChatRequest,
+    ImagePart,
+    Json,
+    Message,
+    Options,
+    Part,
+    Role,
+    ThinkingLevel,
+    Tool,
+)
 from backends.protocol import TextPart as TextPart
 from backends.protocol import ToolCall as ToolCall
 from gateway.catalog import Model
@@ -96,7 +107,7 @@ class GenerationRequest:
     system: str | None = None
     options: Options = NO_OPTIONS
     format: Literal["json"] | dict[str, Json] | None = None
-    think: bool | None = None
+    thinking: ThinkingLevel | None = None
     tools: Sequence[Tool] = ()
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
     on_backend_loss: OnBackendLoss = OnBackendLoss.FAIL
@@ -123,7 +134,7 @@ def chat_request(request: GenerationRequest, model: Model) -> ChatRequest:
         options=request.options,
         format=request.format,
         tools=request.tools,
-        think=request.think,
+        thinking=request.thinking,
         continues=last.role == "assistant" and bool(last.text) and not last.tool_calls,
     )
 
@@ -136,7 +147,7 @@ def _check_abilities(request: GenerationRequest, messages: Sequence[Message], mo
     wanted = {
         Capability.COMPLETION: True,
         Capability.TOOLS: bool(request.tools),
-        Capability.THINKING: bool(request.think),
+        Capability.THINKING: request.thinking not in {None, ThinkingLevel.OFF},
         Capability.VISION: any(message.images for message in messages),
     }
     for capability, is_wanted in wanted.items():
