@@ -147,6 +147,24 @@ class ThinkingLevel(StrEnum):
     MAX = "max"
 
 
+class ToolChoiceMode(StrEnum):
+    """Whether the model calls tools, in the words of the OpenAI API."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTool:
+    """The one tool that the model must call."""
+
+    name: str
+
+
+ToolChoice = ToolChoiceMode | NamedTool
+
+
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """Everything a backend needs for one answer. `format` is "json", a JSON Schema object, or None.
@@ -159,6 +177,7 @@ class ChatRequest:
     options: Options = Options()
     format: Literal["json"] | dict[str, Json] | None = None
     tools: Sequence[Tool] = ()
+    tool_choice: ToolChoice | None = None
     thinking: ThinkingLevel | None = None
     continues: bool = False
 

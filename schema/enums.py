@@ -10,7 +10,7 @@ from strawberry.types.enum import StrawberryEnumDefinition
 from auth.scopes import Scope
 from gateway.catalog import BackendKind, Capability
 from gateway.errors import ErrorCode
-from gateway.generation import OnBackendLoss, OnDisconnect, State, ThinkingLevel
+from gateway.generation import OnBackendLoss, OnDisconnect, State, ThinkingLevel, ToolChoiceMode
 from gateway.streams import FinishReason, Loss, QueueReason, UsageSource
 
 _Enum = TypeVar("_Enum", bound=type[Enum])
@@ -124,6 +124,16 @@ _describe(
         "BACKEND": "The model server told them.",
         "COUNTED": "The prompt was told by the model server, the completion counted as it streamed.",
         "ESTIMATED": "At least one of them had to be guessed from the text.",
+    },
+)
+_describe(
+    ToolChoiceMode,
+    "ToolChoiceMode",
+    "Whether the model calls tools.",
+    {
+        "AUTO": "The model decides. This is also what happens without a toolChoice.",
+        "NONE": "It calls none.",
+        "REQUIRED": "It calls at least one. Ollama cannot do this (UNSUPPORTED).",
     },
 )
 _describe(

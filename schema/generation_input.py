@@ -12,6 +12,7 @@ from gateway import generation
 from gateway.generation import (
     GenerationRequest,
     ImagePart,
+    NamedTool,
     OnBackendLoss,
     OnDisconnect,
     Options,
@@ -20,6 +21,8 @@ from gateway.generation import (
     TextPart,
     ThinkingLevel,
     Tool,
+    ToolChoice,
+    ToolChoiceMode,
     Turn,
 )
 from gateway.generation import ToolCall as RequestedToolCall
@@ -125,6 +128,21 @@ class ToolInput:
     def to_tool(self) -> Tool:
         """In the gateway's form, which checks that the parameters are an object."""
         return Tool(self.name, self.description, cast("dict[str, Any]", self.parameters))
+
+
+@strawberry.input(description="Which tool the model calls. Exactly one of its fields.", one_of=True)
+class ToolChoiceInput:
+    mode: ToolChoiceMode | None = strawberry.field(
+        default=strawberry.UNSET, description="Whether the model calls tools."
+    )
+    name: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="The one of the tools that the model must call. Ollama cannot do this (UNSUPPORTED).",
+    )
+
+    def to_choice(self) -> ToolChoice | None:
+        """In the gateway's form."""
+        return NamedTool(self.name) if isinstance(self.name, str) else self.mode or None
 
 
 @strawberry.input(description="The form that the answer must have.", one_of=True)
@@ -233,6 +251,9 @@ class GenerateInput:
     tools: list[ToolInput] = strawberry.field(
         default_factory=list[ToolInput], description="The tools it may ask for; for models with TOOLS."
     )
+    tool_choice: ToolChoiceInput | None = strawberry.field(
+        default=None, description="Which of the tools the model calls; null leaves it to the model."
+    )
     on_disconnect: OnDisconnect = strawberry.field(
         default=OnDisconnect.CANCEL, description="What happens when the last viewer leaves."
     )
@@ -257,6 +278,7 @@ class GenerateInput:
             format=None if self.format is None else self.format.to_format(),
             thinking=self.thinking,
             tools=[tool.to_tool() for tool in self.tools],
+            tool_choice=None if self.tool_choice is None else self.tool_choice.to_choice(),
             on_disconnect=self.on_disconnect,
             on_backend_loss=self.on_backend_loss,
             idempotency_key=self.idempotency_key,

@@ -26,13 +26,9 @@ from backends.protocol import (
     Chunk,
     FinishChunk,
     FinishReason,
-    ImagePart,
-    Json,
     Message,
     TextChunk,
-    TextPart,
     ThinkingChunk,
-    ThinkingLevel,
     Tool,
     ToolCall,
     ToolCallChunk,
@@ -48,7 +44,6 @@ from tests.support.fake_model_server import (
     Script,
     running_fake_model_server,
 )
-from tests.support.wire_requests import PHOTO, PIXEL
 
 KINDS: dict[str, Callable[[str], OllamaBackend | OpenAIBackend]] = {
     "ollama": lambda url: OllamaBackend("ollama", url),
@@ -168,26 +163,6 @@ async def test_stopping_by_itself_is_told(backend: Backend):
     assert finish_of(await chunks_of(backend, ask("echo"))).reason is FinishReason.STOP
 
 
-async def test_parts_of_a_message_reach_the_server_in_their_order(backend: Backend, fake: FakeModelServer):
-    parts = [TextPart("one"), ImagePart(PHOTO), TextPart("two"), ImagePart(PIXEL)]
-    await chunks_of(backend, ChatRequest("fake:echo", [Message("user", parts)]))
-    [message] = fake.requests[0].body["messages"]
-    assert parts_of(message) == {"texts": ["one", "two"], "images": [PHOTO, PIXEL]}
-
-
-def parts_of(message: Json) -> Json:
-    """Read what either API says of a message: Ollama's keeps the order of texts and that of images."""
-    if isinstance(message["content"], str):
-        return {"texts": message["content"].split("\n"), "images": message["images"]}
-    kinds = [part["type"] for part in message["content"]]
-    assert kinds == ["text", "image_url", "text", "image_url"]
-    texts, images = message["content"][::2], message["content"][1::2]
-    return {
-        "texts": [part["text"] for part in texts],
-        "images": [part["image_url"]["url"].partition(",")[2] for part in images],
-    }
-
-
 async def test_thinking_is_kept_apart_from_the_answer(backend: Backend):
     chunks = await chunks_of(backend, ask("thinking", "yes"))
     assert [chunk for chunk in chunks if isinstance(chunk, TextChunk | ThinkingChunk)] == [
@@ -195,16 +170,6 @@ async def test_thinking_is_kept_apart_from_the_answer(backend: Backend):
         ThinkingChunk("think."),
         TextChunk("yes"),
     ]
-
-
-@pytest.mark.parametrize("level", ThinkingLevel)
-async def test_every_level_of_thinking_reaches_the_server(
-    backend: Backend, kind: str, fake: FakeModelServer, level: ThinkingLevel
-):
-    assert text_of(await chunks_of(backend, ask("thinking", "yes", thinking=level))) == "yes"
-    body = fake.requests[0].body
-    thinks = bool(body["think"]) if kind == "ollama" else body["chat_template_kwargs"]["enable_thinking"]
-    assert thinks is (level is not ThinkingLevel.OFF)
 
 
 async def test_tool_calls_come_whole_with_their_arguments_decoded(backend: Backend):

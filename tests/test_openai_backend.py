@@ -22,7 +22,6 @@ from backends.protocol import (
     TextChunk,
     TextPart,
     ThinkingChunk,
-    ThinkingLevel,
     ToolCall,
     ToolCallChunk,
     Usage,
@@ -174,41 +173,6 @@ def test_tools_are_written_as_functions():
             "function": {"name": "weather", "description": "Tells the weather", "parameters": WEATHER.parameters},
         }
     ]
-
-
-EFFORTS = {
-    "OFF": (None, "none"), "ON": (None, "medium"), "MINIMAL": ("low", "minimal"), "LOW": ("low", "low"),
-    "MEDIUM": ("medium", "medium"), "HIGH": ("high", "high"), "MAX": ("high", "high"),
-}  # fmt: skip
-"""What llama.cpp is told, and what a server of which nothing is known is told."""
-
-
-@pytest.mark.parametrize("level", ThinkingLevel)
-def test_each_level_of_thinking_has_a_word_for_the_template_and_one_of_openais(level: ThinkingLevel):
-    for server, effort in zip((ServerKind.LLAMA_CPP, ServerKind.UNKNOWN), EFFORTS[level.name], strict=True):
-        body = chat_body(replace(HELLO, thinking=level), server)
-        assert body.get("reasoning_effort") == effort
-        assert body["chat_template_kwargs"]["enable_thinking"] is (level is not ThinkingLevel.OFF)
-
-
-@pytest.mark.parametrize("refused", ["reasoning_effort", "chat_template_kwargs"])
-async def test_a_server_that_refuses_one_word_for_thinking_is_asked_with_the_other(fake: FakeModelServer, refused: str):
-    fake.refuses = lambda body: f"Unrecognized request argument: {refused}" if refused in body else None
-    async with aclosing(OpenAIBackend("openai", fake.url)) as backend:
-        async with backend.generate(replace(HELLO, thinking=ThinkingLevel.OFF)) as batches:
-            assert [batch async for batch in batches]
-    words = {"reasoning_effort", "chat_template_kwargs"}
-    assert [words & request.body.keys() for request in fake.requests] == [words, words - {refused}]
-
-
-async def test_a_server_that_refuses_both_words_for_thinking_says_so(fake: FakeModelServer):
-    fake.refuses = lambda body: (
-        "Unknown: " + ("reasoning_effort" if "reasoning_effort" in body else "chat_template_kwargs")
-    )
-    async with aclosing(OpenAIBackend("openai", fake.url)) as backend:
-        with pytest.raises(BackendRejected):
-            async with backend.generate(replace(HELLO, thinking=ThinkingLevel.OFF)):
-                pass
 
 
 def test_the_done_mark_ends_the_answer():

@@ -11,11 +11,13 @@ from backends.protocol import (
     Json,
     Message,
     ModelInfo,
+    NamedTool,
     Options,
     TextPart,
     ThinkingLevel,
     Tool,
     ToolCall,
+    ToolChoiceMode,
 )
 from gateway.catalog.catalog import Model
 from gateway.errors import InvalidInput, Unsupported
@@ -106,6 +108,8 @@ def test_an_empty_stop_sequence_is_refused():
         ({"tools": [Tool("look", "", NOT_AN_OBJECT.arguments or {})]}, "tools[0].parameters"),
         ({"tools": [Tool("", "", {})]}, "tools[0].name"),
         ({"tools": [LOOK, LOOK]}, "tools[1].name"),
+        ({"tools": [LOOK], "tool_choice": NamedTool("hear")}, "toolChoice.name"),
+        ({"tool_choice": ToolChoiceMode.REQUIRED}, "toolChoice.mode"),
         ({"tools": [Tool(str(number), "", {}) for number in range(MAX_TOOLS + 1)]}, "tools"),
     ],
 )

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from backends.errors import BackendModelNotFound, BackendRejected
+from backends.errors import BackendModelNotFound, BackendRejected, BackendUnsupported
 from backends.listing import usable_models
 from backends.loading import OnLoading, watching
 from backends.ollama.continuation import raw_body, raw_prompt
@@ -21,6 +21,7 @@ from backends.protocol import (
     ModelInfo,
     Options,
     ThinkingLevel,
+    ToolChoiceMode,
 )
 from backends.streaming import stream_chunks
 from backends.wire import (
@@ -166,7 +167,10 @@ class OllamaBackend:
 
 
 def chat_body(request: ChatRequest) -> dict[str, Json]:
-    """Build the body of `/api/chat`. What the request leaves out stays out, for the server's own default."""
+    """Build the body of `/api/chat`. What the request leaves out stays out, for the server's own default.
+
+    Raises BackendUnsupported for what Ollama cannot be told.
+    """
     body: dict[str, Json] = {
         "model": request.model,
         "messages": [_message(message) for message in request.messages],
@@ -177,7 +181,11 @@ def chat_body(request: ChatRequest) -> dict[str, Json]:
         body["options"] = options
     if request.format is not None:
         body["format"] = request.format
-    if request.tools:
+    if request.tool_choice not in {None, ToolChoiceMode.AUTO, ToolChoiceMode.NONE}:
+        raise BackendUnsupported(
+            "Ollama cannot make a model call a tool: leave toolChoice out, or choose the mode AUTO or NONE."
+        )
+    if request.tools and request.tool_choice is not ToolChoiceMode.NONE:
         body["tools"] = [
             {
                 "type": "function",

@@ -1,11 +1,25 @@
 """What is sent to a server that speaks OpenAI's chat API."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import orjson
 
 from backends.errors import BackendUnsupported
-from backends.protocol import ChatRequest, ImagePart, Json, Message, Options, Part, ThinkingLevel, Tool, ToolCall
+from backends.protocol import (
+    ChatRequest,
+    ImagePart,
+    Json,
+    Message,
+    NamedTool,
+    Options,
+    Part,
+    ThinkingLevel,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolChoiceMode,
+)
 
 
 class ServerKind(StrEnum):
@@ -75,13 +89,25 @@ def chat_body(request: ChatRequest, server: ServerKind = ServerKind.UNKNOWN) -> 
     elif request.format is not None:
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": request.format}}
     if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
+        body |= _tools(request.tools, request.tool_choice, server)
     if request.thinking is not None:
         body |= _thinking(request.thinking, server)
     if request.continues:
         # For vLLM; llama.cpp goes on with an assistant's last message by itself and ignores both.
         body |= {"continue_final_message": True, "add_generation_prompt": False}
     return body
+
+
+def _tools(tools: Sequence[Tool], choice: ToolChoice | None, server: ServerKind) -> dict[str, Json]:
+    if isinstance(choice, NamedTool) and server is ServerKind.LLAMA_CPP:
+        # It reads a name as "auto": the same is said with that tool alone.
+        tools, choice = [tool for tool in tools if tool.name == choice.name], ToolChoiceMode.REQUIRED
+    wire: dict[str, Json] = {"tools": [_tool(tool) for tool in tools]}
+    if isinstance(choice, NamedTool):
+        wire["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+    elif choice is not None:
+        wire["tool_choice"] = choice.value
+    return wire
 
 
 def _thinking(level: ThinkingLevel, server: ServerKind) -> dict[str, Json]:

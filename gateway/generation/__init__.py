@@ -16,6 +16,7 @@ from gateway.generation.request import (
     NO_OPTIONS,
     GenerationRequest,
     ImagePart,
+    NamedTool,
     OnBackendLoss,
     OnDisconnect,
     Options,
@@ -25,6 +26,8 @@ from gateway.generation.request import (
     ThinkingLevel,
     Tool,
     ToolCall,
+    ToolChoice,
+    ToolChoiceMode,
     Turn,
 )
 from gateway.generation.routing import Router
@@ -41,6 +44,7 @@ __all__ = [
     "Job",
     "Ledger",
     "LedgerEntry",
+    "NamedTool",
     "OnBackendLoss",
     "OnDisconnect",
     "Options",
@@ -57,6 +61,8 @@ __all__ = [
     "ThinkingLevel",
     "Tool",
     "ToolCall",
+    "ToolChoice",
+    "ToolChoiceMode",
     "Turn",
     "continuable",
     "is_outage",

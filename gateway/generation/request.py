@@ -12,11 +12,14 @@ from backends.protocol import (
     ImagePart,
     Json,
     Message,
+    NamedTool,
     Options,
     Part,
     Role,
     ThinkingLevel,
     Tool,
+    ToolChoice,
+    ToolChoiceMode,
 )
 from backends.protocol import TextPart as TextPart
 from backends.protocol import ToolCall as ToolCall
@@ -109,6 +112,7 @@ class GenerationRequest:
     format: Literal["json"] | dict[str, Json] | None = None
     thinking: ThinkingLevel | None = None
     tools: Sequence[Tool] = ()
+    tool_choice: ToolChoice | None = None
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
     on_backend_loss: OnBackendLoss = OnBackendLoss.FAIL
     idempotency_key: str | None = None
@@ -134,6 +138,7 @@ def chat_request(request: GenerationRequest, model: Model) -> ChatRequest:
         options=request.options,
         format=request.format,
         tools=request.tools,
+        tool_choice=request.tool_choice,
         thinking=request.thinking,
         continues=last.role == "assistant" and bool(last.text) and not last.tool_calls,
     )
@@ -172,6 +177,7 @@ def problems_of(request: GenerationRequest) -> Iterator[Problem]:
     if request.format != "json" and request.format is not None:
         yield from _objects(("format.schema", request.format))
     yield from _in_tools(request.tools)
+    yield from _in_tool_choice(request.tool_choice, request.tools)
     yield from _in_key(request.idempotency_key)
 
 
@@ -225,6 +231,15 @@ def _in_tools(tools: Sequence[Tool]) -> Iterator[Problem]:
             yield f"{path}.name", f"{cut(tool.name)!r} is there twice."
         yield from _texts((f"{path}.name", tool.name), (f"{path}.description", tool.description))
         yield from _objects((f"{path}.parameters", tool.parameters))
+
+
+def _in_tool_choice(choice: ToolChoice | None, tools: Sequence[Tool]) -> Iterator[Problem]:
+    if isinstance(choice, NamedTool):
+        yield from _texts(("toolChoice.name", choice.name))
+        if all(tool.name != choice.name for tool in tools):
+            yield "toolChoice.name", f"{cut(choice.name)!r} is none of the tools."
+    elif choice is ToolChoiceMode.REQUIRED and not tools:
+        yield "toolChoice.mode", "REQUIRED needs tools to choose from."
 
 
 def _in_key(key: str | None) -> Iterator[Problem]:
