@@ -135,6 +135,17 @@ class Options:
     repeat_penalty: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OutputFormat:
+    """The form that an answer must have: exactly one of these. A grammar is in the server's own notation."""
+
+    json_object: bool = False
+    json_schema: dict[str, Json] | None = None
+    regex: str | None = None
+    grammar: str | None = None
+    choice: Sequence[str] | None = None
+
+
 class ThinkingLevel(StrEnum):
     """How much a model thinks before it answers. ON leaves how much to the model."""
 
@@ -167,7 +178,7 @@ ToolChoice = ToolChoiceMode | NamedTool
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """Everything a backend needs for one answer. `format` is "json", a JSON Schema object, or None.
+    """Everything a backend needs for one answer.
 
     `continues` says that the last message is the assistant's own, and that the answer goes on where it ends.
     """
@@ -175,7 +186,7 @@ class ChatRequest:
     model: str
     messages: Sequence[Message]
     options: Options = Options()
-    format: Literal["json"] | dict[str, Json] | None = None
+    format: OutputFormat | None = None
     tools: Sequence[Tool] = ()
     tool_choice: ToolChoice | None = None
     thinking: ThinkingLevel | None = None

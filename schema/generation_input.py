@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Literal, cast
+from typing import Any, TypeVar, cast
 
 import strawberry
 from strawberry.scalars import JSON
@@ -16,6 +16,7 @@ from gateway.generation import (
     OnBackendLoss,
     OnDisconnect,
     Options,
+    OutputFormat,
     Part,
     Role,
     TextPart,
@@ -27,6 +28,8 @@ from gateway.generation import (
 )
 from gateway.generation import ToolCall as RequestedToolCall
 from schema.catalog import MODEL_NAME
+
+_Value = TypeVar("_Value")
 
 
 @strawberry.enum(description="Whose message it is.")
@@ -145,18 +148,47 @@ class ToolChoiceInput:
         return NamedTool(self.name) if isinstance(self.name, str) else self.mode or None
 
 
-@strawberry.input(description="The form that the answer must have.", one_of=True)
-class OutputFormat:
-    json: bool | None = strawberry.field(default=strawberry.UNSET, description="true: any JSON.")
-    schema: JSON | None = strawberry.field(
-        default=strawberry.UNSET, description="JSON that fits this JSON Schema, an object."
+def _given(value: _Value | None) -> _Value | None:
+    """None for a field of a @oneOf input that was not given."""
+    return None if value is strawberry.UNSET else value
+
+
+@strawberry.input(
+    description="The form that the answer must have. Exactly one of its fields. What the model server cannot do is "
+    "UNSUPPORTED.",
+    one_of=True,
+)
+class OutputFormatInput:
+    json_object: bool | None = strawberry.field(
+        default=strawberry.UNSET, description="true: any JSON object. false: any text."
+    )
+    json_schema: JSON | None = strawberry.field(
+        default=strawberry.UNSET, description="JSON that is valid under this JSON Schema, an object."
+    )
+    regex: str | None = strawberry.field(
+        default=strawberry.UNSET, description="A text that this regular expression matches as a whole. vLLM only."
+    )
+    grammar: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="A text of this grammar, in the server's own notation: GBNF for llama.cpp and the embedded model, "
+        "EBNF for vLLM. Other servers take none.",
+    )
+    choice: list[str] | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Exactly one of these 1 to 100 texts. vLLM, llama.cpp and the embedded model only.",
     )
 
-    def to_format(self) -> Literal["json"] | dict[str, Any] | None:
-        """In the gateway's form."""
-        if isinstance(self.json, bool):
-            return "json" if self.json else None
-        return cast("dict[str, Any]", self.schema)
+    def to_format(self) -> OutputFormat | None:
+        """In the gateway's form, which checks that a schema is an object."""
+        if self.json_object is False:
+            return None
+        return OutputFormat(
+            json_object=self.json_object is True,
+            json_schema=cast("dict[str, Any] | None", _given(self.json_schema)),
+            regex=_given(self.regex),
+            grammar=_given(self.grammar),
+            choice=_given(self.choice),
+        )
 
 
 @strawberry.input(description="How the model chooses its words. What is not given is left to the backend.")
@@ -242,7 +274,7 @@ class GenerateInput:
         default=None, description="Instructions for the model, put before everything else as a SYSTEM message."
     )
     options: GenerationOptions | None = strawberry.field(default=None, description="How the model chooses its words.")
-    format: OutputFormat | None = strawberry.field(default=None, description="The form that the answer must have.")
+    format: OutputFormatInput | None = strawberry.field(default=None, description="The form that the answer must have.")
     thinking: ThinkingLevel | None = strawberry.field(
         default=None,
         description="How much the model thinks before it answers, for models with THINKING; null leaves it to the "

@@ -17,13 +17,14 @@ from backends.protocol import (
     Json,
     Message,
     NamedTool,
+    OutputFormat,
     TextPart,
     ThinkingLevel,
     ToolChoice,
     ToolChoiceMode,
 )
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
-from tests.support.wire_requests import PHOTO, PIXEL, WEATHER
+from tests.support.wire_requests import PHOTO, PIXEL, SCHEMA, WEATHER
 
 HELLO = ChatRequest("fake:echo", [Message("user", "hello")])
 
@@ -162,3 +163,61 @@ async def test_a_server_that_refuses_both_words_for_thinking_says_so(fake: FakeM
         with pytest.raises(BackendRejected):
             async with backend.generate(replace(HELLO, thinking=ThinkingLevel.OFF)):
                 pass
+
+
+CHOICE = OutputFormat(choice=["yes", 'no "\\"\n', "vielleicht ä"])
+GRAMMAR = OutputFormat(grammar='root ::= "a"')
+REGEX = OutputFormat(regex="a+")
+
+
+async def test_json_is_asked_of_every_server(backend: Backend, kind: str, fake: FakeModelServer):
+    body = await body_of(backend, fake, replace(HELLO, format=OutputFormat(json_object=True)))
+    assert body["format"] == "json" if kind == "ollama" else body["response_format"] == {"type": "json_object"}
+
+
+async def test_a_schema_is_asked_of_every_server(backend: Backend, kind: str, fake: FakeModelServer):
+    body = await body_of(backend, fake, replace(HELLO, format=OutputFormat(json_schema=SCHEMA)))
+    wire = body["format"] if kind == "ollama" else body["response_format"]["json_schema"]["schema"]
+    assert wire == SCHEMA
+
+
+@pytest.mark.parametrize("form", [REGEX, GRAMMAR, CHOICE])
+async def test_a_form_that_a_server_is_not_known_to_take_is_not_asked_for(
+    backend: Backend, fake: FakeModelServer, form: OutputFormat
+):
+    error = await failure_of(backend, replace(HELLO, format=form))
+    assert isinstance(error, BackendUnsupported)
+    assert "take jsonObject or jsonSchema" in str(error)
+    assert not fake.requests
+
+
+@pytest.mark.parametrize(("form", "name"), [(REGEX, "regex"), (GRAMMAR, "grammar"), (CHOICE, "choice")])
+async def test_vllm_is_known_by_its_list_and_asked_in_the_words_of_all_its_versions(
+    fake: FakeModelServer, form: OutputFormat, name: str
+):
+    fake.owner = "vllm"
+    async with aclosing(OpenAIBackend("openai", fake.url)) as backend:
+        await backend.models()
+        body = await body_of(backend, fake, replace(HELLO, format=form))
+    value = getattr(form, name)
+    assert (body["structured_outputs"], body[f"guided_{name}"]) == ({name: value}, value)
+
+
+@pytest.mark.parametrize(
+    ("form", "grammar"),
+    [
+        (GRAMMAR, 'root ::= "a"'),
+        (CHOICE, r'root ::= "yes" | "no \U00000022\U0000005c\U00000022\U0000000a" | "vielleicht ä"'),
+    ],
+)
+async def test_llama_cpp_is_asked_by_a_grammar_also_before_its_models_were_described(
+    fake: FakeModelServer, form: OutputFormat, grammar: str
+):
+    fake.replies["/props"] = (200, b'{"default_generation_settings": {"n_ctx": 512}, "total_slots": 1}')
+    async with aclosing(OpenAIBackend("openai", fake.url)) as backend:
+        assert (await body_of(backend, fake, replace(HELLO, format=form)))["grammar"] == grammar
+
+
+def test_llama_cpp_takes_no_regular_expression():
+    with pytest.raises(BackendUnsupported, match="grammar or choice"):
+        chat_body(replace(HELLO, format=REGEX), ServerKind.LLAMA_CPP)

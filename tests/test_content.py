@@ -41,7 +41,7 @@ BAD_JSON: dict[str, tuple[str, str]] = {
 }
 FIELDS = {
     "tools[0].parameters": "tools: [{name: \"t\", parameters: %s}]",
-    "format.schema": "format: {schema: %s}",
+    "format.jsonSchema": "format: {jsonSchema: %s}",
     "prompt.messages[0].toolCalls[0].arguments":
         "prompt: {messages: [{role: ASSISTANT, toolCalls: [{callId: \"1\", name: \"t\", arguments: %s}]}]}",
 }  # fmt: skip
@@ -238,7 +238,7 @@ generate_input = st.fixed_dictionaries(
     optional={
         "system": text,
         "tools": st.lists(st.fixed_dictionaries({"name": text, "parameters": anything}), max_size=2),
-        "format": st.fixed_dictionaries({"schema": anything}) | st.just({"json": True}),
+        "format": st.fixed_dictionaries({"jsonSchema": anything}) | st.just({"jsonObject": True}),
         "options": st.dictionaries(
             st.sampled_from(["temperature", "topP", "topK", "seed", "maxTokens", "contextLength"]), number, max_size=3
         ),

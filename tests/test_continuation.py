@@ -10,6 +10,7 @@ from backends.protocol import (
     ImagePart,
     Message,
     Options,
+    OutputFormat,
     TextPart,
     ThinkingLevel,
 )
@@ -130,7 +131,7 @@ def test_what_has_said_nothing_is_asked_as_before():
     [
         (REQUEST, [TextDelta(1, "a", 0, 1), ToolCallRequested(2, ToolCall("1", "f", {}))]),
         (REQUEST, [ThinkingDelta(1, "hm", 0, 1)]),
-        (ChatRequest("m", REQUEST.messages, format="json"), [TextDelta(1, "{", 0, 1)]),
+        (ChatRequest("m", REQUEST.messages, format=OutputFormat(json_object=True)), [TextDelta(1, "{", 0, 1)]),
         (ChatRequest("m", REQUEST.messages, Options(max_tokens=1)), [TextDelta(1, "a", 0, 1)]),
     ],
     ids=["tool call", "thought", "format", "no tokens left"],
@@ -157,7 +158,11 @@ def test_a_request_can_be_read_by_another_gateway():
     call = ToolCall("1", "f", {"a": [1]})
     messages = [Message("user", [TextPart("\u00e4\0"), ImagePart("aGk=")]), Message("assistant", tool_calls=[call])]
     request = ChatRequest(
-        "m", messages, Options(temperature=0.5, stop=("x",)), {"type": "object"}, thinking=ThinkingLevel.HIGH
+        "m",
+        messages,
+        Options(temperature=0.5, stop=("x",)),
+        OutputFormat(json_schema={"type": "object"}),
+        thinking=ThinkingLevel.HIGH,
     )
     again = decode_request(encode_request(request))
     assert encode_request(again) == encode_request(request)
@@ -174,7 +179,7 @@ def test_a_request_that_a_gateway_of_before_1_0_wrote_can_be_read():
                 {"role": "assistant", "content": "It is", "images": []},
             ],
             "options": {"temperature": 0.5, "stop": ["x"]},
-            "format": None,
+            "format": {"type": "object"},
             "tools": [],
             "think": True,
             "continues": True,
@@ -188,6 +193,7 @@ def test_a_request_that_a_gateway_of_before_1_0_wrote_can_be_read():
             Message("assistant", "It is"),
         ],
         Options(temperature=0.5, stop=["x"]),
+        OutputFormat(json_schema={"type": "object"}),
         tools=[],
         thinking=ThinkingLevel.ON,
         continues=True,

@@ -59,7 +59,7 @@ async def test_a_retry_may_want_to_watch_it_otherwise(gateway: RunningGateway, f
         {"system": "other"},
         {"think": False},
         {"options": {"seed": 1}},
-        {"format": {"json": True}},
+        {"format": {"jsonObject": True}},
         {"tools": [{"name": "f", "parameters": {}}]},
     ],
 )

@@ -17,8 +17,10 @@ from backends.protocol import (
     Chunk,
     FinishChunk,
     FinishReason,
+    Json,
     Message,
     Options,
+    OutputFormat,
     TextChunk,
     ThinkingLevel,
     Usage,
@@ -100,9 +102,11 @@ def test_options_are_written_in_ollamas_words():
     }
 
 
-@pytest.mark.parametrize("given", ["json", SCHEMA])
-def test_the_format_is_handed_on_as_it_is(given: str):
-    assert chat_body(replace(HELLO, format=given))["format"] == given
+@pytest.mark.parametrize(
+    ("wanted", "wire"), [(OutputFormat(json_object=True), "json"), (OutputFormat(json_schema=SCHEMA), SCHEMA)]
+)
+def test_a_format_is_written_in_ollamas_words(wanted: OutputFormat, wire: Json):
+    assert chat_body(replace(HELLO, format=wanted))["format"] == wire
 
 
 def test_tools_are_written_as_functions():

@@ -19,6 +19,7 @@ from backends.protocol import (
     Json,
     Message,
     Options,
+    OutputFormat,
     TextChunk,
     TextPart,
     ThinkingChunk,
@@ -156,11 +157,13 @@ def test_a_context_length_cannot_be_asked_for():
 
 
 def test_json_is_asked_for_as_an_object():
-    assert chat_body(replace(HELLO, format="json"))["response_format"] == {"type": "json_object"}
+    assert chat_body(replace(HELLO, format=OutputFormat(json_object=True)))["response_format"] == {
+        "type": "json_object"
+    }
 
 
 def test_a_schema_is_asked_for_by_name():
-    assert chat_body(replace(HELLO, format=SCHEMA))["response_format"] == {
+    assert chat_body(replace(HELLO, format=OutputFormat(json_schema=SCHEMA)))["response_format"] == {
         "type": "json_schema",
         "json_schema": {"name": "answer", "schema": SCHEMA},
     }

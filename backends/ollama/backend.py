@@ -20,6 +20,7 @@ from backends.protocol import (
     Message,
     ModelInfo,
     Options,
+    OutputFormat,
     ThinkingLevel,
     ToolChoiceMode,
 )
@@ -180,7 +181,7 @@ def chat_body(request: ChatRequest) -> dict[str, Json]:
     if options := _options(request.options):
         body["options"] = options
     if request.format is not None:
-        body["format"] = request.format
+        body["format"] = _format(request.format)
     if request.tool_choice not in {None, ToolChoiceMode.AUTO, ToolChoiceMode.NONE}:
         raise BackendUnsupported(
             "Ollama cannot make a model call a tool: leave toolChoice out, or choose the mode AUTO or NONE."
@@ -196,6 +197,17 @@ def chat_body(request: ChatRequest) -> dict[str, Json]:
     if request.thinking is not None:
         body["think"] = _THINK[request.thinking]
     return body
+
+
+def _format(wanted: OutputFormat) -> Json:
+    if wanted.json_object:
+        return "json"
+    if wanted.json_schema is None:
+        raise BackendUnsupported(
+            "Ollama cannot hold an answer to a regular expression, a grammar or a choice: of the formats, take "
+            "jsonObject or jsonSchema."
+        )
+    return wanted.json_schema
 
 
 def _options(options: Options) -> dict[str, Json]:

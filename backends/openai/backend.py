@@ -65,6 +65,7 @@ class OpenAIBackend:
         self._parallel = parallel
         self._refused: set[str] = set()
         self._llama: LlamaServer | None = None
+        self._vllm: set[str] = set()
         self._inspect_at = -math.inf
         self._think_tags = think_tags
         address = openai_address(base_url)
@@ -100,10 +101,15 @@ class OpenAIBackend:
         with self._noticing_absence():
             listing = await fetch_list(self._client, f"{self._path}/models", "data", "models")
         entries = [{"id": entry} if isinstance(entry, str) else as_object(entry) for entry in listing]
+        self._vllm = {as_text(entry.get("id")) for entry in entries if entry.get("owned_by") == "vllm"}
         return usable_models([_model_info(entry) for entry in entries])
 
     async def describe(self, model: ModelInfo) -> ModelInfo:
         """Give the model as it is: no server of this kind tells more. The server itself is inspected where due."""
+        await self._inspect_if_due()
+        return model
+
+    async def _inspect_if_due(self) -> None:
         if time.monotonic() >= self._inspect_at:
             self._inspect_at = time.monotonic() + INSPECT_AGAIN_SECONDS
             try:
@@ -112,7 +118,6 @@ class OpenAIBackend:
             except (BackendError, TimeoutError) as error:
                 why = str(error) or f"no answer within {INSPECT_SECONDS:g} s"
                 logger.debug("backend %s does not tell whether it is llama.cpp: %s", self._name, why)
-        return model
 
     async def ping(self) -> None:
         """Ask for the list of models, the one question every such server answers. Raises BackendError."""
@@ -137,10 +142,12 @@ class OpenAIBackend:
     ) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
         """Ask `/chat/completions`; no server of this kind tells that it loads a model.
 
-        Raises BackendError; BackendUnsupported when a context length is asked for.
+        Raises BackendError; BackendUnsupported for what the server cannot be told, as far as is known of it.
         A server that does not know a field with which only the usage is asked for is asked without from then on; one
         that refuses one of the two fields that say how much to think, with the other alone.
         """
+        if request.format is not None and self._server_of(request.model) is ServerKind.UNKNOWN:
+            await self._inspect_if_due()
         body = chat_body(request, self._server_of(request.model))
         if self._llama is not None:
             body[_COUNTING] = True
@@ -161,7 +168,9 @@ class OpenAIBackend:
             yield batches
 
     def _server_of(self, model: str) -> ServerKind:
-        return ServerKind.UNKNOWN if self._llama is None else ServerKind.LLAMA_CPP
+        if self._llama is not None:
+            return ServerKind.LLAMA_CPP
+        return ServerKind.VLLM if model in self._vllm else ServerKind.UNKNOWN
 
     def _ask(self, body: dict[str, Json]) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Chunk]]]:
         decoder = OpenAIDecoder(think_tags=self._think_tags)

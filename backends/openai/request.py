@@ -13,6 +13,7 @@ from backends.protocol import (
     Message,
     NamedTool,
     Options,
+    OutputFormat,
     Part,
     ThinkingLevel,
     Tool,
@@ -27,6 +28,7 @@ class ServerKind(StrEnum):
 
     UNKNOWN = "unknown"
     LLAMA_CPP = "llama.cpp"
+    VLLM = "vllm"
 
 
 _OPTION_NAMES: dict[str, tuple[str, ...]] = {
@@ -84,10 +86,8 @@ def chat_body(request: ChatRequest, server: ServerKind = ServerKind.UNKNOWN) -> 
         "stream_options": {"include_usage": True},
         **_options(request.options),
     }
-    if request.format == "json":
-        body["response_format"] = {"type": "json_object"}
-    elif request.format is not None:
-        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": request.format}}
+    if request.format is not None:
+        body |= _format(request.format, server)
     if request.tools:
         body |= _tools(request.tools, request.tool_choice, server)
     if request.thinking is not None:
@@ -96,6 +96,37 @@ def chat_body(request: ChatRequest, server: ServerKind = ServerKind.UNKNOWN) -> 
         # For vLLM; llama.cpp goes on with an assistant's last message by itself and ignores both.
         body |= {"continue_final_message": True, "add_generation_prompt": False}
     return body
+
+
+def _format(wanted: OutputFormat, server: ServerKind) -> dict[str, Json]:
+    if wanted.json_object:
+        return {"response_format": {"type": "json_object"}}
+    if wanted.json_schema is not None:
+        schema = {"name": "answer", "schema": wanted.json_schema}
+        return {"response_format": {"type": "json_schema", "json_schema": schema}}
+    if server is ServerKind.VLLM:
+        asked = {"regex": wanted.regex, "grammar": wanted.grammar, "choice": wanted.choice}
+        [(form, value)] = [(form, value) for form, value in asked.items() if value is not None]
+        # The second is for versions before 0.11; each ignores the name that it does not know.
+        return {"structured_outputs": {form: value}, f"guided_{form}": value}
+    if server is ServerKind.LLAMA_CPP and wanted.regex is None:
+        return {"grammar": wanted.grammar or _alternatives(wanted.choice or ())}
+    raise BackendUnsupported(
+        "llama.cpp cannot hold an answer to a regular expression: of the formats, take jsonObject, jsonSchema, "
+        "grammar or choice."
+        if server is ServerKind.LLAMA_CPP
+        else "This model server takes no regular expression, grammar or choice, as far as is known: of the formats, "
+        "take jsonObject or jsonSchema."
+    )
+
+
+def _alternatives(texts: Sequence[str]) -> str:
+    """Write the grammar of exactly one of these texts in llama.cpp's notation (GBNF)."""
+    return "root ::= " + " | ".join(f'"{"".join(map(_literal, text))}"' for text in texts)
+
+
+def _literal(character: str) -> str:
+    return character if character.isprintable() and character not in '"\\' else f"\\U{ord(character):08x}"
 
 
 def _tools(tools: Sequence[Tool], choice: ToolChoice | None, server: ServerKind) -> dict[str, Json]:

@@ -167,6 +167,8 @@ def _renewed(request: dict[str, Json]) -> dict[str, Json]:
     if "think" in request:
         think = request.pop("think")
         request["thinking"] = None if think is None else "on" if think else "off"
+        if (wanted := request.get("format")) is not None:
+            request["format"] = {"json_object": True} if wanted == "json" else {"json_schema": wanted}
     for message in map(as_object, as_list(request.get("messages"))):
         if images := as_list(message.get("images")):
             text = [{"text": message["content"]}] if message.get("content") else []

@@ -4,16 +4,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
-from typing import Literal
 
 from backends.protocol import (
     Capability,
     ChatRequest,
     ImagePart,
-    Json,
     Message,
     NamedTool,
     Options,
+    OutputFormat,
     Part,
     Role,
     ThinkingLevel,
@@ -46,6 +45,7 @@ NO_OPTIONS = Options()
 
 MAX_STOP_SEQUENCES = 8
 MAX_TOOLS = 128
+MAX_CHOICES = 100
 LONGEST_KEY = 255
 
 MAX_PROBLEMS = 20
@@ -109,7 +109,7 @@ class GenerationRequest:
     prompt: str | Sequence[Turn]
     system: str | None = None
     options: Options = NO_OPTIONS
-    format: Literal["json"] | dict[str, Json] | None = None
+    format: OutputFormat | None = None
     thinking: ThinkingLevel | None = None
     tools: Sequence[Tool] = ()
     tool_choice: ToolChoice | None = None
@@ -174,8 +174,8 @@ def problems_of(request: GenerationRequest) -> Iterator[Problem]:
             yield from _in_turn(turn, f"prompt.messages[{index}]")
     yield from _texts(("system", request.system))
     yield from _in_options(request.options)
-    if request.format != "json" and request.format is not None:
-        yield from _objects(("format.schema", request.format))
+    if request.format is not None:
+        yield from _in_format(request.format)
     yield from _in_tools(request.tools)
     yield from _in_tool_choice(request.tool_choice, request.tools)
     yield from _in_key(request.idempotency_key)
@@ -217,6 +217,21 @@ def _in_options(options: Options) -> Iterator[Problem]:
     if not all(options.stop):
         yield "options.stop", "an empty stop sequence would end every answer before it begins."
     yield from _texts(*((f"options.stop[{index}]", sequence) for index, sequence in enumerate(options.stop)))
+
+
+def _in_format(wanted: OutputFormat) -> Iterator[Problem]:
+    if wanted.json_schema is not None:
+        yield from _objects(("format.jsonSchema", wanted.json_schema))
+    for path, text in (("format.regex", wanted.regex), ("format.grammar", wanted.grammar)):
+        if text == "":
+            yield path, "must not be empty."
+        yield from _texts((path, text))
+    if wanted.choice is not None:
+        if not 1 <= len(wanted.choice) <= MAX_CHOICES:
+            yield "format.choice", f"must hold from 1 to {MAX_CHOICES} texts, not {len(wanted.choice)}."
+        if not all(wanted.choice) or len(set(wanted.choice)) < len(wanted.choice):
+            yield "format.choice", "must hold texts that are not empty and not equal."
+        yield from _texts(*((f"format.choice[{index}]", text) for index, text in enumerate(wanted.choice)))
 
 
 def _in_tools(tools: Sequence[Tool]) -> Iterator[Problem]:

@@ -2,7 +2,17 @@
 
 import base64
 
-from backends.protocol import ChatRequest, ImagePart, Message, Options, TextPart, ThinkingLevel, Tool, ToolCall
+from backends.protocol import (
+    ChatRequest,
+    ImagePart,
+    Message,
+    Options,
+    OutputFormat,
+    TextPart,
+    ThinkingLevel,
+    Tool,
+    ToolCall,
+)
 
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 8).decode()
 PHOTO = base64.b64encode(b"\xff\xd8\xff\xe0" + b"\0" * 8).decode()
@@ -32,5 +42,10 @@ OPTIONS = Options(
 """Every option but the context length, which not every server takes. Two are zero: that is not "left out"."""
 
 EVERYTHING = ChatRequest(
-    "fake:echo", CONVERSATION, OPTIONS, format=SCHEMA, tools=(WEATHER,), thinking=ThinkingLevel.OFF
+    "fake:echo",
+    CONVERSATION,
+    OPTIONS,
+    format=OutputFormat(json_schema=SCHEMA),
+    tools=(WEATHER,),
+    thinking=ThinkingLevel.OFF,
 )
