@@ -65,16 +65,48 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation. `images` are base64 without a data-URL prefix."""
+class TextPart:
+    """A piece of text in a message."""
 
-    role: Literal["system", "user", "assistant", "tool"]
-    content: str = ""
-    images: Sequence[str] = ()
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """An image in a message, in base64 without the head of a data URL."""
+
+    image: str
+
+
+Part = TextPart | ImagePart
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation. `content` is its text, or its parts in their order."""
+
+    role: Role
+    content: str | Sequence[Part] = ""
     tool_calls: Sequence[ToolCall] = ()
     tool_call_id: str | None = None
     tool_name: str | None = None
     thinking: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All text, its parts on lines of their own as vLLM and llama.cpp put them."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    @property
+    def images(self) -> list[str]:
+        """All images, in their order."""
+        if isinstance(self.content, str):
+            return []
+        return [part.image for part in self.content if isinstance(part, ImagePart)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +136,49 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputFormat:
+    """The form that an answer must have: exactly one of these. A grammar is in the server's own notation."""
+
+    json_object: bool = False
+    json_schema: dict[str, Json] | None = None
+    regex: str | None = None
+    grammar: str | None = None
+    choice: Sequence[str] | None = None
+
+
+class ThinkingLevel(StrEnum):
+    """How much a model thinks before it answers. ON leaves how much to the model."""
+
+    OFF = "off"
+    ON = "on"
+    MINIMAL = "minimal"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    MAX = "max"
+
+
+class ToolChoiceMode(StrEnum):
+    """Whether the model calls tools, in the words of the OpenAI API."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTool:
+    """The one tool that the model must call."""
+
+    name: str
+
+
+ToolChoice = ToolChoiceMode | NamedTool
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """Everything a backend needs for one answer. `format` is "json", a JSON Schema object, or None.
+    """Everything a backend needs for one answer.
 
     `continues` says that the last message is the assistant's own, and that the answer goes on where it ends.
     """
@@ -113,9 +186,10 @@ class ChatRequest:
     model: str
     messages: Sequence[Message]
     options: Options = Options()
-    format: Literal["json"] | dict[str, Json] | None = None
+    format: OutputFormat | None = None
     tools: Sequence[Tool] = ()
-    think: bool | None = None
+    tool_choice: ToolChoice | None = None
+    thinking: ThinkingLevel | None = None
     continues: bool = False
 
 

@@ -120,12 +120,13 @@ def literals(rng: Random) -> str:
     """Large input objects, in argument or default: messages, tools and JSON of any form."""
     what = rng.choice([
         "{role:USER}", '{role:SYSTEM content:"x"}', "{role:NONE}", "{rol:USER}", "{}", "5", "[[]]", "$v",
-        '{role:USER images:["x"]}', '{role:USER toolCalls:[{id:"x" name:"y" arguments:{a:1}}]}',
+        '{role:USER parts:[{text:"x"}]}', '{role:USER toolCalls:[{callId:"x" name:"y" arguments:{a:1}}]}',
     ])  # fmt: skip
     messages = " ".join([what] * rng.randrange(0, 250))
     declared = rng.choice(["", "($v:MessageInput)", "($v:MessageRole)"])
     tool = f'{{name:"t" parameters:{json_literal(rng, rng.randrange(300))}}}'
-    return f'mutation{declared}{{generate(input:{{model:"x" messages:[{messages}] tools:[{tool}]}}){{__typename}}}}'
+    given = f'{{model:"x" prompt:{{messages:[{messages}]}} tools:[{tool}]}}'
+    return f"mutation{declared}{{generate(input:{given}){{__typename}}}}"
 
 
 def json_literal(rng: Random, size: int) -> str:
@@ -186,9 +187,9 @@ def introspection(rng: Random) -> str:
 def conflicts(rng: Random) -> str:
     """Fields that cannot be merged, for their arguments or names."""
     count, long = rng.randrange(2, 12), rng.randrange(1, 80)
-    values = " ".join(["{role:USER}"] * long)
+    prompt = "{messages:[" + " ".join(["{role:USER}"] * long) + "]}"
     return "mutation{" + " ".join(
-        f'a:generate(input:{{model:"{number}" messages:[{values}]}}){{__typename}}' for number in range(count)
+        f'a:generate(input:{{model:"{number}" prompt:{prompt}}}){{__typename}}' for number in range(count)
     ) + "}"  # fmt: skip
 
 
@@ -283,14 +284,14 @@ SEVERAL = (
 def hostile_variables(rng: Random) -> tuple[str, Variables]:
     """A document and variables for it that are many, wrong, deep or wide."""
     message: Any = rng.choice([
-        {"role": "USER"}, {"role": "USER", "content": "x"}, {"rol": "USER"}, {}, 5, [], None, {"role": "NOBODY"},
-        {"role": "USER", "toolCalls": [{"id": "x", "name": "y", "arguments": {}}] * rng.randrange(40)},
-        {"role": "USER", "content": "x", "thinking": "x", "toolCallId": "x", "toolName": "x"},
-        {"role": "USER", "images": ["eA=="] * rng.randrange(100)},
+        {"role": "USER"}, {"role": "USER", "text": "x"}, {"rol": "USER"}, {}, 5, [], None, {"role": "NOBODY"},
+        {"role": "USER", "toolCalls": [{"callId": "x", "name": "y", "arguments": {}}] * rng.randrange(40)},
+        {"role": "USER", "text": "x", "thinking": "x", "toolCallId": "x", "toolName": "x"},
+        {"role": "USER", "parts": [{"image": {"base64": "eA=="}}] * rng.randrange(100)},
         {f"unknown{number}": 1 for number in range(rng.randrange(1, 100))},
     ])  # fmt: skip
     tool = {"name": "t", "parameters": json_value(rng)}
-    given: Variables = {"model": "x", "messages": [message] * rng.randrange(1100)}
+    given: Variables = {"model": "x", "prompt": {"messages": [message] * rng.randrange(1100)}}
     if rng.random() < 0.5:
         given["tools"] = [tool] * rng.choice([1, 5, 128, 1000])
     if rng.random() < 0.2:

@@ -108,7 +108,7 @@ async def _sockets(stack: AsyncExitStack, gateway: Gateway, count: int) -> list[
 
 
 async def _start(socket: ClientConnection, id: str) -> str:
-    await subscribe(socket, id, START, {"input": {"model": HOLD, "prompt": PROMPT}})
+    await subscribe(socket, id, START, {"input": {"model": HOLD, "prompt": {"text": PROMPT}}})
     return (await _next(socket))["generate"]["generationId"]
 
 

@@ -74,7 +74,7 @@ async def _subscribing(url: str, key: str) -> AsyncGenerator[Ask]:
     async with graphql_socket(url, key) as socket:
 
         async def ask(model: str) -> AsyncIterator[int]:
-            await subscribe(socket, "1", GENERATE, {"input": {"model": model, "prompt": PROMPT}})
+            await subscribe(socket, "1", GENERATE, {"input": {"model": model, "prompt": {"text": PROMPT}}})
             while (message := orjson.loads(await socket.recv(decode=False)))["type"] != "complete":
                 event = _event(message)
                 if event["__typename"] == "TextDelta":

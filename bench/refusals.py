@@ -103,7 +103,7 @@ async def _flooded(gateway: Gateway) -> Mapping[str, float]:
     process = psutil.Process(gateway.pid)
     async with graphql_socket(gateway.url, gateway.key) as socket:
         for number in range(20):
-            await subscribe(socket, f"held-{number}", START, {"input": {"model": HOLD, "prompt": PROMPT}})
+            await subscribe(socket, f"held-{number}", START, {"input": {"model": HOLD, "prompt": {"text": PROMPT}}})
             await socket.recv()
         cpu, begun, refused = _cpu(process), time.perf_counter(), 0
 

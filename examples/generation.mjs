@@ -43,7 +43,7 @@ const CANCEL = `
 
 /** The variables of START. Without CONTINUE, the model stops as soon as a connection is lost. */
 export function request([prompt = "Tell me a story", model = "smollm2:135m"] = process.argv.slice(2)) {
-  return { input: { model, prompt, onDisconnect: "CONTINUE" } };
+  return { input: { model, prompt: { text: prompt }, onDisconnect: "CONTINUE" } };
 }
 
 /** What to send as `Authorization`: an API key, or the token of a sign-in by name and password. */

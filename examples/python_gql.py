@@ -143,7 +143,7 @@ async def main(prompt: str = "Tell me a story", model: str = "smollm2:135m") -> 
     """Start a generation, print its text as it comes, and tell how it ended."""
     authorization = await sign_in()
     # Without CONTINUE, the model stops as soon as a connection is lost.
-    input = {"model": model, "prompt": prompt, "onDisconnect": "CONTINUE"}
+    input = {"model": model, "prompt": {"text": prompt}, "onDisconnect": "CONTINUE"}
     started = await run(START, input, authorization)
     answer = Answer(started["generation"]["id"])
     async with asyncio.TaskGroup() as tasks:

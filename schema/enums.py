@@ -10,7 +10,7 @@ from strawberry.types.enum import StrawberryEnumDefinition
 from auth.scopes import Scope
 from gateway.catalog import BackendKind, Capability
 from gateway.errors import ErrorCode
-from gateway.generation import OnBackendLoss, OnDisconnect, State
+from gateway.generation import OnBackendLoss, OnDisconnect, State, ThinkingLevel, ToolChoiceMode
 from gateway.streams import CancelReason, FinishReason, LossReason, QueueReason, UsageSource
 
 _Enum = TypeVar("_Enum", bound=type[Enum])
@@ -135,6 +135,34 @@ _describe(
         "BACKEND": "The model server told them.",
         "COUNTED": "The prompt was told by the model server, the completion counted as it streamed.",
         "ESTIMATED": "At least one of them had to be guessed from the text.",
+    },
+)
+_describe(
+    ToolChoiceMode,
+    "ToolChoiceMode",
+    "Whether the model calls tools.",
+    {
+        "AUTO": "The model decides. This is also what happens without a toolChoice.",
+        "NONE": "It calls none.",
+        "REQUIRED": "It calls at least one. Ollama cannot do this (UNSUPPORTED).",
+    },
+)
+_describe(
+    ThinkingLevel,
+    "ThinkingLevel",
+    "How much a model thinks before it answers. Of models without levels, all but OFF switch thinking on; a model that "
+    "always thinks ignores OFF.",
+    {
+        "OFF": "Not at all. Ollama: `false`. OpenAI-compatible servers: `enable_thinking: false` for the "
+        "chat template, and `reasoning_effort: none` where the server is neither llama.cpp nor vLLM.",
+        "ON": "As much as the model does by itself. Ollama: `true`. OpenAI-compatible servers: "
+        "`enable_thinking: true`, and `reasoning_effort: medium` where the server is neither llama.cpp nor vLLM.",
+        "MINIMAL": "As little as there is. Ollama, llama.cpp and vLLM: as LOW. Others: `reasoning_effort: minimal`.",
+        "LOW": "A little: `low`.",
+        "MEDIUM": "Some: `medium`.",
+        "HIGH": "A lot: `high`.",
+        "MAX": "As much as there is. Ollama: `max`, and `high` where it is too old for that. "
+        "OpenAI-compatible servers: `high`.",
     },
 )
 _describe(

@@ -2,64 +2,124 @@
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Literal, cast
+from typing import Any, TypeVar, cast
 
 import strawberry
 from strawberry.scalars import JSON
 from strawberry.types.arguments import InputContext
 
 from gateway import generation
-from gateway.errors import InvalidInput
-from gateway.generation import GenerationRequest, Message, OnBackendLoss, OnDisconnect, Options, Tool
+from gateway.generation import (
+    GenerationRequest,
+    ImagePart,
+    NamedTool,
+    OnBackendLoss,
+    OnDisconnect,
+    Options,
+    OutputFormat,
+    Part,
+    Role,
+    TextPart,
+    ThinkingLevel,
+    Tool,
+    ToolChoice,
+    ToolChoiceMode,
+    Turn,
+)
 from gateway.generation import ToolCall as RequestedToolCall
 from schema.catalog import MODEL_NAME
 
+_Value = TypeVar("_Value")
 
-@strawberry.enum(name="MessageRole", description="Whose turn a message is.")
-class Role(Enum):
+
+@strawberry.enum(description="Whose message it is.")
+class MessageRole(Enum):
     SYSTEM = strawberry.enum_value("system", description="Instructions for the model.")
+    DEVELOPER = strawberry.enum_value(
+        "developer",
+        description="Instructions of the application's developer. OpenAI-compatible servers get them as such; to "
+        "Ollama, llama.cpp and the embedded model, which have no such role, they go as SYSTEM.",
+    )
     USER = strawberry.enum_value("user", description="What the user says.")
     ASSISTANT = strawberry.enum_value("assistant", description="What the model said.")
-    TOOL = strawberry.enum_value("tool", description="What a tool answered.")
+    TOOL = strawberry.enum_value("tool", description="The result of a tool call.")
+
+
+@strawberry.input(description="Binary data. Exactly one of its fields.", one_of=True)
+class BlobInput:
+    base64: str | None = strawberry.field(
+        default=strawberry.UNSET, description="The data in base64, or as a data URL in base64."
+    )
+
+
+@strawberry.input(description="A part of a message. Exactly one of its fields.", one_of=True)
+class ContentPartInput:
+    text: str | None = strawberry.field(default=strawberry.UNSET, description="A text.")
+    image: BlobInput | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="An image, for models with VISION: PNG, JPEG, GIF, WebP, BMP, TIFF or AVIF.",
+    )
+
+    def to_part(self) -> Part:
+        """In the gateway's form."""
+        return ImagePart(self.image.base64 or "") if self.image else TextPart(self.text or "")
 
 
 @strawberry.input(description="A tool call that the model asked for earlier in the conversation.")
 class ToolCallInput:
-    id: str = strawberry.field(description="The call's id.")
+    call_id: str = strawberry.field(description="The call's id, as its ToolCall told it.")
     name: str = strawberry.field(description="The tool's name.")
     arguments: JSON = strawberry.field(description="The arguments, an object.")
 
-    def to_call(self, field: str) -> RequestedToolCall:
-        """In the gateway's form."""
-        return RequestedToolCall(self.id, self.name, _object(self.arguments, f"{field}.arguments"))
+    def to_call(self) -> RequestedToolCall:
+        """In the gateway's form, which checks that the arguments are an object."""
+        return RequestedToolCall(self.call_id, self.name, cast("dict[str, Any]", self.arguments))
 
 
-@strawberry.input(description="One turn of a conversation.")
+@strawberry.input(description="One message of a conversation. It has a text or parts, not both.")
 class MessageInput:
-    role: Role = strawberry.field(description="Whose turn it is.")
-    content: str = strawberry.field(default="", description="What was said.")
-    images: list[str] = strawberry.field(
-        default_factory=list[str], description="Images, in base64 or as data URLs; for models with VISION."
+    role: MessageRole = strawberry.field(description="Whose message it is.")
+    text: str | None = strawberry.field(default=None, description="The text.")
+    parts: list[ContentPartInput] | None = strawberry.field(
+        default=None,
+        description="Texts and images, in the order in which the model gets them. Ollama takes texts and images "
+        "apart: it gets the texts one below the other, and the images in their order.",
     )
-    tool_calls: list[ToolCallInput] = strawberry.field(
-        default_factory=list[ToolCallInput], description="The tool calls that the model asked for in this turn."
+    tool_calls: list[ToolCallInput] | None = strawberry.field(
+        default_factory=list[ToolCallInput],
+        description="Of an ASSISTANT message: the tool calls that the model asked for.",
     )
     tool_call_id: str | None = strawberry.field(default=None, description="Of a TOOL message: the call it answers.")
     tool_name: str | None = strawberry.field(default=None, description="Of a TOOL message: the tool that answers.")
-    thinking: str | None = strawberry.field(default=None, description="What the model thought in this turn.")
+    thinking: str | None = strawberry.field(
+        default=None, description="Of an ASSISTANT message: what the model thought before it answered."
+    )
 
-    def to_message(self, field: str) -> Message:
+    def to_turn(self) -> Turn:
         """In the gateway's form."""
-        calls = [call.to_call(f"{field}.toolCalls[{index}]") for index, call in enumerate(self.tool_calls)]
-        return Message(
-            role=cast('Literal["system", "user", "assistant", "tool"]', self.role.value),
-            content=self.content,
-            images=self.images,
-            tool_calls=calls,
+        return Turn(
+            role=cast("Role", self.role.value),
+            text=self.text,
+            parts=None if self.parts is None else [part.to_part() for part in self.parts],
+            tool_calls=[call.to_call() for call in self.tool_calls or ()],
             tool_call_id=self.tool_call_id,
             tool_name=self.tool_name,
             thinking=self.thinking,
         )
+
+
+@strawberry.input(description="What the model is asked. Exactly one of its fields.", one_of=True)
+class PromptInput:
+    text: str | None = strawberry.field(default=strawberry.UNSET, description="A single question; not empty.")
+    messages: list[MessageInput] | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="A conversation, oldest message first. If the last one is an ASSISTANT message with text, the "
+        "model continues that text.",
+    )
+
+    def to_prompt(self) -> str | list[Turn]:
+        """In the gateway's form."""
+        return self.text if isinstance(self.text, str) else [message.to_turn() for message in self.messages or ()]
 
 
 @strawberry.input(description="A function that the model may ask to have called.")
@@ -68,23 +128,67 @@ class ToolInput:
     description: str = strawberry.field(default="", description="What it does, for the model to read.")
     parameters: JSON = strawberry.field(description="Its parameters, as a JSON Schema object.")
 
-    def to_tool(self, field: str) -> Tool:
-        """In the gateway's form."""
-        return Tool(self.name, self.description, _object(self.parameters, f"{field}.parameters"))
+    def to_tool(self) -> Tool:
+        """In the gateway's form, which checks that the parameters are an object."""
+        return Tool(self.name, self.description, cast("dict[str, Any]", self.parameters))
 
 
-@strawberry.input(description="The form that the answer must have.", one_of=True)
-class OutputFormat:
-    json: bool | None = strawberry.field(default=strawberry.UNSET, description="true: any JSON.")
-    schema: JSON | None = strawberry.field(
-        default=strawberry.UNSET, description="JSON that fits this JSON Schema, an object."
+@strawberry.input(description="Which tool the model calls. Exactly one of its fields.", one_of=True)
+class ToolChoiceInput:
+    mode: ToolChoiceMode | None = strawberry.field(
+        default=strawberry.UNSET, description="Whether the model calls tools."
+    )
+    name: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="The one of the tools that the model must call. Ollama cannot do this (UNSUPPORTED).",
     )
 
-    def to_format(self) -> Literal["json"] | dict[str, Any] | None:
+    def to_choice(self) -> ToolChoice | None:
         """In the gateway's form."""
-        if isinstance(self.json, bool):
-            return "json" if self.json else None
-        return _object(self.schema, "format.schema")
+        return NamedTool(self.name) if isinstance(self.name, str) else self.mode or None
+
+
+def _given(value: _Value | None) -> _Value | None:
+    """None for a field of a @oneOf input that was not given."""
+    return None if value is strawberry.UNSET else value
+
+
+@strawberry.input(
+    description="The form that the answer must have. Exactly one of its fields. What the model server cannot do is "
+    "UNSUPPORTED.",
+    one_of=True,
+)
+class OutputFormatInput:
+    json_object: bool | None = strawberry.field(
+        default=strawberry.UNSET, description="true: any JSON object. false: any text."
+    )
+    json_schema: JSON | None = strawberry.field(
+        default=strawberry.UNSET, description="JSON that is valid under this JSON Schema, an object."
+    )
+    regex: str | None = strawberry.field(
+        default=strawberry.UNSET, description="A text that this regular expression matches as a whole. vLLM only."
+    )
+    grammar: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="A text of this grammar, in the server's own notation: GBNF for llama.cpp and the embedded model, "
+        "EBNF for vLLM. Other servers take none.",
+    )
+    choice: list[str] | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Exactly one of these 1 to 100 texts. vLLM, llama.cpp and the embedded model only.",
+    )
+
+    def to_format(self) -> OutputFormat | None:
+        """In the gateway's form, which checks that a schema is an object."""
+        if self.json_object is False:
+            return None
+        return OutputFormat(
+            json_object=self.json_object is True,
+            json_schema=cast("dict[str, Any] | None", _given(self.json_schema)),
+            regex=_given(self.regex),
+            grammar=_given(self.grammar),
+            choice=_given(self.choice),
+        )
 
 
 @strawberry.input(description="How the model chooses its words. What is not given is left to the backend.")
@@ -126,10 +230,10 @@ class GenerationOptions:
         )
 
 
-def _make_quickly(kind: Any, **lists: Any) -> None:
+def _make_quickly(kind: Any, **inner: Any) -> None:
     """Let many inputs of this type be made at once: Strawberry takes 50 microseconds for each, and this a few.
 
-    `lists` are the fields that are lists of another such type; the others hold scalars, enums, or lists of these.
+    `inner` are the fields that are such a type, or lists of one; the others hold scalars, enums, or lists of these.
     graphql-core has checked and coerced the values by then.
     """
     definition = kind.__strawberry_definition__
@@ -137,11 +241,13 @@ def _make_quickly(kind: Any, **lists: Any) -> None:
 
     def make(kind: Any, value: Mapping[str, Any], context: InputContext) -> Any:
         given = {names[name]: item for name, item in value.items()}
-        for name, element in lists.items():
-            if name in given:
-                given[name] = [
-                    element.__strawberry_definition__.from_input(element, item, context) for item in given[name]
-                ]
+        for name, element in inner.items():
+            make_inner = element.__strawberry_definition__.from_input
+            items = given.get(name)
+            if isinstance(items, list):
+                given[name] = [make_inner(element, item, context) for item in cast("list[Any]", items)]
+            elif items is not None:
+                given[name] = make_inner(element, items, context)
         return kind(**given)
 
     definition.from_input = make
@@ -153,27 +259,32 @@ def _capitals(name: str) -> list[str]:
     return [first, *(word.capitalize() for word in others)]
 
 
+_make_quickly(BlobInput)
+_make_quickly(ContentPartInput, image=BlobInput)
 _make_quickly(ToolCallInput)
-_make_quickly(MessageInput, tool_calls=ToolCallInput)
+_make_quickly(MessageInput, parts=ContentPartInput, tool_calls=ToolCallInput)
 _make_quickly(ToolInput)
 
 
-@strawberry.input(description="A request to a model. Exactly one of prompt and messages is given.")
+@strawberry.input(description="A request to a model.")
 class GenerateInput:
     model: str = strawberry.field(description=MODEL_NAME)
-    prompt: str | None = strawberry.field(default=None, description="A single question.")
-    messages: list[MessageInput] | None = strawberry.field(default=None, description="A conversation, oldest first.")
-    system: str | None = strawberry.field(default=None, description="Instructions put before everything else.")
-    images: list[str] = strawberry.field(
-        default_factory=list[str], description="With prompt: images, in base64 or as data URLs; for models with VISION."
+    prompt: PromptInput = strawberry.field(description="What the model is asked.")
+    system: str | None = strawberry.field(
+        default=None, description="Instructions for the model, put before everything else as a SYSTEM message."
     )
     options: GenerationOptions | None = strawberry.field(default=None, description="How the model chooses its words.")
-    format: OutputFormat | None = strawberry.field(default=None, description="The form that the answer must have.")
-    think: bool | None = strawberry.field(
-        default=None, description="Whether to think first, for models with THINKING; null leaves it to the model."
+    format: OutputFormatInput | None = strawberry.field(default=None, description="The form that the answer must have.")
+    thinking: ThinkingLevel | None = strawberry.field(
+        default=None,
+        description="How much the model thinks before it answers, for models with THINKING; null leaves it to the "
+        "model. A server that does not have a level takes the nearest one it has.",
     )
     tools: list[ToolInput] = strawberry.field(
         default_factory=list[ToolInput], description="The tools it may ask for; for models with TOOLS."
+    )
+    tool_choice: ToolChoiceInput | None = strawberry.field(
+        default=None, description="Which of the tools the model calls; null leaves it to the model."
     )
     on_disconnect: OnDisconnect = strawberry.field(
         default=OnDisconnect.CANCEL, description="What happens when the last viewer leaves."
@@ -190,27 +301,17 @@ class GenerateInput:
     )
 
     def to_request(self) -> GenerationRequest:
-        """In the gateway's form. Raises InvalidInput where a JSON value is not an object."""
-        messages = self.messages
+        """In the gateway's form. Raises InvalidInput."""
         return GenerationRequest(
             model=self.model,
-            prompt=self.prompt,
-            messages=None
-            if messages is None
-            else [message.to_message(f"messages[{index}]") for index, message in enumerate(messages)],
+            prompt=self.prompt.to_prompt(),
             system=self.system,
-            images=self.images,
             options=generation.NO_OPTIONS if self.options is None else self.options.to_options(),
             format=None if self.format is None else self.format.to_format(),
-            think=self.think,
-            tools=[tool.to_tool(f"tools[{index}]") for index, tool in enumerate(self.tools)],
+            thinking=self.thinking,
+            tools=[tool.to_tool() for tool in self.tools],
+            tool_choice=None if self.tool_choice is None else self.tool_choice.to_choice(),
             on_disconnect=self.on_disconnect,
             on_backend_loss=self.on_backend_loss,
             idempotency_key=self.idempotency_key,
         )
-
-
-def _object(value: object, field: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InvalidInput(field, "must be a JSON object.")
-    return cast("dict[str, Any]", value)

@@ -36,7 +36,7 @@ async def narrow(sqlite_url: str, tmp_path: Path, fake: FakeModelServer) -> Asyn
 async def say(gateway: RunningGateway, count: int, prompt: str = LONG) -> None:
     """So many generations, each of which says the prompt."""
     for _ in range(count):
-        await gateway.run(COMPLETE, {"input": {"model": "fake:echo", "prompt": prompt}})
+        await gateway.run(COMPLETE, {"input": {"model": "fake:echo", "prompt": {"text": prompt}}})
 
 
 async def ask(gateway: RunningGateway, query: str) -> Json:
@@ -71,7 +71,7 @@ async def test_a_text_counts_as_often_as_the_answer_holds_it(narrow: RunningGate
 
 async def test_the_text_of_an_answer_just_given_counts_too(narrow: RunningGateway):
     query = "mutation($input: GenerateInput!) { generate(input: $input) { ... on GenerateSuccess { %s } } }"
-    variables = {"input": {"model": "fake:echo", "prompt": LONG}}
+    variables = {"input": {"model": "fake:echo", "prompt": {"text": LONG}}}
     aliases = " ".join(f"a{number}: text" for number in range(3))
     response = (await narrow.post(query % aliases, variables)).json()
     assert {error["extensions"]["code"] for error in response["errors"]} == {"LIMIT_EXCEEDED"}

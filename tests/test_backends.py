@@ -68,7 +68,7 @@ async def test_a_silent_backend_delays_no_answer_of_another(two: tuple[RunningGa
     generate = "mutation($input: GenerateInput!) { generate(input: $input) { ... on GenerateSuccess { text } } }"
     with anyio.fail_after(HANGS):
         for _ in range(20):
-            answer = await gateway.run(generate, {"input": {"model": "fake:count-3", "prompt": "x"}})
+            answer = await gateway.run(generate, {"input": {"model": "fake:count-3", "prompt": {"text": "x"}}})
             assert answer["generate"]["text"] == "0 1 2 "
 
 

@@ -8,8 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import InvalidInput
-from gateway.generation.content import MAX_JSON_DEPTH, MAX_KEY_LENGTH, check_json, media_type, picture
+from gateway.generation.content import (
+    MAX_JSON_DEPTH,
+    MAX_KEY_LENGTH,
+    json_problem,
+    media_type,
+    picture,
+    picture_problem,
+)
 from tests.support.gateways import GraphQLErrors, Json, RunningGateway, refused_field
 from tests.support.generations import COMPLETE, none_runs
 from tests.support.wire_requests import PHOTO, PIXEL
@@ -35,9 +41,9 @@ BAD_JSON: dict[str, tuple[str, str]] = {
 }
 FIELDS = {
     "tools[0].parameters": "tools: [{name: \"t\", parameters: %s}]",
-    "format.schema": "format: {schema: %s}",
-    "messages[0].toolCalls[0].arguments":
-        "messages: [{role: ASSISTANT, toolCalls: [{id: \"1\", name: \"t\", arguments: %s}]}]",
+    "format.jsonSchema": "format: {jsonSchema: %s}",
+    "prompt.messages[0].toolCalls[0].arguments":
+        "prompt: {messages: [{role: ASSISTANT, toolCalls: [{callId: \"1\", name: \"t\", arguments: %s}]}]}",
 }  # fmt: skip
 
 
@@ -47,7 +53,7 @@ async def test_json_in_a_literal_that_is_too_much_is_refused_by_its_field(
     shared_gateway: RunningGateway, kind: str, field: str
 ):
     literal, reason = BAD_JSON[kind]
-    prompt = "" if field.startswith("messages") else 'prompt: "x", '
+    prompt = "" if field.startswith("prompt") else 'prompt: {text: "x"}, '
     query = f"""mutation {{ generate(input: {{model: "fake:echo", {prompt}{FIELDS[field] % literal}}}) {{
         __typename ... on UserError {{ code message }} ... on InvalidInput {{ issues {{ path }} }}
     }} }}"""
@@ -74,7 +80,7 @@ async def test_json_in_variables_that_is_too_much_is_refused_before_a_row_is_wri
     gateway: RunningGateway, kind: str
 ):
     query = """mutation($parameters: JSON!) { startGeneration(input: {
-      model: "fake:echo", prompt: "x", onBackendLoss: CONTINUE, idempotencyKey: "k",
+      model: "fake:echo", prompt: {text: "x"}, onBackendLoss: CONTINUE, idempotencyKey: "k",
       tools: [{name: "t", parameters: $parameters}]
     }) { ... on UserError { code } ... on InvalidInput { issues { path } } } }"""
     body = f'{{"query": {orjson_string(query)}, "variables": {{"parameters": {VARIABLES[kind]}}}}}'
@@ -92,27 +98,32 @@ def orjson_string(text: str) -> str:
 async def test_json_as_large_as_is_allowed_reaches_the_model_server(gateway: RunningGateway):
     parameters = {"a": 2**63 - 1, "b": -(2**63), "c": 1.7976931348623157e308, "d": nested(60), "e": "\U0001f600"}
     tools = [{"name": "t", "parameters": parameters}]
-    await gateway.run(COMPLETE, {"input": {"model": "fake:echo", "prompt": "x", "tools": tools}})
+    await gateway.run(COMPLETE, {"input": {"model": "fake:echo", "prompt": {"text": "x"}, "tools": tools}})
     assert (await gateway.fake.request()).body["tools"][0]["function"]["parameters"] == parameters
 
 
+def told(*messages: Json) -> Json:
+    return {"prompt": {"messages": messages}}
+
+
 TEXTS: list[tuple[str, Json]] = [
-    ("prompt", {"prompt": "a\0"}),
-    ("system", {"prompt": "x", "system": "\0"}),
-    ("model", {"prompt": "x", "model": "\0"}),
-    ("messages[1].content", {"messages": [{"role": "USER"}, {"role": "USER", "content": "\0"}]}),
-    ("messages[0].thinking", {"messages": [{"role": "USER", "thinking": "\0"}]}),
-    ("messages[0].toolName", {"messages": [{"role": "TOOL", "toolName": "\0"}]}),
-    ("messages[0].toolCallId", {"messages": [{"role": "TOOL", "toolCallId": "\0"}]}),
-    ("messages[0].toolCalls[0].id",
-     {"messages": [{"role": "USER", "toolCalls": [{"id": "\0", "name": "x", "arguments": {}}]}]}),
-    ("messages[0].toolCalls[0].name",
-     {"messages": [{"role": "USER", "toolCalls": [{"id": "x", "name": "\0", "arguments": {}}]}]}),
-    ("tools[0].name", {"prompt": "x", "tools": [{"name": "\0", "parameters": {}}]}),
-    ("tools[0].description", {"prompt": "x", "tools": [{"name": "x", "description": "\0", "parameters": {}}]}),
-    ("options.stop[0]", {"prompt": "x", "options": {"stop": ["\0"]}}),
-    ("idempotencyKey", {"prompt": "x", "idempotencyKey": "\0"}),
-    ("images[0]", {"prompt": "x", "images": ["\0"]}),
+    ("prompt.text", {"prompt": {"text": "a\0"}}),
+    ("system", {"prompt": {"text": "x"}, "system": "\0"}),
+    ("model", {"prompt": {"text": "x"}, "model": "\0"}),
+    ("prompt.messages[1].text", told({"role": "USER"}, {"role": "USER", "text": "\0"})),
+    ("prompt.messages[0].parts[1].text", told({"role": "USER", "parts": [{"text": ""}, {"text": "\0"}]})),
+    ("prompt.messages[0].thinking", told({"role": "USER", "thinking": "\0"})),
+    ("prompt.messages[0].toolName", told({"role": "TOOL", "toolName": "\0"})),
+    ("prompt.messages[0].toolCallId", told({"role": "TOOL", "toolCallId": "\0"})),
+    ("prompt.messages[0].toolCalls[0].callId",
+     told({"role": "USER", "toolCalls": [{"callId": "\0", "name": "x", "arguments": {}}]})),
+    ("prompt.messages[0].toolCalls[0].name",
+     told({"role": "USER", "toolCalls": [{"callId": "x", "name": "\0", "arguments": {}}]})),
+    ("tools[0].name", {"prompt": {"text": "x"}, "tools": [{"name": "\0", "parameters": {}}]}),
+    ("tools[0].description",
+     {"prompt": {"text": "x"}, "tools": [{"name": "x", "description": "\0", "parameters": {}}]}),
+    ("options.stop[0]", {"prompt": {"text": "x"}, "options": {"stop": ["\0"]}}),
+    ("idempotencyKey", {"prompt": {"text": "x"}, "idempotencyKey": "\0"}),
 ]  # fmt: skip
 
 
@@ -127,15 +138,13 @@ async def test_text_that_cannot_be_kept_is_refused_by_its_field(
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, "\ud800", {"\udfff": 1}, 2**63, -(2**63) - 1, object()])
 def test_a_value_that_json_cannot_hold_is_refused(value: object):
-    with pytest.raises(InvalidInput, match=r"^x: "):
-        check_json({"a": [value]}, "x")
+    assert json_problem({"a": [value]})
 
 
 def test_json_may_be_as_deep_and_its_keys_as_long_as_the_limits_say():
-    check_json(nested(MAX_JSON_DEPTH - 1), "x")
-    check_json({"k" * MAX_KEY_LENGTH: 1}, "x")
-    with pytest.raises(InvalidInput, match="levels deep"):
-        check_json(nested(MAX_JSON_DEPTH), "x")
+    assert json_problem(nested(MAX_JSON_DEPTH - 1)) is None
+    assert json_problem({"k" * MAX_KEY_LENGTH: 1}) is None
+    assert "levels deep" in (json_problem(nested(MAX_JSON_DEPTH)) or "")
 
 
 PICTURES = {
@@ -153,8 +162,8 @@ PICTURES = {
 def test_a_picture_is_taken_with_and_without_the_head_of_a_data_url(kind: str):
     encoded = PICTURES[kind]
     for form in (encoded, f"data:{kind};base64,{encoded}", f"DATA:image/x;charset=x;base64,{encoded}"):
-        assert picture(form, "x") == encoded
-    assert picture(f"{encoded[:4]}\r\n{encoded[4:]}\n", "x") == encoded
+        assert (picture_problem(form), picture(form)) == (None, encoded)
+    assert picture(f"{encoded[:4]}\r\n{encoded[4:]}\n") == encoded
     assert media_type(base64.b64decode(encoded)) == kind
 
 
@@ -167,22 +176,38 @@ def test_a_picture_is_taken_with_and_without_the_head_of_a_data_url(kind: str):
     ],
 )  # fmt: skip
 def test_what_is_no_picture_is_refused(value: str):
-    with pytest.raises(InvalidInput, match=r"^images\[0\]: "):
-        picture(value, "images[0]")
+    assert picture_problem(value)
 
 
 async def test_pictures_reach_the_model_server_in_the_form_that_it_reads(gateway: RunningGateway):
-    given = [PIXEL, f"data:image/jpeg;base64,{PHOTO}"]
-    messages = [{"role": "USER", "content": "What?", "images": given}]
-    await gateway.run(COMPLETE, {"input": {"model": "fake:echo", "messages": messages}})
-    assert (await gateway.fake.request()).body["messages"][0]["images"] == [PIXEL, PHOTO]
+    images = [{"image": {"base64": PIXEL}}, {"image": {"base64": f"data:image/jpeg;base64,{PHOTO}"}}]
+    message = {"role": "USER", "parts": [{"text": "What?"}, *images, {"text": "Why?"}]}
+    await gateway.run(COMPLETE, {"input": {"model": "fake:echo", **told(message)}})
+    [sent] = (await gateway.fake.request()).body["messages"]
+    assert sent == {"role": "user", "content": "What?\nWhy?", "images": [PIXEL, PHOTO]}
 
 
 async def test_a_picture_in_a_message_is_refused_by_its_place(shared_gateway: RunningGateway):
     query = "mutation($input: GenerateInput!) { generate(input: $input) { ... on InvalidInput { issues { path } } } }"
-    messages = [{"role": "USER"}, {"role": "USER", "images": [PIXEL, "x"]}]
-    answer = await shared_gateway.run(query, {"input": {"model": "fake:echo", "messages": messages}})
-    assert refused_field(answer["generate"]) == "messages[1].images[1]"
+    second = {"role": "USER", "parts": [{"image": {"base64": PIXEL}}, {"image": {"base64": "x"}}]}
+    answer = await shared_gateway.run(query, {"input": {"model": "fake:echo", **told({"role": "USER"}, second)}})
+    assert refused_field(answer["generate"]) == "prompt.messages[1].parts[1].image.base64"
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        '{}', '{text: "x", messages: []}', '{text: null}', '{messages: [{role: USER, parts: [{}]}]}',
+        '{messages: [{role: USER, parts: [{image: {}}]}]}',
+        '{messages: [{role: USER, parts: [{text: "x", image: null}]}]}',
+    ],
+)  # fmt: skip
+async def test_of_several_ways_to_say_a_thing_exactly_one_is_taken(shared_gateway: RunningGateway, prompt: str):
+    with pytest.raises(GraphQLErrors) as refusal:
+        await shared_gateway.run(
+            f'mutation {{ generate(input: {{model: "fake:echo", prompt: {prompt}}}) {{ __typename }} }}'
+        )
+    assert refusal.value.code == "GRAPHQL_VALIDATION_FAILED"
 
 
 text = st.text(max_size=20) | st.sampled_from(["\0", "\u2028", "\U0001f600", "'\"\\", "x" * 2_000])
@@ -193,26 +218,29 @@ json = st.recursive(
     max_leaves=12,
 )
 anything = json | st.just(nested(70)) | st.just(nested(300))
+image = st.fixed_dictionaries({"image": st.fixed_dictionaries({"base64": text | st.just(PIXEL)})})
+part = st.fixed_dictionaries({"text": text}) | image
 message = st.fixed_dictionaries(
-    {"role": st.sampled_from(["USER", "TOOL", "ASSISTANT", "SYSTEM"])},
+    {"role": st.sampled_from(["USER", "TOOL", "ASSISTANT", "SYSTEM", "DEVELOPER"])},
     optional={
-        "content": text,
+        "text": text,
+        "parts": st.lists(part, max_size=2),
         "thinking": text,
         "toolCallId": text,
         "toolName": text,
-        "images": st.lists(text | st.just(PIXEL), max_size=2),
-        "toolCalls": st.lists(st.fixed_dictionaries({"id": text, "name": text, "arguments": anything}), max_size=2),
+        "toolCalls": st.lists(st.fixed_dictionaries({"callId": text, "name": text, "arguments": anything}), max_size=2),
     },
 )
 generate_input = st.fixed_dictionaries(
-    {"model": st.sampled_from(["fake:echo"] * 9 + ["\0", "none"])},
+    {
+        "model": st.sampled_from(["fake:echo"] * 9 + ["\0", "none"]),
+        "prompt": st.fixed_dictionaries({"text": text})
+        | st.fixed_dictionaries({"messages": st.lists(message, max_size=3)}),
+    },
     optional={
-        "prompt": text,
-        "messages": st.lists(message, max_size=3),
         "system": text,
-        "images": st.lists(text | st.just(PIXEL), max_size=2),
         "tools": st.lists(st.fixed_dictionaries({"name": text, "parameters": anything}), max_size=2),
-        "format": st.fixed_dictionaries({"schema": anything}) | st.just({"json": True}),
+        "format": st.fixed_dictionaries({"jsonSchema": anything}) | st.just({"jsonObject": True}),
         "options": st.dictionaries(
             st.sampled_from(["temperature", "topP", "topK", "seed", "maxTokens", "contextLength"]), number, max_size=3
         ),
@@ -236,7 +264,7 @@ def literal(value: object) -> str:
     return {None: "null", True: "true", False: "false"}.get(value, repr(value)) if not is_number(value) else repr(value)
 
 
-ENUMS = {"USER", "TOOL", "ASSISTANT", "SYSTEM", "CONTINUE", "FAIL"}
+ENUMS = {"USER", "TOOL", "ASSISTANT", "SYSTEM", "DEVELOPER", "CONTINUE", "FAIL"}
 
 
 def is_number(value: object) -> bool:

@@ -42,9 +42,9 @@ async def test_a_prompt_that_fits_reaches_the_model_whole(double: RunningGateway
 
 
 async def test_a_long_conversation_keeps_its_beginning_or_is_refused(double: RunningGateway):
-    messages = [{"role": "USER", "content": words(300)}, {"role": "ASSISTANT", "content": words(300)}]
-    messages.append({"role": "USER", "content": "and?"})
-    variables = {"input": {"model": "fake:echo", "messages": messages, "options": {"contextLength": 512}}}
+    messages = [{"role": "USER", "text": words(300)}, {"role": "ASSISTANT", "text": words(300)}]
+    messages.append({"role": "USER", "text": "and?"})
+    variables = {"input": {"model": "fake:echo", "prompt": {"messages": messages}, "options": {"contextLength": 512}}}
     assert ended(await double.events(GENERATE, variables))[1] == "CONTEXT_TOO_LONG"
 
 

@@ -2,9 +2,18 @@
 
 from typing import Any
 
+import orjson
 import pytest
 
-from backends.protocol import ChatRequest, Message, Options
+from backends.protocol import (
+    ChatRequest,
+    ImagePart,
+    Message,
+    Options,
+    OutputFormat,
+    TextPart,
+    ThinkingLevel,
+)
 from gateway.generation.continuation import PartialAnswer, continuation, decode_request, encode_request
 from gateway.streams.events import TextDelta, ThinkingDelta, ToolCall, ToolCallRequested
 from tests.support.fake_model_server import Ending, Script
@@ -87,8 +96,8 @@ async def test_an_answer_that_thought_cannot_go_on_where_the_turn_is_closed(gate
 
 async def test_a_conversation_that_ends_with_the_assistants_turn_goes_on_in_it(gateway: RunningGateway):
     gateway.fake.closes_turns = True
-    messages = [{"role": "USER", "content": "count"}, {"role": "ASSISTANT", "content": "0 1 2 "}]
-    asked = {"input": {"model": "fake:count-5", "messages": messages}}
+    messages = [{"role": "USER", "text": "count"}, {"role": "ASSISTANT", "text": "0 1 2 "}]
+    asked = {"input": {"model": "fake:count-5", "prompt": {"messages": messages}}}
     assert text_of(await gateway.events(GENERATE, asked)) == "3 4 "
 
 
@@ -126,7 +135,7 @@ def test_what_has_said_nothing_is_asked_as_before():
     [
         (REQUEST, [TextDelta(1, "a", 0, 1), ToolCallRequested(2, ToolCall("1", "f", {}))]),
         (REQUEST, [ThinkingDelta(1, "hm", 0, 1)]),
-        (ChatRequest("m", REQUEST.messages, format="json"), [TextDelta(1, "{", 0, 1)]),
+        (ChatRequest("m", REQUEST.messages, format=OutputFormat(json_object=True)), [TextDelta(1, "{", 0, 1)]),
         (ChatRequest("m", REQUEST.messages, Options(max_tokens=1)), [TextDelta(1, "a", 0, 1)]),
     ],
     ids=["tool call", "thought", "format", "no tokens left"],
@@ -151,8 +160,14 @@ def test_a_thought_that_is_over_goes_along():
 
 def test_a_request_can_be_read_by_another_gateway():
     call = ToolCall("1", "f", {"a": [1]})
-    messages = [Message("user", "\u00e4\0", images=["aGk="]), Message("assistant", tool_calls=[call])]
-    request = ChatRequest("m", messages, Options(temperature=0.5, stop=("x",)), {"type": "object"}, think=True)
+    messages = [Message("user", [TextPart("\u00e4\0"), ImagePart("aGk=")]), Message("assistant", tool_calls=[call])]
+    request = ChatRequest(
+        "m",
+        messages,
+        Options(temperature=0.5, stop=("x",)),
+        OutputFormat(json_schema={"type": "object"}),
+        thinking=ThinkingLevel.HIGH,
+    )
     again = decode_request(encode_request(request))
     assert encode_request(again) == encode_request(request)
     assert again.messages[1].tool_calls[0] == call
@@ -191,3 +206,34 @@ async def test_an_attempt_that_failed_says_why(gateway: RunningGateway):
     [attempt] = await attempts(gateway)
     assert attempt["error"] == {"code": "BACKEND_UNAVAILABLE", "retryable": True}
     assert attempt["usage"] == {"completionTokens": 3}
+
+
+def test_a_request_that_a_gateway_of_before_1_0_wrote_can_be_read():
+    written = orjson.dumps(
+        {
+            "model": "m",
+            "messages": [
+                {"role": "user", "content": "What?", "images": ["aGk="], "tool_calls": [], "thinking": None},
+                {"role": "user", "content": "", "images": ["aGk="]},
+                {"role": "assistant", "content": "It is", "images": []},
+            ],
+            "options": {"temperature": 0.5, "stop": ["x"]},
+            "format": {"type": "object"},
+            "tools": [],
+            "think": True,
+            "continues": True,
+        }
+    )
+    assert decode_request(written) == ChatRequest(
+        "m",
+        [
+            Message("user", [TextPart("What?"), ImagePart("aGk=")], tool_calls=[]),
+            Message("user", [ImagePart("aGk=")]),
+            Message("assistant", "It is"),
+        ],
+        Options(temperature=0.5, stop=["x"]),
+        OutputFormat(json_schema={"type": "object"}),
+        tools=[],
+        thinking=ThinkingLevel.ON,
+        continues=True,
+    )

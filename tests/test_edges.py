@@ -22,7 +22,7 @@ EDGES: dict[str, tuple[list[str], str]] = {
     "Generation.model": (["GENERATIONS_READ"], "{ generations { nodes { id model { id } } } }"),
     "GenerationStarted.model": (
         ["GENERATIONS_WRITE"],
-        'subscription { generate(input: {model: "fake:count-3", prompt: "x"}) {'
+        'subscription { generate(input: {model: "fake:count-3", prompt: {text: "x"}}) {'
         " ... on GenerationStarted { model { id } } } }",
     ),
     "ApiKeyUsage.apiKey": (["USAGE_READ"], "{ usage { byKey { apiKey { id } totals { generations } } } }"),

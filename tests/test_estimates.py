@@ -11,8 +11,10 @@ from backends.protocol import (
     ChatRequest,
     FinishChunk,
     FinishReason,
+    ImagePart,
     Message,
     TextChunk,
+    TextPart,
     Tool,
     ToolCall,
     ToolCallChunk,
@@ -34,7 +36,7 @@ def answered(
     rates: Rates, told: tuple[int, int] | None, pieces: list[str], prompt: str = PROMPT, images: int = 0
 ) -> Meter:
     """An answer to its end, or cut off before the model told anything."""
-    meter = Meter(ChatRequest("m", [Message("user", prompt, images=["aGk="] * images)]))
+    meter = Meter(ChatRequest("m", [Message("user", [TextPart(prompt), *[ImagePart("aGk=")] * images])]))
     meter.asked(rates)
     meter.add([TextChunk(piece) for piece in pieces])
     if told is not None:

@@ -15,7 +15,7 @@ subscription($input: GenerateInput!) { generate(input: $input) {
 
 async def test_a_stream_comes_token_by_token_and_is_counted(gateway_on_each_database: RunningGateway):
     gateway = gateway_on_each_database
-    events = await gateway.events(GENERATE, {"input": {"model": "fake:count-5", "prompt": "one two three"}})
+    events = await gateway.events(GENERATE, {"input": {"model": "fake:count-5", "prompt": {"text": "one two three"}}})
     assert "".join(event["text"] for event in events if event["__typename"] == "TextDelta") == "0 1 2 3 4 "
     assert events[-1]["generation"]["state"] == "COMPLETED"
     assert events[-1]["usage"] == {"promptTokens": 3, "completionTokens": 5, "source": "BACKEND"}

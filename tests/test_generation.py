@@ -188,7 +188,7 @@ async def test_waiting_viewers_hold_no_database_connection(gateway: RunningGatew
 
 
 async def test_thinking_comes_apart_from_the_answer(gateway: RunningGateway):
-    events = await gateway.events(GENERATE, asking("fake:thinking", think=True))
+    events = await gateway.events(GENERATE, asking("fake:thinking", thinking="ON"))
     assert "".join(event.get("thinking", "") for event in events) == "Let me think."
     assert text_of(events) == "one two three"
     assert gateway.fake.requests[0].body["think"] is True
@@ -214,7 +214,7 @@ async def test_a_model_without_an_ability_is_not_even_asked(gateway: RunningGate
     told = '{ model(name: "fake:count-3") { capabilities } }'
     while not (await gateway.run(told))["model"]["capabilities"]:
         pass  # what the list leaves out is asked for behind it
-    refusal = (await gateway.run(START, asking("fake:count-3", think=True)))["startGeneration"]
+    refusal = (await gateway.run(START, asking("fake:count-3", thinking="ON")))["startGeneration"]
     assert (refusal["__typename"], refusal["code"], refusal["capability"]) == ("Unsupported", "UNSUPPORTED", "THINKING")
     assert not gateway.fake.requests
 

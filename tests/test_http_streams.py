@@ -177,7 +177,7 @@ async def test_a_client_that_never_reads_a_stream_loses_its_generation(gateway: 
     gateway.limit_streams(send_timeout=0.2)
     gateway.fake.scripts["fake:echo"] = Script(["x" * 10_000] * 10_000, delay_ms=0.1, stall=True)
     address = urlsplit(gateway.url)
-    body = orjson.dumps({"query": GENERATE, "variables": {"input": {"model": "fake:echo", "prompt": "x"}}})
+    body = orjson.dumps({"query": GENERATE, "variables": {"input": {"model": "fake:echo", "prompt": {"text": "x"}}}})
     head = (
         f"POST /graphql HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {gateway.token}\r\n"
         f"Accept: {EVENT_STREAM}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"

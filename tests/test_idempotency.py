@@ -45,7 +45,7 @@ async def test_a_mutation_under_the_key_gives_the_same_answer(gateway: RunningGa
     assert answers[0]["text"] == "0 1 2 "
 
 
-@pytest.mark.parametrize("fields", [{"onDisconnect": "CANCEL"}, {"onBackendLoss": "CONTINUE"}, {"images": []}])
+@pytest.mark.parametrize("fields", [{"onDisconnect": "CANCEL"}, {"onBackendLoss": "CONTINUE"}, {"system": None}])
 async def test_a_retry_may_want_to_watch_it_otherwise(gateway: RunningGateway, fields: dict[str, Any]):
     first, second = await start(gateway, "fake:hold-3"), await start(gateway, "fake:hold-3", **fields)
     assert first["generation"]["id"] == second["generation"]["id"]
@@ -54,12 +54,12 @@ async def test_a_retry_may_want_to_watch_it_otherwise(gateway: RunningGateway, f
 @pytest.mark.parametrize(
     "fields",
     [
-        {"prompt": "other"},
+        {"prompt": {"text": "other"}},
         {"model": "fake:count-5"},
         {"system": "other"},
         {"think": False},
         {"options": {"seed": 1}},
-        {"format": {"json": True}},
+        {"format": {"jsonObject": True}},
         {"tools": [{"name": "f", "parameters": {}}]},
     ],
 )
@@ -114,7 +114,7 @@ async def test_without_a_key_the_text_is_not_kept_in_the_database(
 
 async def test_another_request_under_the_key_is_refused(gateway: RunningGateway):
     await start(gateway)
-    refused = await start(gateway, prompt="something else")
+    refused = await start(gateway, prompt={"text": "something else"})
     assert (refused["code"], refused_field(refused)) == ("IDEMPOTENCY_KEY_REUSED", "idempotencyKey")
 
 
@@ -137,7 +137,7 @@ async def test_a_key_may_be_used_again_after_a_day(gateway_on_each_database: Run
     first = await start(gateway_on_each_database)
     async with gateway_on_each_database.database.transaction() as tx:
         await tx.execute(update(IdempotencyKey).values(created_at=now() - timedelta(days=1)))
-    second = await start(gateway_on_each_database, prompt="something else")
+    second = await start(gateway_on_each_database, prompt={"text": "something else"})
     assert first["generation"]["id"] != second["generation"]["id"]
 
 

@@ -31,7 +31,7 @@ mutation($id: ID!) { revokeApiKey(input: {id: $id}) {
   __typename ... on RevokeApiKeySuccess { apiKey { revokedAt } } ... on UserError { code }
 } }
 """
-FOREVER = {"input": {"model": "fake:stall-3", "prompt": "hello"}}
+FOREVER = {"input": {"model": "fake:stall-3", "prompt": {"text": "hello"}}}
 
 DEFAULT_SCOPES = ["MODELS_READ", "GENERATIONS_READ", "GENERATIONS_WRITE", "USAGE_READ", "PROFILE_READ"]
 

@@ -9,10 +9,11 @@ import anyio
 import orjson
 import pytest
 
-from backends import openai
 from backends.errors import BackendError
-from backends.llama_server import LlamaServer, llama_server
-from backends.openai import OpenAIBackend, chat_body
+from backends.openai import OpenAIBackend
+from backends.openai import backend as openai
+from backends.openai.llama_server import LlamaServer, llama_server
+from backends.openai.request import chat_body
 from backends.protocol import Backend, Capability, ChatRequest, Message, ModelInfo
 from backends.timeouts import TimedBackend, Timeouts
 from tests.support.fake_model_server import Ending, FakeModelServer, Raw, running_fake_model_server

@@ -11,8 +11,10 @@ from backends.protocol import (
     Chunk,
     FinishChunk,
     FinishReason,
+    ImagePart,
     Message,
     TextChunk,
+    TextPart,
     ThinkingChunk,
     ToolCall,
     ToolCallChunk,
@@ -99,7 +101,7 @@ def test_the_tokens_of_all_pieces_add_up(tokens: Sequence[int]):
         ([Message("user", "1")], 1),
         ([Message("user", "1234"), Message("user", "5678")], 2),
         ([Message("assistant", "1234", thinking="5678")], 2),
-        ([Message("user", "1234", images=["aGk="])], 257),
+        ([Message("user", [TextPart("1234"), ImagePart("aGk=")])], 257),
     ],
 )
 def test_a_prompt_is_estimated_from_all_that_is_in_it(messages: list[Message], tokens: int):

@@ -13,7 +13,7 @@ from backends.errors import BackendError
 from backends.ollama.backend import OllamaBackend
 from backends.ollama.stream import OllamaDecoder
 from backends.openai import OpenAIBackend
-from backends.openai_stream import OpenAIDecoder
+from backends.openai.stream import OpenAIDecoder
 from backends.protocol import (
     ChatRequest,
     Chunk,

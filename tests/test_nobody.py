@@ -149,10 +149,10 @@ async def test_a_large_body_of_a_known_caller_is_taken(shared_gateway: RunningGa
 
 
 LISTS: dict[str, Any] = {
-    "messages": {"messages": [{"role": "USER"}] * 12_500},
-    "within a message": {"messages": [{"role": "USER", "images": ["x"] * 501}]},
+    "messages": {"prompt": {"messages": [{"role": "USER"}] * 12_500}},
+    "within a message": {"prompt": {"messages": [{"role": "USER", "parts": [{"text": "x"}] * 501}]}},
     "within JSON": {"tools": [{"name": "t", "parameters": {"enum": [1] * 501}}]},
-    "all together": {"messages": [{"role": "USER", "images": ["x"] * 100}] * 300},
+    "all together": {"prompt": {"messages": [{"role": "USER", "parts": [{"text": "x"}] * 100}] * 300}},
     "keys": {f"key{number}": 1 for number in range(10_001)},
 }
 
@@ -174,8 +174,8 @@ async def test_variables_that_no_operation_declares_count_too(shared_gateway: Ru
 
 
 async def test_a_conversation_within_the_limits_is_answered(gateway: RunningGateway):
-    messages = [{"role": "USER", "content": "x"}] * 500
-    [*_, last] = await gateway.events(GENERATE, {"input": {"model": "fake:count-3", "messages": messages}})
+    messages = [{"role": "USER", "text": "x"}] * 500
+    [*_, last] = await gateway.events(GENERATE, {"input": {"model": "fake:count-3", "prompt": {"messages": messages}}})
     assert last["__typename"] == "GenerationCompleted"
     assert len((await gateway.fake.request()).body["messages"]) == 500
 

@@ -17,9 +17,12 @@ from backends.protocol import (
     Chunk,
     FinishChunk,
     FinishReason,
+    Json,
     Message,
     Options,
+    OutputFormat,
     TextChunk,
+    ThinkingLevel,
     Usage,
 )
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
@@ -67,7 +70,7 @@ def test_a_request_without_extras_leaves_every_default_to_the_server():
 def test_messages_are_written_in_ollamas_words():
     assert chat_body(ChatRequest("m", CONVERSATION))["messages"] == [
         {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "What is this?", "images": [PIXEL, PHOTO]},
+        {"role": "user", "content": "What is this?\nAnd this?", "images": [PIXEL, PHOTO]},
         {
             "role": "assistant",
             "content": "",
@@ -76,6 +79,11 @@ def test_messages_are_written_in_ollamas_words():
         },
         {"role": "tool", "content": "sunny", "tool_name": "weather", "tool_call_id": "call_7"},
     ]
+
+
+def test_a_developer_speaks_as_the_system():
+    body = chat_body(ChatRequest("m", [Message("developer", "Be brief.")]))
+    assert body["messages"] == [{"role": "system", "content": "Be brief."}]
 
 
 def test_options_are_written_in_ollamas_words():
@@ -94,9 +102,11 @@ def test_options_are_written_in_ollamas_words():
     }
 
 
-@pytest.mark.parametrize("given", ["json", SCHEMA])
-def test_the_format_is_handed_on_as_it_is(given: str):
-    assert chat_body(replace(HELLO, format=given))["format"] == given
+@pytest.mark.parametrize(
+    ("wanted", "wire"), [(OutputFormat(json_object=True), "json"), (OutputFormat(json_schema=SCHEMA), SCHEMA)]
+)
+def test_a_format_is_written_in_ollamas_words(wanted: OutputFormat, wire: Json):
+    assert chat_body(replace(HELLO, format=wanted))["format"] == wire
 
 
 def test_tools_are_written_as_functions():
@@ -108,9 +118,20 @@ def test_tools_are_written_as_functions():
     ]
 
 
-@pytest.mark.parametrize("think", [True, False])
-def test_thinking_is_switched_when_asked_for(think: bool):
-    assert chat_body(replace(HELLO, think=think))["think"] is think
+THINK = {"OFF": False, "ON": True, "MINIMAL": "low", "LOW": "low", "MEDIUM": "medium", "HIGH": "high", "MAX": "max"}
+
+
+@pytest.mark.parametrize("level", ThinkingLevel)
+def test_each_level_of_thinking_has_a_word_of_ollamas(level: ThinkingLevel):
+    assert chat_body(replace(HELLO, thinking=level))["think"] == THINK[level.name]
+
+
+async def test_a_server_without_a_level_is_asked_for_the_next_one(fake: FakeModelServer):
+    fake.refuses = lambda body: 'invalid think value: "x"' if isinstance(body["think"], str) else None
+    async with aclosing(OllamaBackend("ollama", fake.url)) as backend:
+        async with backend.generate(replace(HELLO, thinking=ThinkingLevel.MAX)) as batches:
+            assert [batch async for batch in batches]
+    assert [request.body["think"] for request in fake.requests] == ["max", "high", True]
 
 
 def test_an_option_of_zero_is_not_taken_for_none():

@@ -8,8 +8,9 @@ import orjson
 import pytest
 
 from backends.errors import BackendFailed, BackendProtocolError, BackendRejected, BackendUnsupported
-from backends.openai import OpenAIBackend, chat_body
-from backends.openai_stream import OpenAIDecoder
+from backends.openai import OpenAIBackend
+from backends.openai.request import ServerKind, chat_body
+from backends.openai.stream import OpenAIDecoder
 from backends.protocol import (
     ChatRequest,
     Chunk,
@@ -18,7 +19,9 @@ from backends.protocol import (
     Json,
     Message,
     Options,
+    OutputFormat,
     TextChunk,
+    TextPart,
     ThinkingChunk,
     ToolCall,
     ToolCallChunk,
@@ -103,9 +106,10 @@ def test_messages_are_written_in_openais_words():
         {
             "role": "user",
             "content": [
-                {"type": "text", "text": "What is this?"},
                 {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
+                {"type": "text", "text": "What is this?"},
                 {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{PHOTO}"}},
+                {"type": "text", "text": "And this?"},
             ],
         },
         {
@@ -119,9 +123,15 @@ def test_messages_are_written_in_openais_words():
     ]
 
 
-def test_an_image_without_words_has_no_empty_part_beside_it():
-    body = chat_body(ChatRequest("m", [Message("user", images=[PIXEL])]))
-    assert [part["type"] for part in body["messages"][0]["content"]] == ["image_url"]
+def test_parts_of_text_alone_are_one_text_which_every_server_takes():
+    body = chat_body(ChatRequest("m", [Message("user", [TextPart("One."), TextPart("Two.")])]))
+    assert body["messages"][0]["content"] == "One.\nTwo."
+
+
+@pytest.mark.parametrize(("server", "role"), [(ServerKind.UNKNOWN, "developer"), (ServerKind.LLAMA_CPP, "system")])
+def test_a_developer_is_told_to_the_servers_that_know_one(server: ServerKind, role: str):
+    body = chat_body(ChatRequest("m", [Message("developer", "Be brief.")]), server)
+    assert body["messages"] == [{"role": role, "content": "Be brief."}]
 
 
 def test_options_are_written_for_every_kind_of_server():
@@ -147,11 +157,13 @@ def test_a_context_length_cannot_be_asked_for():
 
 
 def test_json_is_asked_for_as_an_object():
-    assert chat_body(replace(HELLO, format="json"))["response_format"] == {"type": "json_object"}
+    assert chat_body(replace(HELLO, format=OutputFormat(json_object=True)))["response_format"] == {
+        "type": "json_object"
+    }
 
 
 def test_a_schema_is_asked_for_by_name():
-    assert chat_body(replace(HELLO, format=SCHEMA))["response_format"] == {
+    assert chat_body(replace(HELLO, format=OutputFormat(json_schema=SCHEMA)))["response_format"] == {
         "type": "json_schema",
         "json_schema": {"name": "answer", "schema": SCHEMA},
     }
@@ -164,11 +176,6 @@ def test_tools_are_written_as_functions():
             "function": {"name": "weather", "description": "Tells the weather", "parameters": WEATHER.parameters},
         }
     ]
-
-
-@pytest.mark.parametrize("think", [True, False])
-def test_thinking_is_switched_through_the_chat_template(think: bool):
-    assert chat_body(replace(HELLO, think=think))["chat_template_kwargs"] == {"enable_thinking": think}
 
 
 def test_the_done_mark_ends_the_answer():

@@ -18,8 +18,10 @@ from tests.support.processes import START_SECONDS, Served, serving
 from tests.support.valkeys import ValkeyServer
 
 PASSWORD = "a password of mine"
-SUBSCRIBE = 'subscription { generate(input: {model: "%s", prompt: "one"}) { __typename ... on TextDelta { text } } }'
-MUTATE = 'mutation { generate(input: {model: "%s", prompt: "one"}) { __typename } }'
+SUBSCRIBE = (
+    'subscription { generate(input: {model: "%s", prompt: {text: "one"}}) { __typename ... on TextDelta { text } } }'
+)
+MUTATE = 'mutation { generate(input: {model: "%s", prompt: {text: "one"}}) { __typename } }'
 HELD = "fake:hold-3"
 
 

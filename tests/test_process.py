@@ -20,11 +20,11 @@ from tests.support.processes import START_SECONDS, Served, serving
 PASSWORD = "a password of mine"
 
 START = """
-mutation($model: String!) { startGeneration(input: {model: $model, prompt: "one two"}) {
+mutation($model: String!) { startGeneration(input: {model: $model, prompt: {text: "one two"}}) {
   __typename ... on StartGenerationSuccess { generation { id } } ... on UserError { message }
 } }
 """
-WATCH = 'subscription { generate(input: {model: "fake:hold-3", prompt: "one two"}) { __typename } }'
+WATCH = 'subscription { generate(input: {model: "fake:hold-3", prompt: {text: "one two"}}) { __typename } }'
 LOOK = "query($id: ID!) { generation(id: $id) { state error { code } usage { completionTokens } } }"
 
 

@@ -5,15 +5,39 @@ from typing import Any
 
 import pytest
 
-from backends.protocol import Capability, Json, Message, ModelInfo, Options, Tool
+from backends.protocol import (
+    Capability,
+    ImagePart,
+    Json,
+    Message,
+    ModelInfo,
+    NamedTool,
+    Options,
+    OutputFormat,
+    TextPart,
+    ThinkingLevel,
+    Tool,
+    ToolCall,
+    ToolChoiceMode,
+)
 from gateway.catalog.catalog import Model
 from gateway.errors import MOST_ISSUES, InvalidInput, Unsupported
-from gateway.generation.request import MAX_STOP_SEQUENCES, MAX_TOOLS, OPTION_RANGES, GenerationRequest, chat_request
+from gateway.generation.request import (
+    MAX_STOP_SEQUENCES,
+    MAX_TOOLS,
+    OPTION_RANGES,
+    GenerationRequest,
+    Turn,
+    chat_request,
+)
 from tests.support.wire_requests import PIXEL
 
 INTEGERS = {"top_k", "max_tokens", "seed", "context_length"}
 RANGES = [(attribute, *bounds) for attribute, bounds in OPTION_RANGES.items()]
 LOOK = Tool("look", "Looks.", {"type": "object"})
+LIST: Any = [1]
+NOT_AN_OBJECT = ToolCall("call_0", "look", LIST)
+PICTURE = [Turn("user", parts=[ImagePart(PIXEL)])]
 
 
 class NoBackend:
@@ -72,14 +96,27 @@ def test_an_empty_stop_sequence_is_refused():
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"prompt": None}, "prompt"),
-        ({"messages": [Message("user", "Hi")]}, "prompt"),
-        ({"prompt": ""}, "prompt"),
-        ({"prompt": None, "messages": []}, "messages"),
-        ({"prompt": None, "messages": [Message("user", "Hi")], "images": [PIXEL]}, "images"),
-        ({"prompt": None, "messages": [Message("user", "Hi"), Message("tool", "42")]}, "messages[1]"),
+        ({"prompt": ""}, "prompt.text"),
+        ({"prompt": []}, "prompt.messages"),
+        ({"prompt": [Turn("user", "Hi"), Turn("tool", "42")]}, "prompt.messages[1]"),
+        ({"prompt": [Turn("user", "Hi", parts=[TextPart("Hi")])]}, "prompt.messages[0]"),
+        ({"prompt": [Turn("user", parts=[])]}, "prompt.messages[0].parts"),
+        (
+            {"prompt": [Turn("user", parts=[TextPart("Hi"), ImagePart("Hi")])]},
+            "prompt.messages[0].parts[1].image.base64",
+        ),
+        ({"prompt": [Turn("user", tool_calls=[NOT_AN_OBJECT])]}, "prompt.messages[0].toolCalls[0].arguments"),
+        ({"tools": [Tool("look", "", NOT_AN_OBJECT.arguments or {})]}, "tools[0].parameters"),
         ({"tools": [Tool("", "", {})]}, "tools[0].name"),
         ({"tools": [LOOK, LOOK]}, "tools[1].name"),
+        ({"format": OutputFormat(json_schema=LIST)}, "format.jsonSchema"),
+        ({"format": OutputFormat(regex="")}, "format.regex"),
+        ({"format": OutputFormat(grammar="\0")}, "format.grammar"),
+        ({"format": OutputFormat(choice=[])}, "format.choice"),
+        ({"format": OutputFormat(choice=["a", "a"])}, "format.choice"),
+        ({"format": OutputFormat(choice=["a", "\0"])}, "format.choice[1]"),
+        ({"tools": [LOOK], "tool_choice": NamedTool("hear")}, "toolChoice.name"),
+        ({"tool_choice": ToolChoiceMode.REQUIRED}, "toolChoice.mode"),
         ({"tools": [Tool(str(number), "", {}) for number in range(MAX_TOOLS + 1)]}, "tools"),
     ],
 )
@@ -87,23 +124,31 @@ def test_a_request_that_makes_no_sense_is_refused_by_field(fields: dict[str, Any
     assert refused(**fields).field == field
 
 
-def test_a_prompt_becomes_one_message_of_the_user_with_its_images():
-    chat = chat_request(request(images=[PIXEL]), model())
-    assert list(chat.messages) == [Message("user", "Hello", images=[PIXEL])]
+def test_a_text_becomes_one_message_of_the_user():
+    assert list(chat_request(request(), model()).messages) == [Message("user", "Hello")]
 
 
-def test_images_alone_are_a_prompt():
-    assert chat_request(request(prompt="", images=[PIXEL]), model()).messages[0].images == [PIXEL]
+def test_parts_keep_their_order_and_their_images_lose_the_head_of_a_data_url():
+    parts = [TextPart("Is this"), ImagePart(f"data:image/png;base64,{PIXEL}"), TextPart("a dot?")]
+    [message] = chat_request(request(prompt=[Turn("user", parts=parts)]), model()).messages
+    assert message.content == [TextPart("Is this"), ImagePart(PIXEL), TextPart("a dot?")]
 
 
 def test_system_instructions_come_first():
-    chat = chat_request(request(prompt=None, messages=[Message("user", "Hi")], system="Be kind."), model())
-    assert list(chat.messages) == [Message("system", "Be kind."), Message("user", "Hi")]
+    chat = chat_request(
+        request(prompt=[Turn("developer", "Be brief."), Turn("user", "Hi")], system="Be kind."), model()
+    )
+    assert [(message.role, message.content) for message in chat.messages] == [
+        ("system", "Be kind."),
+        ("developer", "Be brief."),
+        ("user", "Hi"),
+    ]
 
 
 def test_a_tools_answer_may_name_the_call_or_the_tool():
+    turns = [Turn("tool", "42", tool_call_id="call_0"), Turn("tool", "42", tool_name="look")]
     messages = [Message("tool", "42", tool_call_id="call_0"), Message("tool", "42", tool_name="look")]
-    assert list(chat_request(request(prompt=None, messages=messages), model()).messages) == messages
+    assert list(chat_request(request(prompt=turns), model()).messages) == messages
 
 
 def test_the_backend_is_asked_by_its_own_name_of_the_model():
@@ -114,9 +159,8 @@ def test_the_backend_is_asked_by_its_own_name_of_the_model():
     ("fields", "capability"),
     [
         ({"tools": [LOOK]}, Capability.TOOLS),
-        ({"think": True}, Capability.THINKING),
-        ({"images": [PIXEL]}, Capability.VISION),
-        ({"prompt": None, "messages": [Message("user", "Hi", images=[PIXEL])]}, Capability.VISION),
+        ({"thinking": ThinkingLevel.LOW}, Capability.THINKING),
+        ({"prompt": PICTURE}, Capability.VISION),
         ({}, Capability.COMPLETION),
     ],
 )
@@ -128,17 +172,18 @@ def test_an_ability_that_the_model_lacks_is_refused(fields: dict[str, Json], cap
 
 
 def test_a_model_whose_abilities_are_not_told_gets_the_benefit_of_the_doubt():
-    assert chat_request(request(tools=[LOOK], think=True, images=[PIXEL]), model(None)).tools == [LOOK]
+    assert chat_request(request(tools=[LOOK], thinking=ThinkingLevel.ON, prompt=PICTURE), model(None)).tools == [LOOK]
 
 
 def test_a_model_without_thinking_may_be_told_not_to_think():
-    assert chat_request(request(think=False), model(frozenset({Capability.COMPLETION}))).think is False
+    chat = chat_request(request(thinking=ThinkingLevel.OFF), model(frozenset({Capability.COMPLETION})))
+    assert chat.thinking is ThinkingLevel.OFF
 
 
 def test_all_that_is_wrong_with_a_request_is_told_at_once():
     refusal = refused(prompt="", options=Options(temperature=3, stop=["", "x"]), tools=[Tool("", "", {}), LOOK])
     fields = [issue.field for issue in refusal.issues]
-    assert fields == ["prompt", "options.temperature", "options.stop", "tools[0].name"]
+    assert fields == ["prompt.text", "options.temperature", "options.stop", "tools[0].name"]
     assert refusal.issues[-1].path == ["tools", "0", "name"]
     assert str(refusal).endswith("Refused in all: 4 values.")
 
@@ -146,7 +191,7 @@ def test_all_that_is_wrong_with_a_request_is_told_at_once():
 def test_all_texts_that_cannot_be_kept_are_told_at_once():
     with pytest.raises(InvalidInput) as refusal:
         request(prompt="\0", system="\0")
-    assert [issue.field for issue in refusal.value.issues] == ["prompt", "system"]
+    assert [issue.field for issue in refusal.value.issues] == ["prompt.text", "system"]
 
 
 def test_no_more_than_a_bounded_number_of_values_is_told():

@@ -25,7 +25,7 @@ async def test_streams_over_http_go_on_elsewhere_and_requests_are_answered(tmp_p
         answers: list[str] = []
 
         async def ask() -> None:
-            data = await post(world, stopping, ASK, {"input": {"model": MODEL, "prompt": "asked count"}})
+            data = await post(world, stopping, ASK, {"input": {"model": MODEL, "prompt": {"text": "asked count"}}})
             answers.append(data["generate"]["text"])
 
         async def cut(stream: Stream) -> None:
@@ -69,7 +69,7 @@ async def read(world: World, gateway: Program, stream: Stream) -> None:
     """Read one HTTP response of the stream to its end, in the form that its name says."""
     accept = stream.name + (";subscriptionSpec=1.0" if "multipart" in stream.name else "")
     headers = {"authorization": f"Bearer {world.key}", "accept": accept}
-    asked = {"model": MODEL, "prompt": "watched count"}
+    asked = {"model": MODEL, "prompt": {"text": "watched count"}}
     query, variables = (
         (WATCH, {"id": stream.id, "after": stream.sequence}) if stream.id else (GENERATE, {"input": asked})
     )

@@ -27,9 +27,9 @@ FAILING = [
     "{",
     'subscription { generation(id: "nonsense") { __typename } }',
     'mutation { revokeApiKey(input: {id: "x"}) { __typename } }',
-    'subscription { generate(input: {model: "none", prompt: "one"}) { __typename } }',
+    'subscription { generate(input: {model: "none", prompt: {text: "one"}}) { __typename } }',
 ]
-STREAM = 'subscription { generate(input: {model: "fake:count-300", prompt: "one"}) { __typename } }'
+STREAM = 'subscription { generate(input: {model: "fake:count-300", prompt: {text: "one"}}) { __typename } }'
 UPGRADE = (
     b"GET /graphql HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"

@@ -86,7 +86,7 @@ async def test_an_operation_before_the_acknowledgement_is_closed_with_4401(gatew
 async def test_an_id_in_use_is_closed_with_4409(gateway: RunningGateway):
     async with gateway.connect() as socket:
         for _ in range(2):
-            await socket.subscribe(GENERATE, {"input": {"model": "fake:stall-3", "prompt": "x"}})
+            await socket.subscribe(GENERATE, {"input": {"model": "fake:stall-3", "prompt": {"text": "x"}}})
         assert await closed(socket.connection) == (4409, "Subscriber for 1 already exists")
 
 
@@ -208,7 +208,7 @@ async def test_an_unasked_pong_is_taken(gateway: RunningGateway):
 )
 async def test_an_operation_that_cannot_run_is_an_error_of_its_own(gateway: RunningGateway, payload: Json, code: str):
     async with gateway.connect() as socket:
-        await socket.subscribe(GENERATE, {"input": {"model": "fake:stall-3", "prompt": "x"}}, id="running")
+        await socket.subscribe(GENERATE, {"input": {"model": "fake:stall-3", "prompt": {"text": "x"}}}, id="running")
         await socket.send({"type": "subscribe", "id": "wrong", "payload": payload})
         while (message := await socket.receive())["id"] != "wrong":
             pass
@@ -271,7 +271,7 @@ async def test_an_id_is_free_once_its_operation_is_complete(gateway: RunningGate
 
 async def test_an_id_is_free_once_the_client_has_completed_it(gateway: RunningGateway):
     async with gateway.connect() as socket:
-        await socket.subscribe(GENERATE, {"input": {"model": "fake:stall-3", "prompt": "x"}})
+        await socket.subscribe(GENERATE, {"input": {"model": "fake:stall-3", "prompt": {"text": "x"}}})
         await socket.receive()
         await socket.complete()
         await socket.subscribe(ME)
@@ -289,7 +289,7 @@ async def test_completing_what_is_not_running_does_no_harm(gateway: RunningGatew
 
 
 async def test_many_operations_run_at_once_on_one_socket(gateway: RunningGateway):
-    generate = {"input": {"model": "fake:count-5", "prompt": "x"}}
+    generate = {"input": {"model": "fake:count-5", "prompt": {"text": "x"}}}
     async with gateway.connect() as socket:
         for number in range(20):
             await socket.subscribe(GENERATE, generate, id=str(number))
@@ -317,7 +317,7 @@ async def test_a_client_that_never_reads_loses_the_connection_and_its_generation
         await reader.send(INIT | {"payload": gateway.headers()})
         await reader.receive()
         connection.transport.pause_reading()
-        await reader.subscribe(GENERATE, {"input": {"model": "fake:echo", "prompt": "x"}})
+        await reader.subscribe(GENERATE, {"input": {"model": "fake:echo", "prompt": {"text": "x"}}})
         request = await gateway.fake.request()
         with anyio.fail_after(20):
             await request.ended.wait()
@@ -329,7 +329,7 @@ async def test_a_python_client_signs_in_and_streams_an_answer(gateway: RunningGa
     transport = WebsocketsTransport(url=url(gateway), init_payload={"Authorization": f"Bearer {gateway.token}"})
     async with Client(transport=transport, fetch_schema_from_transport=True) as session:
         query = gql(GENERATE)
-        query.variable_values = {"input": {"model": "fake:count-5", "prompt": "one two three"}}
+        query.variable_values = {"input": {"model": "fake:count-5", "prompt": {"text": "one two three"}}}
         events = [result["generate"] async for result in session.subscribe(query)]
     assert "".join(event.get("text", "") for event in events) == "0 1 2 3 4 "
     assert events[-1]["finishReason"] == "STOP"

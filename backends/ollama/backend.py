@@ -5,13 +5,25 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from backends.errors import BackendModelNotFound, BackendRejected
+from backends.errors import BackendModelNotFound, BackendRejected, BackendUnsupported
 from backends.listing import usable_models
 from backends.loading import OnLoading, watching
 from backends.ollama.continuation import raw_body, raw_prompt
 from backends.ollama.loading import LoadedModels
 from backends.ollama.stream import OllamaDecoder
-from backends.protocol import BackendKind, Capability, ChatRequest, Chunk, Json, Message, ModelInfo, Options
+from backends.protocol import (
+    BackendKind,
+    Capability,
+    ChatRequest,
+    Chunk,
+    Json,
+    Message,
+    ModelInfo,
+    Options,
+    OutputFormat,
+    ThinkingLevel,
+    ToolChoiceMode,
+)
 from backends.streaming import stream_chunks
 from backends.wire import (
     as_count,
@@ -37,6 +49,21 @@ _OPTION_NAMES = {
     "frequency_penalty": "frequency_penalty",
     "repeat_penalty": "repeat_penalty",
 }
+
+
+_THINK: dict[ThinkingLevel, bool | str] = {
+    ThinkingLevel.OFF: False,
+    ThinkingLevel.ON: True,
+    ThinkingLevel.MINIMAL: "low",
+    ThinkingLevel.LOW: "low",
+    ThinkingLevel.MEDIUM: "medium",
+    ThinkingLevel.HIGH: "high",
+    ThinkingLevel.MAX: "max",
+}
+"""Ollama's `think`. Models without levels take each of them for true; one that always thinks ignores true and false."""
+
+_LESS: dict[bool | str, bool | str] = {"max": "high", "low": True, "medium": True, "high": True}
+"""What is next to a level that a server does not know: `max` is younger than the others, and they than true."""
 
 
 class OllamaBackend:
@@ -104,14 +131,23 @@ class OllamaBackend:
         path, body = "/api/chat", chat_body(request)
         if request.continues and (prompt := await raw_prompt(self._client, request, body)) is not None:
             path, body = "/api/generate", raw_body(body, prompt)
-        answer = stream_chunks(self._client, path, body, OllamaDecoder())
         async with AsyncExitStack() as stack:
             if on_loading is None or request.model in self._remote:
-                batches = await stack.enter_async_context(answer)
+                batches = await self._ask(stack, path, body)
             else:
                 async with watching(LoadedModels(self._client, request.model).is_loading, on_loading):
-                    batches = await stack.enter_async_context(answer)
+                    batches = await self._ask(stack, path, body)
             yield batches
+
+    async def _ask(self, stack: AsyncExitStack, path: str, body: dict[str, Json]) -> AsyncIterator[Sequence[Chunk]]:
+        """Ask; a server that does not know the level of thinking is asked for the next one to it."""
+        while True:
+            try:
+                return await stack.enter_async_context(stream_chunks(self._client, path, body, OllamaDecoder()))
+            except BackendRejected as error:
+                if "think value" not in str(error) or body.get("think") not in _LESS:
+                    raise
+                body = {**body, "think": _LESS[body["think"]]}
 
     async def _show(self, name: str) -> "_Shown":
         try:
@@ -132,7 +168,10 @@ class OllamaBackend:
 
 
 def chat_body(request: ChatRequest) -> dict[str, Json]:
-    """Build the body of `/api/chat`. What the request leaves out stays out, for the server's own default."""
+    """Build the body of `/api/chat`. What the request leaves out stays out, for the server's own default.
+
+    Raises BackendUnsupported for what Ollama cannot be told.
+    """
     body: dict[str, Json] = {
         "model": request.model,
         "messages": [_message(message) for message in request.messages],
@@ -142,8 +181,12 @@ def chat_body(request: ChatRequest) -> dict[str, Json]:
     if options := _options(request.options):
         body["options"] = options
     if request.format is not None:
-        body["format"] = request.format
-    if request.tools:
+        body["format"] = _format(request.format)
+    if request.tool_choice not in {None, ToolChoiceMode.AUTO, ToolChoiceMode.NONE}:
+        raise BackendUnsupported(
+            "Ollama cannot make a model call a tool: leave toolChoice out, or choose the mode AUTO or NONE."
+        )
+    if request.tools and request.tool_choice is not ToolChoiceMode.NONE:
         body["tools"] = [
             {
                 "type": "function",
@@ -151,9 +194,20 @@ def chat_body(request: ChatRequest) -> dict[str, Json]:
             }
             for tool in request.tools
         ]
-    if request.think is not None:
-        body["think"] = request.think
+    if request.thinking is not None:
+        body["think"] = _THINK[request.thinking]
     return body
+
+
+def _format(wanted: OutputFormat) -> Json:
+    if wanted.json_object:
+        return "json"
+    if wanted.json_schema is None:
+        raise BackendUnsupported(
+            "Ollama cannot hold an answer to a regular expression, a grammar or a choice: of the formats, take "
+            "jsonObject or jsonSchema."
+        )
+    return wanted.json_schema
 
 
 def _options(options: Options) -> dict[str, Json]:
@@ -164,9 +218,11 @@ def _options(options: Options) -> dict[str, Json]:
 
 
 def _message(message: Message) -> dict[str, Json]:
-    wire: dict[str, Json] = {"role": message.role, "content": message.content}
-    if message.images:
-        wire["images"] = list(message.images)
+    # Ollama takes text and images apart, and knows no developer: a template drops a role that it does not know.
+    role = "system" if message.role == "developer" else message.role
+    wire: dict[str, Json] = {"role": role, "content": message.text}
+    if images := message.images:
+        wire["images"] = images
     if message.tool_calls:
         wire["tool_calls"] = [
             {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}} for call in message.tool_calls

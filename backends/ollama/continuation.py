@@ -22,7 +22,7 @@ async def raw_prompt(client: httpx.AsyncClient, request: ChatRequest, body: dict
 
     `body` is that of `/api/chat`. Raises BackendError; BackendUnsupported where nobody could tell whether it goes on.
     """
-    said = request.messages[-1].content
+    said = request.messages[-1].text
     rendered = await _rendered(client, body)
     if rendered.rstrip().endswith(said.rstrip()):
         return None

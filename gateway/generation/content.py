@@ -9,7 +9,7 @@ import re
 from math import isfinite
 from typing import cast
 
-from gateway.errors import InvalidInput, cut
+from gateway.errors import cut
 
 MAX_JSON_DEPTH = 64
 MAX_JSON_VALUES = 10_000
@@ -31,49 +31,58 @@ _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+=[^;,]*)*);base64
 _LONGEST_DATA_URL_HEAD = 200
 
 
-def check_text(value: str | None, field: str) -> None:
-    """Raises InvalidInput for text that cannot be sent or kept."""
-    if value is not None and (reason := _wrong_text(value)):
-        raise InvalidInput(field, f"{reason}.")
+def text_problem(value: str) -> str | None:
+    """Tell why a text cannot be sent or kept; None if it can."""
+    reason = _wrong_text(value)
+    return reason and f"{reason}."
 
 
-def check_json(value: object, field: str) -> None:
-    """Raises InvalidInput for JSON that cannot be sent or kept, naming the whole value as `field`."""
+def json_problem(value: object) -> str | None:
+    """Tell why JSON cannot be sent or kept; None if it can."""
     level, values = [value], 0
     for _ in range(MAX_JSON_DEPTH + 1):
         values += len(level)
         if values > MAX_JSON_VALUES:
-            raise InvalidInput(field, f"may hold at most {MAX_JSON_VALUES:,} values.")
+            return f"may hold at most {MAX_JSON_VALUES:,} values."
         below: list[object] = []
         for part in level:
             if isinstance(part, dict):
                 for key, inner in cast("dict[str, object]", part).items():
-                    _check_key(key, field)
+                    if reason := _wrong_key(key):
+                        return f"{reason}."
                     below.append(inner)
             elif isinstance(part, list):
                 below += cast("list[object]", part)
             elif reason := _wrong_leaf(part):
-                raise InvalidInput(field, f"{reason}.")
+                return f"{reason}."
         if not below:
-            return
+            return None
         level = below
-    raise InvalidInput(field, f"may be at most {MAX_JSON_DEPTH} levels deep.")
+    return f"may be at most {MAX_JSON_DEPTH} levels deep."
 
 
-def picture(value: str, field: str) -> str:
-    """The base64 of a picture, which may come as a data URL. Raises InvalidInput for everything else."""
+def object_problem(value: object) -> str | None:
+    """Tell why a value is no JSON object that can be sent or kept; None if it is one."""
+    return json_problem(cast("object", value)) if isinstance(value, dict) else "must be a JSON object."
+
+
+def picture_problem(value: str) -> str | None:
+    """Tell why a value is no picture in base64 or in a data URL; None if it is one."""
+    if value[:5].lower() == "data:" and _DATA_URL.match(value, 0, _LONGEST_DATA_URL_HEAD) is None:
+        return "a data URL of a picture must be in base64: data:image/png;base64,…"
+    try:
+        data = binascii.a2b_base64(picture(value), strict_mode=True)
+    except (binascii.Error, ValueError):
+        return "must be a picture in base64, or a data URL of one."
+    return None if media_type(data) else "must be a picture: PNG, JPEG, GIF, WebP, BMP, TIFF or AVIF."
+
+
+def picture(value: str) -> str:
+    """Give the base64 of a picture without the head of a data URL and without white space."""
     head = _DATA_URL.match(value, 0, _LONGEST_DATA_URL_HEAD)
-    if head is None and value[:5].lower() == "data:":
-        raise InvalidInput(field, "a data URL of a picture must be in base64: data:image/png;base64,…")
     encoded = value if head is None else value[head.end() :]
     if any(white in encoded for white in " \t\r\n"):  # as `base64` breaks its lines
         encoded = "".join(encoded.split())
-    try:
-        data = binascii.a2b_base64(encoded, strict_mode=True)
-    except (binascii.Error, ValueError):
-        raise InvalidInput(field, "must be a picture in base64, or a data URL of one.") from None
-    if media_type(data) is None:
-        raise InvalidInput(field, "must be a picture: PNG, JPEG, GIF, WebP, BMP, TIFF or AVIF.")
     return encoded
 
 
@@ -86,11 +95,11 @@ def media_type(data: bytes) -> str | None:
     return next((kind for start, kind in PICTURES.items() if data.startswith(start)), None)
 
 
-def _check_key(key: str, field: str) -> None:
+def _wrong_key(key: str) -> str | None:
     if len(key) > MAX_KEY_LENGTH:
-        raise InvalidInput(field, f"may have keys of at most {MAX_KEY_LENGTH:,} characters.")
-    if reason := _wrong_text(key):
-        raise InvalidInput(field, f"{reason}, as the key {cut(key)!r} does.")
+        return f"may have keys of at most {MAX_KEY_LENGTH:,} characters"
+    reason = _wrong_text(key)
+    return reason and f"{reason}, as the key {cut(key)!r} does"
 
 
 def _wrong_leaf(value: object) -> str | None:

@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 
 from backends import errors
 from backends.errors import BackendError
-from backends.protocol import ChatRequest, Message
+from backends.protocol import ChatRequest, Json, Message
+from backends.wire import as_list, as_object
 from gateway.streams import Event, TextDelta, ThinkingDelta, ToolCallRequested
 
 _LOSSES = (
@@ -131,7 +132,7 @@ def continuation(request: ChatRequest, said: PartialAnswer) -> ChatRequest | Non
     messages, text, thought = list(request.messages), "".join(said.texts), "".join(said.thoughts)
     if request.continues:  # the caller had begun the answer
         begun = messages.pop()
-        text, thought = begun.content + text, (begun.thinking or "") + thought
+        text, thought = begun.text + text, (begun.thinking or "") + thought
     messages.append(Message("assistant", text, thinking=thought or None))
     options = request.options
     if said.fills(request):
@@ -157,5 +158,19 @@ def encode_request(request: ChatRequest) -> bytes:
 
 
 def decode_request(data: bytes) -> ChatRequest:
-    """The request again. Raises ValueError for what `encode_request` did not make."""
-    return _REQUEST.validate_json(data)
+    """The request again, as this gateway or one of before 1.0 wrote it. Raises ValueError for anything else."""
+    return _REQUEST.validate_python(_renewed(as_object(orjson.loads(data))))
+
+
+def _renewed(request: dict[str, Json]) -> dict[str, Json]:
+    """Put a request of before 1.0 into today's form."""
+    if "think" in request:
+        think = request.pop("think")
+        request["thinking"] = None if think is None else "on" if think else "off"
+        if (wanted := request.get("format")) is not None:
+            request["format"] = {"json_object": True} if wanted == "json" else {"json_schema": wanted}
+    for message in map(as_object, as_list(request.get("messages"))):
+        if images := as_list(message.get("images")):
+            text = [{"text": message["content"]}] if message.get("content") else []
+            message["content"] = [*text, *({"image": image} for image in images)]
+    return request

@@ -27,7 +27,7 @@ from gateway.errors import (
 )
 from gateway.generation.attempts import Attempt, attempt_recorded
 from gateway.generation.continuation import encode_request
-from gateway.generation.idempotency import begun_under, check_key, note_key
+from gateway.generation.idempotency import begun_under, note_key
 from gateway.generation.ledger import Ledger
 from gateway.generation.outcome import State, outcome_recorded, terminal_event
 from gateway.generation.output import Output, output_of
@@ -107,7 +107,6 @@ class Generations:
 
         Raises InvalidInput, ModelNotFound, Unsupported, Overloaded, ShuttingDown.
         """
-        check_key(request.idempotency_key)
         if request.idempotency_key is not None and (begun := await self._begun_under(principal, request)):
             return begun
         if self.stopping:

@@ -12,18 +12,8 @@ from db import queries
 from db.clock import now
 from db.engine import ReadSession, WriteSession
 from db.tables import Generation, IdempotencyKey
-from gateway.errors import IdempotencyKeyReused, InvalidInput
+from gateway.errors import IdempotencyKeyReused
 from gateway.generation.request import GenerationRequest
-
-LONGEST_KEY = 255
-
-
-def check_key(key: str | None) -> None:
-    """Raises InvalidInput for a key that cannot be one."""
-    if key is not None and not 1 <= len(key) <= LONGEST_KEY:
-        raise InvalidInput("idempotencyKey", f"must have from 1 to {LONGEST_KEY} characters.")
-    if key is not None and "\0" in key:  # PostgreSQL takes none
-        raise InvalidInput("idempotencyKey", "must not hold a NUL.")
 
 
 def fingerprint(request: GenerationRequest) -> str:

@@ -54,7 +54,7 @@ def prompt_of(request: ChatRequest) -> Prompt:
     """What a prompt's tokens are guessed from, for when a backend was cut off before it told them."""
     tokens = float(TOKENS_PER_IMAGE * images_in(request))
     for message in request.messages:
-        tokens += estimated_tokens(message.content) + estimated_tokens(message.thinking or "")
+        tokens += estimated_tokens(message.text) + estimated_tokens(message.thinking or "")
         tokens += sum(_call_tokens(call) for call in message.tool_calls)
     for tool in request.tools:
         tokens += estimated_tokens(tool.name + tool.description + orjson.dumps(tool.parameters).decode())

@@ -1,15 +1,30 @@
 """What a user may ask of a model, and the checks that keep a bad request from ever reaching a backend."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from itertools import islice
 
-from backends.protocol import Capability, ChatRequest, Json, Message, Options, Tool
+from backends.protocol import (
+    Capability,
+    ChatRequest,
+    ImagePart,
+    Message,
+    NamedTool,
+    Options,
+    OutputFormat,
+    Part,
+    Role,
+    ThinkingLevel,
+    Tool,
+    ToolChoice,
+    ToolChoiceMode,
+)
+from backends.protocol import TextPart as TextPart
 from backends.protocol import ToolCall as ToolCall
 from gateway.catalog import Model
-from gateway.errors import InputIssues, Unsupported, cut
-from gateway.generation.content import check_json, check_text, picture
+from gateway.errors import MOST_ISSUES, InputIssue, InvalidInput, Unsupported, cut
+from gateway.generation.content import object_problem, picture, picture_problem, text_problem
 
 OPTION_RANGES: dict[str, tuple[str, float, float]] = {
     "temperature": ("temperature", 0, 2),
@@ -30,6 +45,14 @@ NO_OPTIONS = Options()
 
 MAX_STOP_SEQUENCES = 8
 MAX_TOOLS = 128
+MAX_CHOICES = 100
+LONGEST_KEY = 255
+
+MAX_PROBLEMS = 20
+"""The most that are told of one request: whoever has made so many mistakes made one, and the answer stays short."""
+
+Problem = tuple[str, str]
+"""The path of a value in the input, in GraphQL's names, and what is wrong with it."""
 
 
 class OnDisconnect(StrEnum):
@@ -47,65 +70,67 @@ class OnBackendLoss(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class GenerationRequest:
-    """One request as the user made it, in Python types. Exactly one of `prompt` and `messages` is given.
+class Turn:
+    """One message as the user gave it: with a text, or with parts, whose images may be data URLs."""
 
-    There is none with text or JSON that cannot be sent or kept: making it raises InvalidInput with the field's path.
+    role: Role
+    text: str | None = None
+    parts: Sequence[Part] | None = None
+    tool_calls: Sequence[ToolCall] = ()
+    tool_call_id: str | None = None
+    tool_name: str | None = None
+    thinking: str | None = None
+
+    def to_message(self) -> Message:
+        """In the backends' form."""
+        return Message(
+            role=self.role,
+            content=(self.text or "") if self.parts is None else [_bare(part) for part in self.parts],
+            tool_calls=self.tool_calls,
+            tool_call_id=self.tool_call_id,
+            tool_name=self.tool_name,
+            thinking=self.thinking,
+        )
+
+
+def _bare(part: Part) -> Part:
+    """Leave the base64 of an image alone: adapters that need a media type read it from that."""
+    return ImagePart(picture(part.image)) if isinstance(part, ImagePart) else part
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One request as the user made it, in Python types. `prompt` is a single question, or a conversation.
+
+    There is none with a value that is wrong whatever the model: making it raises InvalidInput with the field's path.
     """
 
     model: str
-    prompt: str | None = None
-    messages: Sequence[Message] | None = None
+    prompt: str | Sequence[Turn]
     system: str | None = None
-    images: Sequence[str] = ()
     options: Options = NO_OPTIONS
-    format: Literal["json"] | dict[str, Json] | None = None
-    think: bool | None = None
+    format: OutputFormat | None = None
+    thinking: ThinkingLevel | None = None
     tools: Sequence[Tool] = ()
+    tool_choice: ToolChoice | None = None
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
     on_backend_loss: OnBackendLoss = OnBackendLoss.FAIL
     idempotency_key: str | None = None
 
     def __post_init__(self) -> None:
         """Check whatever goes on to a model server or is kept, wherever it stands in the request."""
-        issues = InputIssues()
-        for name in ("model", "prompt", "system"):
-            issues.gather(check_text, getattr(self, name), name)
-        for index, message in enumerate(self.messages or ()):
-            _check_message(issues, message, f"messages[{index}]")
-        for index, sequence in enumerate(self.options.stop):
-            issues.gather(check_text, sequence, f"options.stop[{index}]")
-        if self.format != "json":
-            issues.gather(check_json, self.format, "format.schema")
-        for index, tool in enumerate(self.tools):
-            issues.gather(check_text, tool.name, f"tools[{index}].name")
-            issues.gather(check_text, tool.description, f"tools[{index}].description")
-            issues.gather(check_json, tool.parameters, f"tools[{index}].parameters")
-        issues.check()
-
-
-def _check_message(issues: InputIssues, message: Message, field: str) -> None:
-    issues.gather(check_text, message.content, f"{field}.content")
-    issues.gather(check_text, message.thinking, f"{field}.thinking")
-    issues.gather(check_text, message.tool_call_id, f"{field}.toolCallId")
-    issues.gather(check_text, message.tool_name, f"{field}.toolName")
-    for index, call in enumerate(message.tool_calls):
-        path = f"{field}.toolCalls[{index}]"
-        issues.gather(check_text, call.id, f"{path}.id")
-        issues.gather(check_text, call.name, f"{path}.name")
-        issues.gather(check_json, call.arguments, f"{path}.arguments")
+        issues = [InputIssue(path, message) for path, message in islice(problems_of(self), MOST_ISSUES)]
+        if issues:
+            raise InvalidInput.of(issues)
 
 
 def chat_request(request: GenerationRequest, model: Model) -> ChatRequest:
-    """Check the request against the API's ranges and the model's abilities, and put it in the backends' form.
-
-    Raises InvalidInput with all that is wrong, or Unsupported where the model is known not to have the ability.
-    """
-    issues = InputIssues()
-    messages = _messages(request, issues)
-    _check_options(request.options, issues)
-    _check_tools(request.tools, issues)
-    issues.check()
+    """Put the request in the backends' form. Raises Unsupported where the model is known not to have an ability."""
+    turns = [Turn("user", request.prompt)] if isinstance(request.prompt, str) else request.prompt
+    messages = [turn.to_message() for turn in turns]
+    last = messages[-1]
+    if request.system:
+        messages.insert(0, Message("system", request.system))
     _check_abilities(request, messages, model)
     return ChatRequest(
         model=model.upstream_name,
@@ -113,64 +138,10 @@ def chat_request(request: GenerationRequest, model: Model) -> ChatRequest:
         options=request.options,
         format=request.format,
         tools=request.tools,
-        think=request.think,
-        continues=messages[-1].role == "assistant" and bool(messages[-1].content) and not messages[-1].tool_calls,
+        tool_choice=request.tool_choice,
+        thinking=request.thinking,
+        continues=last.role == "assistant" and bool(last.text) and not last.tool_calls,
     )
-
-
-def _messages(request: GenerationRequest, issues: InputIssues) -> Sequence[Message]:
-    """Give the conversation; what `issues` hold afterwards is missing in it."""
-    if (request.prompt is None) == (request.messages is None):
-        issues.add("prompt", "give either prompt or messages, not both and not neither.")
-        return []
-    messages = list(request.messages or ())
-    if request.prompt is not None:
-        if not request.prompt and not request.images:
-            issues.add("prompt", "must not be empty.")
-        messages = [Message("user", request.prompt, images=_pictures(request.images, "images", issues))]
-    elif not messages:
-        issues.add("messages", "must hold at least one message.")
-    elif request.images:
-        issues.add("images", "go with prompt; with messages, put them into the message they belong to.")
-    for index, message in enumerate(messages):
-        if message.role == "tool" and not message.tool_call_id and not message.tool_name:
-            issues.add(f"messages[{index}]", "a TOOL message needs the toolCallId or toolName it answers.")
-        if message.images and request.messages is not None:
-            pictures = _pictures(message.images, f"messages[{index}].images", issues)
-            messages[index] = replace(message, images=pictures)
-    if request.system:
-        messages.insert(0, Message("system", request.system))
-    return messages
-
-
-def _pictures(images: Sequence[str], field: str, issues: InputIssues) -> Sequence[str]:
-    """The base64 of each, without what a data URL has before it: adapters that need a media type read it from that."""
-    given = [issues.gather(picture, image, f"{field}[{index}]") for index, image in enumerate(images)]
-    return [image for image in given if image is not None]
-
-
-def _check_options(options: Options, issues: InputIssues) -> None:
-    for attribute, (name, low, high) in OPTION_RANGES.items():
-        value = getattr(options, attribute)
-        # "not within" rather than "outside", so that NaN is refused too
-        if value is not None and not low <= value <= high:
-            issues.add(f"options.{name}", f"must be from {low:,} to {high:,}, not {value}.")
-    if len(options.stop) > MAX_STOP_SEQUENCES:
-        issues.add("options.stop", f"may hold at most {MAX_STOP_SEQUENCES} sequences, not {len(options.stop)}.")
-    if not all(options.stop):
-        issues.add("options.stop", "an empty stop sequence would end every answer before it begins.")
-
-
-def _check_tools(tools: Sequence[Tool], issues: InputIssues) -> None:
-    if len(tools) > MAX_TOOLS:
-        issues.add("tools", f"may hold at most {MAX_TOOLS} tools, not {len(tools)}.")
-        return
-    names = [tool.name for tool in tools]
-    for index, tool in enumerate(tools):
-        if not tool.name:
-            issues.add(f"tools[{index}].name", "must not be empty.")
-        elif names.index(tool.name) != index:
-            issues.add(f"tools[{index}].name", f"{cut(tool.name)!r} is there twice.")
 
 
 def _check_abilities(request: GenerationRequest, messages: Sequence[Message], model: Model) -> None:
@@ -181,9 +152,124 @@ def _check_abilities(request: GenerationRequest, messages: Sequence[Message], mo
     wanted = {
         Capability.COMPLETION: True,
         Capability.TOOLS: bool(request.tools),
-        Capability.THINKING: bool(request.think),
+        Capability.THINKING: request.thinking not in {None, ThinkingLevel.OFF},
         Capability.VISION: any(message.images for message in messages),
     }
     for capability, is_wanted in wanted.items():
         if is_wanted and capability not in capabilities:
             raise Unsupported(f"The model {model.name!r} does not support {capability}.", capability)
+
+
+def problems_of(request: GenerationRequest) -> Iterator[Problem]:
+    """Give what is wrong with a request whatever the model, in the order of its fields."""
+    yield from _texts(("model", request.model))
+    if isinstance(request.prompt, str):
+        yield from _texts(("prompt.text", request.prompt))
+        if not request.prompt:
+            yield "prompt.text", "must not be empty."
+    else:
+        if not request.prompt:
+            yield "prompt.messages", "must hold at least one message."
+        for index, turn in enumerate(request.prompt):
+            yield from _in_turn(turn, f"prompt.messages[{index}]")
+    yield from _texts(("system", request.system))
+    yield from _in_options(request.options)
+    if request.format is not None:
+        yield from _in_format(request.format)
+    yield from _in_tools(request.tools)
+    yield from _in_tool_choice(request.tool_choice, request.tools)
+    yield from _in_key(request.idempotency_key)
+
+
+def _in_turn(turn: Turn, path: str) -> Iterator[Problem]:
+    if turn.text is not None and turn.parts is not None:
+        yield path, "has text or parts, not both."
+    if turn.parts is not None and not turn.parts:
+        yield f"{path}.parts", "must hold at least one part."
+    if turn.role == "tool" and not turn.tool_call_id and not turn.tool_name:
+        yield path, "a TOOL message needs the toolCallId or toolName it answers."
+    yield from _texts((f"{path}.text", turn.text))
+    for index, part in enumerate(turn.parts or ()):
+        if isinstance(part, ImagePart):
+            if reason := picture_problem(part.image):
+                yield f"{path}.parts[{index}].image.base64", reason
+        else:
+            yield from _texts((f"{path}.parts[{index}].text", part.text))
+    for index, call in enumerate(turn.tool_calls):
+        of_call = f"{path}.toolCalls[{index}]"
+        yield from _texts((f"{of_call}.callId", call.id), (f"{of_call}.name", call.name))
+        yield from _objects((f"{of_call}.arguments", call.arguments))
+    yield from _texts(
+        (f"{path}.toolCallId", turn.tool_call_id),
+        (f"{path}.toolName", turn.tool_name),
+        (f"{path}.thinking", turn.thinking),
+    )
+
+
+def _in_options(options: Options) -> Iterator[Problem]:
+    for attribute, (name, low, high) in OPTION_RANGES.items():
+        value = getattr(options, attribute)
+        # "not within" rather than "outside", so that NaN is refused too
+        if value is not None and not low <= value <= high:
+            yield f"options.{name}", f"must be from {low:,} to {high:,}, not {value}."
+    if len(options.stop) > MAX_STOP_SEQUENCES:
+        yield "options.stop", f"may hold at most {MAX_STOP_SEQUENCES} sequences, not {len(options.stop)}."
+    if not all(options.stop):
+        yield "options.stop", "an empty stop sequence would end every answer before it begins."
+    yield from _texts(*((f"options.stop[{index}]", sequence) for index, sequence in enumerate(options.stop)))
+
+
+def _in_format(wanted: OutputFormat) -> Iterator[Problem]:
+    if wanted.json_schema is not None:
+        yield from _objects(("format.jsonSchema", wanted.json_schema))
+    for path, text in (("format.regex", wanted.regex), ("format.grammar", wanted.grammar)):
+        if text == "":
+            yield path, "must not be empty."
+        yield from _texts((path, text))
+    if wanted.choice is not None:
+        if not 1 <= len(wanted.choice) <= MAX_CHOICES:
+            yield "format.choice", f"must hold from 1 to {MAX_CHOICES} texts, not {len(wanted.choice)}."
+        if not all(wanted.choice) or len(set(wanted.choice)) < len(wanted.choice):
+            yield "format.choice", "must hold texts that are not empty and not equal."
+        yield from _texts(*((f"format.choice[{index}]", text) for index, text in enumerate(wanted.choice)))
+
+
+def _in_tools(tools: Sequence[Tool]) -> Iterator[Problem]:
+    if len(tools) > MAX_TOOLS:
+        yield "tools", f"may hold at most {MAX_TOOLS} tools, not {len(tools)}."
+    names = [tool.name for tool in tools]
+    for index, tool in enumerate(tools):
+        path = f"tools[{index}]"
+        if not tool.name:
+            yield f"{path}.name", "must not be empty."
+        elif names.index(tool.name) != index:
+            yield f"{path}.name", f"{cut(tool.name)!r} is there twice."
+        yield from _texts((f"{path}.name", tool.name), (f"{path}.description", tool.description))
+        yield from _objects((f"{path}.parameters", tool.parameters))
+
+
+def _in_tool_choice(choice: ToolChoice | None, tools: Sequence[Tool]) -> Iterator[Problem]:
+    if isinstance(choice, NamedTool):
+        yield from _texts(("toolChoice.name", choice.name))
+        if all(tool.name != choice.name for tool in tools):
+            yield "toolChoice.name", f"{cut(choice.name)!r} is none of the tools."
+    elif choice is ToolChoiceMode.REQUIRED and not tools:
+        yield "toolChoice.mode", "REQUIRED needs tools to choose from."
+
+
+def _in_key(key: str | None) -> Iterator[Problem]:
+    if key is not None and not 1 <= len(key) <= LONGEST_KEY:
+        yield "idempotencyKey", f"must have from 1 to {LONGEST_KEY} characters."
+    yield from _texts(("idempotencyKey", key))
+
+
+def _texts(*texts: tuple[str, str | None]) -> Iterator[Problem]:
+    for path, text in texts:
+        if text is not None and (reason := text_problem(text)):
+            yield path, reason
+
+
+def _objects(*objects: tuple[str, object]) -> Iterator[Problem]:
+    for path, value in objects:
+        if reason := object_problem(value):
+            yield path, reason

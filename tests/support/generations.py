@@ -65,9 +65,9 @@ UNFINISHED = "{ generations(first: 100, filter: {states: [QUEUED, RUNNING]}) { n
 TERMINAL = {"GenerationCompleted", "GenerationCancelled", "GenerationFailed"}
 
 
-def asking(model: str, **fields: Any) -> Json:
+def asking(model: str, prompt: str = "one two three", **fields: Any) -> Json:
     """The variables of a request; its prompt has three words unless another is given."""
-    return {"input": {"model": model, "prompt": "one two three", **fields}}
+    return {"input": {"model": model, "prompt": {"text": prompt}, **fields}}
 
 
 def text_of(events: list[Json]) -> str:

@@ -2,7 +2,17 @@
 
 import base64
 
-from backends.protocol import ChatRequest, Message, Options, Tool, ToolCall
+from backends.protocol import (
+    ChatRequest,
+    ImagePart,
+    Message,
+    Options,
+    OutputFormat,
+    TextPart,
+    ThinkingLevel,
+    Tool,
+    ToolCall,
+)
 
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 8).decode()
 PHOTO = base64.b64encode(b"\xff\xd8\xff\xe0" + b"\0" * 8).decode()
@@ -11,7 +21,7 @@ WEATHER = Tool("weather", "Tells the weather", {"type": "object", "properties": 
 
 CONVERSATION = (
     Message("system", "Be brief."),
-    Message("user", "What is this?", images=[PIXEL, PHOTO]),
+    Message("user", [ImagePart(PIXEL), TextPart("What is this?"), ImagePart(PHOTO), TextPart("And this?")]),
     Message("assistant", "", tool_calls=[ToolCall("call_7", "weather", {"city": "Köln"})], thinking="Hmm."),
     Message("tool", "sunny", tool_call_id="call_7", tool_name="weather"),
 )
@@ -31,4 +41,11 @@ OPTIONS = Options(
 )
 """Every option but the context length, which not every server takes. Two are zero: that is not "left out"."""
 
-EVERYTHING = ChatRequest("fake:echo", CONVERSATION, OPTIONS, format=SCHEMA, tools=(WEATHER,), think=False)
+EVERYTHING = ChatRequest(
+    "fake:echo",
+    CONVERSATION,
+    OPTIONS,
+    format=OutputFormat(json_schema=SCHEMA),
+    tools=(WEATHER,),
+    thinking=ThinkingLevel.OFF,
+)

@@ -92,7 +92,7 @@ export function useRun(gateway: Gateway) {
 
   const start = (model: string, prompt: string) => {
     dropWatched();
-    show(begin(), (handlers) => gateway.stream({ model, prompt }, handlers));
+    show(begin(), (handlers) => gateway.stream({ model, prompt: { text: prompt } }, handlers));
   };
   const open = (id: string) => {
     keepWatched(id);

@@ -147,7 +147,7 @@ class Stream:
     def _input(self) -> dict[str, Any]:
         return {
             "model": self.model,
-            "prompt": f"{self.name} count",
+            "prompt": {"text": f"{self.name} count"},
             "onDisconnect": "CONTINUE",
             "onBackendLoss": "CONTINUE" if self.continues else "FAIL",
             "idempotencyKey": self.name,

@@ -121,6 +121,10 @@ class FakeModelServer:
         """Status and body to give for a path instead of the usual, such as {"/api/tags": (500, b"")}."""
         self.raw: dict[str, list[Raw]] = {}
         """Answers to give for a chat path instead of the usual, one after the other; the last one stays."""
+        self.refuses: Callable[[dict[str, Any]], str | None] = lambda _body: None
+        """Why to refuse a chat with this body with status 400; None to answer it."""
+        self.owner: str | None = None
+        """Who owns the models by `/v1/models`, where it says so: "vllm"."""
         self.silent: set[str] = set()
         """Paths that take a request and never answer it."""
         self.journal: int | None = None
@@ -184,7 +188,9 @@ class FakeModelServer:
                     "model_info": {"general.architecture": "fake", "fake.context_length": 4096},
                 }
             case "/v1/models":
-                return 200, {"object": "list", "data": [{"id": model, "max_model_len": 4096} for model in self.models]}
+                owned = {} if self.owner is None else {"owned_by": self.owner}
+                entries = [{"id": model, "max_model_len": 4096} | owned for model in self.models]
+                return 200, {"object": "list", "data": entries}
             case "/fake/requests":
                 return 200, [
                     {"path": request.path, "body": request.body, "sent": request.sent, "left": request.left}
@@ -234,6 +240,8 @@ class FakeModelServer:
         script = script or Script(status=404, message=f"model '{request.model}' not found")
         if fitting is None:
             script = Script(status=400, message=CONTEXT_EXCEEDED)
+        if why := self.refuses(request.body):
+            script = Script(status=400, message=why)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_watch, request, receive, tasks.cancel_scope)

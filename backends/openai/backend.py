@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from urllib.parse import urlsplit
 
 import anyio
-import orjson
 
 from backends.errors import (
     BackendError,
@@ -17,31 +16,17 @@ from backends.errors import (
     BackendRejected,
     BackendTimeout,
     BackendUnavailable,
-    BackendUnsupported,
 )
 from backends.listing import usable_models
-from backends.llama_server import LlamaServer, llama_server
 from backends.loading import OnLoading
-from backends.openai_stream import OpenAIDecoder
-from backends.protocol import BackendKind, ChatRequest, Chunk, Json, Message, ModelInfo, Options, Tool, ToolCall
+from backends.openai.llama_server import LlamaServer, llama_server
+from backends.openai.request import EFFORT, TEMPLATE, ServerKind, chat_body
+from backends.openai.stream import OpenAIDecoder
+from backends.protocol import BackendKind, ChatRequest, Chunk, Json, ModelInfo
 from backends.streaming import stream_chunks
 from backends.wire import as_count, as_object, as_size, as_text, fetch_json, fetch_list, make_client, openai_address
 
 logger = logging.getLogger(__name__)
-
-_OPTION_NAMES: dict[str, tuple[str, ...]] = {
-    "temperature": ("temperature",),
-    "top_p": ("top_p",),
-    "max_tokens": ("max_tokens",),
-    "seed": ("seed",),
-    "presence_penalty": ("presence_penalty",),
-    "frequency_penalty": ("frequency_penalty",),
-    # The rest is not OpenAI's. vLLM and llama.cpp take them as they stand here, and each ignores the name that
-    # is the other's; OpenAI itself refuses them with a 400, which is the honest answer there.
-    "top_k": ("top_k",),
-    "min_p": ("min_p",),
-    "repeat_penalty": ("repeat_penalty", "repetition_penalty"),
-}
 
 _COUNTING = "timings_per_token"
 _ASKS_FOR_USAGE = {"stream_options": ("stream_options", "include_usage"), _COUNTING: (_COUNTING,)}
@@ -51,18 +36,6 @@ INSPECT_SECONDS = 2.0
 
 INSPECT_AGAIN_SECONDS = 60.0
 """How long one that could not say so is left alone with the question."""
-
-_IMAGE_TYPES = {
-    "/9j/": "image/jpeg",
-    "R0lGOD": "image/gif",
-    "UklGR": "image/webp",
-    "Qk": "image/bmp",
-    "SUkq": "image/tiff",
-    "TU0A": "image/tiff",
-    "AAAA": "image/avif",
-}
-"""How the base64 of each kind of image begins; a PNG is assumed for everything else."""
-
 
 USUAL_PARALLEL = 64
 """Answers at once that are asked of a server that does not tell: fewer than vLLM makes (256)."""
@@ -92,6 +65,7 @@ class OpenAIBackend:
         self._parallel = parallel
         self._refused: set[str] = set()
         self._llama: LlamaServer | None = None
+        self._vllm: set[str] = set()
         self._inspect_at = -math.inf
         self._think_tags = think_tags
         address = openai_address(base_url)
@@ -127,10 +101,15 @@ class OpenAIBackend:
         with self._noticing_absence():
             listing = await fetch_list(self._client, f"{self._path}/models", "data", "models")
         entries = [{"id": entry} if isinstance(entry, str) else as_object(entry) for entry in listing]
+        self._vllm = {as_text(entry.get("id")) for entry in entries if entry.get("owned_by") == "vllm"}
         return usable_models([_model_info(entry) for entry in entries])
 
     async def describe(self, model: ModelInfo) -> ModelInfo:
         """Give the model as it is: no server of this kind tells more. The server itself is inspected where due."""
+        await self._inspect_if_due()
+        return model
+
+    async def _inspect_if_due(self) -> None:
         if time.monotonic() >= self._inspect_at:
             self._inspect_at = time.monotonic() + INSPECT_AGAIN_SECONDS
             try:
@@ -139,7 +118,6 @@ class OpenAIBackend:
             except (BackendError, TimeoutError) as error:
                 why = str(error) or f"no answer within {INSPECT_SECONDS:g} s"
                 logger.debug("backend %s does not tell whether it is llama.cpp: %s", self._name, why)
-        return model
 
     async def ping(self) -> None:
         """Ask for the list of models, the one question every such server answers. Raises BackendError."""
@@ -164,29 +142,35 @@ class OpenAIBackend:
     ) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
         """Ask `/chat/completions`; no server of this kind tells that it loads a model.
 
-        Raises BackendError; BackendUnsupported when a context length is asked for.
-        A server that does not know a field with which only the usage is asked for is asked without from then on.
+        Raises BackendError; BackendUnsupported for what the server cannot be told, as far as is known of it.
+        A server that does not know a field with which only the usage is asked for is asked without from then on; one
+        that refuses one of the two fields that say how much to think, with the other alone.
         """
-        body = chat_body(request)
+        if request.format is not None and self._server_of(request.model) is ServerKind.UNKNOWN:
+            await self._inspect_if_due()
+        body = chat_body(request, self._server_of(request.model))
         if self._llama is not None:
             body[_COUNTING] = True
         async with AsyncExitStack() as stack:
             stack.enter_context(self._noticing_absence())
             while True:
-                asked = {name: value for name, value in body.items() if name not in self._refused}
+                unknown = self._refused if EFFORT in body else self._refused - {TEMPLATE}
+                body = {name: value for name, value in body.items() if name not in unknown}
                 try:
-                    batches = await stack.enter_async_context(self._ask(asked))
+                    batches = await stack.enter_async_context(self._ask(body))
                     break
                 except BackendRejected as error:
-                    refused = {
-                        field
-                        for field, words in _ASKS_FOR_USAGE.items()
-                        if field in asked and any(word in str(error) for word in words)
-                    }
+                    refused = _refused_fields(body, str(error))
                     if not refused:
                         raise
-                    self._refused |= refused
+                    self._refused |= refused - {EFFORT}  # it may be the level that this model does not know
+                    body = {name: value for name, value in body.items() if name not in refused}
             yield batches
+
+    def _server_of(self, model: str) -> ServerKind:
+        if self._llama is not None:
+            return ServerKind.LLAMA_CPP
+        return ServerKind.VLLM if model in self._vllm else ServerKind.UNKNOWN
 
     def _ask(self, body: dict[str, Json]) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Chunk]]]:
         decoder = OpenAIDecoder(think_tags=self._think_tags)
@@ -202,74 +186,17 @@ class OpenAIBackend:
             raise
 
 
-def chat_body(request: ChatRequest) -> dict[str, Json]:
-    """Build the body of `/v1/chat/completions`. Raises BackendUnsupported for what the API cannot say."""
-    body: dict[str, Json] = {
-        "model": request.model,
-        "messages": [_message(message) for message in request.messages],
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        **_options(request.options),
+def _refused_fields(asked: dict[str, Json], why: str) -> set[str]:
+    """Give the fields that a server refuses and that may be left out.
+
+    Those are what only usage is asked for with, and one of the two that say how much to think.
+    """
+    refused = {
+        field for field, words in _ASKS_FOR_USAGE.items() if field in asked and any(word in why for word in words)
     }
-    if request.format == "json":
-        body["response_format"] = {"type": "json_object"}
-    elif request.format is not None:
-        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": request.format}}
-    if request.tools:
-        body["tools"] = [_tool(tool) for tool in request.tools]
-    if request.think is not None:
-        # vLLM and llama.cpp hand this to the model's chat template; a template that does not know it ignores it.
-        body["chat_template_kwargs"] = {"enable_thinking": request.think}
-    if request.continues:
-        # For vLLM; llama.cpp goes on with an assistant's last message by itself and ignores both.
-        body |= {"continue_final_message": True, "add_generation_prompt": False}
-    return body
-
-
-def _options(options: Options) -> dict[str, Json]:
-    if options.context_length is not None:
-        raise BackendUnsupported(
-            "An OpenAI-compatible server fixes the context length when it starts: leave the context length out."
-        )
-    wire: dict[str, Json] = {}
-    for ours, theirs in _OPTION_NAMES.items():
-        if (value := getattr(options, ours)) is not None:
-            wire |= dict.fromkeys(theirs, value)
-    if options.stop:
-        wire["stop"] = list(options.stop)
-    return wire
-
-
-def _message(message: Message) -> dict[str, Json]:
-    # `thinking` stays out: the chat API has no place for it in a request, and templates drop it anyway.
-    wire: dict[str, Json] = {"role": message.role, "content": message.content}
-    if message.images:
-        wire["content"] = [
-            *([{"type": "text", "text": message.content}] if message.content else []),
-            *({"type": "image_url", "image_url": {"url": _data_url(image)}} for image in message.images),
-        ]
-    if message.tool_calls:
-        wire["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
-    if message.tool_call_id is not None:
-        wire["tool_call_id"] = message.tool_call_id
-    return wire
-
-
-def _data_url(image: str) -> str:
-    media_type = next((kind for start, kind in _IMAGE_TYPES.items() if image.startswith(start)), "image/png")
-    return f"data:{media_type};base64,{image}"
-
-
-def _tool(tool: Tool) -> dict[str, Json]:
-    return {
-        "type": "function",
-        "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
-    }
-
-
-def _tool_call(call: ToolCall) -> dict[str, Json]:
-    function = {"name": call.name, "arguments": orjson.dumps(call.arguments).decode()}
-    return {"id": call.id, "type": "function", "function": function}
+    if {EFFORT, TEMPLATE} <= asked.keys():
+        refused |= {field for field in (EFFORT, TEMPLATE) if field in why}
+    return refused
 
 
 def _model_info(entry: dict[str, Json]) -> ModelInfo:
