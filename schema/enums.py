@@ -7,6 +7,7 @@ from typing import TypeVar, cast
 import strawberry
 from strawberry.types.enum import StrawberryEnumDefinition
 
+from auth.principal import AuthMethod
 from auth.scopes import Scope
 from gateway.catalog import BackendKind, Capability
 from gateway.errors import ErrorCode
@@ -68,6 +69,15 @@ _describe(
     "Scope",
     "One permission of a session or an API key.",
     {scope.name: scope.description for scope in Scope},
+)
+_describe(
+    AuthMethod,
+    "AuthMethod",
+    "The kind of credentials that authenticated a request.",
+    {
+        "ACCESS_TOKEN": "An access token, which `login` returned.",
+        "API_KEY": "An API key.",
+    },
 )
 _describe(
     Capability,

@@ -30,7 +30,7 @@ from tests.support.gateways import RunningGateway, gateway_settings, running_gat
 
 ROOT = Path(__file__).parent.parent
 
-WITHOUT_CREDENTIALS = {"me", "login"}
+WITHOUT_CREDENTIALS = {"me", "viewer", "login"}
 
 
 @pytest.fixture(scope="module")
