@@ -38,6 +38,10 @@ class Principal:
         """Tell whether the caller may do this."""
         return scope in self.scopes
 
+    def may_see(self, user_id: UUID) -> bool:
+        """Tell whether the caller may see what belongs to this user: everybody's own, and all for an administrator."""
+        return user_id == self.user_id or self.has(Scope.ADMIN)
+
     def expired(self, now: datetime) -> bool:
         """Tell whether the credentials no longer hold at `now` (with zone)."""
         return self.expires_at is not None and now >= self.expires_at

@@ -24,9 +24,7 @@ from schema.generation import (
     generate_result,
 )
 from schema.generation_input import GenerateInput
-from schema.node import global_id, parse_uuid
-
-MAX_PAGE = 100
+from schema.node import MAX_PAGE, global_id, parse_uuid
 
 Request: TypeAlias = Annotated[GenerateInput, strawberry.argument(description="What to ask, and of which model.")]
 GenerationId: TypeAlias = Annotated[strawberry.ID, strawberry.argument(description="The generation's id.")]
@@ -48,7 +46,7 @@ class GenerationQuery:
     async def generations(
         self,
         info: Info,
-        first: Annotated[int, strawberry.argument(description="How many, 1 to 100.")] = 20,
+        first: Annotated[int, strawberry.argument(description=f"How many, 1 to {MAX_PAGE}.")] = 20,
         after: Annotated[str | None, strawberry.argument(description="The cursor to go on behind.")] = None,
         filter: Annotated[GenerationFilterInput | None, strawberry.argument(description="Which ones.")] = None,
     ) -> GenerationConnection:

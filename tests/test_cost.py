@@ -6,6 +6,7 @@ from tests.support.gateways import GraphQLErrors, Json, RunningGateway
 from tests.support.generations import COMPLETE, GENERATE, asking
 
 PAGE = "query($first: Int = 7) { generations(first: $first) { nodes { id } } }"
+NODES = 'query($ids: [ID!]! = ["a", "b", "c"]) { nodes(ids: $ids) { id } }'
 
 COSTS: list[tuple[str, Json, int]] = [
     ("{ __typename }", {}, 0),
@@ -21,6 +22,11 @@ COSTS: list[tuple[str, Json, int]] = [
     (PAGE, {}, 1 + 7),
     (PAGE, {"first": 9}, 1 + 9),
     ("{ node(id: \"x\") { ... on User { apiKeys { id } } } }", {}, 1 + 100),
+    ("{ nodes(ids: [\"x\", \"y\"]) { id ... on ApiKey { user { id } } } }", {}, 2 * 2),
+    (NODES, {"ids": ["x"] * 7}, 7),
+    (NODES, {"ids": "x"}, 1),
+    (NODES, {"ids": []}, 1),
+    (NODES, {}, 3),
     ("{ usage { total { generations } byModel { totals { generations } } } }", {}, 2 + 10 * 2),
     ("{ generations(first: 3) { nodes { text } } }", {}, 1 + 3 * (1 + 10)),
     ("{ __schema { types { name } } }", {}, 0),
