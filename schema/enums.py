@@ -12,6 +12,7 @@ from auth.scopes import Scope
 from gateway.catalog import BackendKind, Capability
 from gateway.errors import ErrorCode
 from gateway.generation import OnBackendLoss, OnDisconnect, State
+from gateway.server_info import IntrospectionAccess, SubscriptionTransport, TrustedDocumentsMode
 from gateway.streams import FinishReason, Loss, QueueReason, UsageSource
 
 _Enum = TypeVar("_Enum", bound=type[Enum])
@@ -99,6 +100,32 @@ _describe(
         "OLLAMA": "Ollama's own API.",
         "OPENAI": "The OpenAI chat API, as vLLM, llama.cpp and others offer it.",
         "EMBEDDED": "None: the gateway runs this model server itself.",
+    },
+)
+_describe(
+    IntrospectionAccess,
+    "IntrospectionAccess",
+    "Who may introspect the schema.",
+    {"EVERYBODY": "Every client, with or without credentials.", "NOBODY": "No client."},
+)
+_describe(
+    TrustedDocumentsMode,
+    "TrustedDocumentsMode",
+    "Which documents the server accepts.",
+    {
+        "OFF": "All; the operator has listed none.",
+        "ALLOW": "All; those that the operator has listed can be sent by their ids.",
+        "ONLY": "Only those that the operator has listed.",
+    },
+)
+_describe(
+    SubscriptionTransport,
+    "SubscriptionTransport",
+    "A protocol that carries subscriptions.",
+    {
+        "GRAPHQL_TRANSPORT_WS": "The WebSocket subprotocol `graphql-transport-ws`.",
+        "GRAPHQL_SSE": "Server-sent events over HTTP, in the distinct connections mode of GraphQL over SSE.",
+        "MULTIPART_HTTP": "The multipart subscription protocol of Apollo, over HTTP.",
     },
 )
 _describe(
