@@ -129,6 +129,9 @@ class OpenAIBackend:
         entries = [{"id": entry} if isinstance(entry, str) else as_object(entry) for entry in listing]
         return usable_models([_model_info(entry) for entry in entries])
 
+    async def loaded_models(self) -> None:
+        """Tell nothing: no server of this kind says what it has in memory."""
+
     async def describe(self, model: ModelInfo) -> ModelInfo:
         """Give the model as it is: no server of this kind tells more. The server itself is inspected where due."""
         if time.monotonic() >= self._inspect_at:

@@ -1,6 +1,6 @@
 """Dataloaders: what the fields of one operation ask for one by one is fetched in one statement."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID
 
@@ -9,7 +9,7 @@ from aiodataloader import DataLoader
 from auth.principal import Principal
 from db import tables
 from gateway import Gateway
-from gateway.catalog import Model
+from gateway.catalog import LoadedModel, Model
 from gateway.errors import GatewayError
 
 MAX_BATCH = 500
@@ -49,6 +49,9 @@ class Loaders:
             self._texts, max_batch_size=MAX_BATCH, cache=False
         )
         self.models: DataLoader[str, Model | None] = DataLoader(gateway.catalog.by_name, max_batch_size=MAX_BATCH)
+        self.loaded_models: DataLoader[str, Mapping[str, LoadedModel] | None] = DataLoader(
+            gateway.catalog.loaded_models, max_batch_size=MAX_BATCH
+        )
 
     async def _texts(self, ids: list[UUID]) -> list[str | GatewayError | None]:
         return await self._gateway.generations.texts(ids, self._max_text)

@@ -145,8 +145,8 @@ async def running_gateway(
     try:
         await upgrade(database)
         async with running_backends(settings) as backends, anyio.create_task_group() as tasks:
-            catalog = Catalog(backends, settings.models_max_age, tasks)
             queues = {backend.name: _queue(settings, backend) for backend in backends}
+            catalog = Catalog(backends, settings.models_max_age, tasks, queues=queues)
             async with running_generation_service(settings, database, catalog, queues, tasks) as service:
                 identity = make_identity(settings, database, password_cost)
                 usage, info = Usage(database), server_info(settings)

@@ -13,6 +13,7 @@ COSTS: list[tuple[str, Json, int]] = [
     ("{ me { username } }", {}, 1),
     ("{ me { id apiKeys { id user { id } } } }", {}, 1 + 100 * 2),
     ("{ models { name } }", {}, 100),
+    ("{ models { deployments { backend loaded } } }", {}, 100 * (1 + 3)),
     ("{ generations { nodes { id } } }", {}, 1 + 20),
     ("{ generations(first: 3) { nodes { id } pageInfo { endCursor } } }", {}, 1 + 3 + 1),
     ("{ generations(first: 3) { edges { cursor node { id usage { source } } } } }", {}, 1 + 3 * 3),

@@ -40,6 +40,9 @@ SCALARS = {("Generation", "text"): 10}
 
 MODELS = 100
 
+DEPLOYMENTS = 3
+"""Backends that one model may be listed by: there is at most one of each kind."""
+
 ASSUMED_LENGTH = 10
 """Of a list that no table knows: those of a usage report, which are sums over the rows of one statement."""
 
@@ -92,7 +95,11 @@ class _Costing:
         self._schema = schema
         self._fragments = fragments
         self._variables = variables
-        self._lengths = {("Query", "models"): MODELS, ("User", "apiKeys"): api_keys}
+        self._lengths = {
+            ("Query", "models"): MODELS,
+            ("Model", "deployments"): DEPLOYMENTS,
+            ("User", "apiKeys"): api_keys,
+        }
         self._known: dict[tuple[str, int | None], int] = {}
 
     def selections(self, node: SelectionSetNode | None, kind: GraphQLNamedType | None, page: int | None) -> int:
