@@ -20,7 +20,7 @@ OBJECTS = {
     "GenerationConnection": ("edges", "nodes", "pageInfo"),
     "GenerationEdge": ("cursor", "node"),
     "TokenUsage": ("promptTokens", "completionTokens", "source"),
-    "UsageReport": ("from", "to", "days", "total", "byModel", "byKey"),
+    "UsageReport": ("from", "to", "totals", "rows"),
 }
 """Some types and their fields."""
 

@@ -14,6 +14,7 @@ from gateway.errors import ErrorCode
 from gateway.generation import OnBackendLoss, OnDisconnect, State
 from gateway.server_info import IntrospectionAccess, SubscriptionTransport, TrustedDocumentsMode
 from gateway.streams import FinishReason, Loss, QueueReason, UsageSource
+from gateway.usage import Granularity, UsageDimension, UsageOrder
 
 _Enum = TypeVar("_Enum", bound=type[Enum])
 
@@ -161,6 +162,41 @@ _describe(
         "BACKEND": "The model server told them.",
         "COUNTED": "The prompt was told by the model server, the completion counted as it streamed.",
         "ESTIMATED": "At least one of them had to be guessed from the text.",
+    },
+)
+_describe(
+    Granularity,
+    "Granularity",
+    "The length of time of one row of a usage report, by the clock of the report's time zone.",
+    {
+        "HOUR": "An hour.",
+        "DAY": "A day, from midnight to midnight: 23 or 25 hours long where the clock is changed.",
+        "WEEK": "A week, from Monday to Sunday.",
+        "MONTH": "A month of the calendar.",
+        "NONE": "All the time of the report.",
+    },
+)
+_describe(
+    UsageDimension,
+    "UsageDimension",
+    "What a usage report has a row of its own for.",
+    {
+        "MODEL": "Each model.",
+        "API_KEY": "Each API key, and one for what no key started.",
+        "USER": "Each user, among those that `filter` chooses. Needs the ADMIN scope.",
+        "BACKEND": "Each backend.",
+        "FINISH": "Each way in which generations ended: the fields `state` and `finishReason`.",
+    },
+)
+_describe(
+    UsageOrder,
+    "UsageOrder",
+    "Which rows of a usage report come first. Rows that are equal in it come by time, then by their dimensions.",
+    {
+        "OLDEST_FIRST": "Those of the earliest time.",
+        "NEWEST_FIRST": "Those of the latest time.",
+        "MOST_GENERATIONS": "Those with most generations.",
+        "MOST_TOKENS": "Those with most tokens, of prompts and completions together.",
     },
 )
 _describe(

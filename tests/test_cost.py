@@ -28,7 +28,8 @@ COSTS: list[tuple[str, Json, int]] = [
     (NODES, {"ids": "x"}, 1),
     (NODES, {"ids": []}, 1),
     (NODES, {}, 3),
-    ("{ usage { total { generations } byModel { totals { generations } } } }", {}, 2 + 10 * 2),
+    ("{ usage { totals { generations } rows(first: 9) { nodes { totals { generations } } } } }", {}, 3 + 9 * 2),
+    ("{ usage { rows { edges { node { model } } } } }", {}, 2 + 100 * 2),
     ("{ generations(first: 3) { nodes { text } } }", {}, 1 + 3 * (1 + 10)),
     ("{ __schema { types { name } } }", {}, 0),
 ]  # fmt: skip
