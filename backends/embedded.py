@@ -27,7 +27,7 @@ from anyio.streams.text import TextReceiveStream
 from backends.errors import BackendModelNotFound, BackendUnavailable, BackendUnsupported
 from backends.loading import OnLoading, watching
 from backends.openai import OpenAIBackend
-from backends.protocol import BackendKind, ChatRequest, Chunk, Json, ModelInfo
+from backends.protocol import BackendKind, ChatRequest, Chunk, Json, LoadedModel, ModelInfo
 from backends.wire import as_object, as_text
 
 logger = logging.getLogger(__name__)
@@ -130,6 +130,10 @@ class EmbeddedBackend:
     async def describe(self, model: ModelInfo) -> ModelInfo:
         """Give the model as it is: the list tells everything."""
         return model
+
+    async def loaded_models(self) -> Mapping[str, LoadedModel]:
+        """Tell that the model is in memory while its child serves."""
+        return {self._model: LoadedModel(context_length=self._context_length)} if self._serving is not None else {}
 
     async def ping(self) -> None:
         """Ask the child whether it answers. Raises BackendError."""

@@ -4,7 +4,7 @@ A backend is anything with a name, a list of models and a stream of chunks for a
 adapter gives and takes is defined here as plain values, so that the gateway never sees a wire format.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -48,6 +48,15 @@ class ModelInfo:
     quantization: str | None = None
     digest: str | None = None
     modified_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that its server holds in memory now. None is "not told"; `loaded_until` is when it will be unloaded."""
+
+    size_vram_bytes: int | None = None
+    loaded_until: datetime | None = None
+    context_length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +305,10 @@ class Backend(Protocol):
 
     async def describe(self, model: ModelInfo) -> ModelInfo:
         """Complete one listed model where that costs a request of its own. Raises BackendError."""
+        ...
+
+    async def loaded_models(self) -> Mapping[str, LoadedModel] | None:
+        """Tell which models are in memory now, by name; None where the server does not tell. Raises BackendError."""
         ...
 
     async def ping(self) -> None:

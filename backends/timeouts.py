@@ -2,14 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from backends.errors import BackendTimeout, TimeoutPhase
 from backends.loading import OnLoading
-from backends.protocol import Backend, BackendKind, ChatRequest, Chunk, ModelInfo
+from backends.protocol import Backend, BackendKind, ChatRequest, Chunk, LoadedModel, ModelInfo
 
 T = TypeVar("T")
 
@@ -70,6 +70,11 @@ class TimedBackend:
         """Complete a model of the backend inside. Raises BackendError."""
         with _Clock(self._timeouts) as clock:
             return await clock.first(lambda: self._inner.describe(model))
+
+    async def loaded_models(self) -> Mapping[str, LoadedModel] | None:
+        """Ask the backend inside what it has in memory. Raises BackendError."""
+        with _Clock(self._timeouts) as clock:
+            return await clock.first(self._inner.loaded_models)
 
     async def ping(self) -> None:
         """Ping the backend inside. Raises BackendError."""

@@ -16,11 +16,11 @@ OBJECTS = {
     "User": ("id", "username", "isAdmin", "createdAt", "apiKeys"),
     "ApiKey": ("id", "name", "prefix", "scopes", "createdAt", "expiresAt", "lastUsedAt", "revokedAt", "user"),
     "Generation": ("id", "modelName", "state", "text", "model", "user", "apiKey", "usage", "timings", "error"),
-    "Model": ("id", "name", "backend", "capabilities", "size", "family"),
+    "Model": ("id", "name", "available", "capabilities", "contextLength", "family"),
     "GenerationConnection": ("edges", "nodes", "pageInfo"),
     "GenerationEdge": ("cursor", "node"),
     "TokenUsage": ("promptTokens", "completionTokens", "source"),
-    "UsageReport": ("from", "to", "days", "total", "byModel", "byKey"),
+    "UsageReport": ("from", "to", "totals", "rows"),
 }
 """Some types and their fields."""
 

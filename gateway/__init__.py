@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from gateway.catalog import Catalog
 from gateway.generation import Generations
 from gateway.identity import Identity
+from gateway.server_info import ServerInfo
 from gateway.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """All use cases, as the resolvers get them."""
+    """All use cases, as the resolvers get them, and what clients may know of this installation."""
 
     identity: Identity
     catalog: Catalog
     generations: Generations
     usage: Usage
+    server_info: ServerInfo

@@ -2,7 +2,8 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from enum import Enum
+from typing import Any, Final, TypeVar
 
 from graphql import GraphQLSchema, OperationType
 from strawberry.schema.schema_converter import GraphQLCoreConverter
@@ -11,11 +12,19 @@ from auth.scopes import Scope
 
 _Resolver = TypeVar("_Resolver", bound=Callable[..., Any])
 
-PUBLIC = None
-"""For the fields that need no credentials at all."""
+
+class Access(Enum):
+    """What a root field needs where it is no scope."""
+
+    PUBLIC = "no credentials at all"
+    SIGNED_IN = "valid credentials, with any scope or none"
 
 
-def requires(scope: Scope | None) -> Callable[[_Resolver], _Resolver]:
+PUBLIC: Final = Access.PUBLIC
+SIGNED_IN: Final = Access.SIGNED_IN
+
+
+def requires(scope: Scope | Access) -> Callable[[_Resolver], _Resolver]:
     """Check the scope before the resolver runs, and mark it as checked.
 
     Every root field carries this mark (a test walks them all), so that a permission cannot be forgotten. The
@@ -25,8 +34,10 @@ def requires(scope: Scope | None) -> Callable[[_Resolver], _Resolver]:
     def decorate(resolver: _Resolver) -> _Resolver:
         @functools.wraps(resolver)
         async def checked(*args: Any, **kwargs: Any) -> Any:
-            if scope is not PUBLIC:
+            if isinstance(scope, Scope):
                 kwargs["info"].context.require(scope)
+            elif scope is SIGNED_IN:
+                _ = kwargs["info"].context.caller
             return await resolver(*args, **kwargs)
 
         checked.required_scope = scope  # pyright: ignore[reportAttributeAccessIssue]
@@ -45,6 +56,6 @@ def public_fields(schema: GraphQLSchema) -> Mapping[OperationType, frozenset[str
     }
 
 
-def _scope(extensions: dict[str, Any]) -> Scope | None:
-    """The scope that a root field was marked with."""
+def _scope(extensions: dict[str, Any]) -> Scope | Access:
+    """What a root field was marked with."""
     return extensions[GraphQLCoreConverter.DEFINITION_BACKREF].base_resolver.wrapped_func.required_scope

@@ -14,7 +14,7 @@ from schema.errors import refusal
 from schema.events import GenerateEvent, GenerationEvent, GenerationRefused, to_generation_event
 from schema.generation import Generation, GenerationConnection, GenerationFilterInput
 from schema.generation_input import GenerateInput
-from schema.node import global_id, parse_uuid
+from schema.node import MAX_PAGE, global_id, parse_uuid
 from schema.results import (
     CancelGenerationInput,
     CancelGenerationResult,
@@ -24,8 +24,6 @@ from schema.results import (
     StartGenerationSuccess,
     generate_result,
 )
-
-MAX_PAGE = 100
 
 RESUMED_WITHOUT_KEY = (
     "is needed to resume this stream (Last-Event-ID): without it, a second generation would start. To resume, "
@@ -52,7 +50,7 @@ class GenerationQuery:
     async def generations(
         self,
         info: Info,
-        first: Annotated[int, strawberry.argument(description="How many, 1 to 100.")] = 20,
+        first: Annotated[int, strawberry.argument(description=f"How many, 1 to {MAX_PAGE}.")] = 20,
         after: Annotated[str | None, strawberry.argument(description="The cursor to go on behind.")] = None,
         filter: Annotated[GenerationFilterInput | None, strawberry.argument(description="Which ones.")] = None,
     ) -> GenerationConnection:
@@ -107,9 +105,7 @@ class GenerationSubscription:
             if (refused := refusal(error)) is None:
                 raise
             return _only(GenerationRefused(error=refused))
-        return cast(
-            "AsyncIterator[GenerateEvent]", _Events(viewer, context)
-        )  # the union has all members of the interface
+        return cast("AsyncIterator[GenerateEvent]", _Events(viewer, context))
 
     @strawberry.subscription(description="Watch a generation, from its beginning or after the last event seen.")
     @requires(Scope.GENERATIONS_READ)

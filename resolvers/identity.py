@@ -19,12 +19,22 @@ from schema.identity import (
     RevokeApiKeyResult,
     RevokeApiKeySuccess,
     User,
+    Viewer,
 )
 from schema.node import parse_uuid
 
 
 @strawberry.type
 class IdentityQuery:
+    @strawberry.field(
+        description="The caller and the credentials of this request; null for a request without credentials."
+    )
+    @requires(PUBLIC)
+    async def viewer(self, info: Info) -> Viewer | None:
+        if info.context.principal is None and info.context.refused is None:
+            return None
+        return Viewer.of(info.context.caller)
+
     @strawberry.field(description="Who is asking; null when nobody is signed in.")
     @requires(PUBLIC)
     async def me(self, info: Info) -> User | None:

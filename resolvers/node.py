@@ -1,47 +1,45 @@
-"""The root field that fetches anything again by its id (Relay's Global Object Identification)."""
+"""The root fields that fetch anything again by its id (Relay's Global Object and Plural Identification)."""
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, cast
 from uuid import UUID
 
+import anyio
 import strawberry
 
+from auth.errors import AuthenticationError
 from auth.scopes import Scope
-from gateway.errors import InvalidInput, ModelNotFound, NotFound
+from gateway.errors import GatewayError, InvalidInput
 from resolvers.access import requires
 from schema.catalog import Model
 from schema.context import Context, Info
 from schema.generation import Generation
 from schema.identity import ApiKey, User
-from schema.node import Node, parse_global_id, parse_uuid
+from schema.node import MAX_NODE_IDS, Node, parse_global_id, parse_uuid
 
 
 async def _user(context: Context, key: UUID) -> User | None:
-    caller = context.require(Scope.PROFILE_READ)
-    row = await context.loaders.users.load(key)
-    return User.of(row) if row and (row.id == caller.user_id or caller.has(Scope.ADMIN)) else None
+    context.require(Scope.PROFILE_READ)
+    row = await context.loaders.visible_users.load(key)
+    return None if row is None else User.of(row)
 
 
 async def _api_key(context: Context, key: UUID) -> ApiKey | None:
-    caller = context.require(Scope.KEYS_WRITE)
-    row = await context.loaders.api_keys.load(key)
-    return ApiKey.of(row) if row and (row.user_id == caller.user_id or caller.has(Scope.ADMIN)) else None
+    context.require(Scope.KEYS_WRITE)
+    row = await context.loaders.visible_api_keys.load(key)
+    return None if row is None else ApiKey.of(row)
 
 
 async def _generation(context: Context, key: UUID) -> Generation | None:
-    caller = context.require(Scope.GENERATIONS_READ)
-    try:
-        return Generation.of(await context.gateway.generations.get(caller, key))
-    except NotFound:
-        return None
+    context.require(Scope.GENERATIONS_READ)
+    row = await context.loaders.visible_generations.load(key)
+    return None if row is None else Generation.of(row)
 
 
 async def _model(context: Context, name: str) -> Model | None:
     context.require(Scope.MODELS_READ)
-    try:
-        return Model.of(await context.gateway.catalog.find(name))
-    except ModelNotFound:
-        return None
+    model = await context.loaders.models.load(name)
+    return None if model is None else Model.of(model)
 
 
 _BY_UUID: dict[str, Callable[[Context, UUID], Awaitable[Node | None]]] = {
@@ -51,16 +49,51 @@ _BY_UUID: dict[str, Callable[[Context, UUID], Awaitable[Node | None]]] = {
 }
 
 
+async def _node(context: Context, id: str, field: str) -> Node | None:
+    """Find what an id names. Raises Forbidden for a type that needs another scope, and InvalidInput naming `field`."""
+    kind, key = parse_global_id(id, field)
+    if kind == "Model":
+        return await _model(context, key)
+    if kind not in _BY_UUID:
+        raise InvalidInput(field, f"{id!r} is not an id of this API.")
+    return await _BY_UUID[kind](context, parse_uuid(id, kind, field))
+
+
+async def _nodes(context: Context, ids: Sequence[str]) -> list[Node | GatewayError | AuthenticationError | None]:
+    """Find all at once, so that the loaders see them together. An id that is refused costs only its own place."""
+    found: list[Node | GatewayError | AuthenticationError | None] = [None] * len(ids)
+
+    async def find(place: int, id: str) -> None:
+        try:
+            found[place] = await _node(context, id, f"ids[{place}]")
+        except (GatewayError, AuthenticationError) as error:
+            found[place] = error  # graphql-core makes it the error of this element
+
+    async with anyio.create_task_group() as tasks:
+        for place, id in enumerate(ids):
+            tasks.start_soon(find, place, id)
+    return found
+
+
 @strawberry.type
 class NodeQuery:
-    @strawberry.field(description="Anything by its id; null when it is gone or not the caller's.")
+    @strawberry.field(description="An object by its id; null when it is gone or not the caller's.")
     @requires(Scope.PROFILE_READ)
     async def node(
-        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The id that it came with.")]
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The id of the object.")]
     ) -> Node | None:
-        kind, key = parse_global_id(id)
-        if kind == "Model":
-            return await _model(info.context, key)
-        if kind not in _BY_UUID:
-            raise InvalidInput("id", f"{id!r} is not an id of this API.")
-        return await _BY_UUID[kind](info.context, parse_uuid(id, kind))
+        return await _node(info.context, id, "id")
+
+    @strawberry.field(
+        description="Objects by their ids, in the order of the ids; null for one that is gone or not the caller's. An "
+        "id that is refused is null, too, with an error that names its place."
+    )
+    @requires(Scope.PROFILE_READ)
+    async def nodes(
+        self,
+        info: Info,
+        ids: Annotated[list[strawberry.ID], strawberry.argument(description=f"Up to {MAX_NODE_IDS} ids.")],
+    ) -> list[Node | None]:
+        if len(ids) > MAX_NODE_IDS:
+            raise InvalidInput("ids", f"must hold at most {MAX_NODE_IDS} ids, not {len(ids)}.")
+        return cast("list[Node | None]", await _nodes(info.context, ids))

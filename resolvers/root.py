@@ -17,6 +17,7 @@ from resolvers.catalog import CatalogQuery
 from resolvers.generation import GenerationMutation, GenerationQuery, GenerationSubscription
 from resolvers.identity import IdentityMutation, IdentityQuery
 from resolvers.node import NodeQuery
+from resolvers.server_info import ServerInfoQuery
 from resolvers.usage import UsageQuery
 from schema.errors import EXPECTED_ERRORS
 from schema.events import EVENT_TYPES
@@ -24,7 +25,7 @@ from schema.scalars import SCALARS
 
 
 @strawberry.type(description="What can be read.")
-class Query(IdentityQuery, CatalogQuery, UsageQuery, GenerationQuery, NodeQuery):
+class Query(IdentityQuery, CatalogQuery, UsageQuery, GenerationQuery, NodeQuery, ServerInfoQuery):
     pass
 
 

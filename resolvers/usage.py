@@ -7,22 +7,22 @@ import strawberry
 from auth.scopes import Scope
 from resolvers.access import requires
 from schema.context import Info
-from schema.node import parse_uuid
 from schema.usage import UsageInput, UsageReport
 
 
 @strawberry.type
 class UsageQuery:
-    @strawberry.field(description="What the caller used; an administrator may ask for anyone's.")
+    @strawberry.field(
+        description="Sums of tokens and generations of the caller; an administrator may ask for those of others."
+    )
     @requires(Scope.USAGE_READ)
     async def usage(
         self,
         info: Info,
         input: Annotated[
-            UsageInput | None, strawberry.argument(description="Which; null for the caller's last 30 days.")
+            UsageInput | None,
+            strawberry.argument(description="Which usage; null for the caller's of the last 30 days, by day."),
         ] = None,
-    ) -> UsageReport:
-        wanted = input or UsageInput()
-        user_id = None if wanted.user_id is None else parse_uuid(wanted.user_id, "User", "input.userId")
-        report = await info.context.gateway.usage.report(info.context.caller, user_id, wanted.from_, wanted.to)
-        return UsageReport.of(report)
+    ) -> UsageReport | None:
+        request = (input or UsageInput()).to_request()
+        return UsageReport.of(await info.context.gateway.usage.report(info.context.caller, request))

@@ -35,7 +35,7 @@ class Context:
     loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:
-        self.loaders = Loaders(self.gateway, self.max_text)
+        self.loaders = Loaders(self.gateway, self.principal, self.max_text)
 
     @property
     def nobody(self) -> AuthenticationError | GatewayError | None:

@@ -7,11 +7,14 @@ from typing import TypeVar, cast
 import strawberry
 from strawberry.types.enum import StrawberryEnumDefinition
 
+from auth.principal import AuthMethod
 from auth.scopes import Scope
 from gateway.catalog import BackendKind, Capability
 from gateway.errors import ErrorCode
 from gateway.generation import OnBackendLoss, OnDisconnect, State, ThinkingLevel, ToolChoiceMode
+from gateway.server_info import IntrospectionAccess, SubscriptionTransport, TrustedDocumentsMode
 from gateway.streams import CancelReason, FinishReason, LossReason, QueueReason, UsageSource
+from gateway.usage import Granularity, UsageDimension, UsageOrder
 
 _Enum = TypeVar("_Enum", bound=type[Enum])
 
@@ -70,6 +73,15 @@ _describe(
     {scope.name: scope.description for scope in Scope},
 )
 _describe(
+    AuthMethod,
+    "AuthMethod",
+    "The kind of credentials that authenticated a request.",
+    {
+        "ACCESS_TOKEN": "An access token, which `login` returned.",
+        "API_KEY": "An API key.",
+    },
+)
+_describe(
     Capability,
     "Capability",
     "Something that a model can do.",
@@ -89,6 +101,32 @@ _describe(
         "OLLAMA": "Ollama's own API.",
         "OPENAI": "The OpenAI chat API, as vLLM, llama.cpp and others offer it.",
         "EMBEDDED": "None: the gateway runs this model server itself.",
+    },
+)
+_describe(
+    IntrospectionAccess,
+    "IntrospectionAccess",
+    "Who may introspect the schema.",
+    {"EVERYBODY": "Every client, with or without credentials.", "NOBODY": "No client."},
+)
+_describe(
+    TrustedDocumentsMode,
+    "TrustedDocumentsMode",
+    "Which documents the server accepts.",
+    {
+        "OFF": "All; the operator has listed none.",
+        "ALLOW": "All; those that the operator has listed can be sent by their ids.",
+        "ONLY": "Only those that the operator has listed.",
+    },
+)
+_describe(
+    SubscriptionTransport,
+    "SubscriptionTransport",
+    "A protocol that carries subscriptions.",
+    {
+        "GRAPHQL_TRANSPORT_WS": "The WebSocket subprotocol `graphql-transport-ws`.",
+        "GRAPHQL_SSE": "Server-sent events over HTTP, in the distinct connections mode of GraphQL over SSE.",
+        "MULTIPART_HTTP": "The multipart subscription protocol of Apollo, over HTTP.",
     },
 )
 _describe(
@@ -163,6 +201,41 @@ _describe(
         "HIGH": "A lot: `high`.",
         "MAX": "As much as there is. Ollama: `max`, and `high` where it is too old for that. "
         "OpenAI-compatible servers: `high`.",
+    },
+)
+_describe(
+    Granularity,
+    "Granularity",
+    "The length of time of one row of a usage report, by the clock of the report's time zone.",
+    {
+        "HOUR": "An hour.",
+        "DAY": "A day, from midnight to midnight: 23 or 25 hours long where the clock is changed.",
+        "WEEK": "A week, from Monday to Sunday.",
+        "MONTH": "A month of the calendar.",
+        "NONE": "All the time of the report.",
+    },
+)
+_describe(
+    UsageDimension,
+    "UsageDimension",
+    "What a usage report has a row of its own for.",
+    {
+        "MODEL": "Each model.",
+        "API_KEY": "Each API key, and one for what no key started.",
+        "USER": "Each user, among those that `filter` chooses. Needs the ADMIN scope.",
+        "BACKEND": "Each backend.",
+        "FINISH": "Each way in which generations ended: the fields `state` and `finishReason`.",
+    },
+)
+_describe(
+    UsageOrder,
+    "UsageOrder",
+    "Which rows of a usage report come first. Rows that are equal in it come by time, then by their dimensions.",
+    {
+        "OLDEST_FIRST": "Those of the earliest time.",
+        "NEWEST_FIRST": "Those of the latest time.",
+        "MOST_GENERATIONS": "Those with most generations.",
+        "MOST_TOKENS": "Those with most tokens, of prompts and completions together.",
     },
 )
 _describe(

@@ -1,13 +1,16 @@
 """Dataloaders: what the fields of one operation ask for one by one is fetched in one statement."""
 
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 from aiodataloader import DataLoader
 
+from auth.principal import Principal
 from db import tables
 from gateway import Gateway
-from gateway.catalog import Model
+from gateway.catalog import LoadedModel, Model
 from gateway.errors import GatewayError
 from gateway.generation import Attempt, Output
 
@@ -15,11 +18,18 @@ MAX_BATCH = 500
 """Keys in one statement; SQLite takes 32,766 variables, and short statements let others in."""
 
 
-class Loaders:
-    """The loaders of one operation. Never shared between two: they cache what they have seen."""
+_Row = TypeVar("_Row")
 
-    def __init__(self, gateway: Gateway, max_text: int) -> None:
+
+class Loaders:
+    """The loaders of one operation. Never shared between two: they cache what they have seen.
+
+    Those of `visible_…` are for ids that the caller sent: they load nothing that the caller may not see.
+    """
+
+    def __init__(self, gateway: Gateway, principal: Principal | None, max_text: int) -> None:
         self._gateway = gateway
+        self._principal = principal
         self._max_text = max_text
         self.users: DataLoader[UUID, tables.User | None] = DataLoader(
             gateway.identity.users_by_id, max_batch_size=MAX_BATCH
@@ -33,6 +43,9 @@ class Loaders:
         self.generations: DataLoader[UUID, tables.Generation | None] = DataLoader(
             gateway.generations.by_id, max_batch_size=MAX_BATCH
         )
+        self.visible_users = self._visible(gateway.identity.visible_users)
+        self.visible_api_keys = self._visible(gateway.identity.visible_api_keys)
+        self.visible_generations = self._visible(gateway.generations.visible)
         # not remembered: who watches a generation may ask for its text again when there is more of it
         self.outputs: DataLoader[UUID, Output | GatewayError | None] = DataLoader(
             self._outputs, max_batch_size=MAX_BATCH, cache=False
@@ -44,6 +57,17 @@ class Loaders:
             gateway.generations.attempts, max_batch_size=MAX_BATCH, cache=False
         )
         self.models: DataLoader[str, Model | None] = DataLoader(gateway.catalog.by_name, max_batch_size=MAX_BATCH)
+        self.loaded_models: DataLoader[str, Mapping[str, LoadedModel] | None] = DataLoader(
+            gateway.catalog.loaded_models, max_batch_size=MAX_BATCH
+        )
 
     async def _outputs(self, ids: list[UUID]) -> list[Output | GatewayError | None]:
         return await self._gateway.generations.outputs(ids, self._max_text)
+
+    def _visible(
+        self, find: Callable[[Principal, Sequence[UUID]], Awaitable[list[_Row | None]]]
+    ) -> DataLoader[UUID, _Row | None]:
+        async def load(ids: list[UUID]) -> list[_Row | None]:
+            return [None] * len(ids) if self._principal is None else await find(self._principal, ids)
+
+        return DataLoader(load, max_batch_size=MAX_BATCH)

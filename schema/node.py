@@ -8,6 +8,12 @@ from strawberry.relay.utils import from_base64, to_base64
 
 from gateway.errors import InvalidInput
 
+MAX_PAGE = 100
+"""Items of one page of a connection. What asks for more is refused; the cost of an operation assumes no more."""
+
+MAX_NODE_IDS = 100
+"""Ids in one `nodes`. What names more is refused; the cost of an operation assumes no more."""
+
 
 @strawberry.interface(description="Anything that can be fetched again by its id.")
 class Node:

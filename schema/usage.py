@@ -1,62 +1,129 @@
 """What was used."""
 
-from collections.abc import Iterable, Sequence
-from datetime import date, datetime
-from typing import Self
+from datetime import datetime
+from typing import Annotated, Self
 from uuid import UUID
 
 import strawberry
+from strawberry import relay
 
 from auth.scopes import Scope
 from gateway import usage
-from gateway.usage import UsageBucket
+from gateway.errors import InvalidInput
+from gateway.generation import State
+from gateway.streams import FinishReason
+from gateway.usage import Granularity, UsageDimension, UsageOrder, UsagePage, UsageRequest, UsageSums
 from schema.context import Info
-from schema.identity import ApiKey
+from schema.identity import ApiKey, User
+from schema.node import MAX_PAGE, parse_uuid
 from schema.scalars import SafeInt
 
 
-@strawberry.input(description="Whose usage, and of which time.")
+@strawberry.input(description="Which generations count. Each list names the values that are wanted; null takes all.")
+class UsageFilter:
+    models: list[str] | None = strawberry.field(default=None, description="Names of models, as `Model.name` has them.")
+    api_key_ids: list[strawberry.ID] | None = strawberry.field(
+        default=None, description="Ids of API keys: generations that were started with one of them."
+    )
+    user_ids: list[strawberry.ID] | None = strawberry.field(
+        default=None, description="Ids of users; null for the caller alone. Other users' need the ADMIN scope."
+    )
+    all_users: bool | None = strawberry.field(
+        default=False, description="Count the generations of all users. Needs the ADMIN scope."
+    )
+    backends: list[str] | None = strawberry.field(default=None, description="Names of backends.")
+    states: list[State] | None = strawberry.field(
+        default=None, description="States: COMPLETED, CANCELLED, FAILED. Only ended generations are counted at all."
+    )
+    finish_reasons: list[FinishReason] | None = strawberry.field(default=None, description="Finish reasons.")
+
+    def to_filter(self) -> usage.UsageFilter:
+        """Give the gateway's filter. Raises InvalidInput for an id that is none."""
+        return usage.UsageFilter(
+            models=self.models,
+            api_key_ids=_uuids(self.api_key_ids, "ApiKey", "input.filter.apiKeyIds"),
+            user_ids=_uuids(self.user_ids, "User", "input.filter.userIds"),
+            all_users=self.all_users or False,
+            backends=self.backends,
+            states=self.states,
+            finish_reasons=self.finish_reasons,
+        )
+
+
+@strawberry.input(description="Which usage, and how it is divided into rows.")
 class UsageInput:
     from_: datetime | None = strawberry.field(
-        default=None, name="from", description="From this moment on; null for 30 days before `to`."
+        default=None, name="from", description="Count from this moment on; null for 30 days before `to`."
     )
-    to: datetime | None = strawberry.field(default=None, description="Up to, and without, this moment; null for now.")
-    user_id: strawberry.ID | None = strawberry.field(
-        default=None, description="Whose; null for one's own. Another's needs the ADMIN scope."
+    to: datetime | None = strawberry.field(
+        default=None, description="Count up to this moment, not including it; null for now. At most 366 days."
+    )
+    time_zone: str | None = strawberry.field(
+        default="UTC",
+        description="The time zone by whose clock rows are cut, by its IANA name, such as Europe/Berlin.",
+    )
+    granularity: Granularity | None = strawberry.field(
+        default=Granularity.DAY, description="The length of time of one row."
+    )
+    group_by: list[UsageDimension] | None = strawberry.field(
+        default_factory=list, description="What else divides the rows. USER needs the ADMIN scope."
+    )
+    filter: UsageFilter | None = strawberry.field(
+        default=None, description="Which generations count; null for all of the caller."
     )
 
+    def to_request(self) -> UsageRequest:
+        """Give what the gateway is asked. Raises InvalidInput."""
+        return UsageRequest(
+            start=self.from_,
+            end=self.to,
+            time_zone="UTC" if self.time_zone is None else self.time_zone,
+            granularity=self.granularity or Granularity.DAY,
+            group_by=self.group_by or (),
+            filter=(self.filter or UsageFilter()).to_filter(),
+        )
 
-@strawberry.type(description="Sums over some generations.")
+
+@strawberry.type(description="Sums over some generations, all of which have ended.")
 class UsageTotals:
-    generations: int = strawberry.field(description="How many generations ended.")
-    prompt_tokens: SafeInt = strawberry.field(description="Tokens read by models, the cached ones included.")
-    completion_tokens: SafeInt = strawberry.field(description="Tokens written by models.")
+    generations: SafeInt = strawberry.field(description="How many generations ended.")
+    completed: SafeInt = strawberry.field(description="Of these, how many were completed.")
+    cancelled: SafeInt = strawberry.field(description="Of these, how many were cancelled.")
+    failed: SafeInt = strawberry.field(description="Of these, how many failed.")
+    prompt_tokens: SafeInt = strawberry.field(description="Tokens that models read, the cached ones included.")
+    completion_tokens: SafeInt = strawberry.field(description="Tokens that models wrote.")
     cached_tokens: SafeInt = strawberry.field(description="Prompt tokens that a model had in its cache.")
 
     @classmethod
-    def of(cls, buckets: Iterable[UsageBucket]) -> Self:
-        """Add up."""
-        sums = usage.totals(buckets)
+    def of(cls, sums: UsageSums) -> Self:
+        """Give the gateway's sums."""
         return cls(
-            generations=sums.generations,
+            generations=SafeInt(sums.generations),
+            completed=SafeInt(sums.completed),
+            cancelled=SafeInt(sums.cancelled),
+            failed=SafeInt(sums.failed),
             prompt_tokens=SafeInt(sums.prompt_tokens),
             completion_tokens=SafeInt(sums.completion_tokens),
             cached_tokens=SafeInt(sums.cached_tokens),
         )
 
 
-@strawberry.type(description="What was used with one model.")
-class ModelUsage:
-    model: str = strawberry.field(description="The model's name. It need not be served any more.")
-    totals: UsageTotals = strawberry.field(description="The sums.")
-
-
-@strawberry.type(description="What was used with one API key.")
-class ApiKeyUsage:
+@strawberry.type(
+    description="What was used in one length of time, under one value of each dimension in `groupBy`. A dimension that "
+    "is not in `groupBy` is null. Lengths of time in which nothing was used have no row.",
+)
+class UsageRow:
     api_key_uuid: strawberry.Private[UUID | None]
+    user_uuid: strawberry.Private[UUID | None]
+    start: datetime = strawberry.field(description="When it begins. The first one is cut off at `from`.")
+    end: datetime = strawberry.field(description="When it ends, not included. The last one is cut off at `to`.")
+    model: str | None = strawberry.field(description="The model's name. The model need not be served any more.")
+    backend: str | None = strawberry.field(description="The name of the backend that was asked first.")
+    state: State | None = strawberry.field(description="For FINISH: how the generations ended.")
+    finish_reason: FinishReason | None = strawberry.field(description="For FINISH: why; null where they failed.")
     totals: UsageTotals = strawberry.field(description="The sums.")
 
-    @strawberry.field(description="The key; null for what was done when signed in with a password. Needs KEYS_WRITE.")
+    @strawberry.field(description="The API key; null for generations that no key started. Needs KEYS_WRITE.")
     async def api_key(self, info: Info) -> ApiKey | None:
         """All keys of a report are fetched in one statement."""
         info.context.require(Scope.KEYS_WRITE)
@@ -65,46 +132,92 @@ class ApiKeyUsage:
         row = await info.context.loaders.api_keys.load(self.api_key_uuid)
         return None if row is None else ApiKey.of(row)
 
+    @strawberry.field(description="The user. Needs PROFILE_READ.")
+    async def user(self, info: Info) -> User | None:
+        """All users of a report are fetched in one statement."""
+        info.context.require(Scope.PROFILE_READ)
+        if self.user_uuid is None:
+            return None
+        row = await info.context.loaders.users.load(self.user_uuid)
+        return None if row is None else User.of(row)
 
-@strawberry.interface(description="Usage in all, by model and by API key.")
-class UsageBreakdown:
-    buckets: strawberry.Private[Sequence[UsageBucket]]
-
-    @strawberry.field(description="Everything.")
-    def total(self) -> UsageTotals:
-        """The sums of all buckets."""
-        return UsageTotals.of(self.buckets)
-
-    @strawberry.field(description="By model, in the order of their names.")
-    def by_model(self) -> list[ModelUsage]:
-        """One entry a model that was used."""
-        groups = usage.by_model(self.buckets)
-        return [ModelUsage(model=model, totals=UsageTotals.of(rows)) for model, rows in groups.items()]
-
-    @strawberry.field(description="By API key, oldest first, then what was done without one.")
-    def by_key(self) -> list[ApiKeyUsage]:
-        """One entry a key that was used."""
-        groups = usage.by_key(self.buckets)
-        return [ApiKeyUsage(api_key_uuid=key, totals=UsageTotals.of(rows)) for key, rows in groups.items()]
-
-
-@strawberry.type(description="Usage on one day.")
-class UsageDay(UsageBreakdown):
-    day: date = strawberry.field(description="The day, in UTC.")
+    @classmethod
+    def of(cls, row: usage.UsageRow) -> Self:
+        """Give the gateway's row."""
+        known = row.finish_reason in set(FinishReason)
+        return cls(
+            api_key_uuid=row.api_key_id,
+            user_uuid=row.user_id,
+            start=row.start,
+            end=row.end,
+            model=row.model,
+            backend=row.backend,
+            state=None if row.state is None else State(row.state),
+            finish_reason=FinishReason(row.finish_reason or "") if known else None,
+            totals=UsageTotals.of(row.sums),
+        )
 
 
-@strawberry.type(description="What a user used in a time.")
-class UsageReport(UsageBreakdown):
-    from_: datetime = strawberry.field(name="from", description="Counted from this moment on.")
-    to: datetime = strawberry.field(description="Counted up to, and without, this moment.")
-    days: list[UsageDay] = strawberry.field(description="The days on which something was used, oldest first.")
+@strawberry.type(description="A row with its cursor.")
+class UsageRowEdge:
+    cursor: str = strawberry.field(description="Pass as `after` to get the rows after this one.")
+    node: UsageRow = strawberry.field(description="The row.")
+
+
+@strawberry.type(description="A page of rows.")
+class UsageRowConnection:
+    edges: list[UsageRowEdge] = strawberry.field(description="The rows with their cursors.")
+    nodes: list[UsageRow] = strawberry.field(description="The rows.")
+    page_info: relay.PageInfo = strawberry.field(description="Where this page stands.")
+
+    @classmethod
+    def of(cls, page: UsagePage, after: str | None) -> Self:
+        """Give the gateway's page."""
+        edges = [UsageRowEdge(cursor=cursor, node=UsageRow.of(row)) for cursor, row in page.rows]
+        info = relay.PageInfo(
+            has_next_page=page.has_more,
+            has_previous_page=after is not None,
+            start_cursor=edges[0].cursor if edges else None,
+            end_cursor=edges[-1].cursor if edges else None,
+        )
+        return cls(edges=edges, nodes=[edge.node for edge in edges], page_info=info)
+
+
+@strawberry.type(description="Usage in a time.")
+class UsageReport:
+    report: strawberry.Private[usage.UsageReport]
+    from_: datetime = strawberry.field(
+        name="from", description="Counted from this moment on. Send it, and `to`, when asking for a further page."
+    )
+    to: datetime = strawberry.field(description="Counted up to this moment, not including it.")
+
+    @strawberry.field(description="The sums over all rows, not only those of one page.")
+    def totals(self) -> UsageTotals:
+        """Add up all rows."""
+        return UsageTotals.of(self.report.totals)
+
+    @strawberry.field(description="The rows, by time and by the dimensions in `groupBy`.")
+    def rows(
+        self,
+        first: Annotated[int | None, strawberry.argument(description=f"How many, 1 to {MAX_PAGE}.")] = MAX_PAGE,
+        after: Annotated[
+            str | None, strawberry.argument(description="A cursor, to get the rows after it in the same order.")
+        ] = None,
+        order_by: Annotated[
+            UsageOrder | None, strawberry.argument(description="Which rows come first.")
+        ] = UsageOrder.OLDEST_FIRST,
+    ) -> UsageRowConnection:
+        """Give one page."""
+        first = MAX_PAGE if first is None else first
+        if not 1 <= first <= MAX_PAGE:
+            raise InvalidInput("first", f"must be from 1 to {MAX_PAGE}, not {first}.")
+        return UsageRowConnection.of(self.report.page(order_by or UsageOrder.OLDEST_FIRST, first, after), after)
 
     @classmethod
     def of(cls, report: usage.UsageReport) -> Self:
-        """The report of the gateway."""
-        return cls(
-            buckets=report.buckets,
-            from_=report.start,
-            to=report.end,
-            days=[UsageDay(buckets=rows, day=day) for day, rows in report.days.items()],
-        )
+        """Give the gateway's report."""
+        return cls(report=report, from_=report.start, to=report.end)
+
+
+def _uuids(ids: list[strawberry.ID] | None, kind: str, field: str) -> list[UUID] | None:
+    return None if ids is None else [parse_uuid(id, kind, f"{field}[{place}]") for place, id in enumerate(ids)]

@@ -33,6 +33,7 @@ from server.graphql import (
 )
 from server.health import Readiness, healthz
 from server.page import page
+from server.server_info import server_info
 from server.settings import Settings, SettingsError
 from server.transports import (
     GRAPHQL_PATHS,
@@ -153,11 +154,12 @@ async def running_gateway(
     try:
         await upgrade(database)
         async with running_backends(settings) as backends, anyio.create_task_group() as tasks:
-            catalog = Catalog(backends, settings.models_max_age, tasks)
             queues = {backend.name: _queue(settings, backend) for backend in backends}
+            catalog = Catalog(backends, settings.models_max_age, tasks, queues=queues)
             async with running_generation_service(settings, database, catalog, queues, tasks) as service:
                 identity = make_identity(settings, database, password_cost)
-                yield Gateway(identity, catalog, service.generations, Usage(database)), database, service
+                usage, info = Usage(database), server_info(settings)
+                yield Gateway(identity, catalog, service.generations, usage, info), database, service
             tasks.cancel_scope.cancel()
     finally:
         await database.close()

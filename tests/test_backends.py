@@ -15,7 +15,7 @@ from tests.support.gateways import GraphQLErrors, RunningGateway, gateway_settin
 HANGS = 60
 """Seconds after which a test that hangs is given up."""
 
-LOOK = "{ models { name backend available } backends { name kind ready error latencyMs } }"
+LOOK = "{ models { name available deployments { backend available } } backends { name kind ready error latencyMs } }"
 
 
 @pytest.fixture
@@ -38,8 +38,12 @@ async def test_the_api_tells_which_backend_does_not_answer_and_why(two: tuple[Ru
     assert told["backends"][0].pop("latencyMs") > 0
     assert told == {
         "models": [
-            {"name": "fake:count-3", "backend": "ollama", "available": True},
-            {"name": "other", "backend": "openai", "available": False},
+            {
+                "name": "fake:count-3",
+                "available": True,
+                "deployments": [{"backend": "ollama", "available": True}],
+            },
+            {"name": "other", "available": False, "deployments": [{"backend": "openai", "available": False}]},
         ],
         "backends": [
             {"name": "ollama", "kind": "OLLAMA", "ready": True, "error": None},
@@ -76,8 +80,8 @@ async def test_numbers_too_large_for_the_api_are_not_told(two: tuple[RunningGate
     gateway, _ = two
     model = {"name": "vast", "size": 2**60, "details": {"context_length": 2**40}, "capabilities": []}
     gateway.fake.replies["/api/tags"] = (200, orjson.dumps({"models": [model]}))
-    data = await gateway.run("{ models { name size contextLength } }")
-    assert data["models"][0] == {"name": "vast", "size": None, "contextLength": None}
+    data = await gateway.run("{ models { name contextLength deployments { sizeBytes } } }")
+    assert data["models"][0] == {"name": "vast", "contextLength": None, "deployments": [{"sizeBytes": None}]}
 
 
 async def test_a_client_who_leaves_at_once_leaves_no_half_made_query_behind(gateway: RunningGateway):

@@ -6,12 +6,14 @@ from tests.support.gateways import GraphQLErrors, Json, RunningGateway
 from tests.support.generations import COMPLETE, GENERATE, asking
 
 PAGE = "query($first: Int = 7) { generations(first: $first) { nodes { id } } }"
+NODES = 'query($ids: [ID!]! = ["a", "b", "c"]) { nodes(ids: $ids) { id } }'
 
 COSTS: list[tuple[str, Json, int]] = [
     ("{ __typename }", {}, 0),
     ("{ me { username } }", {}, 1),
     ("{ me { id apiKeys { id user { id } } } }", {}, 1 + 100 * 2),
     ("{ models { name } }", {}, 100),
+    ("{ models { deployments { backend loaded } } }", {}, 100 * (1 + 3)),
     ("{ generations { nodes { id } } }", {}, 1 + 20),
     ("{ generations(first: 3) { nodes { id } pageInfo { endCursor } } }", {}, 1 + 3 + 1),
     ("{ generations(first: 3) { edges { cursor node { id usage { source } } } } }", {}, 1 + 3 * 3),
@@ -21,7 +23,13 @@ COSTS: list[tuple[str, Json, int]] = [
     (PAGE, {}, 1 + 7),
     (PAGE, {"first": 9}, 1 + 9),
     ("{ node(id: \"x\") { ... on User { apiKeys { id } } } }", {}, 1 + 100),
-    ("{ usage { total { generations } byModel { totals { generations } } } }", {}, 2 + 10 * 2),
+    ("{ nodes(ids: [\"x\", \"y\"]) { id ... on ApiKey { user { id } } } }", {}, 2 * 2),
+    (NODES, {"ids": ["x"] * 7}, 7),
+    (NODES, {"ids": "x"}, 1),
+    (NODES, {"ids": []}, 1),
+    (NODES, {}, 3),
+    ("{ usage { totals { generations } rows(first: 9) { nodes { totals { generations } } } } }", {}, 3 + 9 * 2),
+    ("{ usage { rows { edges { node { model } } } } }", {}, 2 + 100 * 2),
     ("{ generations(first: 3) { nodes { text } } }", {}, 1 + 3 * (1 + 10)),
     ("{ __schema { types { name } } }", {}, 0),
 ]  # fmt: skip

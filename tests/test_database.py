@@ -4,7 +4,7 @@ import asyncio
 import random
 import sqlite3
 import threading
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import anyio
@@ -297,7 +297,6 @@ async def test_all_that_is_a_users_goes_with_the_user(database: Database) -> Non
                 completion_tokens=1,
                 source="backend",
                 at=now(),
-                day=date(2026, 2, 3),
             )
         )
         tx.add(Generation(user_id=ada.id, api_key_id=key.id, model="m", backend="b", state="x", on_disconnect="x"))

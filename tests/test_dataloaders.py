@@ -19,7 +19,7 @@ NESTED = """
   generations(first: 50) { nodes {
     modelName model { name } apiKey { name user { username } } user { username apiKeys { name } }
   } }
-  usage { byKey { apiKey { name user { username } } } }
+  usage(input: {groupBy: [API_KEY, USER]}) { rows { nodes { user { username } apiKey { name user { username } } } } }
 }
 """
 

@@ -25,7 +25,12 @@ EDGES: dict[str, tuple[list[str], str]] = {
         'subscription { generate(input: {model: "fake:count-3", prompt: {text: "x"}}) {'
         " ... on GenerationStarted { model { id } } } }",
     ),
-    "ApiKeyUsage.apiKey": (["USAGE_READ"], "{ usage { byKey { apiKey { id } totals { generations } } } }"),
+    "UsageRow.apiKey": (
+        ["USAGE_READ"],
+        "{ usage(input: {groupBy: [API_KEY]}) { rows { nodes { apiKey { id } totals { generations } } } } }",
+    ),
+    "UsageRow.user": (["USAGE_READ"], "{ usage { rows { nodes { user { id } totals { generations } } } } }"),
+    "Viewer.user": (["MODELS_READ"], "{ viewer { user { id } } }"),
     "User.apiKeys": (["PROFILE_READ"], "{ me { apiKeys { id } } }"),
     "ApiKey.user": (
         ["KEYS_WRITE"],
@@ -36,6 +41,7 @@ EDGES: dict[str, tuple[list[str], str]] = {
 """Each edge to such a type, with scopes that reach it and do not suffice, and a query that goes over it."""
 
 GIVEN = {
+    "Viewer.apiKey": "it is the key that asks, which may describe itself",
     "LoginSuccess.user": "who signs in has no scopes yet, and is told who they are",
     "CreateApiKeySuccess.apiKey": "its mutation needs KEYS_WRITE",
     "RevokeApiKeySuccess.apiKey": "its mutation needs KEYS_WRITE",

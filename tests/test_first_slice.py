@@ -19,5 +19,5 @@ async def test_a_stream_comes_token_by_token_and_is_counted(gateway_on_each_data
     assert "".join(event["text"] for event in events if event["__typename"] == "TextDelta") == "0 1 2 3 4 "
     assert events[-1]["generation"]["state"] == "COMPLETED"
     assert events[-1]["usage"] == {"promptTokens": 3, "completionTokens": 5, "source": "BACKEND"}
-    usage = await gateway.run("{ usage { total { generations promptTokens completionTokens } } }")
-    assert usage["usage"]["total"] == {"generations": 1, "promptTokens": 3, "completionTokens": 5}
+    usage = await gateway.run("{ usage { totals { generations promptTokens completionTokens } } }")
+    assert usage["usage"]["totals"] == {"generations": 1, "promptTokens": 3, "completionTokens": 5}

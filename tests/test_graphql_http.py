@@ -220,7 +220,7 @@ async def test_an_unexpected_error_is_masked_and_logged_with_the_request_id(
 ):
     async with gateway.database.transaction() as tx:
         await tx.execute(text("DROP TABLE usage"))
-    response = await ask(gateway, {"query": "{ usage { total { generations } } }"}, **{"X-Request-ID": "trace-42"})
+    response = await ask(gateway, {"query": "{ usage { totals { generations } } }"}, **{"X-Request-ID": "trace-42"})
     [error] = response.json()["errors"]
     assert error["message"] == "The gateway failed on this request. Its log has the details."
     assert error["extensions"] == {"code": "INTERNAL_ERROR", "requestId": "trace-42"}
@@ -245,7 +245,7 @@ async def test_in_debug_an_unexpected_error_is_told(sqlite_url: str, tmp_path: P
     async with running_gateway(gateway_settings(tmp_path, sqlite_url, fake.url, debug=True), fake) as gateway:
         async with gateway.database.transaction() as tx:
             await tx.execute(text("DROP TABLE usage"))
-        response = await ask(gateway, {"query": "{ usage { total { generations } } }"})
+        response = await ask(gateway, {"query": "{ usage { totals { generations } } }"})
         assert "no such table: usage" in response.json()["errors"][0]["message"]
 
 

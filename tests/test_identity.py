@@ -170,5 +170,7 @@ async def test_a_user_may_not_do_what_only_an_administrator_may(gateway: Running
     other = (await gateway.run("{ me { id } }"))["me"]["id"]
     await gateway.sign_in("ada")
     with pytest.raises(GraphQLErrors) as caught:
-        await gateway.run("query($id: ID!) { usage(input: {userId: $id}) { total { generations } } }", {"id": other})
+        await gateway.run(
+            "query($id: ID!) { usage(input: {filter: {userIds: [$id]}}) { totals { generations } } }", {"id": other}
+        )
     assert caught.value.code == "FORBIDDEN"

@@ -82,7 +82,7 @@ async def test_a_key_can_do_what_an_app_needs_unless_more_is_asked_for(gateway: 
 
 async def test_a_key_can_do_no_more_than_its_scopes(gateway: RunningGateway):
     gateway.token = (await gateway.make_key(scopes=["USAGE_READ"]))["secret"]
-    assert (await gateway.run("{ usage { total { generations } } }"))["usage"]["total"]["generations"] == 0
+    assert (await gateway.run("{ usage { totals { generations } } }"))["usage"]["totals"]["generations"] == 0
     with pytest.raises(GraphQLErrors, match="models:read") as caught:
         await gateway.run(MODELS)
     assert caught.value.code == "FORBIDDEN"

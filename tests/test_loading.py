@@ -11,7 +11,7 @@ import pytest
 from backends import loading
 from backends.errors import BackendTimeout, TimeoutPhase
 from backends.ollama.backend import OllamaBackend
-from backends.ollama.loading import LoadedModels
+from backends.ollama.loading import LoadingWatch
 from backends.protocol import ChatRequest, Message, TextChunk
 from backends.timeouts import TimedBackend, Timeouts
 from tests.support.fake_model_server import FakeModelServer
@@ -138,7 +138,7 @@ async def test_the_first_token_has_its_whole_bound_once_the_model_is_loaded(
 async def test_a_model_is_loaded_when_it_is_known_until_when(
     fake: FakeModelServer, backend: OllamaBackend, looks: list[str | None], found: list[bool]
 ):
-    loaded = LoadedModels(backend._client, "llama3:latest")  # pyright: ignore[reportPrivateUsage]
+    loaded = LoadingWatch(backend._client, "llama3:latest")  # pyright: ignore[reportPrivateUsage]
     seen: list[bool] = []
     for expires_at in looks:
         loads(fake, *([] if expires_at is None else [{"model": "llama3:latest", "expires_at": expires_at}]))
@@ -150,7 +150,7 @@ async def test_a_look_that_fails_is_logged(
     fake: FakeModelServer, backend: OllamaBackend, caplog: pytest.LogCaptureFixture
 ):
     fake.replies["/api/ps"] = (500, b'{"error": "no list"}')
-    loaded = LoadedModels(backend._client, "llama3:latest")  # pyright: ignore[reportPrivateUsage]
+    loaded = LoadingWatch(backend._client, "llama3:latest")  # pyright: ignore[reportPrivateUsage]
     failed = anyio.Event()
 
     async def look() -> bool:

@@ -5,6 +5,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -237,3 +238,44 @@ def test_the_command_line_asks_for_the_url() -> None:
         [sys.executable, "-m", "alembic", "upgrade", "head"], cwd=PROJECT, check=False, capture_output=True, text=True
     )
     assert "Give the database: alembic -x url=" in told.stderr + told.stdout
+
+
+async def test_the_ledger_learns_where_and_how_its_generations_ended(database: Database) -> None:
+    """Also of one whose generation is not there, and back again."""
+    user = uuid4().hex
+    await migrations.downgrade(database, "0008-1")
+    async with database.transaction() as tx:
+        is_admin, at = ("0", "2026-02-03 23:30:00.000000")
+        if database.dialect == "postgresql":
+            is_admin, at = ("false", "2026-02-03 23:30:00+00")
+        await tx.execute(text(f"INSERT INTO users VALUES ('{user}', 'ada', '!', {is_admin}, '2026-02-03', NULL)"))
+        for number, state, reason in ((1, "CANCELLED", "NULL"), (2, "COMPLETED", "'length'"), (3, None, None)):
+            key = f"{number:032x}"
+            if state is not None:
+                await tx.execute(
+                    text(
+                        "INSERT INTO generations "
+                        "(id, user_id, api_key_id, model, backend, state, finish_reason, on_disconnect, created_at) "
+                        f"VALUES ('{key}', '{user}', NULL, 'm', 'openai', '{state}', {reason}, 'CANCEL', '2026-02-03')"
+                    )
+                )
+            await tx.execute(
+                text(
+                    "INSERT INTO usage "
+                    "(generation_id, user_id, model, prompt_tokens, completion_tokens, source, at, day) "
+                    f"VALUES ('{key}', '{user}', 'm', 1, 1, 'BACKEND', '{at}', '2026-02-03')"
+                )
+            )
+    await migrations.upgrade(database)
+    told = "SELECT backend, state, finish_reason FROM usage ORDER BY generation_id"
+    async with database.reading() as session:
+        rows = [tuple(row) for row in await session.execute(text(told))]
+    assert rows == [
+        ("openai", "CANCELLED", None),
+        ("openai", "COMPLETED", "length"),
+        ("unknown", "COMPLETED", None),
+    ]
+    await migrations.downgrade(database, "0008-1")
+    async with database.reading() as session:
+        days = await session.scalars(text("SELECT DISTINCT CAST(day AS varchar) FROM usage"))
+        assert list(days) == ["2026-02-03"]

@@ -166,7 +166,7 @@ async def test_what_lost_its_backend_goes_on_where_the_model_is_listed_in_anothe
 RECORDS = """{
   generations(first: 10, filter: {model: "LLAMA3"}) { nodes { model { name } } }
   model(name: "library/llama3") { name id }
-  usage { days { byModel { model totals { generations } } } }
+  usage(input: {groupBy: [MODEL]}) { rows { nodes { model totals { generations } } } }
 }"""
 
 
@@ -180,7 +180,7 @@ async def test_the_server_and_every_record_have_the_listed_name(gateway: Running
     records = await gateway.run(RECORDS)
     assert records["generations"]["nodes"] == [{"model": {"name": "llama3:latest"}}]
     assert records["model"]["name"] == "llama3:latest"
-    assert records["usage"]["days"][0]["byModel"] == [{"model": "llama3:latest", "totals": {"generations": 1}}]
+    assert records["usage"]["rows"]["nodes"] == [{"model": "llama3:latest", "totals": {"generations": 1}}]
 
 
 @pytest.mark.parametrize(

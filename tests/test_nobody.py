@@ -38,7 +38,7 @@ def codes(response: httpx.Response) -> list[str]:
         (INVALID, {}),
         ("mutation($input: GenerateInput!) { generate(input: $input) { __typename } }", NO_SENSE),
         ("{ me { id } models { name } }", {}),
-        ("{ me { id } ...F } fragment F on Query { ... { usage { total { generations } } } }", {}),
+        ("{ me { id } ...F } fragment F on Query { ... { usage { totals { generations } } } }", {}),
         ('{ node(id: "x") { id } }', {}),
         ('query A { me { id } } query B { a: generation(id: "x") { id } }', {}),
     ],

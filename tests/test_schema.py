@@ -28,7 +28,7 @@ from strawberry.types.base import StrawberryObjectDefinition
 from auth.scopes import Scope
 from gateway import errors
 from gateway.errors import ErrorCode, GatewayError
-from resolvers.access import PUBLIC
+from resolvers.access import PUBLIC, SIGNED_IN
 from resolvers.root import build_schema
 from server.cli import main
 from tests.support.fake_model_server import FakeModelServer
@@ -36,7 +36,8 @@ from tests.support.gateways import RunningGateway, gateway_settings, running_gat
 
 ROOT = Path(__file__).parent.parent
 
-WITHOUT_CREDENTIALS = {"me", "login"}
+WITHOUT_CREDENTIALS = {"me", "viewer", "login"}
+WITHOUT_A_SCOPE = {"server_info"}
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,9 @@ def test_only_sign_in_and_me_are_open_to_anybody(built: strawberry.Schema):
 
 def test_every_other_root_field_needs_one_known_scope(built: strawberry.Schema):
     scopes = {name: resolver.required_scope for name, resolver in root_fields(built)}  # pyright: ignore
-    assert all(isinstance(scope, Scope) for name, scope in scopes.items() if name not in WITHOUT_CREDENTIALS)
+    assert {name for name, scope in scopes.items() if scope is SIGNED_IN} == WITHOUT_A_SCOPE
+    others = scopes.keys() - WITHOUT_CREDENTIALS - WITHOUT_A_SCOPE
+    assert all(isinstance(scopes[name], Scope) for name in others)
 
 
 def test_the_walk_over_the_root_fields_sees_all_that_the_schema_has(built: strawberry.Schema, schema: GraphQLSchema):

@@ -1,4 +1,4 @@
-"""The usage ledger: sums by day, model and key, the same on both databases."""
+"""Usage reports through the API: whose they are, what divides their rows, and how they are read page by page."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -9,24 +9,27 @@ import pytest
 from sqlalchemy import event, select, text
 
 from db.clock import new_id, now
-from db.engine import Database
+from db.engine import Database, ReadSession
 from db.queries.generation import generations_page
 from db.queries.identity import api_keys_by_hash, api_keys_of_users
-from db.queries.usage import usage_buckets
+from db.queries.usage import BucketRun, usage_groups
 from db.tables import UsageRecord, User
 from schema.node import global_id
 from tests.support.gateways import ADMIN, GraphQLErrors, Json, RunningGateway
 
-SUMS = "totals { generations promptTokens completionTokens cachedTokens }"
+SUMS = "generations completed cancelled failed promptTokens completionTokens cachedTokens"
 USAGE = f"""
-query($input: UsageInput) {{ usage(input: $input) {{
-  from to total {{ generations promptTokens completionTokens cachedTokens }}
-  byModel {{ model {SUMS} }} byKey {{ apiKey {{ name }} {SUMS} }}
-  days {{ day total {{ generations }} byModel {{ model {SUMS} }} byKey {{ apiKey {{ name }} {SUMS} }} }}
+query($input: UsageInput, $first: Int, $after: String, $order: UsageOrder) {{ usage(input: $input) {{
+  from to totals {{ {SUMS} }}
+  rows(first: $first, after: $after, orderBy: $order) {{
+    edges {{ cursor }} pageInfo {{ hasNextPage endCursor }}
+    nodes {{ start end model apiKey {{ name }} user {{ username }} backend state finishReason totals {{ {SUMS} }} }}
+  }}
 }} }}
 """
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MARCH = {"from": "2026-03-01T00:00:00Z", "to": "2026-04-01T00:00:00Z"}
+DAY = timedelta(days=1)
 
 
 async def id_of(gateway: RunningGateway, username: str) -> UUID:
@@ -36,30 +39,21 @@ async def id_of(gateway: RunningGateway, username: str) -> UUID:
     return found
 
 
-async def used(
-    gateway: RunningGateway,
-    at: datetime,
-    tokens: int = 1,
-    *,
-    model: str = "a",
-    key: UUID | None = None,
-    by: str = ADMIN,
-) -> None:
+async def used(gateway: RunningGateway, at: datetime, tokens: int = 1, *, by: str = ADMIN, **columns: Any) -> None:
     """A row of the ledger: as many completion tokens, ten times as many prompt tokens."""
+    given = {"model": "a", "backend": "ollama", "state": "COMPLETED", "finish_reason": "stop", **columns}
     user_id = await id_of(gateway, by)
     async with gateway.database.transaction() as tx:
         tx.add(
             UsageRecord(
                 generation_id=new_id(),
                 user_id=user_id,
-                api_key_id=key,
-                model=model,
                 prompt_tokens=tokens * 10,
                 completion_tokens=tokens,
                 cached_tokens=None if tokens == 1 else tokens,
                 source="BACKEND",
                 at=at,
-                day=at.date(),
+                **given,
             )
         )
 
@@ -68,87 +62,142 @@ async def usage(gateway: RunningGateway, **input: Any) -> Json:
     return (await gateway.run(USAGE, {"input": input}))["usage"]
 
 
-def sums(generations: int, completion: int, cached: int) -> Json:
+def told(report: Json, *names: str) -> list[tuple[Any, ...]]:
+    """The dimensions of all rows, and their completion tokens."""
+    return [(*(row[name] for name in names), row["totals"]["completionTokens"]) for row in report["rows"]["nodes"]]
+
+
+def sums(generations: int, completion: int, cached: int, cancelled: int = 0, failed: int = 0) -> Json:
     return {
         "generations": generations,
+        "completed": generations - cancelled - failed,
+        "cancelled": cancelled,
+        "failed": failed,
         "promptTokens": completion * 10,
         "completionTokens": completion,
         "cachedTokens": cached,
     }
 
 
-async def test_usage_is_summed_in_all_by_day_by_model_and_by_key(gateway_on_each_database: RunningGateway):
+async def test_usage_is_summed_in_all_and_by_day(gateway_on_each_database: RunningGateway):
     gateway = gateway_on_each_database
-    made = await gateway.make_key("laptop")
-    async with gateway.database.reading() as session:
-        keys = await api_keys_of_users(session, [await id_of(gateway, ADMIN)], now(), 10)
-    [[key]] = keys.values()
-    assert made["apiKey"]["id"] == global_id("ApiKey", key.id)
-    await used(gateway, NOON, 2, model="b", key=key.id)
-    await used(gateway, NOON, 3, model="Z")
-    await used(gateway, NOON, 1, model="b")
-    await used(gateway, NOON + timedelta(days=2), 5, model="b", key=key.id)
-    laptop = {"name": "laptop"}
+    await used(gateway, NOON, 2)
+    await used(gateway, NOON, 1, state="CANCELLED", finish_reason=None)
+    await used(gateway, NOON + 2 * DAY, 5, state="FAILED", finish_reason=None)
     report = await usage(gateway, **MARCH)
-    assert report == {
-        "from": "2026-03-01T00:00:00+00:00",
-        "to": "2026-04-01T00:00:00+00:00",
-        "total": sums(4, 11, 10),
-        "byModel": [{"model": "Z", "totals": sums(1, 3, 3)}, {"model": "b", "totals": sums(3, 8, 7)}],
-        "byKey": [{"apiKey": laptop, "totals": sums(2, 7, 7)}, {"apiKey": None, "totals": sums(2, 4, 3)}],
-        "days": [
-            {
-                "day": "2026-03-01",
-                "total": {"generations": 3},
-                "byModel": [{"model": "Z", "totals": sums(1, 3, 3)}, {"model": "b", "totals": sums(2, 3, 2)}],
-                "byKey": [{"apiKey": laptop, "totals": sums(1, 2, 2)}, {"apiKey": None, "totals": sums(2, 4, 3)}],
-            },
-            {
-                "day": "2026-03-03",
-                "total": {"generations": 1},
-                "byModel": [{"model": "b", "totals": sums(1, 5, 5)}],
-                "byKey": [{"apiKey": laptop, "totals": sums(1, 5, 5)}],
-            },
-        ],
+    assert (report["from"], report["to"]) == ("2026-03-01T00:00:00+00:00", "2026-04-01T00:00:00+00:00")
+    assert report["totals"] == sums(3, 8, 7, 1, 1)
+    assert [(row["start"][:10], row["end"][:10], row["totals"]) for row in report["rows"]["nodes"]] == [
+        ("2026-03-01", "2026-03-02", sums(2, 3, 2, 1)),
+        ("2026-03-03", "2026-03-04", sums(1, 5, 5, 0, 1)),
+    ]
+
+
+async def test_rows_are_divided_by_every_dimension(gateway_on_each_database: RunningGateway):
+    gateway = gateway_on_each_database
+    await gateway.make_user("ada")
+    await gateway.make_key("laptop")
+    async with gateway.database.reading() as session:
+        [[key]] = (await api_keys_of_users(session, [await id_of(gateway, ADMIN)], now(), 10)).values()
+    await used(gateway, NOON, 2, model="b", api_key_id=key.id, backend="openai", finish_reason="length")
+    await used(gateway, NOON + DAY, 3, model="Z", by="ada")
+    await used(gateway, NOON + DAY, 4, model="b", state="FAILED", finish_reason=None)
+    asked = {**MARCH, "granularity": "NONE", "filter": {"allUsers": True}}
+    by = {
+        dimension: await usage(gateway, **asked, groupBy=[dimension])
+        for dimension in ("MODEL", "API_KEY", "USER", "BACKEND", "FINISH")
     }
+    assert told(by["MODEL"], "model") == [("Z", 3), ("b", 6)]
+    assert told(by["API_KEY"], "apiKey") == [(None, 7), ({"name": "laptop"}, 2)]
+    assert sorted((user["username"], tokens) for user, tokens in told(by["USER"], "user")) == [("ada", 3), (ADMIN, 6)]
+    assert told(by["BACKEND"], "backend") == [("ollama", 7), ("openai", 2)]
+    assert told(by["FINISH"], "state", "finishReason") == [
+        ("COMPLETED", "LENGTH", 2),
+        ("COMPLETED", "STOP", 3),
+        ("FAILED", None, 4),
+    ]
+    together = await usage(gateway, **asked, groupBy=["BACKEND", "MODEL", "BACKEND"])
+    assert told(together, "model", "backend") == [("Z", "ollama", 3), ("b", "ollama", 4), ("b", "openai", 2)]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "tokens"),
+    [
+        ({"models": ["a"]}, 0b011),
+        ({"models": []}, 0),
+        ({"backends": ["openai"]}, 0b010),
+        ({"states": ["CANCELLED", "FAILED"]}, 0b110),
+        ({"finishReasons": ["STOP"]}, 0b001),
+        ({"models": ["a"], "states": ["FAILED"]}, 0b010),
+        ({"apiKeyIds": [global_id("ApiKey", UUID(int=0))]}, 0),
+        ({"allUsers": None, "models": None}, 0b111),
+    ],
+    ids=str,
+)
+async def test_a_filter_chooses_generations(gateway: RunningGateway, chosen: Json, tokens: int):
+    await used(gateway, NOON, 0b001)
+    await used(gateway, NOON, 0b010, backend="openai", state="FAILED", finish_reason=None)
+    await used(gateway, NOON, 0b100, model="b", state="CANCELLED", finish_reason=None)
+    assert (await usage(gateway, **MARCH, filter=chosen))["totals"]["completionTokens"] == tokens
 
 
 async def test_a_range_begins_with_its_start_and_ends_before_its_end(gateway_on_each_database: RunningGateway):
     gateway = gateway_on_each_database
     instant = timedelta(microseconds=1)
-    for moment, tokens in [(NOON - instant, 1), (NOON, 10), (NOON + timedelta(days=1) - instant, 100)]:
+    for moment, tokens in [(NOON - instant, 1), (NOON, 10), (NOON + DAY - instant, 100)]:
         await used(gateway, moment, tokens)
-    await used(gateway, NOON + timedelta(days=1), 1000)
-    report = await usage(gateway, **{"from": NOON.isoformat(), "to": (NOON + timedelta(days=1)).isoformat()})
-    assert report["total"]["completionTokens"] == 110
+    await used(gateway, NOON + DAY, 1000)
+    report = await usage(gateway, **{"from": NOON.isoformat(), "to": (NOON + DAY).isoformat()})
+    assert report["totals"]["completionTokens"] == 110
 
 
-async def test_a_range_may_be_given_in_any_time_zone(gateway_on_each_database: RunningGateway):
-    await used(gateway_on_each_database, NOON, 7)
-    report = await usage(
-        gateway_on_each_database, **{"from": "2026-03-01T17:30:00+05:30", "to": "2026-03-01T13:00:01+01:00"}
-    )
-    assert report["total"]["completionTokens"] == 7
+async def test_days_are_those_of_the_time_zone(gateway_on_each_database: RunningGateway):
+    gateway = gateway_on_each_database
+    await used(gateway, datetime(2026, 3, 28, 22, 59, 59, 999_999, tzinfo=UTC), 1)
+    await used(gateway, datetime(2026, 3, 28, 23, tzinfo=UTC), 10)
+    await used(gateway, datetime(2026, 3, 29, 21, 59, tzinfo=UTC), 100)  # the clock goes forward on that day
+    await used(gateway, datetime(2026, 3, 29, 22, tzinfo=UTC), 1000)
+    report = await usage(gateway, **MARCH, timeZone="Europe/Berlin")
+    assert told(report, "start", "end") == [
+        ("2026-03-27T23:00:00+00:00", "2026-03-28T23:00:00+00:00", 1),
+        ("2026-03-28T23:00:00+00:00", "2026-03-29T22:00:00+00:00", 110),
+        ("2026-03-29T22:00:00+00:00", "2026-03-30T22:00:00+00:00", 1000),
+    ]
+
+
+@pytest.mark.parametrize(
+    "zone", ["", "Mars/Olympus", "Europe", "../etc/passwd", "/etc/localtime", "a" * 999, "\0", "é"]
+)
+async def test_a_time_zone_that_there_is_not_is_refused(shared_gateway: RunningGateway, zone: str):
+    with pytest.raises(GraphQLErrors, match="timeZone: must be a time zone") as caught:
+        await usage(shared_gateway, timeZone=zone)
+    assert caught.value.code == "INVALID_INPUT"
 
 
 async def test_by_default_the_last_thirty_days_are_told(gateway: RunningGateway):
     await used(gateway, now() - timedelta(days=29), 10)
     await used(gateway, now() - timedelta(days=31), 100)
     report = (await gateway.run(USAGE))["usage"]
-    assert report["total"]["completionTokens"] == 10
+    assert report["totals"]["completionTokens"] == 10
     start, end = datetime.fromisoformat(report["from"]), datetime.fromisoformat(report["to"])
     assert end - start == timedelta(days=30)
+
+
+async def test_null_means_the_default(gateway: RunningGateway):
+    await used(gateway, NOON)
+    nulls = {"timeZone": None, "granularity": None, "groupBy": None, "filter": None}
+    assert await usage(gateway, **MARCH, **nulls) == await usage(gateway, **MARCH)
 
 
 async def test_sums_may_outgrow_32_bits(gateway_on_each_database: RunningGateway):
     for _ in range(3):
         await used(gateway_on_each_database, NOON, 200_000_000)
-    assert (await usage(gateway_on_each_database, **MARCH))["total"]["promptTokens"] == 6_000_000_000
+    assert (await usage(gateway_on_each_database, **MARCH))["totals"]["promptTokens"] == 6_000_000_000
 
 
-async def test_where_nothing_was_used_there_are_zeros_and_no_days(gateway: RunningGateway):
+async def test_where_nothing_was_used_there_are_zeros_and_no_rows(gateway: RunningGateway):
     report = await usage(gateway, **MARCH)
-    assert (report["total"], report["days"]) == (sums(0, 0, 0), [])
+    assert (report["totals"], report["rows"]["nodes"]) == (sums(0, 0, 0), [])
 
 
 @pytest.mark.parametrize(
@@ -158,34 +207,91 @@ async def test_where_nothing_was_used_there_are_zeros_and_no_days(gateway: Runni
         ("2026-03-01T00:00:00Z", "2026-03-01T00:00:00Z", "before to"),
         ("2025-01-01T00:00:00Z", "2026-01-02T00:00:01Z", "at most 366 days"),
         ("0001-01-01T00:00:00Z", "9999-12-31T00:00:00Z", "at most 366 days"),
+        ("0001-01-01T00:00:00Z", "0001-01-02T00:00:00Z", "within the years"),
+        ("9999-12-30T00:00:00Z", "9999-12-31T23:59:59Z", "within the years"),
         (None, "0001-01-01T00:00:00Z", "before to"),
     ],
 )
-async def test_a_range_that_cannot_be_is_refused(gateway: RunningGateway, start: str | None, end: str, said: str):
+async def test_a_range_that_cannot_be_is_refused(
+    shared_gateway: RunningGateway, start: str | None, end: str, said: str
+):
     with pytest.raises(GraphQLErrors, match=said) as caught:
-        await usage(gateway, **{"from": start, "to": end})
+        await usage(shared_gateway, timeZone="Asia/Tokyo", **{"from": start, "to": end})
     assert caught.value.code == "INVALID_INPUT"
 
 
-async def test_a_range_of_a_leap_year_is_taken(gateway: RunningGateway):
-    report = await usage(gateway, **{"from": "2024-01-01T00:00:00Z", "to": "2025-01-01T00:00:00Z"})
-    assert report["total"]["generations"] == 0
+async def test_a_report_that_is_too_long_is_refused(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gateway.usage.reports.MAX_ROWS", 2)
+    for day in range(3):
+        await used(gateway, NOON + day * DAY)
+    assert (await usage(gateway, **MARCH, granularity="WEEK"))["totals"]["generations"] == 3
+    with pytest.raises(GraphQLErrors, match="more than 2 rows") as caught:
+        await usage(gateway, **MARCH)
+    assert caught.value.code == "INVALID_INPUT"
 
 
-async def test_an_administrator_sees_the_usage_of_another(gateway: RunningGateway):
+@pytest.mark.parametrize(
+    ("order", "models"),
+    [
+        (None, "abcde"),
+        ("OLDEST_FIRST", "abcde"),
+        ("NEWEST_FIRST", "edcba"),
+        ("MOST_TOKENS", "badec"),
+        ("MOST_GENERATIONS", "cabde"),
+    ],
+)
+async def test_pages_follow_one_another_in_every_order(gateway: RunningGateway, order: str | None, models: str):
+    for number, (model, tokens) in enumerate([("a", 8), ("b", 9), ("c", 1), ("d", 7), ("e", 7)]):
+        await used(gateway, NOON + number * DAY, tokens, model=model)
+    await used(gateway, NOON + 2 * DAY, 1, model="c")
+    found, after = "", None
+    while True:
+        variables = {"input": {**MARCH, "groupBy": ["MODEL"]}, "first": 2, "after": after, "order": order}
+        page = (await gateway.run(USAGE, variables))["usage"]["rows"]
+        found += "".join(row["model"] for row in page["nodes"])
+        assert page["edges"][-1]["cursor"] == page["pageInfo"]["endCursor"]
+        if not page["pageInfo"]["hasNextPage"]:
+            break
+        after = page["pageInfo"]["endCursor"]
+    assert found == models
+
+
+@pytest.mark.parametrize("after", ["", "x", "W10=", "WzFd", "WyJPTERFU1RfRklSU1QiXQ==", "é"])
+async def test_what_is_no_cursor_is_refused(shared_gateway: RunningGateway, after: str):
+    with pytest.raises(GraphQLErrors) as caught:
+        await shared_gateway.run(USAGE, {"after": after})
+    assert caught.value.code == "INVALID_INPUT"
+
+
+@pytest.mark.parametrize("first", [0, -1, 101])
+async def test_a_page_of_another_size_is_refused(shared_gateway: RunningGateway, first: int):
+    with pytest.raises(GraphQLErrors) as caught:
+        await shared_gateway.run(USAGE, {"first": first})
+    assert caught.value.code == "INVALID_INPUT"
+
+
+async def test_an_administrator_sees_the_usage_of_others(gateway: RunningGateway):
     ada = await gateway.make_user("ada")
     await used(gateway, NOON, 5, by="ada")
-    report = await usage(gateway, userId=global_id("User", ada.id), **MARCH)
-    assert report["total"]["completionTokens"] == 5
-    assert (await usage(gateway, **MARCH))["total"]["completionTokens"] == 0
+    await used(gateway, NOON, 7)
+    chosen: list[tuple[Json, int]] = [({"userIds": [global_id("User", ada.id)]}, 5), ({"allUsers": True}, 12), ({}, 7)]
+    for chooses, tokens in chosen:
+        report = await usage(gateway, **MARCH, filter=chooses)
+        assert report["totals"]["completionTokens"] == tokens
 
 
-async def test_nobody_else_sees_the_usage_of_another(gateway: RunningGateway):
-    await gateway.make_user("ada")
+@pytest.mark.parametrize("asks", ["userIds", "allUsers", "groupBy"])
+async def test_nobody_else_sees_the_usage_of_others(gateway: RunningGateway, asks: str):
     admin = global_id("User", await id_of(gateway, ADMIN))
+    await gateway.make_user("ada")
     await gateway.sign_in("ada")
+    inputs = {
+        "userIds": {"filter": {"userIds": [admin]}},
+        "allUsers": {"filter": {"allUsers": True}},
+        "groupBy": {"groupBy": ["USER"]},
+    }
     with pytest.raises(GraphQLErrors) as caught:
-        await usage(gateway, userId=admin)
+        await usage(gateway, **inputs[asks])
     assert caught.value.code == "FORBIDDEN"
 
 
@@ -193,8 +299,8 @@ async def test_everybody_may_name_themselves(gateway: RunningGateway):
     ada = await gateway.make_user("ada")
     await used(gateway, NOON, 5, by="ada")
     await gateway.sign_in("ada")
-    report = await usage(gateway, userId=global_id("User", ada.id), **MARCH)
-    assert report["total"]["completionTokens"] == 5
+    report = await usage(gateway, filter={"userIds": [global_id("User", ada.id)]}, **MARCH)
+    assert report["totals"]["completionTokens"] == 5
 
 
 async def plan_of(database: Database, ask: Any) -> str:
@@ -223,10 +329,16 @@ async def plan_of(database: Database, ask: Any) -> str:
     return "\n".join(lines)
 
 
+async def usage_of(session: ReadSession, **chosen: list[Any]) -> None:
+    runs = [BucketRun(NOON, 86_400, 0), BucketRun(NOON + 9 * DAY, None, 9)]
+    await usage_groups(session, NOON, NOON + 10 * DAY, runs=runs, dimensions=["model"], chosen=chosen, limit=10)
+
+
 @pytest.mark.parametrize(
     ("ask", "index"),
     [
-        (lambda session: usage_buckets(session, new_id(), NOON, now()), "ix_usage_user_id_at"),
+        (lambda session: usage_of(session, user_id=[new_id()]), "ix_usage_"),
+        (lambda session: usage_of(session), "ix_usage_at"),
         (
             lambda session: generations_page(session, new_id(), limit=21, before=new_id(), states=None, models=None),
             "ix_generations_user_id_id",
@@ -238,7 +350,7 @@ async def plan_of(database: Database, ask: Any) -> str:
         (lambda session: api_keys_by_hash(session, ["0" * 64, "1" * 64]), "secret_hash"),
         (lambda session: api_keys_of_users(session, [new_id(), new_id()], now(), 10), "ix_api_keys_user_id_id"),
     ],
-    ids=["usage", "generations", "generations-by-state", "key", "keys-of-users"],
+    ids=["usage", "usage-of-all", "generations", "generations-by-state", "key", "keys-of-users"],
 )
 async def test_a_query_that_grows_with_the_rows_uses_an_index(database: Database, ask: Any, index: str):
     plan = await plan_of(database, ask)

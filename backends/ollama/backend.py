@@ -3,13 +3,12 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from backends.errors import BackendModelNotFound, BackendRejected, BackendUnsupported
 from backends.listing import usable_models
 from backends.loading import OnLoading, watching
 from backends.ollama.continuation import raw_body, raw_prompt
-from backends.ollama.loading import LoadedModels
+from backends.ollama.loading import LoadingWatch, loaded_models
 from backends.ollama.stream import OllamaDecoder
 from backends.protocol import (
     BackendKind,
@@ -17,6 +16,7 @@ from backends.protocol import (
     ChatRequest,
     Chunk,
     Json,
+    LoadedModel,
     Message,
     ModelInfo,
     Options,
@@ -28,6 +28,7 @@ from backends.streaming import stream_chunks
 from backends.wire import (
     as_count,
     as_list,
+    as_moment,
     as_object,
     as_size,
     as_text,
@@ -119,6 +120,10 @@ class OllamaBackend:
             self._shown[model.digest] = await self._show(model.name)
         return self._complete(model)
 
+    async def loaded_models(self) -> dict[str, LoadedModel]:
+        """List what is in memory (`/api/ps`). Raises BackendError."""
+        return await loaded_models(self._client)
+
     async def ping(self) -> None:
         """Ask for the server's version. Raises BackendError."""
         await fetch_json(self._client, "GET", "/api/version")
@@ -135,7 +140,7 @@ class OllamaBackend:
             if on_loading is None or request.model in self._remote:
                 batches = await self._ask(stack, path, body)
             else:
-                async with watching(LoadedModels(self._client, request.model).is_loading, on_loading):
+                async with watching(LoadingWatch(self._client, request.model).is_loading, on_loading):
                     batches = await self._ask(stack, path, body)
             yield batches
 
@@ -256,7 +261,7 @@ def _model_info(entry: dict[str, Json]) -> ModelInfo:
         parameter_size=as_text(details.get("parameter_size")) or None,
         quantization=as_text(details.get("quantization_level")) or None,
         digest=as_text(entry.get("digest")) or None,
-        modified_at=_timestamp(entry.get("modified_at")),
+        modified_at=as_moment(entry.get("modified_at")),
     )
 
 
@@ -274,10 +279,3 @@ def _capabilities(entry: dict[str, Json]) -> frozenset[Capability] | None:
 def _context_length(model_info: dict[str, Json]) -> int | None:
     """What the model was made for. A `num_ctx` of its Modelfile is only a default, which a request may exceed."""
     return as_count(model_info.get(f"{model_info.get('general.architecture')}.context_length")) or None
-
-
-def _timestamp(value: Json) -> datetime | None:
-    try:
-        return datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return None

@@ -1,12 +1,26 @@
-"""Whether Ollama loads a model now (`/api/ps`, server/sched.go)."""
+"""What Ollama has in memory, and whether it loads a model now (`/api/ps`, server/sched.go)."""
 
 import httpx
 
-from backends.protocol import Json
-from backends.wire import as_object, fetch_list
+from backends.protocol import Json, LoadedModel
+from backends.wire import as_count, as_moment, as_object, as_size, as_text, fetch_list
 
 
-class LoadedModels:
+async def loaded_models(client: httpx.AsyncClient) -> dict[str, LoadedModel]:
+    """List what is in memory, by each of its names. Raises BackendError."""
+    found: dict[str, LoadedModel] = {}
+    for entry in map(as_object, await fetch_list(client, "/api/ps", "models")):
+        loaded = LoadedModel(
+            size_vram_bytes=as_size(entry.get("size_vram")),
+            loaded_until=as_moment(entry.get("expires_at")),
+            context_length=as_count(entry.get("context_length")) or None,
+        )
+        for name in (as_text(entry.get("model")), as_text(entry.get("name"))):
+            found[name] = loaded
+    return found
+
+
+class LoadingWatch:
     """Looks at what is loaded, for one who has asked a model and waits.
 
     Ollama lists a model as soon as it begins to load it. Until the first request to it has ended there is no time at

@@ -104,6 +104,9 @@ class OpenAIBackend:
         self._vllm = {as_text(entry.get("id")) for entry in entries if entry.get("owned_by") == "vllm"}
         return usable_models([_model_info(entry) for entry in entries])
 
+    async def loaded_models(self) -> None:
+        """Tell nothing: no server of this kind says what it has in memory."""
+
     async def describe(self, model: ModelInfo) -> ModelInfo:
         """Give the model as it is: no server of this kind tells more. The server itself is inspected where due."""
         await self._inspect_if_due()

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from datetime import datetime
 from typing import cast
 
 import orjson
@@ -112,3 +113,12 @@ def as_milliseconds(value: Json, per_millisecond: int = 1) -> int | None:
 def as_size(value: Json) -> int | None:
     """Give a number of bytes, parameters or nanoseconds, as `as_count` does."""
     return as_count(value, LARGEST_SIZE)
+
+
+def as_moment(value: Json) -> datetime | None:
+    """Give a moment with an offset (RFC 3339); None, "not told", for everything else."""
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return None if moment.tzinfo is None else moment

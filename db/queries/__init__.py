@@ -2,11 +2,13 @@
 
 from db.queries import generation, idempotency, identity, replica, sign_in, transcript, usage
 from db.queries.sign_in import Subject, Who
-from db.queries.usage import UsageBucket
+from db.queries.usage import BucketRun, UsageGroup, UsageSums
 
 __all__ = [
+    "BucketRun",
     "Subject",
-    "UsageBucket",
+    "UsageGroup",
+    "UsageSums",
     "Who",
     "generation",
     "idempotency",

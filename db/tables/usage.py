@@ -1,6 +1,6 @@
 """What was used."""
 
-from datetime import date, datetime
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import ForeignKey, Index, String
@@ -10,10 +10,10 @@ from db.tables.table import Table
 
 
 class UsageRecord(Table):
-    """The ledger: one row for each ended generation, written once and never changed. `day` is the UTC day of `at`."""
+    """The ledger: one row for each ended generation, written once and never changed."""
 
     __tablename__ = "usage"
-    __table_args__ = (Index(None, "user_id", "at"),)
+    __table_args__ = (Index(None, "user_id", "at"), Index(None, "at"))
 
     generation_id: Mapped[UUID] = mapped_column(primary_key=True)
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
@@ -24,4 +24,6 @@ class UsageRecord(Table):
     cached_tokens: Mapped[int | None]
     source: Mapped[str] = mapped_column(String(16))
     at: Mapped[datetime]
-    day: Mapped[date]
+    backend: Mapped[str] = mapped_column(String(64), server_default="unknown")
+    state: Mapped[str] = mapped_column(String(16), server_default="COMPLETED")
+    finish_reason: Mapped[str | None] = mapped_column(String(32))

@@ -1,6 +1,15 @@
 """Which models there are, what their names mean, and the queue before each backend."""
 
-from gateway.catalog.catalog import BackendHealth, BackendKind, BackendState, Capability, Catalog, Model
+from gateway.catalog.catalog import (
+    BackendHealth,
+    BackendKind,
+    BackendState,
+    Capability,
+    Catalog,
+    Deployment,
+    LoadedModel,
+    Model,
+)
 from gateway.catalog.queue import BackendQueue, QueueTicket
 
 __all__ = [
@@ -10,6 +19,8 @@ __all__ = [
     "BackendState",
     "Capability",
     "Catalog",
+    "Deployment",
+    "LoadedModel",
     "Model",
     "QueueTicket",
 ]

@@ -1,7 +1,8 @@
 """Which models there are, over all backends."""
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -11,12 +12,19 @@ from backends.errors import BackendError
 from backends.protocol import Backend, ModelInfo
 from backends.protocol import BackendKind as BackendKind
 from backends.protocol import Capability as Capability
+from backends.protocol import LoadedModel as LoadedModel
 from gateway.catalog.listing import Listing, Patience, no_answer
 from gateway.catalog.model_names import ModelNames
+from gateway.catalog.queue import BackendQueue
 from gateway.errors import ModelNotFound
+
+logger = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 10.0
 """How long a backend may take to answer a ping; an answer of a model has its own time-outs."""
+
+LOADED_SECONDS = 2.0
+"""How long a backend may take to tell what it has in memory. It is looked at while somebody waits for a list."""
 
 SEARCH_PAUSE = 1.0
 """A name that no list has makes the backends be asked anew, but not more often than this, however many such names."""
@@ -34,6 +42,20 @@ class Model:
     backend: Backend
     info: ModelInfo
     available: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A model at one backend, which may serve it: `available` is whether the backend answers now.
+
+    `running` and `waiting` count the generations at that backend, for whichever of its models.
+    """
+
+    backend: str
+    info: ModelInfo
+    available: bool
+    running: int
+    waiting: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +81,8 @@ class BackendHealth:
 class Catalog:
     """The models of all backends, asked again in `tasks` when the last answer is older than `models_max_age` seconds.
 
+    `queues` are the queues of the backends by name, for what they tell of their load.
+
     A known list is given at once and refreshed behind it, and nobody waits for a backend that does not answer: its
     models stay, marked. With a `models_max_age` of 0 the lists of all that answer are waited for each time.
 
@@ -68,10 +92,16 @@ class Catalog:
     """
 
     def __init__(
-        self, backends: Sequence[Backend], models_max_age: float, tasks: TaskGroup, patience: Patience | None = None
+        self,
+        backends: Sequence[Backend],
+        models_max_age: float,
+        tasks: TaskGroup,
+        patience: Patience | None = None,
+        queues: Mapping[str, BackendQueue] | None = None,
     ) -> None:
         self._models_max_age = models_max_age
         self._patience = patience or Patience()
+        self._queues = queues or {}
         self._listings = [Listing(backend, tasks, self._patience, self._forget_names) for backend in backends]
         self._listed_names: ModelNames | None = None
 
@@ -132,6 +162,35 @@ class Catalog:
         ]
         return sorted(places, key=lambda place: place.backend.name != model.backend.name)
 
+    def deployments(self, model: Model) -> list[Deployment]:
+        """Give the backends that list the model, that of `model` first, as they were when they were last asked."""
+        places = [
+            self._deployment(listing, info)
+            for listing in self._listings
+            if (info := self._names.at(listing, model.upstream_name))
+        ]
+        return sorted(places, key=lambda place: place.backend != model.backend.name)
+
+    async def loaded_models(self, names: Sequence[str]) -> list[Mapping[str, LoadedModel] | None]:
+        """Ask these backends what they have in memory, in the order of their names; None where one does not tell.
+
+        Nobody waits for a backend that does not answer, and a list is no reason for an error.
+        """
+        found: dict[str, Mapping[str, LoadedModel] | None] = {}
+
+        async def look(backend: Backend) -> None:
+            try:
+                with anyio.fail_after(LOADED_SECONDS):
+                    found[backend.name] = await backend.loaded_models()
+            except (BackendError, TimeoutError) as error:
+                logger.debug("backend %s does not tell what it has loaded: %s", backend.name, error)
+
+        async with anyio.create_task_group() as tasks:
+            for listing in self._listings:
+                if listing.backend.name in names and listing.answers:
+                    tasks.start_soon(look, listing.backend)
+        return [found.get(name) for name in names]
+
     async def health(self, seconds: float = ANSWER_SECONDS) -> list[BackendHealth]:
         """Ask every backend whether it is there, and take no answer within `seconds` for a no."""
         results: dict[str, BackendHealth] = {}
@@ -152,6 +211,12 @@ class Catalog:
             for listing in self._listings:
                 tasks.start_soon(ping, listing.backend)
         return [results[listing.backend.name] for listing in self._listings]
+
+    def _deployment(self, listing: Listing, info: ModelInfo) -> Deployment:
+        name = listing.backend.name
+        queue = self._queues.get(name)
+        running, waiting = (0, 0) if queue is None else (queue.running, queue.waiting)
+        return Deployment(name, info, available=listing.answers, running=running, waiting=waiting)
 
     async def _refresh(self) -> None:
         for listing in self._listings:

@@ -59,6 +59,16 @@ class BackendQueue:
         self._waiting: list[QueueTicket] = []
         self._serving: Counter[Hashable] = Counter()
 
+    @property
+    def running(self) -> int:
+        """How many generations are at work."""
+        return self._serving.total()
+
+    @property
+    def waiting(self) -> int:
+        """How many generations wait for a slot."""
+        return len(self._waiting)
+
     def enter(self, user: Hashable) -> QueueTicket:
         """Take a ticket. Raises Overloaded when the queue is full, or holds all that this user may have in it."""
         if self._free > 0 and self._may_be_served(user):

@@ -10,7 +10,6 @@ import anyio
 from sqlalchemy.exc import IntegrityError
 
 from auth.principal import Principal
-from auth.scopes import Scope
 from db import queries
 from db.clock import new_id, now
 from db.engine import Database, WriteSession
@@ -171,10 +170,14 @@ class Generations:
 
     async def get(self, principal: Principal, generation_id: UUID) -> Generation:
         """One generation of the caller's; an admin may see anyone's. Raises NotFound."""
-        generation = (await self.by_id([generation_id]))[0]
-        if generation is None or (generation.user_id != principal.user_id and not principal.has(Scope.ADMIN)):
+        [generation] = await self.visible(principal, [generation_id])
+        if generation is None:
             raise NotFound("You have no generation of this id.", "Generation", generation_id)
         return generation
+
+    async def visible(self, principal: Principal, ids: Sequence[UUID]) -> list[Generation | None]:
+        """Give those of these generations that the caller may see, in the order of the ids; None for the others."""
+        return [row if row and principal.may_see(row.user_id) else None for row in await self.by_id(ids)]
 
     async def by_id(self, ids: Sequence[UUID]) -> list[Generation | None]:
         """Many generations at once, in the order of the ids; whoever asks has checked whose they are."""

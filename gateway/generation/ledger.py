@@ -211,7 +211,9 @@ def _usage_record(generation: Generation, outcome: Outcome, at: datetime) -> Usa
         cached_tokens=outcome.usage.cached_tokens,
         source=outcome.usage.source,
         at=at,
-        day=at.date(),
+        backend=generation.backend,
+        state=outcome.state,
+        finish_reason=outcome.finish_reason,
     )
 
 

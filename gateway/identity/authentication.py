@@ -203,6 +203,14 @@ class Identity:
             found |= users
         return [found.get(user_id) for user_id in ids]
 
+    async def visible_users(self, principal: Principal, ids: Sequence[UUID]) -> list[User | None]:
+        """Give those of these users that the caller may see, in the order of the ids; None for the others."""
+        return [user if user and principal.may_see(user.id) else None for user in await self.users_by_id(ids)]
+
+    async def visible_api_keys(self, principal: Principal, ids: Sequence[UUID]) -> list[ApiKey | None]:
+        """Give those of these keys that the caller may see, in the order of the ids; None for the others."""
+        return [key if key and principal.may_see(key.user_id) else None for key in await self.api_keys_by_id(ids)]
+
     async def api_keys_by_id(self, ids: Sequence[UUID]) -> list[ApiKey | None]:
         """Many keys at once, in the order of the ids."""
         async with self._database.reading() as session:

@@ -1,5 +1,27 @@
 """What was used, summed up."""
 
-from gateway.usage.reports import Usage, UsageBucket, UsageReport, by_key, by_model, totals
+from gateway.usage.calendar import Granularity
+from gateway.usage.reports import (
+    Usage,
+    UsageDimension,
+    UsageFilter,
+    UsageOrder,
+    UsagePage,
+    UsageReport,
+    UsageRequest,
+    UsageRow,
+    UsageSums,
+)
 
-__all__ = ["Usage", "UsageBucket", "UsageReport", "by_key", "by_model", "totals"]
+__all__ = [
+    "Granularity",
+    "Usage",
+    "UsageDimension",
+    "UsageFilter",
+    "UsageOrder",
+    "UsagePage",
+    "UsageReport",
+    "UsageRequest",
+    "UsageRow",
+    "UsageSums",
+]

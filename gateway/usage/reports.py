@@ -1,85 +1,142 @@
-"""What was used, as totals and by day, model and key."""
+"""What was used, in all and by time and dimensions."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from typing import TypeVar
+import binascii
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import cached_property
+from typing import cast
 from uuid import UUID
+
+import orjson
 
 from auth.principal import Principal
 from auth.scopes import Scope
 from db import queries
 from db.clock import now
 from db.engine import Database
-from db.queries import UsageBucket
+from db.queries import UsageGroup
+from db.queries import UsageSums as UsageSums
 from gateway.errors import Forbidden, InvalidInput
+from gateway.usage.calendar import Granularity, boundaries, runs, time_zone
 
 DEFAULT_RANGE = timedelta(days=30)
 MAX_RANGE = timedelta(days=366)
 
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_ROWS = 50_000
+"""Rows of one report, of all its pages: each page is cut from all of them."""
 
-_Key = TypeVar("_Key", date, str, tuple[bool, str])
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+"""Years in which every time zone can be reckoned with; nothing was used outside them."""
+
+
+class UsageDimension(StrEnum):
+    """What rows can be grouped by."""
+
+    MODEL = "MODEL"
+    API_KEY = "API_KEY"
+    USER = "USER"
+    BACKEND = "BACKEND"
+    FINISH = "FINISH"
+
+
+_COLUMNS: Mapping[UsageDimension, Sequence[str]] = {
+    UsageDimension.MODEL: ("model",),
+    UsageDimension.API_KEY: ("api_key_id",),
+    UsageDimension.USER: ("user_id",),
+    UsageDimension.BACKEND: ("backend",),
+    UsageDimension.FINISH: ("state", "finish_reason"),
+}
+
+
+class UsageOrder(StrEnum):
+    """What comes first. Rows that are equal in it come by time, then by their dimensions."""
+
+    OLDEST_FIRST = "OLDEST_FIRST"
+    NEWEST_FIRST = "NEWEST_FIRST"
+    MOST_GENERATIONS = "MOST_GENERATIONS"
+    MOST_TOKENS = "MOST_TOKENS"
 
 
 @dataclass(frozen=True, slots=True)
-class UsageTotals:
-    """Sums over some generations. `cached_tokens` are part of `prompt_tokens`."""
+class UsageFilter:
+    """Which generations count; None takes all.
 
-    generations: int
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
+    `user_ids` None is the caller alone, unless `all_users` is set. Other users are for administrators only.
+    """
+
+    models: Sequence[str] | None = None
+    api_key_ids: Sequence[UUID] | None = None
+    user_ids: Sequence[UUID] | None = None
+    all_users: bool = False
+    backends: Sequence[str] | None = None
+    states: Sequence[str] | None = None
+    finish_reasons: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class UsageReport:
-    """A user's usage from `start` up to and without `end`. One query, so all its numbers agree."""
+class UsageRequest:
+    """What is asked: `end` is not part of the time; without a `start` it is 30 days, without an `end` up to now."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+    time_zone: str = "UTC"
+    granularity: Granularity = Granularity.DAY
+    group_by: Sequence[UsageDimension] = ()
+    filter: UsageFilter = field(default_factory=UsageFilter)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What was used from `start` up to and without `end`; dimensions that were not asked for are None."""
 
     start: datetime
     end: datetime
-    buckets: Sequence[UsageBucket]
-
-    @property
-    def total(self) -> UsageTotals:
-        """Everything in the range."""
-        return totals(self.buckets)
-
-    @property
-    def days(self) -> dict[date, Sequence[UsageBucket]]:
-        """The UTC days on which something was used, in order."""
-        return grouped(self.buckets, lambda bucket: bucket.day)
+    sums: UsageSums
+    model: str | None = None
+    api_key_id: UUID | None = None
+    user_id: UUID | None = None
+    backend: str | None = None
+    state: str | None = None
+    finish_reason: str | None = None
 
 
-def totals(buckets: Iterable[UsageBucket]) -> UsageTotals:
-    """Add up."""
-    rows = list(buckets)
-    return UsageTotals(
-        generations=sum(row.generations for row in rows),
-        prompt_tokens=sum(row.prompt_tokens for row in rows),
-        completion_tokens=sum(row.completion_tokens for row in rows),
-        cached_tokens=sum(row.cached_tokens for row in rows),
-    )
+_Key = list[int | str]
+"""What rows are sorted by."""
 
 
-def by_model(buckets: Iterable[UsageBucket]) -> dict[str, Sequence[UsageBucket]]:
-    """The buckets of each model, by name."""
-    return grouped(buckets, lambda bucket: bucket.model)
+@dataclass(frozen=True, slots=True)
+class UsagePage:
+    """Some rows of a report, each with its cursor."""
+
+    rows: Sequence[tuple[str, UsageRow]]
+    has_more: bool
 
 
-def by_key(buckets: Iterable[UsageBucket]) -> dict[UUID | None, Sequence[UsageBucket]]:
-    """The buckets of each API key, oldest key first; None, which is no key but a signed-in session, last."""
-    groups = grouped(buckets, lambda bucket: (bucket.api_key_id is None, str(bucket.api_key_id)))
-    return {rows[0].api_key_id: rows for rows in groups.values()}
+@dataclass(frozen=True)
+class UsageReport:
+    """Usage from `start` up to and without `end`, of one statement, so that all its numbers agree."""
 
+    start: datetime
+    end: datetime
+    rows: Sequence[UsageRow]
 
-def grouped(buckets: Iterable[UsageBucket], key: Callable[[UsageBucket], _Key]) -> dict[_Key, Sequence[UsageBucket]]:
-    """The buckets by a key, in the key's order."""
-    groups: defaultdict[_Key, list[UsageBucket]] = defaultdict(list)
-    for bucket in buckets:
-        groups[key(bucket)].append(bucket)
-    return {name: groups[name] for name in sorted(groups)}
+    @cached_property
+    def totals(self) -> UsageSums:
+        """Add up everything."""
+        names = UsageSums.__slots__
+        return UsageSums(**{name: sum(getattr(row.sums, name) for row in self.rows) for name in names})
+
+    def page(self, order: UsageOrder, first: int, after: str | None) -> UsagePage:
+        """Give so many rows after a cursor, which need not be there any more. Raises InvalidInput for no cursor."""
+        keyed = sorted(((_key(row, order), row) for row in self.rows), key=lambda pair: pair[0])
+        begin = 0 if after is None else bisect_right(keyed, _read_cursor(after, order), key=lambda pair: pair[0])
+        rows = [(_cursor(key, order), row) for key, row in keyed[begin : begin + first]]
+        return UsagePage(rows, has_more=len(keyed) > begin + first)
 
 
 class Usage:
@@ -88,21 +145,93 @@ class Usage:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def report(
-        self, principal: Principal, user_id: UUID | None, start: datetime | None, end: datetime | None
-    ) -> UsageReport:
-        """The caller's own usage, or with the admin scope anyone's; by default of the last 30 days.
+    async def report(self, principal: Principal, request: UsageRequest) -> UsageReport:
+        """Sum up the caller's own usage, or with the admin scope anyone's; by default of the last 30 days.
 
-        Raises Forbidden, or InvalidInput for a range that is reversed or longer than a year.
+        Raises Forbidden; InvalidInput for a range that is reversed or too long, a zone that there is not, and a report
+        that is too long.
         """
-        wanted = principal.user_id if user_id is None else user_id
-        if wanted != principal.user_id and not principal.has(Scope.ADMIN):
-            raise Forbidden("Only an administrator may see the usage of others.")
-        end = end or now() + timedelta(seconds=1)
-        start = start or max(end, _EARLIEST) - DEFAULT_RANGE
-        if start >= end:
-            raise InvalidInput("from", "must be before to.")
-        if end - start > MAX_RANGE:
-            raise InvalidInput("from", f"the range may have at most {MAX_RANGE.days} days.")
+        chosen = _chosen(principal, request)
+        start, end = _range(request)
+        bounds = boundaries(start, end, time_zone(request.time_zone, "input.timeZone"), request.granularity)
+        dimensions = [name for dimension in dict.fromkeys(request.group_by) for name in _COLUMNS[dimension]]
         async with self._database.reading() as session:
-            return UsageReport(start, end, await queries.usage.usage_buckets(session, wanted, start, end))
+            groups = await queries.usage.usage_groups(
+                session, start, end, runs=runs(bounds), dimensions=dimensions, chosen=chosen, limit=MAX_ROWS + 1
+            )
+        if len(groups) > MAX_ROWS:
+            raise InvalidInput(
+                "input", f"the report has more than {MAX_ROWS:,} rows: shorten the time, or group by less."
+            )
+        return UsageReport(start, end, [_row(group, bounds) for group in groups])
+
+
+def _chosen(principal: Principal, request: UsageRequest) -> dict[str, Sequence[object]]:
+    """The values of columns that count. Raises Forbidden where the caller may not see them, and InvalidInput."""
+    wanted = request.filter
+    if wanted.all_users and wanted.user_ids is not None:
+        raise InvalidInput("input.filter", "takes either userIds or allUsers.")
+    user_ids = [principal.user_id] if wanted.user_ids is None else wanted.user_ids
+    others = wanted.all_users or not all(map(principal.may_see, user_ids))
+    if (others or UsageDimension.USER in request.group_by) and not principal.has(Scope.ADMIN):
+        raise Forbidden("Only an administrator may see the usage of others.")
+    columns: dict[str, Sequence[object] | None] = {
+        "user_id": None if wanted.all_users else user_ids,
+        "model": wanted.models,
+        "api_key_id": wanted.api_key_ids,
+        "backend": wanted.backends,
+        "state": wanted.states,
+        "finish_reason": wanted.finish_reasons,
+    }
+    return {name: values for name, values in columns.items() if values is not None}
+
+
+def _range(request: UsageRequest) -> tuple[datetime, datetime]:
+    """Give the time that is meant. Raises InvalidInput."""
+    end = request.end or now() + timedelta(seconds=1)
+    start = request.start or max(end, EARLIEST + DEFAULT_RANGE) - DEFAULT_RANGE
+    if start >= end:
+        raise InvalidInput("input.from", "must be before to.")
+    if end - start > MAX_RANGE:
+        raise InvalidInput("input.from", f"the range may have at most {MAX_RANGE.days} days.")
+    if start < EARLIEST or end > LATEST:
+        raise InvalidInput("input.from", f"the range must be within the years {EARLIEST.year} to {LATEST.year - 1}.")
+    return start, end
+
+
+def _row(group: UsageGroup, bounds: Sequence[datetime]) -> UsageRow:
+    start, end = bounds[group.bucket], bounds[group.bucket + 1]
+    return UsageRow(start, end, group.sums, **cast("dict[str, None]", group.values))
+
+
+def _key(row: UsageRow, order: UsageOrder) -> _Key:
+    """What the row is sorted by; no two rows of a report have the same."""
+    seconds = int((row.start - EARLIEST) / timedelta(microseconds=1))
+    dimensions = (row.model, row.api_key_id, row.user_id, row.backend, row.state, row.finish_reason)
+    names = ["" if value is None else str(value) for value in dimensions]
+    match order:
+        case UsageOrder.OLDEST_FIRST:
+            return [seconds, *names]
+        case UsageOrder.NEWEST_FIRST:
+            return [-seconds, *names]
+        case UsageOrder.MOST_GENERATIONS:
+            return [-row.sums.generations, seconds, *names]
+        case UsageOrder.MOST_TOKENS:
+            return [-row.sums.prompt_tokens - row.sums.completion_tokens, seconds, *names]
+
+
+def _cursor(key: _Key, order: UsageOrder) -> str:
+    return urlsafe_b64encode(orjson.dumps([order, *key])).decode()
+
+
+def _read_cursor(cursor: str, order: UsageOrder) -> _Key:
+    """Raises InvalidInput for what is no cursor, or one of another order."""
+    try:
+        given, *key = cast("list[object]", orjson.loads(urlsafe_b64decode(cursor)))
+    except (ValueError, TypeError, binascii.Error):
+        raise InvalidInput("after", "is not a cursor of this API.") from None
+    numbers = 1 if order in {UsageOrder.OLDEST_FIRST, UsageOrder.NEWEST_FIRST} else 2
+    kinds = [int] * numbers + [str] * 6
+    if given != order or [type(part) for part in key] != kinds:
+        raise InvalidInput("after", "is not a cursor of a report in this order.")
+    return cast("_Key", key)

@@ -21,6 +21,7 @@ from graphql import (
     GraphQLSchema,
     InlineFragmentNode,
     IntValueNode,
+    ListValueNode,
     OperationDefinitionNode,
     SelectionSetNode,
     ValueNode,
@@ -28,6 +29,8 @@ from graphql import (
     get_named_type,
     is_composite_type,
 )
+
+from schema.node import MAX_NODE_IDS, MAX_PAGE
 
 WEIGHTS = {"generate": 100, "startGeneration": 100, "login": 50}
 """Fields that cost more than an object: those that make a model, or a password's hash, be computed."""
@@ -37,12 +40,16 @@ SCALARS = {("Generation", name): 10 for name in ("text", "thinking", "lastSequen
 
 MODELS = 100
 
+DEPLOYMENTS = 3
+"""Backends that one model may be listed by: there is at most one of each kind."""
+
 ASSUMED_LENGTH = 10
 """Of a list that no table knows: those of a usage report, which are sums over the rows of one statement."""
 
 PAGE = "first"
-LONGEST_PAGE = 100
-"""What is asked for beyond it is refused by its field."""
+
+LISTED = {("Query", "nodes"): ("ids", MAX_NODE_IDS)}
+"""Lists that are as long as one of their arguments, with the most values that their fields take in it."""
 
 LONGEST_NUMBER = 11
 """Characters of an Int. What is longer is none, and its other digits are not looked at."""
@@ -61,7 +68,7 @@ def operation_cost(
     """
     root = schema.get_root_type(operation.operation)
     defaults = {
-        definition.variable.name.value: _whole(definition.default_value)
+        definition.variable.name.value: _measured(definition.default_value)
         for definition in operation.variable_definitions or ()
         if definition.default_value is not None
     }
@@ -88,7 +95,11 @@ class _Costing:
         self._schema = schema
         self._fragments = fragments
         self._variables = variables
-        self._lengths = {("Query", "models"): MODELS, ("User", "apiKeys"): api_keys}
+        self._lengths = {
+            ("Query", "models"): MODELS,
+            ("Model", "deployments"): DEPLOYMENTS,
+            ("User", "apiKeys"): api_keys,
+        }
         self._known: dict[tuple[str, int | None], int] = {}
 
     def selections(self, node: SelectionSetNode | None, kind: GraphQLNamedType | None, page: int | None) -> int:
@@ -124,21 +135,35 @@ class _Costing:
         one = WEIGHTS.get(name, 1) + self.selections(node.selection_set, inner, asked)
         if not _is_list(field.type):
             return one
-        return one * (self._lengths.get((kind.name, name)) or page or ASSUMED_LENGTH)
+        return one * (self._listed(node, kind.name) or self._lengths.get((kind.name, name)) or page or ASSUMED_LENGTH)
+
+    def _listed(self, node: FieldNode, kind: str) -> int | None:
+        """How many values the argument has that a list is as long as; None for another list."""
+        if (kind, node.name.value) not in LISTED:
+            return None
+        name, most = LISTED[kind, node.name.value]
+        value = self._argument(node, name, None)
+        return max(1, min(len(cast("list[object]", value)), most)) if isinstance(value, list) else 1
 
     def _page(self, node: FieldNode, field: GraphQLField) -> int | None:
         """Count how many are asked for; None for a field that has no pages."""
         if PAGE not in field.args:
             return None
-        value: object = field.args[PAGE].default_value
+        value = self._argument(node, PAGE, field.args[PAGE].default_value)
+        return max(1, min(value, MAX_PAGE)) if isinstance(value, int) else MAX_PAGE
+
+    def _argument(self, node: FieldNode, name: str, default: object) -> object:
+        """The value of an argument, as far as it can be measured."""
         for argument in node.arguments or ():
-            if argument.name.value == PAGE:
+            if argument.name.value == name:
                 if isinstance(argument.value, VariableNode):
-                    value = self._variables.get(argument.value.name.value, value)
-                else:
-                    value = _whole(argument.value)
-        return max(1, min(value, LONGEST_PAGE)) if isinstance(value, int) else LONGEST_PAGE
+                    return self._variables.get(argument.value.name.value, default)
+                return _measured(argument.value)
+        return default
 
 
-def _whole(node: ValueNode) -> int | None:
+def _measured(node: ValueNode) -> int | list[ValueNode] | None:
+    """A number, or a list for its length; None for what is neither."""
+    if isinstance(node, ListValueNode):
+        return list(node.values)
     return int(node.value[:LONGEST_NUMBER]) if isinstance(node, IntValueNode) else None

@@ -4,7 +4,7 @@ import { useCallback, useEffect, useRef, useState } from "react";
 import { describe, type Gateway } from "./gateway";
 import { operation } from "./operations";
 
-export type Model = { name: string; backend: string; available: boolean; capabilities: string[] | null };
+export type Model = { name: string; available: boolean; capabilities: string[] | null };
 export type Backend = { name: string; ready: boolean; error: string | null };
 
 type Answer = { models: Model[]; backends: Backend[] | null };

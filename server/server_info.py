@@ -1,0 +1,28 @@
+"""What the settings let clients know of this installation."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from gateway.server_info import IntrospectionAccess, ServerInfo, TrustedDocumentsMode
+from server.settings import Settings
+
+DISTRIBUTION = "ollagraph"
+
+
+def server_info(settings: Settings) -> ServerInfo:
+    """Choose what may be known. A setting that is not named here stays in the server."""
+    return ServerInfo(
+        version=_version(),
+        introspection=IntrospectionAccess.EVERYBODY if settings.allows_introspection else IntrospectionAccess.NOBODY,
+        stream_retention=settings.stream_retention,
+        text_retention=settings.text_retention,
+        shared_stream_log=settings.redis_url is not None,
+        automatic_persisted_queries=settings.automatic_persisted_queries and settings.trusted_documents != "only",
+        trusted_documents=TrustedDocumentsMode(settings.trusted_documents.upper()),
+    )
+
+
+def _version() -> str:
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:  # run from its sources, without having been installed
+        return "unknown"
