@@ -21,7 +21,7 @@ class UsageQuery:
         input: Annotated[
             UsageInput | None, strawberry.argument(description="Which; null for the caller's last 30 days.")
         ] = None,
-    ) -> UsageReport:
+    ) -> UsageReport | None:
         wanted = input or UsageInput()
         user_id = None if wanted.user_id is None else parse_uuid(wanted.user_id, "User", "input.userId")
         report = await info.context.gateway.usage.report(info.context.caller, user_id, wanted.from_, wanted.to)

@@ -105,7 +105,8 @@ async def test_cancellations_of_older_gateways_get_a_reason_and_keep_it_on_the_w
             await tx.execute(
                 text(
                     "INSERT INTO generations (id, user_id, model, backend, state, on_disconnect, finish_reason, "
-                    "created_at, finished_at, started_at, prompt_tokens, completion_tokens, usage_source) VALUES (:id, '00000000000000000000000000000001', 'm', 'ollama', :state, 'CANCEL', "
+                    "created_at, finished_at, started_at, prompt_tokens, completion_tokens, usage_source) "
+                    "VALUES (:id, '00000000000000000000000000000001', 'm', 'ollama', :state, 'CANCEL', "
                     f":reason, '2026-02-03', '2026-02-03', {begun}, 3, 7, 'BACKEND')"
                 ),
                 {"id": f"{number:032}", "state": state, "reason": reason},

@@ -14,6 +14,7 @@ from graphql import (
     GraphQLInputObjectType,
     GraphQLInterfaceType,
     GraphQLNamedType,
+    GraphQLNonNull,
     GraphQLObjectType,
     GraphQLSchema,
     GraphQLUnionType,
@@ -172,7 +173,14 @@ def test_all_that_a_field_may_give_can_be_selected_at_once(schema: GraphQLSchema
 def test_every_mutation_gives_a_result_union(schema: GraphQLSchema):
     assert schema.mutation_type is not None
     for name, field in schema.mutation_type.fields.items():
-        assert str(field.type).lower() == f"{name}Result!".lower()
+        assert str(field.type).lower() == f"{name}Result".lower()
+
+
+def test_one_field_that_fails_takes_no_other_away(schema: GraphQLSchema):
+    """What fails in a field that is not nullable takes the whole of `data` away."""
+    for root in (schema.query_type, schema.mutation_type):
+        assert root is not None
+        assert [name for name, field in root.fields.items() if isinstance(field.type, GraphQLNonNull)] == []
 
 
 def test_every_error_of_the_gateway_has_a_code_of_its_own():
