@@ -1,6 +1,7 @@
 """The published schema: the file is what the gateway serves, nothing in it is unexplained, and no door is unguarded."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -28,7 +29,8 @@ from strawberry.types.base import StrawberryObjectDefinition
 
 from auth.scopes import Scope
 from gateway import errors
-from gateway.errors import ErrorCode, GatewayError
+from gateway.codes import ErrorCode, TransportErrorCode
+from gateway.errors import GatewayError
 from resolvers.access import PUBLIC
 from resolvers.root import build_schema
 from server.cli import main
@@ -97,7 +99,7 @@ def test_everything_in_the_schema_has_a_description(schema: GraphQLSchema):
     assert missing == []
 
 
-@pytest.mark.parametrize("name", ["Query.model(name:)", "ErrorCode.FORBIDDEN", "LoginInput.password", "Node.id"])
+@pytest.mark.parametrize("name", ["Query.model(name:)", "ErrorCode.NOT_FOUND", "LoginInput.password", "Node.id"])
 def test_the_search_for_descriptions_reaches_every_kind_of_thing(schema: GraphQLSchema, name: str):
     assert name in dict(descriptions(schema))
 
@@ -190,20 +192,26 @@ def test_every_error_of_the_gateway_has_a_code_of_its_own():
         errors.LimitExceeded,
         errors.RecordedError,
     }
-    codes = [kind.code for kind in kinds]  # pyright: ignore
+    codes = [kind.transport_code or kind.code for kind in kinds]  # pyright: ignore
     assert ErrorCode.INTERNAL_ERROR not in codes
     assert len(set(codes)) == len(codes)
 
 
-def test_every_error_code_in_the_schema_is_used_somewhere():
+@pytest.mark.parametrize("codes", [ErrorCode, TransportErrorCode])
+def test_every_error_code_is_used_somewhere(codes: type[ErrorCode | TransportErrorCode]):
     source = [ast.parse(path.read_text()) for folder in ("gateway", "server") for path in (ROOT / folder).rglob("*.py")]
     used = {
         node.attr
         for tree in source
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ErrorCode"
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == codes.__name__
     }
-    assert used == {code.name for code in ErrorCode}
+    assert used == {code.name for code in codes}
+
+
+def test_the_codes_at_the_top_level_are_documented():
+    documented = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE)
+    assert documented == list(TransportErrorCode)
 
 
 def test_the_codes_in_the_schema_are_those_of_the_gateway(schema: GraphQLSchema):

@@ -14,7 +14,7 @@ from typing import Literal, cast
 import orjson
 from graphql import GraphQLError
 
-from gateway.errors import ErrorCode
+from gateway.errors import TransportErrorCode
 from server.graphql.request import GraphQLRequest
 
 MOST_AUTOMATIC = 1_000
@@ -43,9 +43,13 @@ class PersistedDocuments:
         if request.query is None:
             return self._named(name)
         if self._only and request.query not in self._texts:
-            raise _refusal("Only trusted documents are run here, and this is none of them.", ErrorCode.FORBIDDEN)
+            raise _refusal(
+                "Only trusted documents are run here, and this is none of them.", TransportErrorCode.FORBIDDEN
+            )
         if name is not None and self._automatic and name not in self._trusted and _hash(request.query) != name:
-            raise _refusal("The SHA-256 that names the document is not that of its text.", ErrorCode.BAD_REQUEST)
+            raise _refusal(
+                "The SHA-256 that names the document is not that of its text.", TransportErrorCode.BAD_REQUEST
+            )
         return request.query
 
     def keep(self, request: GraphQLRequest) -> None:
@@ -66,8 +70,8 @@ class PersistedDocuments:
         if found is not None:
             return found
         if self._automatic or self._trusted:
-            raise _refusal("PersistedQueryNotFound", ErrorCode.PERSISTED_QUERY_NOT_FOUND)
-        raise _refusal("PersistedQueryNotSupported", ErrorCode.PERSISTED_QUERY_NOT_SUPPORTED)
+            raise _refusal("PersistedQueryNotFound", TransportErrorCode.PERSISTED_QUERY_NOT_FOUND)
+        raise _refusal("PersistedQueryNotSupported", TransportErrorCode.PERSISTED_QUERY_NOT_SUPPORTED)
 
 
 def load_manifest(path: Path) -> dict[str, str]:
@@ -100,7 +104,9 @@ def _name(request: GraphQLRequest) -> str | None:
     given = _object(persisted)
     name = given.get("sha256Hash")
     if given.get("version") != 1 or not isinstance(name, str):
-        raise _refusal("`extensions.persistedQuery` must have the version 1 and a sha256Hash.", ErrorCode.BAD_REQUEST)
+        raise _refusal(
+            "`extensions.persistedQuery` must have the version 1 and a sha256Hash.", TransportErrorCode.BAD_REQUEST
+        )
     return _bare(name)
 
 
@@ -116,5 +122,5 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _refusal(message: str, code: ErrorCode) -> GraphQLError:
+def _refusal(message: str, code: TransportErrorCode) -> GraphQLError:
     return GraphQLError(message, extensions={"code": code})
