@@ -1,7 +1,7 @@
 """The root fields of generations."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, cast
 
 import strawberry
 
@@ -99,7 +99,7 @@ class GenerationSubscription:
             if (refused := refusal(error)) is None:
                 raise
             return _only(GenerationRefused(error=refused))
-        return _Events(viewer)
+        return cast("AsyncIterator[GenerateEvent]", _Events(viewer))  # each event of the interface is a member
 
     @strawberry.subscription(description="Watch a generation, from its beginning or after the last event seen.")
     @requires(Scope.GENERATIONS_READ)
