@@ -25,7 +25,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from math import ceil
 from typing import ParamSpec, TypeVar
 from uuid import UUID
@@ -34,43 +33,7 @@ from backends import errors as backend_errors
 from backends.errors import BackendError
 from backends.protocol import Capability
 from db.clock import now
-
-
-class ErrorCode(StrEnum):
-    """The reason of a refusal or failure. Values never change their meaning; new ones may come."""
-
-    UNAUTHENTICATED = "UNAUTHENTICATED"
-    FORBIDDEN = "FORBIDDEN"
-    INVALID_CREDENTIALS = "INVALID_CREDENTIALS"
-    ACCOUNT_LOCKED = "ACCOUNT_LOCKED"
-    INVALID_INPUT = "INVALID_INPUT"
-    NOT_FOUND = "NOT_FOUND"
-    MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
-    UNSUPPORTED = "UNSUPPORTED"
-    OVERLOADED = "OVERLOADED"
-    SHUTTING_DOWN = "SHUTTING_DOWN"
-    DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
-    STREAM_EXPIRED = "STREAM_EXPIRED"
-    STREAM_LOG_UNAVAILABLE = "STREAM_LOG_UNAVAILABLE"
-    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
-    INTERRUPTED = "INTERRUPTED"
-    CONTEXT_TOO_LONG = "CONTEXT_TOO_LONG"
-    MALFORMED_TOOL_CALL = "MALFORMED_TOOL_CALL"
-    BACKEND_UNAVAILABLE = "BACKEND_UNAVAILABLE"
-    BACKEND_TIMEOUT = "BACKEND_TIMEOUT"
-    BACKEND_OVERLOADED = "BACKEND_OVERLOADED"
-    BACKEND_REJECTED = "BACKEND_REJECTED"
-    BACKEND_FAILED = "BACKEND_FAILED"
-    BACKEND_PROTOCOL_ERROR = "BACKEND_PROTOCOL_ERROR"
-    BAD_REQUEST = "BAD_REQUEST"
-    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
-    TIMEOUT = "TIMEOUT"
-    PERSISTED_QUERY_NOT_FOUND = "PERSISTED_QUERY_NOT_FOUND"
-    PERSISTED_QUERY_NOT_SUPPORTED = "PERSISTED_QUERY_NOT_SUPPORTED"
-    GRAPHQL_PARSE_FAILED = "GRAPHQL_PARSE_FAILED"
-    GRAPHQL_VALIDATION_FAILED = "GRAPHQL_VALIDATION_FAILED"
-    INTERNAL_ERROR = "INTERNAL_ERROR"
-
+from gateway.codes import ErrorCode, TransportErrorCode
 
 MOST_ISSUES = 100
 """Refused values of one request that are told of."""
@@ -97,6 +60,8 @@ class GatewayError(Exception):
     """The root of the tree."""
 
     code: ErrorCode = ErrorCode.INTERNAL_ERROR
+    transport_code: TransportErrorCode | None = None
+    """Of what is never data: its code at the top level of an answer."""
     retryable = False
     retry_after_ms: int | None = None
     """After how many milliseconds to ask again, where that is known or asked for."""
@@ -106,11 +71,25 @@ class GatewayError(Exception):
         """What a user is told."""
         return str(self)
 
+    @property
+    def told_as(self) -> TransportErrorCode:
+        """The code of this error at the top level of an answer, where it is not data."""
+        return self.transport_code or _AT_THE_TOP.get(self.code, TransportErrorCode.INTERNAL_ERROR)
+
+
+_AT_THE_TOP = {
+    ErrorCode.INVALID_INPUT: TransportErrorCode.INVALID_INPUT,
+    ErrorCode.NOT_FOUND: TransportErrorCode.NOT_FOUND,
+    ErrorCode.LIMIT_EXCEEDED: TransportErrorCode.LIMIT_EXCEEDED,
+    ErrorCode.OVERLOADED: TransportErrorCode.OVERLOADED,
+    ErrorCode.DATABASE_UNAVAILABLE: TransportErrorCode.DATABASE_UNAVAILABLE,
+}
+
 
 class Forbidden(GatewayError):
     """The caller is known and may not do this."""
 
-    code = ErrorCode.FORBIDDEN
+    transport_code = TransportErrorCode.FORBIDDEN
 
 
 class InvalidCredentials(GatewayError):
@@ -298,7 +277,7 @@ class InternalError(GatewayError):
 class StreamExpired(GatewayError):
     """The generation is known, its text is no longer kept."""
 
-    code = ErrorCode.STREAM_EXPIRED
+    transport_code = TransportErrorCode.STREAM_EXPIRED
 
     def __init__(self) -> None:
         super().__init__("The text of this generation is no longer kept; its usage and timings still are.")
@@ -319,7 +298,7 @@ class TooMuchText(GatewayError):
 class StreamLogUnavailable(GatewayError):
     """The log that the gateways share does not answer, and this one does not run the generation itself."""
 
-    code = ErrorCode.STREAM_LOG_UNAVAILABLE
+    transport_code = TransportErrorCode.STREAM_LOG_UNAVAILABLE
     retryable = True
 
     def __init__(self, *, shared: bool = True) -> None:
@@ -377,6 +356,6 @@ class BackendFailure(GatewayError):
 
 
 _RETRYABLE = frozenset(
-    {error.code for error in GatewayError.__subclasses__() if error.retryable}
+    {error.code for error in GatewayError.__subclasses__() if error.retryable and error.transport_code is None}
     | {code for error, code in _BACKEND_CODES.items() if error.retryable}
 )

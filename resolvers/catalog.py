@@ -18,7 +18,7 @@ class CatalogQuery:
         "list, with `available: false`."
     )
     @requires(Scope.MODELS_READ)
-    async def models(self, info: Info) -> list[Model]:
+    async def models(self, info: Info) -> list[Model] | None:
         return [Model.of(model) for model in await info.context.gateway.catalog.models()]
 
     @strawberry.field(description="One model; null when there is none of this name.")

@@ -53,7 +53,7 @@ class GenerationQuery:
         first: Annotated[int, strawberry.argument(description=f"How many, 1 to {MAX_PAGE}.")] = 20,
         after: Annotated[str | None, strawberry.argument(description="The cursor to go on behind.")] = None,
         filter: Annotated[GenerationFilterInput | None, strawberry.argument(description="Which ones.")] = None,
-    ) -> GenerationConnection:
+    ) -> GenerationConnection | None:
         if not 1 <= first <= MAX_PAGE:
             raise InvalidInput("first", f"must be from 1 to {MAX_PAGE}, not {first}.")
         before = None if after is None else parse_uuid(after, "Generation", "after")
@@ -66,14 +66,14 @@ class GenerationQuery:
 class GenerationMutation:
     @strawberry.mutation(description="Ask a model and wait for the whole answer.")
     @requires(Scope.GENERATIONS_WRITE)
-    async def generate(self, info: Info, input: Request) -> GenerateResult:
+    async def generate(self, info: Info, input: Request) -> GenerateResult | None:
         answer = await info.context.gateway.generations.complete(info.context.caller, input.to_request())
         row = await info.context.gateway.generations.get(info.context.caller, answer.generation_id)
         return generate_result(answer, row)
 
     @strawberry.mutation(description="Ask a model and go on at once. Watch it with the subscription `generation`.")
     @requires(Scope.GENERATIONS_WRITE)
-    async def start_generation(self, info: Info, input: Request) -> StartGenerationResult:
+    async def start_generation(self, info: Info, input: Request) -> StartGenerationResult | None:
         row = await info.context.gateway.generations.start(info.context.caller, input.to_request())
         return StartGenerationSuccess(generation=Generation.of(row))
 
@@ -83,7 +83,7 @@ class GenerationMutation:
         self,
         info: Info,
         input: Annotated[CancelGenerationInput, strawberry.argument(description="Which generation to end.")],
-    ) -> CancelGenerationResult:
+    ) -> CancelGenerationResult | None:
         generation_id = parse_uuid(input.id, "Generation")
         row = await info.context.gateway.generations.cancel(info.context.caller, generation_id)
         return CancelGenerationSuccess(generation=Generation.of(row))

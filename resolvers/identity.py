@@ -51,7 +51,7 @@ class IdentityMutation:
     @requires(PUBLIC)
     async def login(
         self, info: Info, input: Annotated[LoginInput, strawberry.argument(description="Who, and the password.")]
-    ) -> LoginResult:
+    ) -> LoginResult | None:
         signed_in = await info.context.gateway.identity.login(input.username, input.password, info.context.host)
         return LoginSuccess.of(signed_in)
 
@@ -59,7 +59,7 @@ class IdentityMutation:
     @requires(Scope.KEYS_WRITE)
     async def create_api_key(
         self, info: Info, input: Annotated[CreateApiKeyInput, strawberry.argument(description="What key to make.")]
-    ) -> CreateApiKeyResult:
+    ) -> CreateApiKeyResult | None:
         new = await info.context.gateway.identity.create_api_key(
             info.context.caller, input.name, input.expires_at, input.scopes
         )
@@ -69,6 +69,6 @@ class IdentityMutation:
     @requires(Scope.KEYS_WRITE)
     async def revoke_api_key(
         self, info: Info, input: Annotated[RevokeApiKeyInput, strawberry.argument(description="Which key to end.")]
-    ) -> RevokeApiKeyResult:
+    ) -> RevokeApiKeyResult | None:
         row = await info.context.gateway.identity.revoke_api_key(info.context.caller, parse_uuid(input.id, "ApiKey"))
         return RevokeApiKeySuccess(api_key=ApiKey.of(row))

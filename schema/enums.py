@@ -31,10 +31,9 @@ def _describe(enum: _Enum, name: str, description: str, values: Mapping[str, str
 _describe(
     ErrorCode,
     "ErrorCode",
-    "Why something was refused or failed. Stable: values keep their meaning, and new ones may come.",
+    "Why something was refused or failed. Values keep their meaning, and new ones may come. The codes of errors at the "
+    "top level of an answer (`extensions.code`) are listed in docs/errors.md.",
     {
-        "UNAUTHENTICATED": "No credentials, or credentials that do not hold.",
-        "FORBIDDEN": "The credentials hold but lack the scope for this.",
         "INVALID_CREDENTIALS": "The username or the password is wrong.",
         "ACCOUNT_LOCKED": "Too many failed sign-ins under this name.",
         "INVALID_INPUT": "A value is invalid; `issues` names each.",
@@ -44,8 +43,6 @@ _describe(
         "OVERLOADED": "The queue is full. Ask again later.",
         "SHUTTING_DOWN": "The gateway is stopping. Ask again in a moment.",
         "DATABASE_UNAVAILABLE": "The gateway cannot reach its database. Ask again in a moment.",
-        "STREAM_EXPIRED": "The text of the stream is no longer kept.",
-        "STREAM_LOG_UNAVAILABLE": "The log that the gateways share cannot be reached. Ask again in a moment.",
         "IDEMPOTENCY_KEY_REUSED": "Another request was made under this idempotency key.",
         "INTERRUPTED": "The gateway stopped while the generation was under way.",
         "CONTEXT_TOO_LONG": "The prompt, with the answer asked for, does not fit into the model's context.",
@@ -56,13 +53,7 @@ _describe(
         "BACKEND_REJECTED": "The model server refused the request.",
         "BACKEND_FAILED": "The model server failed at its work.",
         "BACKEND_PROTOCOL_ERROR": "The model server sent something malformed, or stopped before the end.",
-        "BAD_REQUEST": "The request is not valid GraphQL over HTTP or WebSocket.",
-        "LIMIT_EXCEEDED": "The document, or what is open at once, is too much; the message names the limit.",
-        "TIMEOUT": "The operation took too long and was ended.",
-        "PERSISTED_QUERY_NOT_FOUND": "No document is known by this name. Send its text with it.",
-        "PERSISTED_QUERY_NOT_SUPPORTED": "Documents are not known by names here. Send their texts.",
-        "GRAPHQL_PARSE_FAILED": "The document has a syntax error.",
-        "GRAPHQL_VALIDATION_FAILED": "The document does not fit the schema.",
+        "LIMIT_EXCEEDED": "The caller has as many of these as allowed; `limit` tells how many.",
         "INTERNAL_ERROR": "A fault of the gateway's. Its log has the details under the request's id.",
     },
 )

@@ -157,7 +157,7 @@ async def test_a_poller_goes_over_to_watching_without_a_gap(gateway: RunningGate
     seen: Json = {"text": ""}
     while seen["text"] != "0 1 2 3 4 ":
         seen = (await gateway.run(look, {"id": id}))["generation"]
-    assert (seen["onDisconnect"], seen["onBackendLoss"]) == ("CONTINUE", "FAIL")
+    assert (seen["onDisconnect"], seen["onBackendLoss"]) == ("CANCEL", "FAIL")
     gateway.fake.release()
     rest = await gateway.events(WATCH, {"id": id, "after": seen["lastSequence"]})
     assert [event["__typename"] for event in rest] == ["GenerationCompleted"]

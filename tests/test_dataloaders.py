@@ -17,7 +17,7 @@ NESTED = """
 {
   me { username apiKeys { name user { username apiKeys { prefix } } } }
   generations(first: 50) { nodes {
-    modelName model { name } apiKey { name user { username } } user { username apiKeys { name } }
+    modelName attempts { backend } model { name } apiKey { name user { username } } user { username apiKeys { name } }
   } }
   usage(input: {groupBy: [API_KEY, USER]}) { rows { nodes { user { username } apiKey { name user { username } } } } }
 }

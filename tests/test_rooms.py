@@ -18,6 +18,7 @@ MOST_FILES_OF_A_NOUN = 2
 """A noun that needs three files gets a folder."""
 
 FLOORS = {
+    "gateway.codes": -1,
     "gateway.errors": 0,
     "gateway.tasks": 0,
     "gateway.streams": 1,

@@ -1,6 +1,7 @@
 """The published schema: the file is what the gateway serves, nothing in it is unexplained, and no door is unguarded."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -14,6 +15,7 @@ from graphql import (
     GraphQLInputObjectType,
     GraphQLInterfaceType,
     GraphQLNamedType,
+    GraphQLNonNull,
     GraphQLObjectType,
     GraphQLSchema,
     GraphQLUnionType,
@@ -27,7 +29,8 @@ from strawberry.types.base import StrawberryObjectDefinition
 
 from auth.scopes import Scope
 from gateway import errors
-from gateway.errors import ErrorCode, GatewayError
+from gateway.codes import ErrorCode, TransportErrorCode
+from gateway.errors import GatewayError
 from resolvers.access import PUBLIC, SIGNED_IN
 from resolvers.root import build_schema
 from server.cli import main
@@ -97,7 +100,7 @@ def test_everything_in_the_schema_has_a_description(schema: GraphQLSchema):
     assert missing == []
 
 
-@pytest.mark.parametrize("name", ["Query.model(name:)", "ErrorCode.FORBIDDEN", "LoginInput.password", "Node.id"])
+@pytest.mark.parametrize("name", ["Query.model(name:)", "ErrorCode.NOT_FOUND", "LoginInput.password", "Node.id"])
 def test_the_search_for_descriptions_reaches_every_kind_of_thing(schema: GraphQLSchema, name: str):
     assert name in dict(descriptions(schema))
 
@@ -175,7 +178,14 @@ def test_all_that_a_field_may_give_can_be_selected_at_once(schema: GraphQLSchema
 def test_every_mutation_gives_a_result_union(schema: GraphQLSchema):
     assert schema.mutation_type is not None
     for name, field in schema.mutation_type.fields.items():
-        assert str(field.type).lower() == f"{name}Result!".lower()
+        assert str(field.type).lower() == f"{name}Result".lower()
+
+
+def test_one_field_that_fails_takes_no_other_away(schema: GraphQLSchema):
+    """What fails in a field that is not nullable takes the whole of `data` away."""
+    for root in (schema.query_type, schema.mutation_type):
+        assert root is not None
+        assert [name for name, field in root.fields.items() if isinstance(field.type, GraphQLNonNull)] == []
 
 
 def test_every_error_of_the_gateway_has_a_code_of_its_own():
@@ -185,20 +195,26 @@ def test_every_error_of_the_gateway_has_a_code_of_its_own():
         errors.LimitExceeded,
         errors.RecordedError,
     }
-    codes = [kind.code for kind in kinds]  # pyright: ignore
+    codes = [kind.transport_code or kind.code for kind in kinds]  # pyright: ignore
     assert ErrorCode.INTERNAL_ERROR not in codes
     assert len(set(codes)) == len(codes)
 
 
-def test_every_error_code_in_the_schema_is_used_somewhere():
+@pytest.mark.parametrize("codes", [ErrorCode, TransportErrorCode])
+def test_every_error_code_is_used_somewhere(codes: type[ErrorCode | TransportErrorCode]):
     source = [ast.parse(path.read_text()) for folder in ("gateway", "server") for path in (ROOT / folder).rglob("*.py")]
     used = {
         node.attr
         for tree in source
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ErrorCode"
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == codes.__name__
     }
-    assert used == {code.name for code in ErrorCode}
+    assert used == {code.name for code in codes}
+
+
+def test_the_codes_at_the_top_level_are_documented():
+    documented = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE)
+    assert documented == list(TransportErrorCode)
 
 
 def test_the_codes_in_the_schema_are_those_of_the_gateway(schema: GraphQLSchema):

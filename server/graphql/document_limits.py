@@ -24,7 +24,7 @@ from graphql import (
     ValueNode,
 )
 
-from gateway.errors import ErrorCode, cut
+from gateway.errors import TransportErrorCode, cut
 
 TYPENAME = "__typename"
 TYPENAME_REPEATS = 60
@@ -186,7 +186,7 @@ def limit_exceeded(what: str, most: int) -> GraphQLError:
     """Give the refusal of a document."""
     return GraphQLError(
         f"The document has too many {what}: at most {most:,} are allowed, with fragments written out.",
-        extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": most},
+        extensions={"code": TransportErrorCode.LIMIT_EXCEEDED, "limit": most},
     )
 
 
@@ -194,7 +194,7 @@ def too_costly(cost: int, most: int) -> GraphQLError:
     """Give the refusal of an operation."""
     return GraphQLError(
         f"The operation may cost {cost:,}, and {most:,} is the most allowed. Ask for fewer fields or shorter pages.",
-        extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": most, "cost": cost},
+        extensions={"code": TransportErrorCode.LIMIT_EXCEEDED, "limit": most, "cost": cost},
     )
 
 
@@ -203,7 +203,7 @@ def too_much_to_merge() -> GraphQLError:
     return GraphQLError(
         "The document has too many equal fields: comparing them would take too long. Select each field once, "
         "or use fewer fragments.",
-        extensions={"code": ErrorCode.LIMIT_EXCEEDED},
+        extensions={"code": TransportErrorCode.LIMIT_EXCEEDED},
     )
 
 
@@ -211,7 +211,7 @@ def _repeated(name: str, most: int) -> GraphQLError:
     return GraphQLError(
         f"The document has the field {cut(name)!r} too often in one selection set: {most:,} times are allowed, with "
         "fragments written out (OLLAGRAPH_MAX_QUERY_REPEATS). Select it once, or give it another alias.",
-        extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": most},
+        extensions={"code": TransportErrorCode.LIMIT_EXCEEDED, "limit": most},
     )
 
 

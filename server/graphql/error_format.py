@@ -10,7 +10,7 @@ from graphql import GraphQLError, GraphQLSyntaxError
 
 from auth.errors import AuthenticationError
 from db.engine import DatabaseUnavailable
-from gateway.errors import DatabaseDown, ErrorCode, GatewayError, InternalError
+from gateway.errors import DatabaseDown, GatewayError, InternalError, TransportErrorCode
 
 logger = logging.getLogger(__name__)
 
@@ -49,21 +49,23 @@ class ErrorFormat:
         formatted: dict[str, Any] = {**error.formatted}
         extensions: dict[str, Any] = {"requestId": request_id}
         if isinstance(cause, AuthenticationError):
-            extensions |= {"code": ErrorCode.UNAUTHENTICATED, "reason": cause.code}
+            extensions |= {"code": TransportErrorCode.UNAUTHENTICATED, "reason": cause.code}
         elif isinstance(cause, DatabaseUnavailable):
             down = DatabaseDown()
             formatted["message"] = down.message
-            extensions |= {"code": down.code, "retryable": down.retryable}
+            extensions |= {"code": down.told_as, "retryable": down.retryable}
         elif isinstance(cause, GatewayError):
-            extensions |= {"code": cause.code, "retryable": cause.retryable}
+            extensions |= {"code": cause.told_as, "retryable": cause.retryable}
         elif cause is None or (error.path is None and isinstance(cause, ValueError | TypeError)):
             syntax = isinstance(error, GraphQLSyntaxError)
-            extensions["code"] = ErrorCode.GRAPHQL_PARSE_FAILED if syntax else ErrorCode.GRAPHQL_VALIDATION_FAILED
+            extensions["code"] = (
+                TransportErrorCode.GRAPHQL_PARSE_FAILED if syntax else TransportErrorCode.GRAPHQL_VALIDATION_FAILED
+            )
             formatted["message"] = without_values(error.message)
         else:
             found = cause.__cause__ if isinstance(cause, Unexpected) else cause
             logger.error("request %s: internal error at %s", request_id, error.path, exc_info=found)
-            extensions["code"] = ErrorCode.INTERNAL_ERROR
+            extensions["code"] = TransportErrorCode.INTERNAL_ERROR
             formatted["message"] = str(found) if self.debug else InternalError().message
         formatted["extensions"] = {**extensions, **(error.extensions or {})}
         return formatted

@@ -26,7 +26,7 @@ from graphql.language.parser import MAX_NESTING_DEPTH
 from strawberry.execution.is_awaitable import optimized_is_awaitable
 
 from auth.errors import AuthenticationError, MissingCredentials
-from gateway.errors import ErrorCode, GatewayError, cut
+from gateway.errors import GatewayError, TransportErrorCode, cut
 from resolvers.access import public_fields
 from schema.context import Context
 from server.graphql.compiled_events import CompiledEventExecutor
@@ -313,7 +313,7 @@ def _chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode
 def _too_slow(seconds: float) -> GraphQLError:
     return GraphQLError(
         f"The operation took longer than {seconds:g} s and was ended. Ask for less at once.",
-        extensions={"code": ErrorCode.TIMEOUT, "retryable": True},
+        extensions={"code": TransportErrorCode.TIMEOUT, "retryable": True},
     )
 
 

@@ -12,7 +12,7 @@ from typing import cast
 
 from graphql import GraphQLError
 
-from gateway.errors import ErrorCode
+from gateway.errors import TransportErrorCode
 from server.graphql.request import GraphQLRequest
 from server.graphql.trusted_documents import TrustedDocuments, bare_id
 
@@ -35,9 +35,13 @@ class PersistedDocuments:
         if request.query is None:
             return self._named(name)
         if self._only and request.query not in self.trusted:
-            raise _refusal("Only trusted documents are run here, and this is none of them.", ErrorCode.FORBIDDEN)
+            raise _refusal(
+                "Only trusted documents are run here, and this is none of them.", TransportErrorCode.FORBIDDEN
+            )
         if name is not None and self._automatic and not self._is_trusted(name) and _hash(request.query) != name:
-            raise _refusal("The SHA-256 that names the document is not that of its text.", ErrorCode.BAD_REQUEST)
+            raise _refusal(
+                "The SHA-256 that names the document is not that of its text.", TransportErrorCode.BAD_REQUEST
+            )
         return request.query
 
     def keep(self, request: GraphQLRequest) -> None:
@@ -58,8 +62,8 @@ class PersistedDocuments:
         if found is not None:
             return found
         if self._automatic or len(self.trusted):
-            raise _refusal("PersistedQueryNotFound", ErrorCode.PERSISTED_QUERY_NOT_FOUND)
-        raise _refusal("PersistedQueryNotSupported", ErrorCode.PERSISTED_QUERY_NOT_SUPPORTED)
+            raise _refusal("PersistedQueryNotFound", TransportErrorCode.PERSISTED_QUERY_NOT_FOUND)
+        raise _refusal("PersistedQueryNotSupported", TransportErrorCode.PERSISTED_QUERY_NOT_SUPPORTED)
 
     def _is_trusted(self, name: str) -> bool:
         return self.trusted.find(name) is not None
@@ -74,7 +78,9 @@ def _name(request: GraphQLRequest) -> str | None:
     given = _object(persisted)
     name = given.get("sha256Hash")
     if given.get("version") != 1 or not isinstance(name, str):
-        raise _refusal("`extensions.persistedQuery` must have the version 1 and a sha256Hash.", ErrorCode.BAD_REQUEST)
+        raise _refusal(
+            "`extensions.persistedQuery` must have the version 1 and a sha256Hash.", TransportErrorCode.BAD_REQUEST
+        )
     return bare_id(name)
 
 
@@ -86,5 +92,5 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _refusal(message: str, code: ErrorCode) -> GraphQLError:
+def _refusal(message: str, code: TransportErrorCode) -> GraphQLError:
     return GraphQLError(message, extensions={"code": code})

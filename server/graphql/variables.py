@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from graphql import GraphQLError
 
-from gateway.errors import ErrorCode
+from gateway.errors import TransportErrorCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,5 +44,6 @@ def check_variables(variables: Mapping[str, Any], limits: VariableLimits) -> Non
 
 def _exceeded(most: str, limit: int) -> GraphQLError:
     return GraphQLError(
-        f"The variables may have at most {most}.", extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": limit}
+        f"The variables may have at most {most}.",
+        extensions={"code": TransportErrorCode.LIMIT_EXCEEDED, "limit": limit},
     )

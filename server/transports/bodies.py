@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from graphql import GraphQLError
 
-from gateway.errors import ErrorCode, Overloaded
+from gateway.errors import Overloaded, TransportErrorCode
 from schema.context import Context
 
 
@@ -74,4 +74,4 @@ def too_large(what: str, context: Context, limits: BodyLimits) -> GraphQLError:
         )
     else:
         message = f"{what[0].upper()}{what[1:]} may have at most {most:,} bytes (OLLAGRAPH_MAX_BODY_SIZE)."
-    return GraphQLError(message, extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": most})
+    return GraphQLError(message, extensions={"code": TransportErrorCode.LIMIT_EXCEEDED, "limit": most})

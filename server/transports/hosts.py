@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.errors import ErrorCode
+from gateway.errors import TransportErrorCode
 from server.addresses import HostPatterns, NotAnAddress, parse_host, shown
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class HostCheck:
 
 
 def _refusal(status: HTTPStatus, message: str) -> Response:
-    code = ErrorCode.BAD_REQUEST if status is HTTPStatus.BAD_REQUEST else ErrorCode.FORBIDDEN
+    code = TransportErrorCode.BAD_REQUEST if status is HTTPStatus.BAD_REQUEST else TransportErrorCode.FORBIDDEN
     body = {"errors": [{"message": message, "extensions": {"code": code}}]}
     return Response(orjson.dumps(body), status, media_type="application/json; charset=utf-8")
 

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from auth.credentials import Credentials, read_credentials
 from auth.errors import AuthenticationError
-from gateway.errors import RETRY_AFTER_SECONDS, ErrorCode, Overloaded
+from gateway.errors import RETRY_AFTER_SECONDS, Overloaded, TransportErrorCode
 from schema.context import Context
 from server.graphql import (
     BadRequest,
@@ -64,7 +64,9 @@ class _Refusal(Exception):
         self.status = status
         self.headers = headers
         self.error = (
-            GraphQLError(error, extensions={"code": ErrorCode.BAD_REQUEST}) if isinstance(error, str) else error
+            GraphQLError(error, extensions={"code": TransportErrorCode.BAD_REQUEST})
+            if isinstance(error, str)
+            else error
         )
         super().__init__(self.error.message)
 
@@ -137,7 +139,9 @@ class GraphQLOverHttp:
         if "data" in response or media_type != GRAPHQL_RESPONSE:
             return _json(response, media_type)
         codes = {error["extensions"]["code"] for error in response["errors"]}
-        status = HTTPStatus.INTERNAL_SERVER_ERROR if ErrorCode.INTERNAL_ERROR in codes else HTTPStatus.BAD_REQUEST
+        status = (
+            HTTPStatus.INTERNAL_SERVER_ERROR if TransportErrorCode.INTERNAL_ERROR in codes else HTTPStatus.BAD_REQUEST
+        )
         return _json(response, media_type, status)
 
     def _stream(
@@ -239,7 +243,7 @@ class GraphQLOverHttp:
 def _too_many_streams(error: TooManyConnections) -> GraphQLError:
     return GraphQLError(
         f"You have too many streams over HTTP open ({error.setting}). Wait for one to end, or use one WebSocket.",
-        extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": error.limit, "retryable": True},
+        extensions={"code": TransportErrorCode.LIMIT_EXCEEDED, "limit": error.limit, "retryable": True},
     )
 
 

@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.errors import ErrorCode
+from gateway.errors import TransportErrorCode
 from server.addresses import NotAnAddress, parse_host, parse_origin, shown
 from server.transports.middleware import GRAPHQL_PATHS
 
@@ -105,7 +105,7 @@ _REFUSAL = Response(
                 {
                     "message": "A page of another site sent this without a preflight. Send the header "
                     "GraphQL-Require-Preflight with it, and name the site in OLLAGRAPH_CORS_ORIGINS.",
-                    "extensions": {"code": ErrorCode.FORBIDDEN},
+                    "extensions": {"code": TransportErrorCode.FORBIDDEN},
                 }
             ]
         }

@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from auth.credentials import Credentials, read_connection_params, read_credentials
 from auth.errors import AuthenticationError
 from db.engine import DatabaseUnavailable
-from gateway.errors import DatabaseDown, ErrorCode
+from gateway.errors import DatabaseDown, TransportErrorCode
 from schema.context import Context
 from server.graphql import Executor, Operation, RequestError, Response, TooMuchJson, raised
 from server.transports.bodies import BodyLimits, too_large
@@ -199,7 +199,7 @@ class _Connection:
         if reason is None:
             error = too_large("a message", context, self._endpoint.body_limits)
         else:
-            error = GraphQLError(str(reason), extensions={"code": ErrorCode.LIMIT_EXCEEDED})
+            error = GraphQLError(str(reason), extensions={"code": TransportErrorCode.LIMIT_EXCEEDED})
         await self._send(server_message("error", id, self._executor.formatted([error], context.request_id)))
 
     async def _init(self, payload: dict[str, object] | None) -> None:
@@ -346,7 +346,7 @@ async def _close(websocket: WebSocket, code: CloseCode, reason: str) -> None:
 def _too_many(most: int) -> GraphQLError:
     return GraphQLError(
         f"There are {most} operations under way on this connection, and no more are allowed. Wait for one to end.",
-        extensions={"code": ErrorCode.LIMIT_EXCEEDED, "limit": most, "retryable": True},
+        extensions={"code": TransportErrorCode.LIMIT_EXCEEDED, "limit": most, "retryable": True},
     )
 
 

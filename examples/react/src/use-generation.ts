@@ -47,7 +47,7 @@ export function useGeneration(gateway: Gateway) {
   async function start(model: string, prompt: string) {
     // Without CONTINUE, the model stops as soon as a connection is lost.
     const { startGeneration } = await ask(gateway, START, { input: { model, prompt: { text: prompt }, onDisconnect: "CONTINUE" } });
-    if (startGeneration.__typename !== "StartGenerationSuccess") throw new Refused(startGeneration.message);
+    if (startGeneration?.__typename !== "StartGenerationSuccess") throw new Refused(startGeneration?.message);
     sessionStorage.setItem(KEPT, startGeneration.generation.id);
     setId(startGeneration.generation.id);
   }
