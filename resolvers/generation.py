@@ -24,7 +24,7 @@ from schema.generation import (
     generate_result,
 )
 from schema.generation_input import GenerateInput
-from schema.node import MAX_PAGE, global_id, parse_uuid
+from schema.node import DEFAULT_PAGE, MAX_PAGE, global_id, page_size, parse_uuid
 
 Request: TypeAlias = Annotated[GenerateInput, strawberry.argument(description="What to ask, and of which model.")]
 GenerationId: TypeAlias = Annotated[strawberry.ID, strawberry.argument(description="The generation's id.")]
@@ -46,15 +46,14 @@ class GenerationQuery:
     async def generations(
         self,
         info: Info,
-        first: Annotated[int, strawberry.argument(description=f"How many, 1 to {MAX_PAGE}.")] = 20,
+        first: Annotated[int | None, strawberry.argument(description=f"How many, 1 to {MAX_PAGE}.")] = DEFAULT_PAGE,
         after: Annotated[str | None, strawberry.argument(description="The cursor to go on behind.")] = None,
         filter: Annotated[GenerationFilterInput | None, strawberry.argument(description="Which ones.")] = None,
-    ) -> GenerationConnection:
-        if not 1 <= first <= MAX_PAGE:
-            raise InvalidInput("first", f"must be from 1 to {MAX_PAGE}, not {first}.")
+    ) -> GenerationConnection | None:
+        size = page_size(first, DEFAULT_PAGE)
         before = None if after is None else parse_uuid(after, "Generation", "after")
         wanted = (filter or GenerationFilterInput()).to_filter()
-        rows, has_more = await info.context.gateway.generations.page(info.context.caller, wanted, first, before)
+        rows, has_more = await info.context.gateway.generations.page(info.context.caller, wanted, size, before)
         return GenerationConnection.of(rows, has_more=has_more, after=after)
 
 
