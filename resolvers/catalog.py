@@ -7,7 +7,7 @@ import strawberry
 from auth.scopes import Scope
 from gateway.errors import ModelNotFound
 from resolvers.access import requires
-from schema.catalog import MODEL_NAME, Backend, Model
+from schema.catalog import MODEL_NAME, Backend, Model, ModelFilter
 from schema.context import Info
 
 
@@ -18,8 +18,15 @@ class CatalogQuery:
         "list, with `available: false`."
     )
     @requires(Scope.MODELS_READ)
-    async def models(self, info: Info) -> list[Model] | None:
-        return [Model.of(model) for model in await info.context.gateway.catalog.models()]
+    async def models(
+        self,
+        info: Info,
+        filter: Annotated[
+            ModelFilter | None, strawberry.argument(description="Which models to list; null for all.")
+        ] = None,
+    ) -> list[Model] | None:
+        wanted = (filter or ModelFilter()).to_filter()
+        return [Model.of(model) for model in await info.context.gateway.catalog.models(wanted)]
 
     @strawberry.field(description="One model; null when there is none of this name.")
     @requires(Scope.MODELS_READ)

@@ -14,7 +14,7 @@ from schema.errors import refusal
 from schema.events import GenerateEvent, GenerationEvent, GenerationRefused, to_generation_event
 from schema.generation import Generation, GenerationConnection, GenerationFilterInput
 from schema.generation_input import GenerateInput
-from schema.node import MAX_PAGE, global_id, parse_uuid
+from schema.node import DEFAULT_PAGE, MAX_PAGE, global_id, page_size, parse_uuid
 from schema.results import (
     CancelGenerationInput,
     CancelGenerationResult,
@@ -50,15 +50,14 @@ class GenerationQuery:
     async def generations(
         self,
         info: Info,
-        first: Annotated[int, strawberry.argument(description=f"How many, 1 to {MAX_PAGE}.")] = 20,
+        first: Annotated[int | None, strawberry.argument(description=f"How many, 1 to {MAX_PAGE}.")] = DEFAULT_PAGE,
         after: Annotated[str | None, strawberry.argument(description="The cursor to go on behind.")] = None,
         filter: Annotated[GenerationFilterInput | None, strawberry.argument(description="Which ones.")] = None,
     ) -> GenerationConnection | None:
-        if not 1 <= first <= MAX_PAGE:
-            raise InvalidInput("first", f"must be from 1 to {MAX_PAGE}, not {first}.")
+        size = page_size(first, DEFAULT_PAGE)
         before = None if after is None else parse_uuid(after, "Generation", "after")
         wanted = (filter or GenerationFilterInput()).to_filter()
-        rows, has_more = await info.context.gateway.generations.page(info.context.caller, wanted, first, before)
+        rows, has_more = await info.context.gateway.generations.page(info.context.caller, wanted, size, before)
         return GenerationConnection.of(rows, has_more=has_more, after=after)
 
 

@@ -21,6 +21,26 @@ MODEL_NAME = (
 """How a model is named, for the descriptions of inputs."""
 
 
+@strawberry.input(description="Which models to list. A model has to fit every field that is given.")
+class ModelFilter:
+    capabilities: list[Capability] | None = strawberry.field(
+        default=None, description="Models with all of these capabilities. One whose backend tells none has none."
+    )
+    backend: str | None = strawberry.field(
+        default=None, description="The name of a backend: models that this backend is asked for."
+    )
+    available: bool | None = strawberry.field(
+        default=None, description="Models whose backend answers now (true), or does not (false)."
+    )
+    name_contains: str | None = strawberry.field(
+        default=None, description="A part of the name, in any case of letters."
+    )
+
+    def to_filter(self) -> catalog.ModelFilter:
+        """Give the catalog's filter."""
+        return catalog.ModelFilter(self.capabilities, self.backend, self.available, self.name_contains)
+
+
 @strawberry.type(
     description="A model at one backend. What is loaded is asked of the backend when it is selected; it is null where "
     "the backend does not tell it, as all but Ollama's and the embedded one, or does not answer."

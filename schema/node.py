@@ -11,6 +11,9 @@ from gateway.errors import InvalidInput
 MAX_PAGE = 100
 """Items of one page of a connection. What asks for more is refused; the cost of an operation assumes no more."""
 
+DEFAULT_PAGE = 20
+"""Generations of one page where nobody says how many."""
+
 MAX_NODE_IDS = 100
 """Ids in one `nodes`. What names more is refused; the cost of an operation assumes no more."""
 
@@ -18,6 +21,14 @@ MAX_NODE_IDS = 100
 @strawberry.interface(description="Anything that can be fetched again by its id.")
 class Node:
     id: strawberry.ID = strawberry.field(description="The globally unique id, opaque to clients.")
+
+
+def page_size(first: int | None, default: int) -> int:
+    """Give the number of items that a page is asked for. Raises InvalidInput for what no page can have."""
+    size = default if first is None else first
+    if not 1 <= size <= MAX_PAGE:
+        raise InvalidInput("first", f"must be from 1 to {MAX_PAGE}, not {size}.")
+    return size
 
 
 def global_id(kind: str, key: UUID | str) -> strawberry.ID:

@@ -9,13 +9,12 @@ from strawberry import relay
 
 from auth.scopes import Scope
 from gateway import usage
-from gateway.errors import InvalidInput
 from gateway.generation import State
 from gateway.streams import FinishReason
 from gateway.usage import Granularity, UsageDimension, UsageOrder, UsagePage, UsageRequest, UsageSums
 from schema.context import Info
 from schema.identity import ApiKey, User
-from schema.node import MAX_PAGE, parse_uuid
+from schema.node import MAX_PAGE, page_size, parse_uuid
 from schema.scalars import SafeInt
 
 
@@ -208,10 +207,8 @@ class UsageReport:
         ] = UsageOrder.OLDEST_FIRST,
     ) -> UsageRowConnection:
         """Give one page."""
-        first = MAX_PAGE if first is None else first
-        if not 1 <= first <= MAX_PAGE:
-            raise InvalidInput("first", f"must be from 1 to {MAX_PAGE}, not {first}.")
-        return UsageRowConnection.of(self.report.page(order_by or UsageOrder.OLDEST_FIRST, first, after), after)
+        page = self.report.page(order_by or UsageOrder.OLDEST_FIRST, page_size(first, MAX_PAGE), after)
+        return UsageRowConnection.of(page, after)
 
     @classmethod
     def of(cls, report: usage.UsageReport) -> Self:

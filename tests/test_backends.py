@@ -93,3 +93,35 @@ async def test_a_client_who_leaves_at_once_leaves_no_half_made_query_behind(gate
         with socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2]))) as connection:
             connection.sendall(request)
         await gateway.run("{ me { username } }")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        ({}, {"Seer:1", "plain:1", "other"}),
+        ({"capabilities": ["VISION"]}, {"Seer:1"}),
+        ({"capabilities": ["VISION", "COMPLETION"]}, {"Seer:1"}),
+        ({"capabilities": ["EMBEDDING"]}, set()),
+        ({"capabilities": []}, {"Seer:1", "plain:1", "other"}),
+        ({"backend": "openai"}, {"other"}),
+        ({"available": False}, set()),
+        ({"nameContains": "SEER"}, {"Seer:1"}),
+        ({"nameContains": ":1", "capabilities": ["COMPLETION"], "available": True}, {"Seer:1", "plain:1"}),
+        ({"capabilities": None, "backend": None, "available": None}, {"Seer:1", "plain:1", "other"}),
+    ],
+    ids=str,
+)
+async def test_models_are_chosen_by_a_filter(
+    two: tuple[RunningGateway, FakeModelServer], chosen: dict[str, Any], names: set[str]
+):
+    gateway, _ = two
+    tags = [
+        {"name": "Seer:1", "capabilities": ["vision", "completion"], "details": {"context_length": 9}},
+        {"name": "plain:1", "capabilities": ["completion"], "details": {"context_length": 9}},
+    ]
+    gateway.fake.replies["/api/tags"] = (200, orjson.dumps({"models": tags}))
+    found: set[str] = set()
+    while "Seer:1" not in found:  # the lists are renewed behind the answers
+        found = {model["name"] for model in (await gateway.run("{ models { name } }"))["models"]}
+    models = await gateway.run("query($filter: ModelFilter) { models(filter: $filter) { name } }", {"filter": chosen})
+    assert {model["name"] for model in models["models"]} == names

@@ -1,7 +1,10 @@
 """What operations cost: told with every answer, and refused where it is too much."""
 
 import pytest
+from graphql import GraphQLObjectType
 
+from resolvers.root import build_schema
+from schema.node import MAX_PAGE
 from tests.support.gateways import GraphQLErrors, Json, RunningGateway
 from tests.support.generations import COMPLETE, GENERATE, asking
 
@@ -39,6 +42,36 @@ COSTS: list[tuple[str, Json, int]] = [
 async def test_an_answer_tells_what_it_cost(shared_gateway: RunningGateway, query: str, variables: Json, cost: int):
     response = (await shared_gateway.post(query, variables)).json()
     assert response["extensions"] == {"cost": {"requestedQueryCost": cost, "maximumAvailable": 1000}}
+
+
+def test_every_page_is_counted_as_no_longer_than_its_field_allows():
+    """What a field takes and what the cost assumes is one constant: each field that has pages names it."""
+    paged = [
+        (f"{kind.name}.{name}", field.args["first"])
+        for kind in build_schema()._schema.type_map.values()
+        if isinstance(kind, GraphQLObjectType)
+        for name, field in kind.fields.items()
+        if "first" in field.args
+    ]
+    assert {name for name, _ in paged} == {"Query.generations", "UsageReport.rows"}
+    for name, first in paged:
+        assert first.description == f"How many, 1 to {MAX_PAGE}.", name
+        assert 1 <= first.default_value <= MAX_PAGE, name
+
+
+@pytest.mark.parametrize("first", [0, MAX_PAGE + 1])
+@pytest.mark.parametrize(
+    "query", ["generations(first: $first) { edges { cursor } }", "usage { rows(first: $first) { edges { cursor } } }"]
+)
+async def test_a_page_of_another_size_is_refused(shared_gateway: RunningGateway, query: str, first: int):
+    with pytest.raises(GraphQLErrors, match=f"first: must be from 1 to {MAX_PAGE}") as refusal:
+        await shared_gateway.run(f"query($first: Int) {{ {query} }}", {"first": first})
+    assert refusal.value.code == "INVALID_INPUT"
+
+
+async def test_null_is_the_usual_page(shared_gateway: RunningGateway):
+    data = await shared_gateway.run("{ generations(first: null) { edges { cursor } } }")
+    assert data["generations"] == {"edges": []}
 
 
 async def test_the_same_document_costs_what_its_variables_make_it(shared_gateway: RunningGateway):

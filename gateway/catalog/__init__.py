@@ -9,6 +9,7 @@ from gateway.catalog.catalog import (
     Deployment,
     LoadedModel,
     Model,
+    ModelFilter,
 )
 from gateway.catalog.queue import BackendQueue, QueueTicket
 
@@ -22,5 +23,6 @@ __all__ = [
     "Deployment",
     "LoadedModel",
     "Model",
+    "ModelFilter",
     "QueueTicket",
 ]

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -42,6 +42,26 @@ class Model:
     backend: Backend
     info: ModelInfo
     available: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFilter:
+    """Which models are wanted; None takes all. A model of which no capabilities are known has none of those wanted."""
+
+    capabilities: Collection[Capability] | None = None
+    backend: str | None = None
+    available: bool | None = None
+    name_contains: str | None = None
+
+    def takes(self, model: Model) -> bool:
+        """Tell whether a model is wanted. `backend` is the one that is asked for it."""
+        known = model.info.capabilities or frozenset[Capability]()
+        return (
+            (self.capabilities is None or known.issuperset(self.capabilities))
+            and self.backend in (None, model.backend.name)
+            and self.available in (None, model.available)
+            and (self.name_contains is None or self.name_contains.casefold() in model.name.casefold())
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +125,11 @@ class Catalog:
         self._listings = [Listing(backend, tasks, self._patience, self._forget_names) for backend in backends]
         self._listed_names: ModelNames | None = None
 
-    async def models(self) -> list[Model]:
-        """Give all models, the first backend's first; of a backend that does not answer, those it listed last."""
+    async def models(self, wanted: ModelFilter | None = None) -> list[Model]:
+        """List models, those of the first backend first; of a backend that does not answer, those it listed last."""
         await self._refresh()
-        return [model for name in self._names if (model := self._known(name))]
+        every = (model for name in self._names if (model := self._known(name)))
+        return [model for model in every if wanted is None or wanted.takes(model)]
 
     async def backends(self) -> list[BackendState]:
         """Tell how each backend answered when it was last asked for its models."""

@@ -44,7 +44,7 @@ DEPLOYMENTS = 3
 """Backends that one model may be listed by: there is at most one of each kind."""
 
 ASSUMED_LENGTH = 10
-"""Of a list that no table knows: those of a usage report, which are sums over the rows of one statement."""
+"""Of a list that no table knows."""
 
 PAGE = "first"
 
