@@ -108,6 +108,12 @@ class ToolCall:
         return cls(id=call.id, name=call.name, arguments=arguments, arguments_text=text)
 
 
+@strawberry.type(description="A name and a value that the caller gave a generation.")
+class Tag:
+    name: str = strawberry.field(description="The name.")
+    value: str = strawberry.field(description="The value.")
+
+
 @strawberry.type(description="Why a generation failed.")
 class GenerationError:
     code: ErrorCode = strawberry.field(description="The reason, for a program to read.")
@@ -129,6 +135,10 @@ class Generation(Node):
     error: GenerationError | None = strawberry.field(description="Why it failed; null if it did not.")
     usage: TokenUsage | None = strawberry.field(description="What it used; null until it ends.")
     timings: Timings = strawberry.field(description="How long it took.")
+    tags: list[Tag] = strawberry.field(description="The names and values that the caller gave it.")
+    end_user: str | None = strawberry.field(
+        description="For whom of the caller's own users it was made; null where the caller did not say."
+    )
 
     @strawberry.field(description="What it has said so far; null when its text is no longer kept.")
     async def text(self, info: Info) -> str | None:
@@ -177,6 +187,8 @@ class Generation(Node):
             error=_error(row),
             usage=_usage(row),
             timings=Timings.of(row),
+            tags=[Tag(name=name, value=value) for name, value in (row.tags or {}).items()],
+            end_user=row.end_user,
         )
 
 

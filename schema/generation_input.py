@@ -19,6 +19,7 @@ from gateway.generation import (
     OutputFormat,
     Part,
     Role,
+    Tag,
     TextPart,
     ThinkingLevel,
     Tool,
@@ -259,11 +260,22 @@ def _capitals(name: str) -> list[str]:
     return [first, *(word.capitalize() for word in others)]
 
 
+@strawberry.input(description="A name and a value by which reports tell generations apart.")
+class TagInput:
+    name: str = strawberry.field(description="The name, 1 to 64 characters; each name once.")
+    value: str = strawberry.field(description="The value, up to 256 characters.")
+
+    def to_tag(self) -> Tag:
+        """In the gateway's form."""
+        return Tag(self.name, self.value)
+
+
 _make_quickly(BlobInput)
 _make_quickly(ContentPartInput, image=BlobInput)
 _make_quickly(ToolCallInput)
 _make_quickly(MessageInput, parts=ContentPartInput, tool_calls=ToolCallInput)
 _make_quickly(ToolInput)
+_make_quickly(TagInput)
 
 
 @strawberry.input(description="A request to a model.")
@@ -300,6 +312,17 @@ class GenerateInput:
         "and gives what it started before.",
     )
 
+    tags: list[TagInput] | None = strawberry.field(
+        default_factory=list[TagInput],
+        description="Names and values by which reports tell generations apart, such as a team or a feature; at most "
+        "16. They are stored with the generation and its usage, and no model server gets them.",
+    )
+    end_user: str | None = strawberry.field(
+        default=None,
+        description="For whom of the caller's own users this is, 1 to 256 characters: for reports, never for rights. "
+        "It is stored with the generation and its usage, and no model server gets it.",
+    )
+
     def to_request(self) -> GenerationRequest:
         """In the gateway's form. Raises InvalidInput."""
         return GenerationRequest(
@@ -314,4 +337,6 @@ class GenerateInput:
             on_disconnect=self.on_disconnect,
             on_backend_loss=self.on_backend_loss,
             idempotency_key=self.idempotency_key,
+            tags=tuple(tag.to_tag() for tag in self.tags or ()),
+            end_user=self.end_user,
         )
