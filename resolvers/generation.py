@@ -27,6 +27,7 @@ from schema.generation_input import GenerateInput
 from schema.node import global_id, parse_uuid
 
 MAX_PAGE = 100
+DEFAULT_PAGE = 20
 
 Request: TypeAlias = Annotated[GenerateInput, strawberry.argument(description="What to ask, and of which model.")]
 GenerationId: TypeAlias = Annotated[strawberry.ID, strawberry.argument(description="The generation's id.")]
@@ -48,10 +49,11 @@ class GenerationQuery:
     async def generations(
         self,
         info: Info,
-        first: Annotated[int, strawberry.argument(description="How many, 1 to 100.")] = 20,
+        first: Annotated[int | None, strawberry.argument(description="How many, 1 to 100; null: 20.")] = DEFAULT_PAGE,
         after: Annotated[str | None, strawberry.argument(description="The cursor to go on behind.")] = None,
         filter: Annotated[GenerationFilterInput | None, strawberry.argument(description="Which ones.")] = None,
     ) -> GenerationConnection:
+        first = DEFAULT_PAGE if first is None else first
         if not 1 <= first <= MAX_PAGE:
             raise InvalidInput("first", f"must be from 1 to {MAX_PAGE}, not {first}.")
         before = None if after is None else parse_uuid(after, "Generation", "after")
@@ -101,8 +103,11 @@ class GenerationSubscription:
         self,
         info: Info,
         id: GenerationId,
-        after: Annotated[int, strawberry.argument(description="The last sequence number seen; 0 for none.")] = 0,
+        after: Annotated[
+            int | None, strawberry.argument(description="The last sequence number seen; 0 or null: none.")
+        ] = 0,
     ) -> AsyncIterator[GenerationEvent]:
+        after = after or 0
         if after < 0:
             raise InvalidInput("after", "must be 0 or the sequence number of an event.")
         generation_id = parse_uuid(id, "Generation")

@@ -31,6 +31,8 @@ from gateway.generation.request import (
     Turn,
     chat_request,
 )
+from tests.support.gateways import RunningGateway
+from tests.support.generations import GENERATE
 from tests.support.wire_requests import PIXEL
 
 INTEGERS = {"top_k", "max_tokens", "seed", "context_length"}
@@ -187,3 +189,34 @@ def test_a_model_whose_abilities_are_not_told_gets_the_benefit_of_the_doubt():
 def test_a_model_without_thinking_may_be_told_not_to_think():
     chat = chat_request(request(thinking=ThinkingLevel.OFF), model(frozenset({Capability.COMPLETION})))
     assert chat.thinking is ThinkingLevel.OFF
+
+
+DEFAULTS = {
+    "system", "options", "format", "thinking", "tools", "toolChoice", "onDisconnect", "onBackendLoss", "idempotencyKey",
+    "tags", "endUser",
+}  # fmt: skip
+
+
+async def test_null_means_the_default_of_every_input_that_has_one(shared_gateway: RunningGateway):
+    message = {"role": "USER", "text": "one", "parts": None, "toolCalls": None}
+    tools = [{"name": "look", "description": None, "parameters": {}}]
+    given = dict.fromkeys(DEFAULTS) | {"model": "fake:echo", "prompt": {"messages": [message]}}
+    [*_, end] = await shared_gateway.events(GENERATE, {"input": given})
+    assert end["finishReason"] == "STOP"
+    [*_, end] = await shared_gateway.events(GENERATE, {"input": given | {"tools": tools, "options": {"stop": None}}})
+    assert end["finishReason"] == "STOP"
+
+
+async def test_no_input_demands_what_has_a_default(shared_gateway: RunningGateway):
+    value = "{ name defaultValue type { kind } }"
+    query = f"{{ __schema {{ types {{ name inputFields {value} fields {{ args {value} }} }} }} }}"
+    types = (await shared_gateway.run(query))["__schema"]["types"]
+    types = [one for one in types if not one["name"].startswith("__")]
+    args = [arg for one in types for field in one["fields"] or () for arg in field["args"]]
+    inputs = args + [field for one in types for field in one["inputFields"] or ()]
+    assert [one["name"] for one in inputs if one["type"]["kind"] == "NON_NULL" and one["defaultValue"]] == []
+
+
+async def test_a_page_of_null_is_a_page_of_the_usual_length(shared_gateway: RunningGateway):
+    query = "query($first: Int) { generations(first: $first) { nodes { id } } }"
+    assert await shared_gateway.run(query, {"first": None}) == await shared_gateway.run(query)

@@ -130,13 +130,15 @@ class _Costing:
         """How many are asked for; None for a field that has no pages."""
         if PAGE not in field.args:
             return None
-        value: object = field.args[PAGE].default_value
+        default: object = field.args[PAGE].default_value
+        value = default
         for argument in node.arguments or ():
             if argument.name.value == PAGE:
                 if isinstance(argument.value, VariableNode):
                     value = self._variables.get(argument.value.name.value, value)
                 else:
                     value = _whole(argument.value)
+        value = default if value is None else value
         return max(1, min(value, LONGEST_PAGE)) if isinstance(value, int) else LONGEST_PAGE
 
 
