@@ -30,6 +30,7 @@ from gateway.generation.request import (
     Tag,
     Turn,
     chat_request,
+    problems_of,
 )
 from tests.support.gateways import RunningGateway
 from tests.support.generations import GENERATE
@@ -133,6 +134,24 @@ def test_an_empty_stop_sequence_is_refused():
 )
 def test_a_request_that_makes_no_sense_is_refused_by_field(fields: dict[str, Any], field: str):
     assert refused(**fields).field == field
+
+
+def test_everything_that_is_wrong_is_found_in_the_order_of_the_fields():
+    turns = [Turn("user", "Hi", parts=[ImagePart("x")]), Turn("tool", "\0")]
+    fields = {"prompt": turns, "options": Options(top_k=-1), "tools": [LOOK, LOOK], "end_user": ""}
+    wrong = request()
+    for name, value in fields.items():
+        object.__setattr__(wrong, name, value)  # none of them can be made: the first problem is raised
+    assert [path for path, _ in problems_of(wrong)] == [
+        "prompt.messages[0]",
+        "prompt.messages[0].parts[0].image.base64",
+        "prompt.messages[1]",
+        "prompt.messages[1].text",
+        "options.topK",
+        "tools[1].name",
+        "endUser",
+    ]
+    assert refused(**fields).field == "prompt.messages[0]"
 
 
 def test_a_text_becomes_one_message_of_the_user():
