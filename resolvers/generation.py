@@ -50,7 +50,9 @@ class GenerationQuery:
     async def generations(
         self,
         info: Info,
-        first: Annotated[int | None, strawberry.argument(description=f"How many, 1 to {MAX_PAGE}.")] = DEFAULT_PAGE,
+        first: Annotated[
+            int | None, strawberry.argument(description=f"How many, 1 to {MAX_PAGE}; null: {DEFAULT_PAGE}.")
+        ] = DEFAULT_PAGE,
         after: Annotated[str | None, strawberry.argument(description="The cursor to go on behind.")] = None,
         filter: Annotated[GenerationFilterInput | None, strawberry.argument(description="Which ones.")] = None,
     ) -> GenerationConnection | None:
@@ -112,8 +114,11 @@ class GenerationSubscription:
         self,
         info: Info,
         id: GenerationId,
-        after: Annotated[int, strawberry.argument(description="The last sequence number seen; 0 for none.")] = 0,
+        after: Annotated[
+            int | None, strawberry.argument(description="The last sequence number seen; 0 or null: none.")
+        ] = 0,
     ) -> AsyncIterator[GenerationEvent]:
+        after = after or 0
         if after < 0:
             raise InvalidInput("after", "must be 0 or the sequence number of an event.")
         context = info.context

@@ -118,6 +118,12 @@ class ToolCall:
         return cls(call_id=call.id, name=call.name, arguments=arguments, arguments_text=text)
 
 
+@strawberry.type(description="A name and a value that the caller gave a generation.")
+class Tag:
+    name: str = strawberry.field(description="The name.")
+    value: str = strawberry.field(description="The value.")
+
+
 @strawberry.type(description="Why a generation failed.")
 class GenerationError:
     code: ErrorCode = strawberry.field(description="The reason, for a program to read.")
@@ -175,6 +181,10 @@ class Generation(Node):
     on_disconnect: OnDisconnect = strawberry.field(description="What happens when its last viewer leaves.")
     on_backend_loss: OnBackendLoss = strawberry.field(
         description="What happens when the model server, or the gateway that asks it, dies in the middle."
+    )
+    tags: list[Tag] = strawberry.field(description="The names and values that the caller gave it.")
+    end_user: str | None = strawberry.field(
+        description="For whom of the caller's own users it was made; null where the caller did not say."
     )
 
     @strawberry.field(description="What it has said so far; null when its text is no longer kept.")
@@ -276,6 +286,8 @@ class Generation(Node):
             error=None if (error := error_recorded(row)) is None else GenerationError.of(error),
             usage=_usage(row),
             timings=Timings.of(row),
+            tags=[Tag(name=name, value=value) for name, value in (row.tags or {}).items()],
+            end_user=row.end_user,
         )
 
 

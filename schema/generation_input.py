@@ -19,6 +19,7 @@ from gateway.generation import (
     OutputFormat,
     Part,
     Role,
+    Tag,
     TextPart,
     ThinkingLevel,
     Tool,
@@ -125,12 +126,12 @@ class PromptInput:
 @strawberry.input(description="A function that the model may ask to have called.")
 class ToolInput:
     name: str = strawberry.field(description="The function's name.")
-    description: str = strawberry.field(default="", description="What it does, for the model to read.")
+    description: str | None = strawberry.field(default="", description="What it does, for the model to read.")
     parameters: JSON = strawberry.field(description="Its parameters, as a JSON Schema object.")
 
     def to_tool(self) -> Tool:
         """In the gateway's form, which checks that the parameters are an object."""
-        return Tool(self.name, self.description, cast("dict[str, Any]", self.parameters))
+        return Tool(self.name, self.description or "", cast("dict[str, Any]", self.parameters))
 
 
 @strawberry.input(description="Which tool the model calls. Exactly one of its fields.", one_of=True)
@@ -199,7 +200,7 @@ class GenerationOptions:
     min_p: float | None = strawberry.field(default=None, description="Least probability beside the best, 0 to 1.")
     max_tokens: int | None = strawberry.field(default=None, description="End after this many tokens, 1 to 1,000,000.")
     seed: int | None = strawberry.field(default=None, description="The same seed gives the same answer, 0 or more.")
-    stop: list[str] = strawberry.field(
+    stop: list[str] | None = strawberry.field(
         default_factory=list[str], description="End before any of these strings; at most 8."
     )
     context_length: int | None = strawberry.field(
@@ -222,7 +223,7 @@ class GenerationOptions:
             min_p=self.min_p,
             max_tokens=self.max_tokens,
             seed=self.seed,
-            stop=tuple(self.stop),
+            stop=tuple(self.stop or ()),
             context_length=self.context_length,
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
@@ -259,14 +260,25 @@ def _capitals(name: str) -> list[str]:
     return [first, *(word.capitalize() for word in others)]
 
 
+@strawberry.input(description="A name and a value by which reports tell generations apart.")
+class TagInput:
+    name: str = strawberry.field(description="The name, 1 to 64 characters; each name once.")
+    value: str = strawberry.field(description="The value, up to 256 characters.")
+
+    def to_tag(self) -> Tag:
+        """In the gateway's form."""
+        return Tag(self.name, self.value)
+
+
 _make_quickly(BlobInput)
 _make_quickly(ContentPartInput, image=BlobInput)
 _make_quickly(ToolCallInput)
 _make_quickly(MessageInput, parts=ContentPartInput, tool_calls=ToolCallInput)
 _make_quickly(ToolInput)
+_make_quickly(TagInput)
 
 
-@strawberry.input(description="A request to a model.")
+@strawberry.input(description="A request to a model. Where a field has a default, null means the default.")
 class GenerateInput:
     model: str = strawberry.field(description=MODEL_NAME)
     prompt: PromptInput = strawberry.field(description="What the model is asked.")
@@ -280,17 +292,17 @@ class GenerateInput:
         description="How much the model thinks before it answers, for models with THINKING; null leaves it to the "
         "model. A server that does not have a level takes the nearest one it has.",
     )
-    tools: list[ToolInput] = strawberry.field(
+    tools: list[ToolInput] | None = strawberry.field(
         default_factory=list[ToolInput], description="The tools it may ask for; for models with TOOLS."
     )
     tool_choice: ToolChoiceInput | None = strawberry.field(
         default=None, description="Which of the tools the model calls; null leaves it to the model."
     )
-    on_disconnect: OnDisconnect = strawberry.field(
+    on_disconnect: OnDisconnect | None = strawberry.field(
         default=OnDisconnect.CANCEL, description="What happens when the last viewer leaves."
     )
 
-    on_backend_loss: OnBackendLoss = strawberry.field(
+    on_backend_loss: OnBackendLoss | None = strawberry.field(
         default=OnBackendLoss.FAIL,
         description="What happens when the model server, or the gateway that asks it, dies in the middle.",
     )
@@ -298,6 +310,17 @@ class GenerateInput:
         default=None,
         description="A key of your own, 1 to 255 characters: for a day, the same request under it starts nothing new "
         "and gives what it started before.",
+    )
+
+    tags: list[TagInput] | None = strawberry.field(
+        default_factory=list[TagInput],
+        description="Names and values by which reports tell generations apart, such as a team or a feature; at most "
+        "16. They are stored with the generation and its usage, and no model server gets them.",
+    )
+    end_user: str | None = strawberry.field(
+        default=None,
+        description="For whom of the caller's own users this is, 1 to 256 characters: for reports, never for rights. "
+        "It is stored with the generation and its usage, and no model server gets it.",
     )
 
     def to_request(self) -> GenerationRequest:
@@ -309,9 +332,11 @@ class GenerateInput:
             options=generation.NO_OPTIONS if self.options is None else self.options.to_options(),
             format=None if self.format is None else self.format.to_format(),
             thinking=self.thinking,
-            tools=[tool.to_tool() for tool in self.tools],
+            tools=[tool.to_tool() for tool in self.tools or ()],
             tool_choice=None if self.tool_choice is None else self.tool_choice.to_choice(),
-            on_disconnect=self.on_disconnect,
-            on_backend_loss=self.on_backend_loss,
+            on_disconnect=self.on_disconnect or OnDisconnect.CANCEL,
+            on_backend_loss=self.on_backend_loss or OnBackendLoss.FAIL,
             idempotency_key=self.idempotency_key,
+            tags=tuple(tag.to_tag() for tag in self.tags or ()),
+            end_user=self.end_user,
         )

@@ -5,7 +5,9 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
+from sqlalchemy import select
 
+from db.tables import UsageRecord
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import Json, RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import (
@@ -202,7 +204,7 @@ async def test_tools_reach_the_model_and_its_calls_come_back(gateway: RunningGat
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"), [({"json": True}, "json"), ({"schema": {"type": "object"}}, {"type": "object"})]
+    ("given", "sent"), [({"jsonObject": True}, "json"), ({"jsonSchema": {"type": "object"}}, {"type": "object"})]
 )
 async def test_the_form_of_the_answer_reaches_the_model(gateway: RunningGateway, given: Json, sent: object):
     await gateway.run(COMPLETE, asking("fake:count-3", format=given))
@@ -270,3 +272,24 @@ async def test_a_full_line_refuses(sqlite_url: str, tmp_path: Path, fake: FakeMo
         await start(gateway, "fake:hold-3")
         refusal = (await gateway.run(START, asking("fake:count-3")))["startGeneration"]
     assert (refusal["__typename"], refusal["code"]) == ("Overloaded", "OVERLOADED")
+
+
+async def test_tags_and_the_end_user_are_shown_and_stand_in_the_ledger_and_not_on_the_wire(
+    gateway_on_each_database: RunningGateway,
+):
+    gateway, tags = gateway_on_each_database, [{"name": "team", "value": "ä"}, {"name": "a", "value": ""}]
+    variables = asking("fake:count-3", tags=tags, endUser="eve")
+    shown = "generation { id tags { name value } endUser }"
+    query = f"mutation($input: GenerateInput!) {{ generate(input: $input) {{ ... on GenerateSuccess {{ {shown} }} }} }}"
+    generation = (await gateway.run(query, variables))["generate"]["generation"]
+    assert (generation["tags"], generation["endUser"]) == (tags, "eve")
+    assert "eve" not in str(gateway.fake.requests[0].body)
+    async with gateway.database.reading() as session:
+        [record] = (await session.scalars(select(UsageRecord))).all()
+    assert (record.tags, record.end_user) == ({"team": "ä", "a": ""}, "eve")
+
+
+async def test_a_generation_without_tags_shows_none(gateway: RunningGateway):
+    id = await start(gateway, "fake:count-3")
+    query = "query($id: ID!) { generation(id: $id) { tags { name } endUser } }"
+    assert (await gateway.run(query, {"id": id}))["generation"] == {"tags": [], "endUser": None}

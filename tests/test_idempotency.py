@@ -57,7 +57,7 @@ async def test_a_retry_may_want_to_watch_it_otherwise(gateway: RunningGateway, f
         {"prompt": {"text": "other"}},
         {"model": "fake:count-5"},
         {"system": "other"},
-        {"think": False},
+        {"thinking": "OFF"},
         {"options": {"seed": 1}},
         {"format": {"jsonObject": True}},
         {"tools": [{"name": "f", "parameters": {}}]},

@@ -16,8 +16,9 @@ from sqlalchemy import Connection, inspect, text
 
 import alembic
 from db import migrations
+from db.clock import new_id, now
 from db.engine import Database
-from db.tables import Table, User
+from db.tables import Generation, Table, UsageRecord, User
 
 PROJECT = Path(__file__).parent.parent
 
@@ -120,6 +121,24 @@ async def test_cancellations_of_older_gateways_get_a_reason_and_keep_it_on_the_w
     await migrations.downgrade(database, "0005")
     assert await columns("finish_reason") == [("cancelled",), ("stop",), (None,)]
     await migrations.upgrade(database)
+
+
+async def test_generations_and_usage_of_before_there_were_tags_are_kept(database: Database) -> None:
+    user, generation = User(username="ada", password_hash="!"), new_id()
+    async with database.transaction() as tx:
+        tx.add(user)
+        await tx.flush()
+        made = {"user_id": user.id, "model": "m"}
+        tx.add(Generation(id=generation, backend="b", state="QUEUED", on_disconnect="CANCEL", tags={"a": "b"}, **made))
+        used = {"prompt_tokens": 1, "completion_tokens": 1, "source": "BACKEND", "at": now()}
+        tx.add(UsageRecord(generation_id=generation, end_user="eve", **made, **used))
+    await migrations.downgrade(database, "0005")
+    await migrations.upgrade(database)
+    async with database.reading() as session:
+        kept, record = await session.get(Generation, generation), await session.get(UsageRecord, generation)
+        assert kept is not None
+        assert record is not None
+        assert (kept.tags, kept.end_user, record.tags, record.end_user) == (None,) * 4
 
 
 async def test_several_processes_may_upgrade_a_new_database_at_once(unmigrated_url: str) -> None:

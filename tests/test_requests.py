@@ -27,9 +27,13 @@ from gateway.generation.request import (
     MAX_TOOLS,
     OPTION_RANGES,
     GenerationRequest,
+    Tag,
     Turn,
     chat_request,
+    problems_of,
 )
+from tests.support.gateways import RunningGateway
+from tests.support.generations import GENERATE
 from tests.support.wire_requests import PIXEL
 
 INTEGERS = {"top_k", "max_tokens", "seed", "context_length"}
@@ -109,6 +113,14 @@ def test_an_empty_stop_sequence_is_refused():
         ({"tools": [Tool("look", "", NOT_AN_OBJECT.arguments or {})]}, "tools[0].parameters"),
         ({"tools": [Tool("", "", {})]}, "tools[0].name"),
         ({"tools": [LOOK, LOOK]}, "tools[1].name"),
+        ({"tags": [Tag(str(number), "") for number in range(17)]}, "tags"),
+        ({"tags": [Tag("a", "1"), Tag("a", "2")]}, "tags[1].name"),
+        ({"tags": [Tag("", "1")]}, "tags[0].name"),
+        ({"tags": [Tag("a" * 65, "1")]}, "tags[0].name"),
+        ({"tags": [Tag("a", "1" * 257)]}, "tags[0].value"),
+        ({"end_user": ""}, "endUser"),
+        ({"end_user": "a" * 257}, "endUser"),
+        ({"end_user": "\0"}, "endUser"),
         ({"format": OutputFormat(json_schema=LIST)}, "format.jsonSchema"),
         ({"format": OutputFormat(regex="")}, "format.regex"),
         ({"format": OutputFormat(grammar="\0")}, "format.grammar"),
@@ -122,6 +134,24 @@ def test_an_empty_stop_sequence_is_refused():
 )
 def test_a_request_that_makes_no_sense_is_refused_by_field(fields: dict[str, Any], field: str):
     assert refused(**fields).field == field
+
+
+def test_everything_that_is_wrong_is_found_in_the_order_of_the_fields():
+    turns = [Turn("user", "Hi", parts=[ImagePart("x")]), Turn("tool", "\0")]
+    fields = {"prompt": turns, "options": Options(top_k=-1), "tools": [LOOK, LOOK], "end_user": ""}
+    wrong = request()
+    for name, value in fields.items():
+        object.__setattr__(wrong, name, value)  # none of them can be made: the first problem is raised
+    assert [path for path, _ in problems_of(wrong)] == [
+        "prompt.messages[0]",
+        "prompt.messages[0].parts[0].image.base64",
+        "prompt.messages[1]",
+        "prompt.messages[1].text",
+        "options.topK",
+        "tools[1].name",
+        "endUser",
+    ]
+    assert refused(**fields).field == "prompt.messages[0]"
 
 
 def test_a_text_becomes_one_message_of_the_user():
@@ -199,3 +229,34 @@ def test_no_more_than_a_bounded_number_of_values_is_told():
     with pytest.raises(InvalidInput) as refusal:
         request(tools=tools)
     assert len(refusal.value.issues) == MOST_ISSUES
+
+
+DEFAULTS = {
+    "system", "options", "format", "thinking", "tools", "toolChoice", "onDisconnect", "onBackendLoss", "idempotencyKey",
+    "tags", "endUser",
+}  # fmt: skip
+
+
+async def test_null_means_the_default_of_every_input_that_has_one(shared_gateway: RunningGateway):
+    message = {"role": "USER", "text": "one", "parts": None, "toolCalls": None}
+    tools = [{"name": "look", "description": None, "parameters": {}}]
+    given = dict.fromkeys(DEFAULTS) | {"model": "fake:echo", "prompt": {"messages": [message]}}
+    [*_, end] = await shared_gateway.events(GENERATE, {"input": given})
+    assert end["finishReason"] == "STOP"
+    [*_, end] = await shared_gateway.events(GENERATE, {"input": given | {"tools": tools, "options": {"stop": None}}})
+    assert end["finishReason"] == "STOP"
+
+
+async def test_no_input_demands_what_has_a_default(shared_gateway: RunningGateway):
+    value = "{ name defaultValue type { kind } }"
+    query = f"{{ __schema {{ types {{ name inputFields {value} fields {{ args {value} }} }} }} }}"
+    types = (await shared_gateway.run(query))["__schema"]["types"]
+    types = [one for one in types if not one["name"].startswith("__")]
+    args = [arg for one in types for field in one["fields"] or () for arg in field["args"]]
+    inputs = args + [field for one in types for field in one["inputFields"] or ()]
+    assert [one["name"] for one in inputs if one["type"]["kind"] == "NON_NULL" and one["defaultValue"]] == []
+
+
+async def test_a_page_of_null_is_a_page_of_the_usual_length(shared_gateway: RunningGateway):
+    query = "query($first: Int) { generations(first: $first) { nodes { id } } }"
+    assert await shared_gateway.run(query, {"first": None}) == await shared_gateway.run(query)

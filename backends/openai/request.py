@@ -107,7 +107,7 @@ def _format(wanted: OutputFormat, server: ServerKind) -> dict[str, Json]:
     if server is ServerKind.VLLM:
         asked = {"regex": wanted.regex, "grammar": wanted.grammar, "choice": wanted.choice}
         [(form, value)] = [(form, value) for form, value in asked.items() if value is not None]
-        # The second is for versions before 0.11; each ignores the name that it does not know.
+        # The second is the name that versions before 0.12 know; each ignores the one that it does not know.
         return {"structured_outputs": {form: value}, f"guided_{form}": value}
     if server is ServerKind.LLAMA_CPP and wanted.regex is None:
         return {"grammar": wanted.grammar or _alternatives(wanted.choice or ())}

@@ -7,7 +7,7 @@ from sqlalchemy import ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.clock import new_id, now
-from db.tables.table import Table
+from db.tables.table import Table, Tags
 
 _UNFINISHED = text("finished_at IS NULL")
 
@@ -41,6 +41,8 @@ class Generation(Table):
     state: Mapped[str] = mapped_column(String(16))
     replica_id: Mapped[UUID | None]
     fence: Mapped[int] = mapped_column(default=1, server_default="1")
+    tags: Mapped[Tags | None]
+    end_user: Mapped[str | None] = mapped_column(String(256))
     on_disconnect: Mapped[str] = mapped_column(String(16))
     on_backend_loss: Mapped[str] = mapped_column(String(16), default="FAIL", server_default="FAIL")
     finish_reason: Mapped[str | None] = mapped_column(String(32))

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.tables.table import Table
+from db.tables.table import Table, Tags
 
 
 class UsageRecord(Table):
@@ -19,6 +19,8 @@ class UsageRecord(Table):
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     api_key_id: Mapped[UUID | None] = mapped_column(ForeignKey("api_keys.id", ondelete="SET NULL"))
     model: Mapped[str] = mapped_column(String(255))
+    tags: Mapped[Tags | None]
+    end_user: Mapped[str | None] = mapped_column(String(256))
     prompt_tokens: Mapped[int]
     completion_tokens: Mapped[int]
     cached_tokens: Mapped[int | None]

@@ -363,6 +363,8 @@ class Generations:
             backend=model.backend.name,
             replica_id=self._runner.replica_id,
             fence=1,
+            tags={tag.name: tag.value for tag in request.tags} or None,
+            end_user=request.end_user,
             on_disconnect=request.on_disconnect,
             on_backend_loss=request.on_backend_loss,
             created_at=now(),

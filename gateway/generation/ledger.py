@@ -206,6 +206,8 @@ def _usage_record(generation: Generation, outcome: Outcome, at: datetime) -> Usa
         user_id=generation.user_id,
         api_key_id=generation.api_key_id,
         model=generation.model,
+        tags=generation.tags,
+        end_user=generation.end_user,
         prompt_tokens=outcome.usage.prompt_tokens,
         completion_tokens=outcome.usage.completion_tokens,
         cached_tokens=outcome.usage.cached_tokens,

@@ -47,6 +47,10 @@ MAX_STOP_SEQUENCES = 8
 MAX_TOOLS = 128
 MAX_CHOICES = 100
 LONGEST_KEY = 255
+MAX_TAGS = 16
+LONGEST_TAG_NAME = 64
+LONGEST_TAG_VALUE = 256
+LONGEST_END_USER = 256
 
 MAX_PROBLEMS = 20
 """The most that are told of one request: whoever has made so many mistakes made one, and the answer stays short."""
@@ -99,6 +103,14 @@ def _bare(part: Part) -> Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Tag:
+    """A name and a value by which the caller's reports tell generations apart."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One request as the user made it, in Python types. `prompt` is a single question, or a conversation.
 
@@ -116,6 +128,8 @@ class GenerationRequest:
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
     on_backend_loss: OnBackendLoss = OnBackendLoss.FAIL
     idempotency_key: str | None = None
+    tags: Sequence[Tag] = ()
+    end_user: str | None = None
 
     def __post_init__(self) -> None:
         """Check whatever goes on to a model server or is kept, wherever it stands in the request."""
@@ -178,7 +192,9 @@ def problems_of(request: GenerationRequest) -> Iterator[Problem]:
         yield from _in_format(request.format)
     yield from _in_tools(request.tools)
     yield from _in_tool_choice(request.tool_choice, request.tools)
-    yield from _in_key(request.idempotency_key)
+    yield from _short_text("idempotencyKey", request.idempotency_key, 1, LONGEST_KEY)
+    yield from _in_tags(request.tags)
+    yield from _short_text("endUser", request.end_user, 1, LONGEST_END_USER)
 
 
 def _in_turn(turn: Turn, path: str) -> Iterator[Problem]:
@@ -257,10 +273,21 @@ def _in_tool_choice(choice: ToolChoice | None, tools: Sequence[Tool]) -> Iterato
         yield "toolChoice.mode", "REQUIRED needs tools to choose from."
 
 
-def _in_key(key: str | None) -> Iterator[Problem]:
-    if key is not None and not 1 <= len(key) <= LONGEST_KEY:
-        yield "idempotencyKey", f"must have from 1 to {LONGEST_KEY} characters."
-    yield from _texts(("idempotencyKey", key))
+def _in_tags(tags: Sequence[Tag]) -> Iterator[Problem]:
+    if len(tags) > MAX_TAGS:
+        yield "tags", f"may hold at most {MAX_TAGS} tags, not {len(tags)}."
+    names = [tag.name for tag in tags]
+    for index, tag in enumerate(tags):
+        if names.index(tag.name) != index:
+            yield f"tags[{index}].name", f"{cut(tag.name)!r} is there twice."
+        yield from _short_text(f"tags[{index}].name", tag.name, 1, LONGEST_TAG_NAME)
+        yield from _short_text(f"tags[{index}].value", tag.value, 0, LONGEST_TAG_VALUE)
+
+
+def _short_text(path: str, text: str | None, least: int, most: int) -> Iterator[Problem]:
+    if text is not None and not least <= len(text) <= most:
+        yield path, f"must have from {least} to {most} characters, not {len(text)}."
+    yield from _texts((path, text))
 
 
 def _texts(*texts: tuple[str, str | None]) -> Iterator[Problem]:

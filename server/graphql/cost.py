@@ -149,11 +149,13 @@ class _Costing:
         """Count how many are asked for; None for a field that has no pages."""
         if PAGE not in field.args:
             return None
-        value = self._argument(node, PAGE, field.args[PAGE].default_value)
+        default: object = field.args[PAGE].default_value
+        value = self._argument(node, PAGE, default)
+        value = default if value is None else value
         return max(1, min(value, MAX_PAGE)) if isinstance(value, int) else MAX_PAGE
 
     def _argument(self, node: FieldNode, name: str, default: object) -> object:
-        """The value of an argument, as far as it can be measured."""
+        """Give the value of an argument, as far as it can be measured."""
         for argument in node.arguments or ():
             if argument.name.value == name:
                 if isinstance(argument.value, VariableNode):
