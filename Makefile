@@ -62,7 +62,7 @@ schema-lint: .make/schema_lint ## Check the schema's names, descriptions and pag
 
 structure: .make/dev ## Check the import rule, the sizes, the locks and what is in the repository
 	@echo "Checking the structure ..."
-	@$(VENV_PYTHON) -m pytest tests/test_import_rule.py tests/test_rooms.py tests/test_sizes.py tests/test_locks.py tests/test_repository.py
+	@$(VENV_PYTHON) -m pytest tests/test_import_rule.py tests/test_layers.py tests/test_rooms.py tests/test_sizes.py tests/test_locks.py tests/test_repository.py
 
 audit: .make/dev ## Look the locked versions up in the database of known vulnerabilities
 	@echo "Looking for known vulnerabilities in the locked versions ..."

@@ -68,9 +68,7 @@ class GenerationMutation:
     @strawberry.mutation(description="Ask a model and wait for the whole answer.")
     @requires(Scope.GENERATIONS_WRITE)
     async def generate(self, info: Info, input: Request) -> GenerateResult | None:
-        answer = await info.context.gateway.generations.complete(info.context.caller, input.to_request())
-        row = await info.context.gateway.generations.get(info.context.caller, answer.generation_id)
-        return generate_result(answer, row)
+        return generate_result(await info.context.gateway.generations.complete(info.context.caller, input.to_request()))
 
     @strawberry.mutation(description="Ask a model and go on at once. Watch it with the subscription `generation`.")
     @requires(Scope.GENERATIONS_WRITE)

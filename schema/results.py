@@ -4,7 +4,6 @@ from typing import Annotated
 
 import strawberry
 
-from db import tables
 from gateway.generation import Answer, Output
 from schema.context import Info
 from schema.errors import InvalidInput, ModelNotFound, NotFound, Overloaded, ShuttingDown, Unsupported, UserError
@@ -44,9 +43,9 @@ class GenerateFailure(UserError):
         return info.context.answered(self.output.text)
 
 
-def generate_result(answer: Answer, row: tables.Generation) -> GenerateSuccess | GenerateFailure:
+def generate_result(answer: Answer) -> GenerateSuccess | GenerateFailure:
     """The member of GenerateResult for an answer."""
-    generation, failure = Generation.of(row), answer.output.failure
+    generation, failure = Generation.of(answer.generation), answer.output.failure
     if failure is None:
         return GenerateSuccess(output=answer.output, generation=generation)
     return GenerateFailure(

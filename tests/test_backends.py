@@ -109,7 +109,7 @@ async def test_a_client_who_leaves_at_once_leaves_no_half_made_query_behind(gate
         ({"nameContains": ":1", "capabilities": ["COMPLETION"], "available": True}, {"Seer:1", "plain:1"}),
         ({"capabilities": None, "backend": None, "available": None}, {"Seer:1", "plain:1", "other"}),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
 )
 async def test_models_are_chosen_by_a_filter(
     two: tuple[RunningGateway, FakeModelServer], chosen: dict[str, Any], names: set[str]

@@ -63,7 +63,7 @@ class GenerationFilter:
 class Answer:
     """A generation that has ended, and all it said."""
 
-    generation_id: UUID
+    generation: Generation
     output: Output
 
 
@@ -144,9 +144,10 @@ class Generations:
         """
         viewer = await self.start_and_watch(principal, request)
         try:
-            return Answer(viewer.generation_id, output_of([event async for event in viewer]))
+            output = output_of([event async for event in viewer])
         finally:
             await viewer.aclose()
+        return Answer(await self.get(principal, viewer.generation_id), output)
 
     async def watch(self, principal: Principal, generation_id: UUID, after: int) -> Viewer:
         """Watch a generation after the sequence number `after`. Raises NotFound; the viewer raises StreamExpired."""
