@@ -60,14 +60,14 @@ Json = dict[str, Any]
 
 
 def client(authorization: str | None = None) -> Client:
-    """A client for one connection, signed in if there is something to sign in with."""
+    """Give a client for one connection, signed in if there is something to sign in with."""
     payload = {"authorization": authorization} if authorization else {}
     url = URL.replace("http", "ws", 1)
     return Client(transport=WebsocketsTransport(url, init_payload=payload, subprotocols=["graphql-transport-ws"]))
 
 
 async def run(mutation: str, input: Json, authorization: str | None = None) -> Json:
-    """The result of a mutation, the value of its only field. Ends the program when it was refused."""
+    """Give the result of a mutation, the value of its only field. Ends the program when it was refused."""
     async with client(authorization) as session:
         data = await session.execute(GraphQLRequest(mutation, variable_values={"input": input}))
     (result,) = data.values()
@@ -75,7 +75,7 @@ async def run(mutation: str, input: Json, authorization: str | None = None) -> J
 
 
 async def sign_in() -> str:
-    """What to send as `Authorization`: an API key, or the token of a sign-in by name and password."""
+    """Give what to send as `Authorization`: an API key, or the token of a sign-in by name and password."""
     if key := os.environ.get("OLLAGRAPH_API_KEY"):
         return f"Bearer {key}"
     if not (password := os.environ.get("OLLAGRAPH_PASSWORD")):
@@ -117,7 +117,7 @@ class Answer:
 
 
 def apply(text: str, delta: Json) -> str:
-    """The text with a piece put in its place: what comes twice changes nothing. Offsets count UTF-16 units."""
+    """Give the text with a piece put in its place: what comes twice changes nothing. Offsets count UTF-16 units."""
     units, piece = text.encode("utf-16-le"), delta["text"].encode("utf-16-le")
     begin = 2 * delta["offset"]
     return (units[:begin] + piece + units[begin + len(piece) :]).decode("utf-16-le")

@@ -52,7 +52,7 @@ MOST_REPEATED = 80
 
 
 def cut(text: str) -> str:
-    """The beginning of what a client sent, to be repeated in a message."""
+    """Give the beginning of what a client sent, to be repeated in a message."""
     return text if len(text) <= MOST_REPEATED else f"{text[:MOST_REPEATED]}…"
 
 
@@ -176,7 +176,7 @@ class InputIssues:
             return None
 
     def check(self) -> None:
-        """Raises InvalidInput where anything was refused."""
+        """Raise InvalidInput where anything was refused."""
         if self._issues:
             raise InvalidInput.of(self._issues)
 

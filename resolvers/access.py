@@ -47,7 +47,7 @@ def requires(scope: Scope | Access) -> Callable[[_Resolver], _Resolver]:
 
 
 def public_fields(schema: GraphQLSchema) -> Mapping[OperationType, frozenset[str]]:
-    """The root fields of each kind of operation that need no credentials."""
+    """Give the root fields of each kind of operation that need no credentials."""
     return {
         kind: frozenset(name for name, field in root.fields.items() if _scope(field.extensions) is PUBLIC)
         if (root := schema.get_root_type(kind))
@@ -57,5 +57,5 @@ def public_fields(schema: GraphQLSchema) -> Mapping[OperationType, frozenset[str
 
 
 def _scope(extensions: dict[str, Any]) -> Scope | Access:
-    """What a root field was marked with."""
+    """Give what a root field was marked with."""
     return extensions[GraphQLCoreConverter.DEFINITION_BACKREF].base_resolver.wrapped_func.required_scope

@@ -126,7 +126,7 @@ class GenerationSubscription:
 
 
 async def _only(event: GenerationRefused) -> AsyncGenerator[GenerationRefused]:
-    """The one event of a stream that has no generation."""
+    """Give the one event of a stream that has no generation."""
     yield event
 
 

@@ -41,7 +41,7 @@ class Subscription(GenerationSubscription):
 
 @cache
 def build_schema() -> strawberry.Schema:
-    """The schema, ready to execute. It holds nothing of an application, and is dear to make: all share one."""
+    """Give the schema, ready to execute. It holds nothing of an application, and is dear to make: all share one."""
     schema = strawberry.Schema(
         query=Query,
         mutation=Mutation,

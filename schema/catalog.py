@@ -101,7 +101,7 @@ class ModelDeployment:
         )
 
     async def _now(self, info: Info) -> catalog.LoadedModel | None:
-        """How it is loaded; all fields of an operation, of all models, share one question to each backend."""
+        """Tell whether it is loaded; all fields of an operation, of all models, share one question to each backend."""
         return ((await info.context.loaders.loaded_models.load(self.backend)) or {}).get(self.name_there)
 
 
@@ -134,7 +134,7 @@ class Model(Node):
 
     @classmethod
     def of(cls, model: catalog.Model) -> Self:
-        """The model of the catalog."""
+        """Give the model of the catalog."""
         info = model.info
         return cls(
             id=global_id("Model", model.name),
@@ -163,7 +163,7 @@ class Backend:
 
     @classmethod
     def of(cls, state: BackendState) -> Self:
-        """The state that the catalog tells."""
+        """Give the state that the catalog tells."""
         return cls(
             name=state.name,
             kind=state.kind,

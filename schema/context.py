@@ -50,14 +50,14 @@ class Context:
         return self.principal
 
     def require(self, scope: Scope) -> Principal:
-        """The caller, who may do this. Raises AuthenticationError or Forbidden."""
+        """Give the caller, who may do this. Raises AuthenticationError or Forbidden."""
         caller = self.caller
         if not caller.has(scope):
             raise Forbidden(f"This needs the scope {scope.value}, which these credentials do not have.")
         return caller
 
     def answered(self, text: str) -> str:
-        """A text that goes into the answer, counted. Raises TooMuchText where the answer has no room for it."""
+        """Give a text that goes into the answer, counted. Raises TooMuchText where the answer has no room for it."""
         self.max_text -= len(text)
         if self.max_text < 0:
             raise TooMuchText

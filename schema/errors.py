@@ -108,7 +108,7 @@ class _Expected:
         return self.converted(exception)
 
     def converted(self, exception: GatewayError) -> UserError:
-        """The exception as data."""
+        """Give the exception as data."""
         return self.error_type(message=exception.message, code=exception.code, **self._details(exception))
 
 
@@ -138,7 +138,7 @@ EXPECTED_ERRORS = (
 
 
 def refusal(error: GatewayError) -> UserError | None:
-    """The error as data; None where it is none that a client is expected to handle."""
+    """Give the error as data; None where it is none that a client is expected to handle."""
     for expected in EXPECTED_ERRORS:
         if isinstance(error, expected.exception_type):
             return expected.converted(error)

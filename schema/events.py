@@ -208,5 +208,5 @@ _CONVERSIONS: dict[type[Event], _Convert] = {
 
 
 def to_generation_event(generation_id: strawberry.ID, key: UUID, event: Event) -> GenerationEvent:
-    """The event of the log as the API shows it."""
+    """Give the event of the log as the API shows it."""
     return _CONVERSIONS[type(event)](generation_id, key, event)

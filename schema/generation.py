@@ -48,7 +48,7 @@ class TokenUsage:
 
     @classmethod
     def of(cls, usage: GatewayTokenUsage) -> Self:
-        """The counts of a meter."""
+        """Give the counts of a meter."""
         return cls(
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
@@ -77,7 +77,7 @@ class Timings:
 
     @classmethod
     def of(cls, row: tables.Generation) -> Self:
-        """The timings of a row."""
+        """Give the timings of a row."""
         return cls(
             queued_ms=row.queued_ms,
             load_ms=row.load_ms,
@@ -88,7 +88,7 @@ class Timings:
 
 
 def _tokens_per_second(row: tables.Generation) -> float | None:
-    """Tokens by the time that the model server tells, else those after the first by the time after the first."""
+    """Divide the tokens by the time that the model server tells, else those after the first by the time after it."""
     tokens = row.completion_tokens
     if tokens is None or tokens < 2:
         return None
@@ -112,7 +112,7 @@ class ToolCall:
 
     @classmethod
     def of(cls, call: GatewayToolCall) -> Self:
-        """The call of a backend."""
+        """Give the call of a backend."""
         arguments = None if call.arguments is None else JSON(call.arguments)
         text = call.arguments_text or orjson.dumps(call.arguments).decode()
         return cls(call_id=call.id, name=call.name, arguments=arguments, arguments_text=text)
@@ -135,7 +135,7 @@ class GenerationError:
 
     @classmethod
     def of(cls, error: GatewayError | Failed) -> Self:
-        """The failure that a row or an event tells of."""
+        """Give the failure that a row or an event tells of."""
         return cls(
             code=error.code, message=error.message, retryable=error.retryable, retry_after_ms=error.retry_after_ms
         )
@@ -153,7 +153,7 @@ class GenerationAttempt:
 
     @classmethod
     def of(cls, attempt: Attempt) -> Self:
-        """The attempt of the gateway."""
+        """Give the attempt of the gateway."""
         return cls(
             backend=attempt.backend,
             started_at=attempt.started_at,
@@ -270,7 +270,7 @@ class Generation(Node):
 
     @classmethod
     def of(cls, row: tables.Generation) -> Self:
-        """The generation of a row."""
+        """Give the generation of a row."""
         return cls(
             id=global_id("Generation", row.id),
             row=row,
@@ -337,7 +337,7 @@ class GenerationConnection:
 
     @classmethod
     def of(cls, rows: Sequence[tables.Generation], *, has_more: bool, after: str | None) -> Self:
-        """A page of rows. A cursor is the generation's id: UUIDv7 sort by time."""
+        """Give a page of rows. A cursor is the generation's id: UUIDv7 sort by time."""
         edges = [GenerationEdge(cursor=global_id("Generation", row.id), node=Generation.of(row)) for row in rows]
         return cls(
             edges=edges,

@@ -255,7 +255,7 @@ def _make_quickly(kind: Any, **inner: Any) -> None:
 
 
 def _capitals(name: str) -> list[str]:
-    """The words of a Python name, as they stand in a name of GraphQL's."""
+    """Give the words of a Python name, as they stand in a name of GraphQL's."""
     first, *others = name.split("_")
     return [first, *(word.capitalize() for word in others)]
 

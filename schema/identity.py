@@ -27,13 +27,13 @@ class User(Node):
         "have ended the last ones. Needs KEYS_WRITE."
     )
     async def api_keys(self, info: Info) -> list["ApiKey"]:
-        """A list and not a connection: a user has few keys, and they are wanted whole."""
+        """Give a list and not a connection: a user has few keys, and they are wanted whole."""
         info.context.require(Scope.KEYS_WRITE)
         return [ApiKey.of(row) for row in await info.context.loaders.api_keys_of_user.load(self.key)]
 
     @classmethod
     def of(cls, row: tables.User) -> Self:
-        """The user of a row."""
+        """Give the user of a row."""
         return cls(
             id=global_id("User", row.id),
             key=row.id,
@@ -65,7 +65,7 @@ class ApiKey(Node):
 
     @classmethod
     def of(cls, row: tables.ApiKey) -> Self:
-        """The key of a row. Words in `scopes` that this version does not know are left out: they grant nothing."""
+        """Give the key of a row. Words in `scopes` that this version does not know are left out: they grant nothing."""
         return cls(
             id=global_id("ApiKey", row.id),
             user_key=row.user_id,
@@ -128,7 +128,7 @@ class LoginSuccess:
 
     @classmethod
     def of(cls, signed_in: SignedIn) -> Self:
-        """The token and its user."""
+        """Give the token and its user."""
         return cls(
             access_token=signed_in.token.token,
             expires_at=signed_in.token.expires_at,
@@ -161,7 +161,7 @@ class CreateApiKeySuccess:
 
     @classmethod
     def of(cls, new: NewApiKey) -> Self:
-        """The key and its secret."""
+        """Give the key and its secret."""
         return cls(api_key=ApiKey.of(new.key), secret=new.secret)
 
 

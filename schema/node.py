@@ -32,12 +32,12 @@ def page_size(first: int | None, default: int) -> int:
 
 
 def global_id(kind: str, key: UUID | str) -> strawberry.ID:
-    """The id under which the API knows a thing: base64 of "Type:key"."""
+    """Give the id under which the API knows a thing: base64 of "Type:key"."""
     return strawberry.ID(to_base64(kind, key))
 
 
 def parse_global_id(value: str, field: str = "id") -> tuple[str, str]:
-    """The type and the key in an id. Raises InvalidInput naming `field`."""
+    """Give the type and the key in an id. Raises InvalidInput naming `field`."""
     try:
         return from_base64(value)
     except (ValueError, binascii.Error) as error:
@@ -45,7 +45,7 @@ def parse_global_id(value: str, field: str = "id") -> tuple[str, str]:
 
 
 def parse_uuid(value: str, kind: str, field: str = "id") -> UUID:
-    """The key of a thing of this type. Raises InvalidInput for an id of another type, or none at all."""
+    """Give the key of a thing of this type. Raises InvalidInput for an id of another type, or none at all."""
     found, key = parse_global_id(value, field)
     if found != kind:
         raise InvalidInput(field, f"this is the id of a {found}, not of a {kind}.")

@@ -17,7 +17,7 @@ class GenerateSuccess:
 
     @strawberry.field(description="What the model said.")
     def text(self, info: Info) -> str:
-        """The deltas together."""
+        """Give the deltas together."""
         return info.context.answered(self.output.text)
 
     @strawberry.field(description="What the model thought before, where it was asked to.")
@@ -39,12 +39,12 @@ class GenerateFailure(UserError):
 
     @strawberry.field(description="What the model said before it failed.")
     def text(self, info: Info) -> str:
-        """The deltas together."""
+        """Give the deltas together."""
         return info.context.answered(self.output.text)
 
 
 def generate_result(answer: Answer) -> GenerateSuccess | GenerateFailure:
-    """The member of GenerateResult for an answer."""
+    """Give the member of GenerateResult for an answer."""
     generation, failure = Generation.of(answer.generation), answer.output.failure
     if failure is None:
         return GenerateSuccess(output=answer.output, generation=generation)

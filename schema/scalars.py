@@ -56,7 +56,7 @@ def _same(value: Any) -> Any:
 
 
 def _json_literal(node: ValueNode, variables: Mapping[str, Any] | None = None, depth: int = 0) -> Any:
-    """The value of a literal of JSON. One that is legal and yet too much stays so, for its field to be named."""
+    """Give the value of a literal of JSON. One that is legal and yet too much stays so, for its field to be named."""
     if depth > DEEPEST:
         return None
     match node:

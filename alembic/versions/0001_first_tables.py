@@ -11,7 +11,7 @@ depends_on = None
 
 
 def moment(name: str, *, nullable: bool = False) -> sa.Column:
-    """A time with a zone. SQLite has no such type and keeps UTC."""
+    """Give a time with a zone. SQLite has no such type and keeps UTC."""
     return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
 
 
@@ -21,7 +21,7 @@ def user_id() -> sa.Column:
 
 
 def api_key_id() -> sa.Column:
-    """The key it was asked for with. The row stays when the key goes."""
+    """Give the key it was asked for with. The row stays when the key goes."""
     return sa.Column("api_key_id", sa.Uuid, sa.ForeignKey("api_keys.id", ondelete="SET NULL"), nullable=True)
 
 

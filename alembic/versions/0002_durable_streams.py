@@ -11,12 +11,12 @@ depends_on = None
 
 
 def moment(name: str) -> sa.Column:
-    """A time with a zone. SQLite has no such type and keeps UTC."""
+    """Give a time with a zone. SQLite has no such type and keeps UTC."""
     return sa.Column(name, sa.DateTime(timezone=True), nullable=False)
 
 
 def generation_id(**more: bool) -> sa.Column:
-    """The generation it belongs to. It goes with that."""
+    """Give the generation it belongs to. It goes with that."""
     return sa.Column(
         "generation_id", sa.Uuid, sa.ForeignKey("generations.id", ondelete="CASCADE"), nullable=False, **more
     )

@@ -11,7 +11,7 @@ depends_on = None
 
 
 def moment(name: str, *, nullable: bool = False) -> sa.Column:
-    """A time with a zone. SQLite has no such type and keeps UTC."""
+    """Give a time with a zone. SQLite has no such type and keeps UTC."""
     return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
 
 

@@ -277,5 +277,5 @@ def _capabilities(entry: dict[str, Json]) -> frozenset[Capability] | None:
 
 
 def _context_length(model_info: dict[str, Json]) -> int | None:
-    """What the model was made for. A `num_ctx` of its Modelfile is only a default, which a request may exceed."""
+    """Give what the model was made for. A `num_ctx` of its Modelfile is only a default, which a request may exceed."""
     return as_count(model_info.get(f"{model_info.get('general.architecture')}.context_length")) or None

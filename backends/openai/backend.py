@@ -181,7 +181,7 @@ class OpenAIBackend:
 
     @contextmanager
     def _noticing_absence(self) -> Generator[None]:
-        """Where the server was away, another may stand there when it is back."""
+        """Forget what was known: where the server was away, another may stand there when it is back."""
         try:
             yield
         except (BackendUnavailable, BackendTimeout):

@@ -17,7 +17,7 @@ async def generations_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[U
 
 
 async def attempts_of(session: ReadSession, ids: Sequence[UUID]) -> Sequence[GenerationAttempt]:
-    """The attempts of these generations, each one's in their order."""
+    """Give the attempts of these generations, each one's in their order."""
     query = select(GenerationAttempt).where(GenerationAttempt.generation_id.in_(ids))
     return (await session.scalars(query.order_by(GenerationAttempt.generation_id, GenerationAttempt.number))).all()
 

@@ -105,14 +105,14 @@ async def usage_groups(
 
 
 def _parts(rows: Subquery) -> list[ColumnElement[Any]]:
-    """What is added up of each row, in the order of UsageSums."""
+    """Give what is added up of each row, in the order of UsageSums."""
     ended = [case((rows.c.ended_as == state, 1), else_=0) for state in ("COMPLETED", "CANCELLED", "FAILED")]
     tokens = [func.coalesce(rows.c[name], 0) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")]
     return [*ended, *tokens]
 
 
 def _bucket(runs: Sequence[BucketRun], epoch: ColumnElement[int]) -> ColumnElement[int]:
-    """The number of the bucket that a row falls into."""
+    """Give the number of the bucket that a row falls into."""
     *earlier, last = [_number(run, epoch) for run in runs]
     if not earlier:
         return last
@@ -128,7 +128,7 @@ def _number(run: BucketRun, epoch: ColumnElement[int]) -> ColumnElement[int]:
 
 
 def _epoch(dialect: str) -> ColumnElement[int]:
-    """The whole seconds of a row's time since 1970, rounded down."""
+    """Give the whole seconds of a row's time since 1970, rounded down."""
     if dialect == "postgresql":
         return cast(func.floor(extract("epoch", UsageRecord.at)), BigInteger)
     # without its fraction: SQLite rounds that to milliseconds, and so the end of a bucket into the next one

@@ -87,7 +87,7 @@ def picture(value: str) -> str:
 
 
 def media_type(data: bytes) -> str | None:
-    """The media type of a picture by its first bytes; None for what is no picture."""
+    """Give the media type of a picture by its first bytes; None for what is no picture."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     if data[4:12] in {b"ftypavif", b"ftypavis"}:

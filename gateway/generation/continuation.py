@@ -58,13 +58,13 @@ class PartialAnswer:
                 self.called_tool = True
 
     def fills(self, request: ChatRequest) -> bool:
-        """Whether there are as many tokens as were asked for."""
+        """Tell whether there are as many tokens as were asked for."""
         most = request.options.max_tokens
         return most is not None and self.tokens >= most
 
 
 def is_refusal(error: BackendError, *, answered: bool, said: bool) -> bool:
-    """Whether an error came instead of an answer, so that no work was done. One that is late may have done some.
+    """Tell whether an error came instead of an answer, so that no work was done. One that is late may have done some.
 
     `answered` is whether the server had begun a response, which some do before they say that they refuse.
     """
@@ -120,7 +120,7 @@ class Losses:
 
 
 def continuation(request: ChatRequest, said: PartialAnswer) -> ChatRequest | None:
-    """The request for the rest of the answer, what was said standing as the beginning of the assistant's turn.
+    """Give the request for the rest of the answer, what was said standing as the beginning of the assistant's turn.
 
     None where no model can go on: after a tool call, within a given format (its grammar would begin anew), in the
     middle of a thought, or where no tokens are left to say.
@@ -153,12 +153,12 @@ def continuable(data: bytes, events: Iterable[Event]) -> ChatRequest | None:
 
 
 def encode_request(request: ChatRequest) -> bytes:
-    """A request as another gateway can read it."""
+    """Give a request as another gateway can read it."""
     return orjson.dumps(request)
 
 
 def decode_request(data: bytes) -> ChatRequest:
-    """The request again, as this gateway or one of before 1.0 wrote it. Raises ValueError for anything else."""
+    """Give the request again, as this gateway or one of before 1.0 wrote it. Raises ValueError for anything else."""
     return _REQUEST.validate_python(_renewed(as_object(orjson.loads(data))))
 
 

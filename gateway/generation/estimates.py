@@ -116,7 +116,7 @@ class Estimates:
         self._rates: OrderedDict[tuple[str, str], Rates] = OrderedDict()
 
     def of(self, backend: str, model: str) -> Rates:
-        """The rates of a model, to be learnt from and asked."""
+        """Give the rates of a model, to be learnt from and asked."""
         rates = self._rates.setdefault((backend, model), Rates())
         self._rates.move_to_end((backend, model))
         if len(self._rates) > self._most:

@@ -170,7 +170,7 @@ class Generations:
         return await self.get(principal, generation_id)
 
     async def get(self, principal: Principal, generation_id: UUID) -> Generation:
-        """One generation of the caller's; an admin may see anyone's. Raises NotFound."""
+        """Give one generation of the caller's; an admin may see anyone's. Raises NotFound."""
         [generation] = await self.visible(principal, [generation_id])
         if generation is None:
             raise NotFound("You have no generation of this id.", "Generation", generation_id)
@@ -181,7 +181,7 @@ class Generations:
         return [row if row and principal.may_see(row.user_id) else None for row in await self.by_id(ids)]
 
     async def by_id(self, ids: Sequence[UUID]) -> list[Generation | None]:
-        """Many generations at once, in the order of the ids; whoever asks has checked whose they are."""
+        """Give many generations at once, in the order of the ids; whoever asks has checked whose they are."""
         ended = [self._ledger.waiting(generation_id) for generation_id in ids]
         if all(ended):
             return ended
@@ -192,7 +192,7 @@ class Generations:
     async def page(
         self, principal: Principal, wanted: GenerationFilter, first: int, before: UUID | None
     ) -> tuple[Sequence[Generation], bool]:
-        """The caller's generations, newest first, older than `before`; and whether there are more."""
+        """Give the caller's generations, newest first, older than `before`; and whether there are more."""
         async with self._database.reading() as session:
             rows = await queries.generation.generations_page(
                 session,
@@ -205,7 +205,7 @@ class Generations:
         return rows[:first], len(rows) > first
 
     async def outputs(self, ids: Sequence[UUID], most: int) -> list[Output | GatewayError | None]:
-        """What each of these generations has said so far, in the order of the ids; None when it is no longer kept.
+        """Give what each of these generations has said so far, in the order of the ids; None when it is no longer kept.
 
         No more is read once there are more than `most` characters: the rest is LimitExceeded, as what the log cannot
         give now is StreamLogUnavailable. The database is asked once for all that the log has no more.
@@ -236,7 +236,7 @@ class Generations:
         return [found.get(generation_id, TooMuchText()) for generation_id in ids]
 
     async def attempts(self, ids: Sequence[UUID]) -> list[list[Attempt]]:
-        """The backends that were asked for each of these generations, in the order of the ids.
+        """Give the backends that were asked for each of these generations, in the order of the ids.
 
         Of one that another gateway runs they are known only when it has ended.
         """
@@ -296,7 +296,7 @@ class Generations:
         raise StreamLogUnavailable
 
     def _viewer(self, generation: Generation, after: int) -> Viewer:
-        """A viewer, counted where the generation runs here."""
+        """Give a viewer, counted where the generation runs here."""
         run = self._runner.get(generation.id)
         batches = self._batches(generation, after)
         if run is None:
@@ -319,7 +319,7 @@ class Generations:
         yield await self._rest(generation.id, after, end_alone=end_alone)
 
     async def _rest(self, generation_id: UUID, after: int, *, end_alone: bool) -> Sequence[Event]:
-        """What the log lacks, which may be the `end_alone`. Raises StreamExpired, and StreamLogUnavailable."""
+        """Give what the log lacks, which may be the `end_alone`. Raises StreamExpired, and StreamLogUnavailable."""
         (generation,) = await self.by_id([generation_id])
         if generation is None:
             raise StreamExpired
@@ -344,7 +344,7 @@ class Generations:
                 raise StreamLogUnavailable(shared=shared)
 
     async def _is_cut_off(self, generation_id: UUID, events: Sequence[Event]) -> bool:
-        """Whether more was said than these, which will not come any more."""
+        """Tell whether more was said than these, which will not come any more."""
         if (events and isinstance(events[-1], TERMINAL)) or self._runner.get(generation_id) is not None:
             return False
         (generation,) = await self.by_id([generation_id])

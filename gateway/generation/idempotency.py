@@ -36,7 +36,7 @@ _NOT_ASKED = {"idempotency_key", "on_disconnect", "on_backend_loss"}
 async def begun_under(
     session: ReadSession, principal: Principal, request: GenerationRequest, seconds: float
 ) -> Generation | None:
-    """What the caller began under the request's key in the last `seconds`. Raises IdempotencyKeyReused."""
+    """Give what the caller began under the request's key in the last `seconds`. Raises IdempotencyKeyReused."""
     if request.idempotency_key is None:
         return None
     since = now() - timedelta(seconds=seconds)

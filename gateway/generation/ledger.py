@@ -73,7 +73,7 @@ class Ledger:
         return len(self._waiting) if self._away else 0
 
     def waiting(self, generation_id: UUID) -> Generation | None:
-        """The row of an ended generation as it will be, while it waits for the database to come back."""
+        """Give the row of an ended generation as it will be, while it waits for the database to come back."""
         entry = self.waiting_entry(generation_id)
         if entry is None:
             return None
@@ -83,7 +83,7 @@ class Ledger:
         return row
 
     def waiting_entry(self, generation_id: UUID) -> LedgerEntry | None:
-        """The end of a generation, while it waits for the database to come back."""
+        """Give the end of a generation, while it waits for the database to come back."""
         waiting = self._waiting if self._away else ()
         return next((entry for entry in waiting if entry.generation.id == generation_id), None)
 
@@ -127,7 +127,7 @@ class Ledger:
         return True
 
     def _settle(self, count: int) -> None:
-        """The oldest ends are written."""
+        """Give the oldest ends are written."""
         if self._away:
             logger.warning("the database is back: %d ends that waited for it are being written", len(self._waiting))
             self._away = False
@@ -171,12 +171,12 @@ class Ledger:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether an error means that the database cannot do its work now, and not that it refused what was asked."""
+    """Tell whether an error means that the database cannot do its work now, and not that it refused what was asked."""
     return isinstance(error, DatabaseUnavailable | OSError)
 
 
 def _bare(entry: LedgerEntry) -> LedgerEntry:
-    """The same end without any text, and with numbers that every column takes."""
+    """Give the same end without any text, and with numbers that every column takes."""
     outcome, error = entry.outcome, None
     if outcome.error is not None:
         error = RecordedError(
@@ -220,7 +220,7 @@ def _usage_record(generation: Generation, outcome: Outcome, at: datetime) -> Usa
 
 
 def _columns(outcome: Outcome) -> dict[str, object]:
-    """The columns that tell how a generation ended."""
+    """Give the columns that tell how a generation ended."""
     timings = outcome.timings
     return {
         "state": outcome.state,

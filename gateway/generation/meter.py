@@ -29,7 +29,7 @@ _STRENGTH = (UsageSource.BACKEND, UsageSource.COUNTED, UsageSource.ESTIMATED)
 
 
 def added(first: TokenUsage, second: TokenUsage) -> TokenUsage:
-    """What two parts of one generation used together; the source is the weaker one's."""
+    """Give what two parts of one generation used together; the source is the weaker one's."""
     if NO_USAGE in (first, second):
         return second if first == NO_USAGE else first
     cached = [part.cached_tokens for part in (first, second) if part.cached_tokens is not None]
@@ -44,14 +44,14 @@ def added(first: TokenUsage, second: TokenUsage) -> TokenUsage:
 
 
 def bounded(usage: TokenUsage) -> TokenUsage:
-    """The same counts, none larger than can be stored and told."""
+    """Give the same counts, none larger than can be stored and told."""
     cached = None if usage.cached_tokens is None else min(usage.cached_tokens, LARGEST_COUNT)
     prompt, completion = min(usage.prompt_tokens, LARGEST_COUNT), min(usage.completion_tokens, LARGEST_COUNT)
     return TokenUsage(prompt, completion, cached, usage.source)
 
 
 def prompt_of(request: ChatRequest) -> Prompt:
-    """What a prompt's tokens are guessed from, for when a backend was cut off before it told them."""
+    """Give what a prompt's tokens are guessed from, for when a backend was cut off before it told them."""
     tokens = float(TOKENS_PER_IMAGE * images_in(request))
     for message in request.messages:
         tokens += estimated_tokens(message.text) + estimated_tokens(message.thinking or "")
@@ -62,7 +62,7 @@ def prompt_of(request: ChatRequest) -> Prompt:
 
 
 def images_in(request: ChatRequest) -> int:
-    """How many images a request has."""
+    """Count how many images a request has."""
     return sum(len(message.images) for message in request.messages)
 
 
@@ -91,12 +91,12 @@ class Meter:
         self._rates = Rates()
 
     def asked(self, rates: Rates | None = None) -> None:
-        """The request goes out to a model with these rates: from here on its prompt counts."""
+        """Give the request goes out to a model with these rates: from here on its prompt counts."""
         self._asked = True
         self._rates = rates or self._rates
 
     def refused(self) -> None:
-        """The backend did not take the request, or has not begun to read it: it costs nothing."""
+        """Give the backend did not take the request, or has not begun to read it: it costs nothing."""
         self._asked = False
 
     def add(self, chunks: Sequence[Chunk]) -> None:
@@ -133,7 +133,7 @@ class Meter:
         return prompt_of(self._request)
 
     def usage(self) -> TokenUsage:
-        """The numbers now; final once the answer has ended. A zero beside text was not told, only written."""
+        """Give the numbers now; final once the answer has ended. A zero beside text was not told, only written."""
         if not self._asked:
             return TokenUsage()
         prompt = self._told.prompt_tokens or None
@@ -151,7 +151,7 @@ class Meter:
 
 
 def _newer(old: Usage, new: Usage) -> Usage:
-    """What is known after `new` was told: neither a None in it nor a zero takes back how many tokens there were."""
+    """Give what is known after `new` was told: neither None nor zero takes back how many tokens there were."""
     return Usage(
         new.prompt_tokens or (new.prompt_tokens if old.prompt_tokens is None else old.prompt_tokens),
         new.completion_tokens or (new.completion_tokens if old.completion_tokens is None else old.completion_tokens),

@@ -52,7 +52,7 @@ class Outcome:
 
 
 def terminal_event(sequence: int, outcome: Outcome) -> End:
-    """The last event of a generation that ended so."""
+    """Give the last event of a generation that ended so."""
     error, usage = outcome.error, outcome.usage
     if error is not None:
         return Failed(sequence, error.code, error.message, error.retryable, usage, error.retry_after_ms)

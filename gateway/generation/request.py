@@ -159,7 +159,7 @@ def chat_request(request: GenerationRequest, model: Model) -> ChatRequest:
 
 
 def _check_abilities(request: GenerationRequest, messages: Sequence[Message], model: Model) -> None:
-    """A model whose abilities are not told gets the benefit of the doubt: its backend decides."""
+    """Give a model whose abilities are not told gets the benefit of the doubt: its backend decides."""
     capabilities = model.info.capabilities
     if capabilities is None:
         return

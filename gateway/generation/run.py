@@ -137,11 +137,11 @@ class Run:
         return self._viewers > 0
 
     def attempts(self) -> list[Attempt]:
-        """The backends that were asked so far."""
+        """Give the backends that were asked so far."""
         return self._attempts.all()
 
     def usage(self) -> TokenUsage:
-        """What it has used so far, over all model servers and gateways."""
+        """Give what it has used so far, over all model servers and gateways."""
         return added(self._spent, self._meter.usage())
 
     def cancel(self, reason: CancelReason) -> None:
@@ -150,7 +150,7 @@ class Run:
         self._scope.cancel()
 
     def shut_down(self) -> None:
-        """The gateway can no longer run it."""
+        """Give the gateway can no longer run it."""
         self._error = ShuttingDown()
         self._scope.cancel()
 
@@ -164,13 +164,13 @@ class Run:
         self.job.row.fence = fence
 
     def viewer_came(self) -> None:
-        """One viewer more."""
+        """Count one viewer more."""
         self._viewers += 1
         if self._unwatched.is_set():
             self._unwatched = anyio.Event()
 
     def viewer_left(self) -> None:
-        """One viewer less; what follows from that is not decided here."""
+        """Count one viewer less; what follows from that is not decided here."""
         self._viewers -= 1
         if self._viewers == 0:
             self._unwatched.set()
@@ -194,7 +194,7 @@ class Run:
                 self._error = GatewayError("The gateway failed on this generation; its log says why.")
 
     def outcome(self) -> Outcome:
-        """How it ended."""
+        """Tell how it ended."""
         finish, error, cancelled = self._finish, self._error, self._cancel_reason
         if finish is not None:
             error = cancelled = None
@@ -209,7 +209,7 @@ class Run:
         return Outcome(reason, error, self.usage(), timings, cancelled)
 
     def terminal(self, outcome: Outcome) -> End:
-        """The event that tells its viewers of the end."""
+        """Give the event that tells its viewers of the end."""
         return terminal_event(self._next, outcome)
 
     async def write_end(self, event: End) -> None:
@@ -268,7 +268,7 @@ class Run:
                     return
 
     async def _went_on(self, error: BackendError) -> bool:
-        """Whether there is somebody else to ask for the rest."""
+        """Tell whether there is somebody else to ask for the rest."""
         backend = self.route.model.backend.name
         if self._partial is None or not self._losses.add(backend, error, said=self._meter.counted > 0):
             return False
@@ -322,7 +322,7 @@ class Run:
             self._meter.asked()
 
     def _events(self, chunks: Sequence[Chunk]) -> list[Event]:
-        """The chunks of one read, neighbours of one kind as one event: a burst costs what one token costs."""
+        """Give the chunks of one read, neighbours of one kind as one event: a burst costs what one token costs."""
         events: list[Event] = []
         first = self._next
         said = (chunk for chunk in chunks if not isinstance(chunk, UsageChunk))
@@ -353,7 +353,7 @@ class Run:
         return delta
 
     async def _append(self, *events: Event) -> None:
-        """A number is used up only when the log has taken its event, so the end fits after a failure of the log."""
+        """Append events. A number is used up only when the log has taken its event, so the end fits after a failure."""
         await self._log.append(self.generation_id, events)
         self._sequence += len(events)
         if self._partial is not None:

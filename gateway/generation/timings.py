@@ -38,13 +38,13 @@ class Stopwatch:
         return self._turn_ms
 
     def token_came(self) -> None:
-        """Something was generated; the first call and the last one count."""
+        """Note that something was generated; the first call and the last one count."""
         self._last_token_ms = self._elapsed_ms()
         if self._first_token_ms is None:
             self._first_token_ms = self._last_token_ms
 
     def timings(self, load_ms: int | None, eval_ms: int | None) -> Timings:
-        """All marks, the total being now. `load_ms` and `eval_ms` are what the backend tells of itself."""
+        """Give all marks, the total being now. `load_ms` and `eval_ms` are what the backend tells of itself."""
         total_ms = self._elapsed_ms()
         return Timings(self._turn_ms, load_ms, self._first_token_ms, total_ms, self._last_token_ms, eval_ms)
 

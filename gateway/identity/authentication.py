@@ -76,7 +76,7 @@ class Identity:
             tasks.start_soon(self._sign_ins.run)
 
     async def authenticate(self, credentials: Credentials) -> Principal:
-        """The one way from credentials to a principal. Raises an AuthenticationError that says what is wrong."""
+        """Give the one way from credentials to a principal. Raises an AuthenticationError that says what is wrong."""
         [principal] = await self.authenticate_all([credentials])
         if isinstance(principal, AuthenticationError):
             raise principal
@@ -179,7 +179,7 @@ class Identity:
         return user
 
     async def principal_named(self, username: str) -> Principal:
-        """A principal with all that this user may do, for the command line on the machine. Raises NotFound."""
+        """Give a principal with all that this user may do, for the command line on the machine. Raises NotFound."""
         async with self._database.reading() as session:
             user = await queries.identity.user_by_name(session, username.strip().lower())
         if user is None:
@@ -187,12 +187,12 @@ class Identity:
         return Principal(user.id, user.username, scopes_of_user(is_admin=user.is_admin))
 
     async def any_user_exists(self) -> bool:
-        """Whether this gateway has been set up."""
+        """Tell whether this gateway has been set up."""
         async with self._database.reading() as session:
             return await queries.identity.any_user_exists(session)
 
     async def users_by_id(self, ids: Sequence[UUID]) -> list[User | None]:
-        """Many users at once, in the order of the ids."""
+        """Give many users at once, in the order of the ids."""
         found = {user_id: user for user_id in ids if (user := self._users.get(user_id)) is not None}
         for missing in _portions([user_id for user_id in ids if user_id not in found]):
             version = self._users.version
@@ -212,7 +212,7 @@ class Identity:
         return [key if key and principal.may_see(key.user_id) else None for key in await self.api_keys_by_id(ids)]
 
     async def api_keys_by_id(self, ids: Sequence[UUID]) -> list[ApiKey | None]:
-        """Many keys at once, in the order of the ids."""
+        """Give many keys at once, in the order of the ids."""
         async with self._database.reading() as session:
             found = await queries.identity.api_keys_by_id(session, ids)
         for key in found.values():
@@ -220,7 +220,7 @@ class Identity:
         return [found.get(key_id) for key_id in ids]
 
     async def api_keys_of_users(self, user_ids: Sequence[UUID]) -> list[list[ApiKey]]:
-        """The keys of each of these users, newest first: as many as a user may have, before all those that hold."""
+        """Give the keys of each of these users, newest first: as many as one may have, first of all those that hold."""
         async with self._database.reading() as session:
             found = await queries.identity.api_keys_of_users(session, user_ids, now(), self._max_api_keys_per_user)
         for key in (key for keys in found.values() for key in keys):
@@ -228,7 +228,7 @@ class Identity:
         return [found[user_id] for user_id in user_ids]
 
     def _asked(self, credentials: Credentials) -> str | TokenClaims | AuthenticationError:
-        """What is to be looked up: the hash of a key or the claims of a token; or what is wrong with them by itself."""
+        """Give what is to be looked up, the hash of a key or the claims of a token; or what is wrong with them."""
         if isinstance(credentials, ApiKeySecret):
             well_formed = api_keys.is_well_formed(credentials.secret)
             return api_keys.hash_api_key(credentials.secret) if well_formed else InvalidApiKey()

@@ -135,12 +135,12 @@ _MAKE: dict[str, Callable[..., Event]] = {
 
 
 def encode(events: Iterable[Event]) -> bytes:
-    """The events as JSON."""
+    """Give the events as JSON."""
     return orjson.dumps([_row(event) for event in events])
 
 
 def decode(data: bytes) -> list[Event]:
-    """The events again. Raises ValueError for what `encode` did not make, or a newer version's did."""
+    """Give the events again. Raises ValueError for what `encode` did not make, or a newer version's did."""
     rows: list[list[Any]] = orjson.loads(data)
     try:
         return [_MAKE[letter](_number(sequence, 1), *values) for letter, sequence, *values in rows]
@@ -154,7 +154,7 @@ def encode_usage(usage: TokenUsage) -> bytes:
 
 
 def decode_usage(data: bytes) -> TokenUsage:
-    """The counts again. Raises ValueError for what `encode_usage` did not make."""
+    """Give the counts again. Raises ValueError for what `encode_usage` did not make."""
     try:
         return _usage(orjson.loads(data))
     except (KeyError, TypeError) as error:
@@ -162,12 +162,12 @@ def decode_usage(data: bytes) -> TokenUsage:
 
 
 def encode_transcript(events: Iterable[Event]) -> bytes:
-    """The events, compressed, for the database."""
+    """Give the events, compressed, for the database."""
     return zlib.compress(encode(events))
 
 
 def decode_transcript(data: bytes) -> list[Event]:
-    """The events again. Raises ValueError for what `encode_transcript` did not make."""
+    """Give the events again. Raises ValueError for what `encode_transcript` did not make."""
     try:
         return decode(zlib.decompress(data))
     except zlib.error as error:

@@ -174,12 +174,12 @@ LONGEST_MERGED = 65_536
 
 
 def utf16_length(text: str) -> int:
-    """The length of a string as JavaScript counts it: characters beyond U+FFFF are two."""
+    """Give the length of a string as JavaScript counts it: characters beyond U+FFFF are two."""
     return len(text) if text.isascii() else len(text) + sum(character > "\uffff" for character in text)
 
 
 def merged(events: Iterable[Event]) -> list[Event]:
-    """The same stream in fewer events: neighbouring deltas of one kind become one, under the last one's sequence.
+    """Give the same stream in fewer events: neighbouring deltas of one kind become one, under the last one's sequence.
 
     It is what a viewer gets that is slower than the model: nothing is lost, and a cursor taken from the merged
     event is right. No event grows beyond `LONGEST_MERGED` by it.

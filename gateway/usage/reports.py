@@ -167,7 +167,7 @@ class Usage:
 
 
 def _chosen(principal: Principal, request: UsageRequest) -> dict[str, Sequence[object]]:
-    """The values of columns that count. Raises Forbidden where the caller may not see them, and InvalidInput."""
+    """Give the values of columns that count. Raises Forbidden where the caller may not see them, and InvalidInput."""
     wanted = request.filter
     if wanted.all_users and wanted.user_ids is not None:
         raise InvalidInput("input.filter", "takes either userIds or allUsers.")
@@ -205,7 +205,7 @@ def _row(group: UsageGroup, bounds: Sequence[datetime]) -> UsageRow:
 
 
 def _key(row: UsageRow, order: UsageOrder) -> _Key:
-    """What the row is sorted by; no two rows of a report have the same."""
+    """Give what the row is sorted by; no two rows of a report have the same."""
     seconds = int((row.start - EARLIEST) / timedelta(microseconds=1))
     dimensions = (row.model, row.api_key_id, row.user_id, row.backend, row.state, row.finish_reason)
     names = ["" if value is None else str(value) for value in dimensions]
@@ -225,7 +225,7 @@ def _cursor(key: _Key, order: UsageOrder) -> str:
 
 
 def _read_cursor(cursor: str, order: UsageOrder) -> _Key:
-    """Raises InvalidInput for what is no cursor, or one of another order."""
+    """Read a cursor. Raises InvalidInput for what is none, or one of another order."""
     try:
         given, *key = cast("list[object]", orjson.loads(urlsafe_b64decode(cursor)))
     except (ValueError, TypeError, binascii.Error):

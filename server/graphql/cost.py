@@ -138,7 +138,7 @@ class _Costing:
         return one * (self._listed(node, kind.name) or self._lengths.get((kind.name, name)) or page or ASSUMED_LENGTH)
 
     def _listed(self, node: FieldNode, kind: str) -> int | None:
-        """How many values the argument has that a list is as long as; None for another list."""
+        """Count how many values the argument has that a list is as long as; None for another list."""
         if (kind, node.name.value) not in LISTED:
             return None
         name, most = LISTED[kind, node.name.value]
@@ -165,7 +165,7 @@ class _Costing:
 
 
 def _measured(node: ValueNode) -> int | list[ValueNode] | None:
-    """A number, or a list for its length; None for what is neither."""
+    """Give a number, or a list for its length; None for what is neither."""
     if isinstance(node, ListValueNode):
         return list(node.values)
     return int(node.value[:LONGEST_NUMBER]) if isinstance(node, IntValueNode) else None

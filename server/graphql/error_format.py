@@ -41,7 +41,7 @@ class ErrorFormat:
     debug: bool = False
 
     def formatted(self, errors: Sequence[GraphQLError], request_id: str) -> list[dict[str, Any]]:
-        """Errors as they stand in a response."""
+        """Format errors as they stand in a response."""
         return [self._format(error, request_id) for error in errors]
 
     def _format(self, error: GraphQLError, request_id: str) -> dict[str, Any]:
@@ -72,14 +72,14 @@ class ErrorFormat:
 
 
 def unexpected(error: Exception) -> GraphQLError:
-    """An error for what nobody foresaw: it is masked, and logged when it is written."""
+    """Make an error for what nobody foresaw: it is masked, and logged when it is written."""
     stand_in = Unexpected()
     stand_in.__cause__ = error
     return GraphQLError(InternalError().message, original_error=stand_in)
 
 
 def raised(error: Exception) -> GraphQLError:
-    """The error for what an operation raised beside its fields."""
+    """Give the error for what an operation raised beside its fields."""
     if isinstance(error, GraphQLError):
         return error
     if isinstance(error, AuthenticationError | GatewayError | DatabaseUnavailable):
@@ -88,14 +88,14 @@ def raised(error: Exception) -> GraphQLError:
 
 
 def without_values(message: str) -> str:
-    """A message of GraphQL's own without the values that it repeats, and of bounded length."""
+    """Give a message of GraphQL's own without the values that it repeats, and of bounded length."""
     for pattern, instead in _SENT:
         message = pattern.sub(instead, message)
     return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}…"
 
 
 def _cause(error: GraphQLError) -> BaseException | None:
-    """The exception that a resolver raised; None when GraphQL itself found the error."""
+    """Give the exception that a resolver raised; None when GraphQL itself found the error."""
     cause: BaseException | None = error
     while isinstance(cause, GraphQLError):
         cause = cause.original_error

@@ -94,7 +94,7 @@ def server_message(kind: str, id: str | None = None, payload: object = None) -> 
 
 
 def byte_length(text: str, most: int) -> int:
-    """How many bytes a text has in UTF-8; its characters where that is more than `most` already, or few enough."""
+    """Count the bytes of a text in UTF-8; its characters where that is more than `most` already, or few enough."""
     characters = len(text)
     if characters > most or characters * 4 <= most or text.isascii():
         return characters

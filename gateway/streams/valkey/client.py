@@ -200,7 +200,7 @@ class Valkey:
             await self._unfollow(_keys(stream_id), [self._replica, stream_id.bytes])
 
     async def followers(self, stream_id: UUID) -> tuple[int, int] | None:
-        """How many other gateways have viewers of a stream: those that listen, and those that have died with them.
+        """Count the other gateways with viewers of a stream: those that listen, and those that have died with them.
 
         None where Valkey has lost the stream, and their names with it.
         """
