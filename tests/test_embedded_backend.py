@@ -23,6 +23,7 @@ from backends.protocol import (
     FinishReason,
     Message,
     Options,
+    OutputFormat,
     TextChunk,
     UsageChunk,
 )
@@ -102,7 +103,12 @@ async def test_the_tokens_of_the_pieces_add_up_to_the_usage(shared: EmbeddedBack
 
 async def test_a_json_schema_is_obeyed(shared: EmbeddedBackend):
     schema = {"type": "object", "properties": {"answer": {"enum": ["yes", "no"]}}, "required": ["answer"]}
-    request = ChatRequest(PACKAGED_MODEL_NAME, [Message("user", "Is water wet?")], Options(max_tokens=50), schema)
+    request = ChatRequest(
+        PACKAGED_MODEL_NAME,
+        [Message("user", "Is water wet?")],
+        Options(max_tokens=50),
+        OutputFormat(json_schema=schema),
+    )
     text = "".join(chunk.text for chunk in await read(shared, request) if isinstance(chunk, TextChunk))
     assert orjson.loads(text)["answer"] in {"yes", "no"}
 

@@ -95,7 +95,7 @@ async def test_a_silent_stream_has_a_heartbeat(gateway: RunningGateway, accept: 
 @pytest.mark.parametrize(
     ("query", "variables", "code"),
     [
-        (GENERATE, {"input": {}}, "GRAPHQL_VALIDATION_FAILED"),
+        (GENERATE, {"input": {"prompt": {"text": "x"}}}, "GRAPHQL_VALIDATION_FAILED"),
         (WATCH, {"id": "Generation:1"}, "INVALID_INPUT"),
     ],
 )

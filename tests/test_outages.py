@@ -181,7 +181,7 @@ async def test_what_ends_while_the_database_is_away_is_written_once_when_it_is_b
                     await gateway.run(START, asking("fake:count-3"))
                 assert refused.value.code == "DATABASE_UNAVAILABLE"
                 assert (await look(gateway, ids[0]))["state"] == "COMPLETED"
-        while not (total := (await gateway.run(TOTAL))["usage"]["total"])["generations"]:
+        while not (total := (await gateway.run(TOTAL))["usage"]["totals"])["generations"]:
             pass
         assert total == {"generations": 5, "promptTokens": 15, "completionTokens": 15}
         assert (await gateway.client.get("/readyz")).status_code == 200

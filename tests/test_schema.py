@@ -182,10 +182,14 @@ def test_every_mutation_gives_a_result_union(schema: GraphQLSchema):
 
 
 def test_one_field_that_fails_takes_no_other_away(schema: GraphQLSchema):
-    """What fails in a field that is not nullable takes the whole of `data` away."""
+    """What fails in a field that is not nullable takes the whole of `data` away.
+
+    `serverInfo` asks nothing of anybody, and each of `nodes` fails by itself.
+    """
     for root in (schema.query_type, schema.mutation_type):
         assert root is not None
-        assert [name for name, field in root.fields.items() if isinstance(field.type, GraphQLNonNull)] == []
+        strict = {name for name, field in root.fields.items() if isinstance(field.type, GraphQLNonNull)}
+        assert strict <= {"nodes", "serverInfo"}
 
 
 def test_every_error_of_the_gateway_has_a_code_of_its_own():

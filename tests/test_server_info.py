@@ -49,7 +49,7 @@ def test_the_settings_decide_what_is_told(tmp_path: Path):
     file.write_text("{}")
     info = server_info(
         settings(
-            tmp_path, introspection=False, trusted_documents="only", trusted_documents_file=file, text_retention=60
+            tmp_path, introspection=False, trusted_documents="only", trusted_documents_path=file, text_retention=60
         )
     )
     assert (info.introspection, info.trusted_documents, info.text_retention) == ("NOBODY", "ONLY", 60)

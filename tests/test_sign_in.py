@@ -168,7 +168,7 @@ async def test_a_lock_of_a_clock_that_ran_ahead_ends_within_the_window(strict: R
     await guess(strict, "ada", MAX_FAILURES, "127.0.0.2")
     await set_rows(strict, locked_until=now() + timedelta(days=400), last_failed_at=now() + timedelta(days=399))
     answer = await login(strict, "ada", PASSWORD, "127.0.0.2")
-    assert datetime.fromisoformat(answer["until"]) <= now() + WINDOW
+    assert datetime.fromisoformat(answer["lockedUntil"]) <= now() + WINDOW
     cut = await row(strict, "ada", "127.0.0.2")
     assert cut is not None
     assert cut.locked_until is not None

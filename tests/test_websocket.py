@@ -251,15 +251,15 @@ async def test_an_error_of_a_field_stands_beside_the_data(gateway: RunningGatewa
 async def test_a_generation_that_is_refused_gets_one_event_and_disturbs_no_other(gateway: RunningGateway):
     refusals: list[Json] = []
     async with gateway.connect() as socket:
-        await socket.subscribe(GENERATE, {"input": {"model": "fake:stall-3", "prompt": "x"}}, id="running")
-        for input in ({"model": "no", "prompt": "x"}, {"model": "fake:echo", "prompt": ""}):
+        await socket.subscribe(GENERATE, {"input": {"model": "fake:stall-3", "prompt": {"text": "x"}}}, id="running")
+        for input in ({"model": "no", "prompt": {"text": "x"}}, {"model": "fake:echo", "prompt": {"text": ""}}):
             await socket.subscribe(GENERATE, {"input": input}, id="refused")
             refusals += [event async for event in socket.events("refused")]
         gateway.fake.release()
         assert [event async for event in socket.events("running")][-1]["__typename"] == "GenerationCompleted"
     assert [refusal["__typename"] for refusal in refusals] == ["GenerationRefused"] * 2
     assert [refusal["error"]["code"] for refusal in refusals] == ["MODEL_NOT_FOUND", "INVALID_INPUT"]
-    assert refusals[1]["error"]["issues"] == [{"path": ["prompt"]}]
+    assert refusals[1]["error"]["issues"] == [{"path": ["prompt", "text"]}]
 
 
 async def test_an_id_is_free_once_its_operation_is_complete(gateway: RunningGateway):

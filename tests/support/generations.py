@@ -58,7 +58,7 @@ query($id: ID!) { generation(id: $id) {
   usage { promptTokens completionTokens source }
 } }
 """
-TOTAL = "{ usage { total { generations promptTokens completionTokens } } }"
+TOTAL = "{ usage { totals { generations promptTokens completionTokens } } }"
 
 UNFINISHED = "{ generations(first: 100, filter: {states: [QUEUED, RUNNING]}) { nodes { id } } }"
 
@@ -110,7 +110,7 @@ async def look(gateway: RunningGateway, id: str) -> Json:
 
 async def total(gateway: RunningGateway) -> Json:
     """What the ledger says altogether."""
-    return (await gateway.run(TOTAL))["usage"]["total"]
+    return (await gateway.run(TOTAL))["usage"]["totals"]
 
 
 async def none_runs(gateway: RunningGateway) -> None:
