@@ -22,11 +22,10 @@ GatewayError                 anything below; has a `code` and a message fit for 
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
-from typing import ParamSpec, TypeVar
 from uuid import UUID
 
 from backends import errors as backend_errors
@@ -152,10 +151,6 @@ class InvalidInput(GatewayError):
         return self.issues[0].field
 
 
-_Given = ParamSpec("_Given")
-_Result = TypeVar("_Result")
-
-
 class InputIssues:
     """Gathers the refusals of one request, so that its user is told of all of them at once."""
 
@@ -166,14 +161,6 @@ class InputIssues:
         """Refuse one value."""
         if len(self._issues) < MOST_ISSUES:
             self._issues.append(InputIssue(field, reason))
-
-    def gather(self, check: Callable[_Given, _Result], *args: _Given.args, **kwargs: _Given.kwargs) -> _Result | None:
-        """Give what `check` gives, or None where it raised InvalidInput, whose issues are taken."""
-        try:
-            return check(*args, **kwargs)
-        except InvalidInput as error:
-            self._issues += error.issues[: MOST_ISSUES - len(self._issues)]
-            return None
 
     def check(self) -> None:
         """Raise InvalidInput where anything was refused."""

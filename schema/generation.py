@@ -24,6 +24,7 @@ from gateway.generation import (
     error_recorded,
     finish_recorded,
     first_attempt,
+    usage_recorded,
 )
 from gateway.streams import CancelReason, Failed, FinishReason, UsageSource
 from gateway.streams import TokenUsage as GatewayTokenUsage
@@ -292,19 +293,8 @@ class Generation(Node):
 
 
 def _usage(row: tables.Generation) -> TokenUsage | None:
-    if (
-        row.finished_at is None
-        or row.usage_source is None
-        or row.prompt_tokens is None
-        or row.completion_tokens is None
-    ):
-        return None
-    return TokenUsage(
-        prompt_tokens=row.prompt_tokens,
-        completion_tokens=row.completion_tokens,
-        cached_tokens=row.cached_tokens,
-        source=UsageSource(row.usage_source),
-    )
+    usage = None if row.finished_at is None else usage_recorded(row)
+    return None if usage is None else TokenUsage.of(usage)
 
 
 @strawberry.input(description="Which generations are wanted.", name="GenerationFilter")

@@ -1,9 +1,8 @@
 """The parts that run generations, wired together: the stream log, the ledger, and this gateway among the others."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from uuid import UUID
 
 import anyio
@@ -84,8 +83,16 @@ async def running_generation_service(
     replica_id = new_id()
     heartbeat = database.apart()
     valkey = None if settings.redis_url is None else await _valkey(settings, replica_id)
-    runner_of = partial(Runner, tasks=tasks, replica_id=replica_id, router=Router(catalog, queues))
-    service = _wired(settings, database, heartbeat, catalog, valkey, runner_of)
+    service = _wired(
+        settings,
+        database=database,
+        heartbeat=heartbeat,
+        catalog=catalog,
+        queues=queues,
+        valkey=valkey,
+        tasks=tasks,
+        replica_id=replica_id,
+    )
     try:
         if service.shared_log is not None:
             service.shared_log.set_handlers(_handlers(service.runner, service.replicas, StreamRecords(database)))
@@ -106,17 +113,29 @@ async def running_generation_service(
 
 def _wired(
     settings: Settings,
+    *,
     database: Database,
     heartbeat: Database,
     catalog: Catalog,
+    queues: Mapping[str, BackendQueue],
     valkey: Valkey | None,
-    runner_of: Callable[..., Runner],
+    tasks: TaskGroup,
+    replica_id: UUID,
 ) -> GenerationService:
     buffer = StreamBuffer(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
     shared = None if valkey is None else SharedStreamLog(valkey, buffer)
     log = shared or MemoryStreamLog(buffer)
     ledger = Ledger(database)
-    runner = runner_of(database=database, log=log, ownership=log, ledger=ledger, text_retention=settings.text_retention)
+    runner = Runner(
+        database=database,
+        log=log,
+        ownership=log,
+        ledger=ledger,
+        router=Router(catalog, queues),
+        tasks=tasks,
+        replica_id=replica_id,
+        text_retention=settings.text_retention,
+    )
     replicas = Replicas(
         database,
         heartbeat,

@@ -14,6 +14,7 @@ from gateway.generation.outcome import (
     outcome_told,
     terminal_event,
     timings_so_far,
+    usage_columns,
     usage_recorded,
 )
 from gateway.generation.output import Output
@@ -85,5 +86,6 @@ __all__ = [
     "outcome_told",
     "terminal_event",
     "timings_so_far",
+    "usage_columns",
     "usage_recorded",
 ]

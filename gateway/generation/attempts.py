@@ -6,9 +6,10 @@ from datetime import datetime
 
 from db.clock import now
 from db.tables import Generation, GenerationAttempt
-from gateway.errors import ErrorCode, GatewayError, RecordedError
+from gateway.errors import GatewayError
 from gateway.generation.meter import bounded
-from gateway.streams import TokenUsage, UsageSource
+from gateway.generation.outcome import error_columns, error_recorded, usage_columns, usage_recorded
+from gateway.streams import TokenUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,34 +55,17 @@ def attempts_until(row: Generation, at: datetime, usage: TokenUsage, error: Gate
 
 def attempt_recorded(row: GenerationAttempt) -> Attempt:
     """Give the attempt of a row."""
-    usage = error = None
-    if row.prompt_tokens is not None and row.completion_tokens is not None and row.usage_source is not None:
-        source = UsageSource(row.usage_source)
-        usage = TokenUsage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, source)
-    if row.error_code is not None:
-        error = RecordedError(ErrorCode(row.error_code), row.error_message or "", row.error_retry_after_ms)
-    return Attempt(row.backend, row.started_at, row.finished_at, usage, error)
+    return Attempt(row.backend, row.started_at, row.finished_at, usage_recorded(row), error_recorded(row))
 
 
 def attempt_row(generation: Generation, number: int, attempt: Attempt) -> GenerationAttempt:
     """Give the row of an attempt."""
-    usage = None if attempt.usage is None else bounded(attempt.usage)
     return GenerationAttempt(
         generation_id=generation.id,
         number=number,
         backend=attempt.backend,
         started_at=attempt.started_at,
         finished_at=attempt.finished_at,
-        prompt_tokens=usage.prompt_tokens if usage else None,
-        completion_tokens=usage.completion_tokens if usage else None,
-        cached_tokens=usage.cached_tokens if usage else None,
-        usage_source=usage.source if usage else None,
-        error_code=attempt.error.code if attempt.error else None,
-        error_message=storable(attempt.error.message) if attempt.error else None,
-        error_retry_after_ms=attempt.error.retry_after_ms if attempt.error else None,
+        **usage_columns(None if attempt.usage is None else bounded(attempt.usage)),
+        **error_columns(attempt.error),
     )
-
-
-def storable(text: str) -> str:
-    """Give a text that both databases take: no NUL (PostgreSQL), no half of a surrogate pair, no more than fits."""
-    return text[:500].replace("\0", "").encode(errors="replace").decode()

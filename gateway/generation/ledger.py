@@ -13,9 +13,9 @@ from db import queries, tables
 from db.engine import Database, DatabaseUnavailable, WriteSession
 from db.tables import Generation, UsageRecord
 from gateway.errors import RecordedError
-from gateway.generation.attempts import Attempt, attempt_row, storable
+from gateway.generation.attempts import Attempt, attempt_row
 from gateway.generation.meter import bounded
-from gateway.generation.outcome import Outcome
+from gateway.generation.outcome import Outcome, error_columns, usage_columns
 from gateway.generation.timings import LARGEST_MS, Timings
 
 logger = logging.getLogger(__name__)
@@ -226,13 +226,8 @@ def _columns(outcome: Outcome) -> dict[str, object]:
         "state": outcome.state,
         "finish_reason": outcome.finish_reason,
         "cancel_reason": outcome.cancel_reason,
-        "error_code": outcome.error.code if outcome.error else None,
-        "error_message": storable(outcome.error.message) if outcome.error else None,
-        "error_retry_after_ms": outcome.error.retry_after_ms if outcome.error else None,
-        "prompt_tokens": outcome.usage.prompt_tokens,
-        "completion_tokens": outcome.usage.completion_tokens,
-        "cached_tokens": outcome.usage.cached_tokens,
-        "usage_source": outcome.usage.source,
+        **error_columns(outcome.error),
+        **usage_columns(outcome.usage),
         "queued_ms": timings.queued_ms,
         "load_ms": timings.load_ms,
         "time_to_first_token_ms": timings.time_to_first_token_ms,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from db.clock import now
-from db.tables import Generation
+from db.tables import Generation, GenerationAttempt
 from gateway.errors import ErrorCode, GatewayError, RecordedError
 from gateway.generation.timings import Timings, milliseconds
 from gateway.streams import (
@@ -77,7 +77,7 @@ def outcome_recorded(row: Generation) -> Outcome:
     error = None
     if reason is None and cancelled is None:
         error = error_recorded(row) or RecordedError(ErrorCode.INTERNAL_ERROR, "")
-    return Outcome(reason, error, usage_recorded(row), timings_so_far(row), cancelled)
+    return Outcome(reason, error, usage_recorded(row) or NO_USAGE, timings_so_far(row), cancelled)
 
 
 def finish_recorded(row: Generation) -> FinishReason | None:
@@ -92,8 +92,8 @@ def cancel_recorded(row: Generation) -> CancelReason | None:
     return CancelReason.REQUESTED if row.finish_reason == _CANCELLED else None
 
 
-def error_recorded(row: Generation) -> RecordedError | None:
-    """Give why a generation failed; None where it did not."""
+def error_recorded(row: Generation | GenerationAttempt) -> RecordedError | None:
+    """Give why a generation, or one attempt of it, failed; None where it did not."""
     if row.error_code is None:
         return None
     return RecordedError(ErrorCode(row.error_code), row.error_message or "", row.error_retry_after_ms)
@@ -104,8 +104,32 @@ def timings_so_far(row: Generation) -> Timings:
     return Timings(row.queued_ms, None, None, milliseconds((now() - row.created_at).total_seconds()))
 
 
-def usage_recorded(row: Generation) -> TokenUsage:
-    """Give the usage that was noted in a row last."""
+def usage_recorded(row: Generation | GenerationAttempt) -> TokenUsage | None:
+    """Give the usage that was noted in a row last; None where none was."""
     if row.prompt_tokens is None or row.completion_tokens is None or row.usage_source is None:
-        return NO_USAGE
+        return None
     return TokenUsage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, UsageSource(row.usage_source))
+
+
+def usage_columns(usage: TokenUsage | None) -> dict[str, object]:
+    """Give the columns that `usage_recorded` reads."""
+    return {
+        "prompt_tokens": usage.prompt_tokens if usage else None,
+        "completion_tokens": usage.completion_tokens if usage else None,
+        "cached_tokens": usage.cached_tokens if usage else None,
+        "usage_source": usage.source if usage else None,
+    }
+
+
+def error_columns(error: GatewayError | None) -> dict[str, object]:
+    """Give the columns that `error_recorded` reads."""
+    return {
+        "error_code": error.code if error else None,
+        "error_message": _storable(error.message) if error else None,
+        "error_retry_after_ms": error.retry_after_ms if error else None,
+    }
+
+
+def _storable(text: str) -> str:
+    """Give a text that both databases take: no NUL (PostgreSQL), no half of a surrogate pair, no more than fits."""
+    return text[:500].replace("\0", "").encode(errors="replace").decode()

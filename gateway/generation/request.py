@@ -52,8 +52,6 @@ LONGEST_TAG_NAME = 64
 LONGEST_TAG_VALUE = 256
 LONGEST_END_USER = 256
 
-MAX_PROBLEMS = 20
-"""The most that are told of one request: whoever has made so many mistakes made one, and the answer stays short."""
 
 Problem = tuple[str, str]
 """The path of a value in the input, in GraphQL's names, and what is wrong with it."""

@@ -24,7 +24,16 @@ from gateway.generation import (
     timings_so_far,
     usage_recorded,
 )
-from gateway.streams import CancelReason, SavedStream, StreamLog, StreamMoved, StreamOwner, StreamOwnership, TokenUsage
+from gateway.streams import (
+    NO_USAGE,
+    CancelReason,
+    SavedStream,
+    StreamLog,
+    StreamMoved,
+    StreamOwner,
+    StreamOwnership,
+    TokenUsage,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -172,4 +181,4 @@ def _entry(row: Generation, outcome: Outcome) -> LedgerEntry:
 
 def _nothing_saved(row: Generation) -> SavedStream:
     """Give what is left where the log has nothing. It may have had something: who reads on misses the beginning."""
-    return SavedStream([], usage_recorded(row), dropped=1)
+    return SavedStream([], usage_recorded(row) or NO_USAGE, dropped=1)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from db import queries
 from db.engine import Database
-from gateway.generation import Runner
+from gateway.generation import Runner, usage_columns
 from gateway.streams import NO_USAGE, TokenUsage
 
 
@@ -30,10 +30,7 @@ class UsageNotes:
                     {
                         "row_id": run.generation_id,
                         "row_fence": run.job.row.fence,
-                        "prompt_tokens": usage.prompt_tokens,
-                        "completion_tokens": usage.completion_tokens,
-                        "cached_tokens": usage.cached_tokens,
-                        "usage_source": usage.source,
+                        **usage_columns(usage),
                     }
                 )
         if rows:
