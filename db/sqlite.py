@@ -36,6 +36,81 @@ makes up for it at the end.
 """
 
 
+EAGER_ROWS = 8
+"""How many rows come along with a statement's execution. Most statements have fewer, and need no second trip."""
+
+
+class _Cursor:
+    """A cursor for SQLAlchemy that goes to the connection's thread once for a statement with few rows.
+
+    aiosqlite's own goes there four times: to be made, to execute, to fetch and to be closed. A trip costs more than
+    most statements do, and each waits for the interpreter's lock. A statement with many rows keeps its cursor open.
+    """
+
+    arraysize = 1
+
+    def __init__(self, connection: "_Connection") -> None:
+        self.description: Any = None
+        self.rowcount = -1
+        self.lastrowid: int | None = None
+        self._connection = connection
+        self._rows: list[Any] = []
+        self._open: sqlite3.Cursor | None = None
+
+    async def __aenter__(self) -> "_Cursor":
+        return self
+
+    async def execute(self, operation: str, parameters: Any = ()) -> None:
+        """Run a statement and fetch its first rows."""
+        await self._connection.run(self._execute, sqlite3.Cursor.execute, operation, parameters)
+
+    async def executemany(self, operation: str, parameters: Any) -> None:
+        """Run a statement with each of these parameters."""
+        await self._connection.run(self._execute, sqlite3.Cursor.executemany, operation, parameters)
+
+    async def fetchmany(self, size: int = 1) -> list[Any]:
+        """Give the next rows, no more than `size`."""
+        if self._open is not None and len(self._rows) < size:
+            self._rows += await self._connection.run(self._open.fetchmany, size - len(self._rows))
+        rows, self._rows = self._rows[:size], self._rows[size:]
+        return rows
+
+    async def fetchone(self) -> Any:
+        """Give the next row; None behind the last."""
+        rows = await self.fetchmany(1)
+        return rows[0] if rows else None
+
+    async def fetchall(self) -> list[Any]:
+        """Give all rows that are left."""
+        rows, self._rows = self._rows, []
+        if self._open is not None:
+            rows += await self._connection.run(self._open.fetchall)
+            await self.close()
+        return rows
+
+    async def close(self) -> None:
+        """End the statement."""
+        if self._open is not None:
+            cursor, self._open = self._open, None
+            await self._connection.run(cursor.close)
+
+    def _execute(self, execute: Callable[..., object], operation: str, parameters: Any) -> None:
+        cursor = self._connection.sqlite.cursor()
+        try:
+            execute(cursor, operation, parameters)
+            rows = cursor.fetchmany(EAGER_ROWS) if cursor.description else []
+        except BaseException:
+            cursor.close()
+            raise
+        # A statement that changes rows and returns some knows how many when all have been fetched.
+        self.description, self.rowcount, self.lastrowid = cursor.description, cursor.rowcount, cursor.lastrowid
+        self._rows = rows
+        if len(rows) < EAGER_ROWS:
+            cursor.close()
+        else:
+            self._open = cursor
+
+
 class _Connection(aiosqlite.Connection):
     """A connection whose statements are awaited to their end, cancelled or not.
 
@@ -61,6 +136,19 @@ class _Connection(aiosqlite.Connection):
             except BaseException:
                 await self.close()
                 raise
+
+    @property
+    def sqlite(self) -> sqlite3.Connection:
+        """The connection itself, for the use of its thread."""
+        return self._conn
+
+    def cursor(self) -> Any:
+        """Make a cursor; SQLAlchemy enters it."""
+        return _Cursor(self)
+
+    async def run(self, do: Callable[..., Any], *arguments: Any) -> Any:
+        """Do something in the connection's thread, to its end."""
+        return await self._execute(do, *arguments)
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         with CancelScope(shield=True):

@@ -19,8 +19,6 @@ logger = logging.getLogger(__name__)
 CHECK_SECONDS = 1
 """How long `/readyz` waits for each part, all of them at once: an orchestrator does not wait for longer."""
 
-SILENT = f"no answer within {CHECK_SECONDS} s"
-
 
 async def healthz(_: Request) -> JSONResponse:
     """Give the process answers. Says nothing of what stands behind it: a restart would not repair that."""
@@ -132,10 +130,14 @@ class Readiness:
                 tasks.start_soon(ask, check)
         read, write = dict(answers)[self._reads], dict(answers)[self._writes]
         if read is None or read.error is not None:
-            return _entry(None, SILENT if read is None else read.error)
+            return _entry(None, _silent() if read is None else read.error)
         if write is None and self._database.written == written:  # else it had only to wait for others who write
-            return _entry(None, f"The database takes no writes: {SILENT}.")
+            return _entry(None, f"The database takes no writes: {_silent()}.")
         return _entry(read.seconds * 1000, write.error if write else None)
+
+
+def _silent() -> str:
+    return f"no answer within {CHECK_SECONDS:g} s"
 
 
 def _entry(latency_ms: float | None, error: str | None) -> dict[str, Any]:

@@ -39,6 +39,14 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def patient_readiness() -> Iterator[None]:
+    """Readiness waits longer for its answers than orchestrators do: a busy machine is no outage of what it asks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("server.health.CHECK_SECONDS", 5)
+        yield
+
+
 @pytest.fixture(scope="session")
 def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> SqliteDatabases:
     """The template for SQLite."""
@@ -122,10 +130,16 @@ async def fake() -> AsyncIterator[FakeModelServer]:
 
 
 @pytest.fixture
-async def gateway(sqlite_url: str, tmp_path: Path, fake: FakeModelServer) -> AsyncIterator[RunningGateway]:
+async def own_gateway(sqlite_url: str, tmp_path: Path, fake: FakeModelServer) -> AsyncIterator[RunningGateway]:
     """A gateway over SQLite before the fake model server, with its administrator signed in."""
     async with running_gateway(gateway_settings(tmp_path, sqlite_url, fake.url), fake) as gateway:
         yield gateway
+
+
+@pytest.fixture
+def gateway(own_gateway: RunningGateway) -> RunningGateway:
+    """The same. A module whose tests change nothing in it makes this `used_gateway` and saves their starts."""
+    return own_gateway
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +175,15 @@ async def shared_gateway(
     """One gateway over SQLite for all tests of a module that change nothing in it, not even who is signed in."""
     async with _gateway_before_fake(sqlite_databases, tmp_path_factory.mktemp("shared"), as_openai=False) as gateway:
         yield gateway
+
+
+@pytest.fixture
+async def used_gateway(shared_gateway: RunningGateway) -> RunningGateway:
+    """The same, with a fake model server that is as new. What earlier tests left is in the gateway's database."""
+    shared_gateway.fake.reset()
+    shared_gateway.fake.models += EVERY_MODEL
+    await shared_gateway.sign_in()
+    return shared_gateway
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ def body(model: str, **more: Any) -> dict[str, Any]:
 
 
 async def lines(fake: FakeModelServer, request: dict[str, Any]) -> list[dict[str, Any]]:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=False) as client:
         response = await client.post(f"{fake.url}/api/chat", json=request)
     return [orjson.loads(line) for line in response.content.splitlines()]
 

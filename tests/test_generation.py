@@ -29,6 +29,12 @@ from tests.support.generations import (
 TOOL = {"name": "look", "description": "Looks.", "parameters": {"type": "object"}}
 
 
+@pytest.fixture
+def gateway(used_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, whatever the earlier ones left in its database."""
+    return used_gateway
+
+
 async def watched(gateway: RunningGateway, id: str, after: int = 0) -> list[Json]:
     return await gateway.events(WATCH, {"id": id, "after": after})
 
@@ -153,20 +159,20 @@ async def test_a_generation_that_is_cancelled_at_once_was_never_charged_for_more
         assert (ended["state"], ended["usage"]["completionTokens"]) == ("CANCELLED", 0)
 
 
-async def test_the_ledger_is_what_the_model_sent(gateway: RunningGateway):
+async def test_the_ledger_is_what_the_model_sent(own_gateway: RunningGateway):
     async def one(number: int) -> None:
         kind = ("count", "together", "length")[number % 3]
         model = f"fake:{kind}-{(3, 5, 300)[number % 2] if kind != 'length' else 3}"
         if number % 2:
-            await gateway.events(GENERATE, asking(model))
+            await own_gateway.events(GENERATE, asking(model))
         else:
-            await gateway.run(COMPLETE, asking(model))
+            await own_gateway.run(COMPLETE, asking(model))
 
     async with anyio.create_task_group() as tasks:
         for number in range(30):
             tasks.start_soon(one, number)
-    sent = sum(request.sent for request in gateway.fake.requests)
-    assert await total(gateway) == {"generations": 30, "promptTokens": 90, "completionTokens": sent}
+    sent = sum(request.sent for request in own_gateway.fake.requests)
+    assert await total(own_gateway) == {"generations": 30, "promptTokens": 90, "completionTokens": sent}
 
 
 async def test_the_text_so_far_can_be_read_while_it_runs(gateway: RunningGateway):
@@ -207,19 +213,19 @@ async def test_tools_reach_the_model_and_its_calls_come_back(gateway: RunningGat
 @pytest.mark.parametrize(
     ("given", "sent"), [({"jsonObject": True}, "json"), ({"jsonSchema": {"type": "object"}}, {"type": "object"})]
 )
-async def test_the_form_of_the_answer_reaches_the_model(gateway: RunningGateway, given: Json, sent: object):
-    await gateway.run(COMPLETE, asking("fake:count-3", format=given))
-    assert gateway.fake.requests[0].body["format"] == sent
+async def test_the_form_of_the_answer_reaches_the_model(own_gateway: RunningGateway, given: Json, sent: object):
+    await own_gateway.run(COMPLETE, asking("fake:count-3", format=given))
+    assert own_gateway.fake.requests[0].body["format"] == sent
 
 
-async def test_a_model_without_an_ability_is_not_even_asked(gateway: RunningGateway):
-    gateway.fake.old_ollama = True  # its models complete and call tools, and no more
+async def test_a_model_without_an_ability_is_not_even_asked(own_gateway: RunningGateway):
+    own_gateway.fake.old_ollama = True  # its models complete and call tools, and no more
     told = '{ model(name: "fake:count-3") { capabilities } }'
-    while not (await gateway.run(told))["model"]["capabilities"]:
+    while not (await own_gateway.run(told))["model"]["capabilities"]:
         pass  # what the list leaves out is asked for behind it
-    refusal = (await gateway.run(START, asking("fake:count-3", thinking="ON")))["startGeneration"]
+    refusal = (await own_gateway.run(START, asking("fake:count-3", thinking="ON")))["startGeneration"]
     assert (refusal["__typename"], refusal["code"], refusal["capability"]) == ("Unsupported", "UNSUPPORTED", "THINKING")
-    assert not gateway.fake.requests
+    assert not own_gateway.fake.requests
 
 
 async def test_a_model_that_nobody_has_is_told_as_such(gateway: RunningGateway):

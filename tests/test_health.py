@@ -9,7 +9,7 @@ import anyio.lowlevel
 import asyncpg
 import pytest
 
-from server.health import CHECK_SECONDS
+from server import health
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 
@@ -93,7 +93,7 @@ async def test_a_backend_that_hangs_does_not_hold_up_the_answer(sqlite_url: str,
     [hanging] = [backend for backend in response.json()["backends"] if backend["name"] == "openai"]
     assert (response.status_code, hanging["error"]) == (
         200,
-        f"The model server did not answer within {CHECK_SECONDS} s.",
+        f"The model server did not answer within {health.CHECK_SECONDS} s.",
     )
 
 
@@ -107,7 +107,7 @@ async def test_a_database_that_hangs_does_not_hold_up_the_answer(
             await other.execute("LOCK TABLE replicas")
             body = (await gateway.client.get("/readyz")).json()
         await other.close()
-    assert body["reason"] == f"database: The database takes no writes: no answer within {CHECK_SECONDS} s."
+    assert body["reason"] == f"database: The database takes no writes: no answer within {health.CHECK_SECONDS} s."
 
 
 async def test_a_writer_that_only_has_to_wait_for_the_others_of_its_gateway_is_no_outage(

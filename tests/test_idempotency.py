@@ -148,7 +148,9 @@ async def test_fifty_at_once_at_two_gateways_are_one(
     async with gateways(2, tmp_path, database_url, fake, valkey) as (one, other):
 
         async def ask(gateway: RunningGateway) -> None:
-            ids.add((await start(gateway))["generation"]["id"])
+            answer = await start(gateway)
+            assert "generation" in answer, answer
+            ids.add(answer["generation"]["id"])
 
         other.token = one.token
         async with anyio.create_task_group() as tasks:

@@ -36,6 +36,12 @@ FOREVER = {"input": {"model": "fake:stall-3", "prompt": {"text": "hello"}}}
 DEFAULT_SCOPES = ["MODELS_READ", "GENERATIONS_READ", "GENERATIONS_WRITE", "USAGE_READ", "PROFILE_READ"]
 
 
+@pytest.fixture
+def gateway(used_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, whatever the earlier ones left in its database."""
+    return used_gateway
+
+
 async def revoke(gateway: RunningGateway, key: Json) -> Json:
     data = await gateway.run(REVOKE, {"id": key["apiKey"]["id"]})
     return data["revokeApiKey"]
@@ -53,10 +59,10 @@ async def refusal(gateway: RunningGateway, **headers: str) -> Json:
     return error
 
 
-async def test_the_secret_is_shown_once(gateway: RunningGateway):
-    key = await gateway.make_key("laptop")
+async def test_the_secret_is_shown_once(own_gateway: RunningGateway):
+    key = await own_gateway.make_key("laptop")
     assert key["secret"].startswith(key["apiKey"]["prefix"])
-    listed = await gateway.post("{ me { apiKeys { id name prefix scopes } } }")
+    listed = await own_gateway.post("{ me { apiKeys { id name prefix scopes } } }")
     assert [key["name"] for key in listed.json()["data"]["me"]["apiKeys"]] == ["laptop"]
     assert key["secret"] not in listed.text
 
@@ -80,11 +86,11 @@ async def test_a_key_can_do_what_an_app_needs_unless_more_is_asked_for(gateway: 
     assert (await gateway.make_key())["apiKey"]["scopes"] == DEFAULT_SCOPES
 
 
-async def test_a_key_can_do_no_more_than_its_scopes(gateway: RunningGateway):
-    gateway.token = (await gateway.make_key(scopes=["USAGE_READ"]))["secret"]
-    assert (await gateway.run("{ usage { totals { generations } } }"))["usage"]["totals"]["generations"] == 0
+async def test_a_key_can_do_no_more_than_its_scopes(own_gateway: RunningGateway):
+    own_gateway.token = (await own_gateway.make_key(scopes=["USAGE_READ"]))["secret"]
+    assert (await own_gateway.run("{ usage { totals { generations } } }"))["usage"]["totals"]["generations"] == 0
     with pytest.raises(GraphQLErrors, match="models:read") as caught:
-        await gateway.run(MODELS)
+        await own_gateway.run(MODELS)
     assert caught.value.code == "FORBIDDEN"
 
 
@@ -109,10 +115,10 @@ async def test_a_key_cannot_grant_more_than_its_maker_has(gateway: RunningGatewa
     assert "usage:read" in refused["message"]
 
 
-async def test_a_user_who_is_no_administrator_cannot_make_an_administrators_key(gateway: RunningGateway):
-    await gateway.make_user("ada")
-    await gateway.sign_in("ada")
-    assert refused_field(await gateway.make_key(scopes=["ADMIN"])) == "scopes"
+async def test_a_user_who_is_no_administrator_cannot_make_an_administrators_key(own_gateway: RunningGateway):
+    await own_gateway.make_user("ada")
+    await own_gateway.sign_in("ada")
+    assert refused_field(await own_gateway.make_key(scopes=["ADMIN"])) == "scopes"
 
 
 async def test_a_key_made_by_a_key_gets_no_more_by_default(gateway: RunningGateway):
@@ -165,11 +171,11 @@ async def test_a_key_that_is_revoked_twice_keeps_its_first_date(gateway: Running
     assert await revoke(gateway, key) == await revoke(gateway, key)
 
 
-async def test_nobody_revokes_the_key_of_another(gateway: RunningGateway):
-    key = await gateway.make_key()
-    await gateway.make_user("ada")
-    await gateway.sign_in("ada")
-    assert (await revoke(gateway, key))["code"] == "NOT_FOUND"
+async def test_nobody_revokes_the_key_of_another(own_gateway: RunningGateway):
+    key = await own_gateway.make_key()
+    await own_gateway.make_user("ada")
+    await own_gateway.sign_in("ada")
+    assert (await revoke(own_gateway, key))["code"] == "NOT_FOUND"
 
 
 @pytest.mark.parametrize("id", ["", "nonsense", "VXNlcjox", "QXBpS2V5OjE="])

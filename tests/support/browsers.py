@@ -29,11 +29,14 @@ PACED = "fake:paced-64-20"
 
 @pytest.fixture(scope="module")
 def chromium() -> str:
-    """The browser's path. Playwright's own build is not used: it cannot be had from a package registry."""
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if path:
-        return path
-    missing = "needs Chromium: install Debian's package chromium, or name the program in CHROMIUM"
+    """The browser's path. Playwright's own build is not used: it cannot be had from a package registry.
+
+    The one without windows comes first: it takes a third less of the processor for the same pages.
+    """
+    for path in (os.environ.get("CHROMIUM"), shutil.which("chromium-headless-shell"), shutil.which("chromium")):
+        if path:
+            return path
+    missing = "needs Chromium: install Debian's package chromium-headless-shell, or name the program in CHROMIUM"
     pytest.fail(missing) if under_ci() else pytest.skip(missing)
 
 

@@ -25,7 +25,7 @@ from tests.support.chaos.world import MODELS, Program, World, running_world
 
 DEADLINE_SECONDS = 180
 
-SHORT = {"streams": 150, "at_once": 60, "gateway_kills": 3.4, "model_kills": 4.0, "valkey_restart": 3.0}
+SHORT = {"streams": 80, "at_once": 40, "gateways": 2, "gateway_kills": 3.4, "model_kills": 4.0, "valkey_restart": 3.0}
 """What CI has time for: under half a minute. A gateway is killed while Valkey is away."""
 
 
