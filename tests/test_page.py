@@ -18,6 +18,8 @@ ROOT = Path(__file__).parent.parent
 OPERATIONS = ROOT / "web" / "src" / "operations"
 STARTERS: list[dict[str, Any]] = json.loads((OPERATIONS / "starters.json").read_text())
 
+REVOKE = "mutation($id: ID!) { revokeApiKey(input: {id: $id}) { ... on UserError { message } } }"
+
 # Functions and not expressions: those would be evaluated in the page, which its policy forbids.
 STREAM_IS_READ = "() => sessionStorage.getItem('graphiql:query')?.includes('subscription Stream')"
 GROWS = """() => {
@@ -62,12 +64,6 @@ async def use_everything(context: BrowserContext, gateway: RunningGateway) -> di
     return response.headers
 
 
-async def new_api_key(gateway: RunningGateway) -> dict[str, Any]:
-    """Make a key the way an app's owner does: `secret`, and `apiKey` with its `id`."""
-    data = await gateway.run(source("CreateApiKey"), {"input": {"name": "page"}})
-    return data["createApiKey"]
-
-
 def origins(context: BrowserContext) -> set[str]:
     """Begin to collect where requests, those of workers too, and WebSockets go. Data URLs go nowhere."""
     seen: set[str] = set()
@@ -94,7 +90,7 @@ async def test_a_wrong_password_is_told_and_nobody_is_signed_in(page: Page, gate
 
 
 async def test_an_api_key_signs_in(page: Page, gateway: RunningGateway):
-    await sign_in_with_key(page, (await new_api_key(gateway))["secret"])
+    await sign_in_with_key(page, (await gateway.make_key())["secret"])
     assert await page.get_by_text("Signed in as").inner_text() == f"Signed in as {gateway.admin_username}"
 
 
@@ -114,11 +110,11 @@ async def test_a_token_that_no_longer_holds_brings_the_form_back_with_the_reason
 
 
 async def test_a_key_that_is_revoked_while_an_answer_streams_brings_the_form_back(page: Page, gateway: RunningGateway):
-    key = await new_api_key(gateway)
+    key = await gateway.make_key()
     await sign_in_with_key(page, key["secret"])
     await run_prompt(page, "fake:stall-3")
     await page.get_by_test_id("answer").get_by_text("0 1 2").wait_for()
-    await gateway.run(source("RevokeApiKey"), {"id": key["apiKey"]["id"]})
+    await gateway.run(REVOKE, {"id": key["apiKey"]["id"]})
     await page.get_by_text("Your session has ended").wait_for()
 
 
@@ -139,8 +135,9 @@ async def test_graphiql_runs_a_query_as_the_one_who_signed_in(signed_in: Page, g
 
 
 async def test_graphiql_runs_a_starter_subscription_to_its_end(signed_in: Page, gateway: RunningGateway):
-    gateway.fake.models.append("smollm2:135m")
-    gateway.fake.scripts["smollm2:135m"] = Script(count(3))
+    """Its variables name the first model that the gateway has."""
+    gateway.fake.models[:] = ["zebra"]
+    gateway.fake.scripts["zebra"] = Script(count(3))
     await open_graphiql(signed_in)
     await signed_in.get_by_role("tab", name="Stream").click()
     # GraphiQL reads the operation of a tab a moment after showing it, and tells by storing it.
@@ -178,18 +175,16 @@ async def test_an_answer_that_fails_keeps_its_text_and_tells_the_reason(signed_i
     assert await signed_in.get_by_test_id("answer").text_content() == "0 1 2 "
 
 
-async def test_no_request_leaves_the_gateway(context: BrowserContext, gateway: RunningGateway):
+async def test_the_whole_page_asks_its_gateway_alone_and_fits_its_content_security_policy(
+    context: BrowserContext, gateway: RunningGateway
+):
     seen = origins(context)
-    await use_everything(context, gateway)
-    assert seen == {gateway.url, gateway.url.replace("http", "ws", 1)}
-
-
-async def test_the_content_security_policy_lets_the_whole_page_work(context: BrowserContext, gateway: RunningGateway):
     logged: list[tuple[str, str]] = []
     context.on("console", lambda message: logged.append((message.type, message.text)))
     headers = await use_everything(context, gateway)
     errors = [text for kind, text in logged if kind == "error"]
     assert ("content-security-policy" in headers, errors) == (True, [])
+    assert seen == {gateway.url, gateway.url.replace("http", "ws", 1)}
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +202,6 @@ def test_the_variables_of_a_starter_fit_the_schema(starter: dict[str, Any], sdl:
     document = parse(source(starter["operation"]))
     (operation,) = (node for node in document.definitions if isinstance(node, OperationDefinitionNode))
     definitions = operation.variable_definitions or ()
-    variables = starter.get("variables", {})
+    variables = {name: {"model": "zebra"} | value for name, value in starter.get("variables", {}).items()}
     assert set(variables) <= {definition.variable.name.value for definition in definitions}
     assert not isinstance(get_variable_values(sdl, definitions, variables), list)

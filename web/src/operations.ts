@@ -10,8 +10,11 @@ export function operation(name: string): string {
   return source;
 }
 
-/** One GraphiQL tab each, in the order in which a newcomer would try them. */
-export const starters = starterList.map((starter: { operation: string; variables?: object }) => ({
-  query: operation(starter.operation),
-  variables: starter.variables ? JSON.stringify(starter.variables, null, 2) : null,
-}));
+type Starter = { operation: string; variables?: { input: object } };
+
+/** One GraphiQL tab each, in the order in which a newcomer would try them. They ask the model `model`. */
+export const starters = (model: string) =>
+  starterList.map(({ operation: name, variables }: Starter) => ({
+    query: operation(name),
+    variables: variables ? JSON.stringify({ input: { model, ...variables.input } }, null, 2) : null,
+  }));
