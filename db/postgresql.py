@@ -25,6 +25,7 @@ def create_postgresql_engine(url: URL, *, pool_size: int, connect_seconds: float
         pool_size=pool_size,
         max_overflow=0,
         pool_pre_ping=True,
+        hide_parameters=True,  # an error tells the statement and not its values: prompts may be among them
         connect_args={
             "timeout": connect_seconds,
             "server_settings": {"application_name": "ollagraph"},

@@ -171,7 +171,8 @@ def create_sqlite_engine(url: URL, settings: Mapping[str, str], *, pool_size: in
         await connection.open(script)
         return connection
 
-    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, async_creator=connect)
+    # an error tells the statement and not its values: prompts may be among them, and errors are logged
+    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, async_creator=connect, hide_parameters=True)
     event.listen(engine.sync_engine, "begin", _begin if "query_only" in settings else _begin_immediate)
     return engine
 

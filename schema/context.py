@@ -58,10 +58,14 @@ class Context:
 
     def answered(self, text: str) -> str:
         """Give a text that goes into the answer, counted. Raises TooMuchText where the answer has no room for it."""
-        self.max_text -= len(text)
+        self.count(len(text))
+        return text
+
+    def count(self, characters: int) -> None:
+        """Count so many characters that go into the answer. Raises TooMuchText where it has no room for them."""
+        self.max_text -= characters
         if self.max_text < 0:
             raise TooMuchText
-        return text
 
 
 Info: TypeAlias = strawberry.Info[Context, None]

@@ -12,7 +12,8 @@ from gateway.streams import CancelReason, Event, FinishReason, LossReason, Queue
 from schema.catalog import Model
 from schema.context import Info
 from schema.errors import UserError
-from schema.generation import Generation, GenerationError, TokenUsage, ToolCall
+from schema.generation import Generation, GenerationError, TokenUsage
+from schema.tool_call import ToolCall
 
 
 @strawberry.interface(description="Something that happened in a generation.")

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Self
 
-import orjson
 import strawberry
 from strawberry import relay
-from strawberry.scalars import JSON
 
 from auth.scopes import Scope
 from db import tables
@@ -16,6 +14,7 @@ from gateway.errors import InvalidInput as GatewayInvalidInput
 from gateway.generation import (
     Attempt,
     GenerationFilter,
+    KeptInput,
     OnBackendLoss,
     OnDisconnect,
     Output,
@@ -28,11 +27,12 @@ from gateway.generation import (
 )
 from gateway.streams import CancelReason, Failed, FinishReason, UsageSource
 from gateway.streams import TokenUsage as GatewayTokenUsage
-from gateway.streams import ToolCall as GatewayToolCall
 from schema.catalog import Model
 from schema.context import Info
 from schema.identity import ApiKey, User
+from schema.kept_input import GenerationInput, answer_size
 from schema.node import Node, global_id
+from schema.tool_call import ToolCall
 
 MEASURABLE_MS = 20
 """What came within so little time came at once: it tells of the network, and not of the model."""
@@ -100,23 +100,6 @@ def _tokens_per_second(row: tables.Generation) -> float | None:
         return None
     milliseconds = last_ms - row.time_to_first_token_ms
     return round((tokens - 1) * 1000 / milliseconds, 2) if milliseconds >= MEASURABLE_MS else None
-
-
-@strawberry.type(description="A call that the model asks for. Answer it with a TOOL message.")
-class ToolCall:
-    call_id: str = strawberry.field(description="The call's id, to be given as `toolCallId` of the answer.")
-    name: str = strawberry.field(description="The tool to call.")
-    arguments: JSON | None = strawberry.field(
-        description="The arguments, an object; null where the model did not write one, as when its answer was cut off."
-    )
-    arguments_text: str = strawberry.field(description="The arguments as the model wrote them.")
-
-    @classmethod
-    def of(cls, call: GatewayToolCall) -> Self:
-        """Give the call of a backend."""
-        arguments = None if call.arguments is None else JSON(call.arguments)
-        text = call.arguments_text or orjson.dumps(call.arguments).decode()
-        return cls(call_id=call.id, name=call.name, arguments=arguments, arguments_text=text)
 
 
 @strawberry.type(description="A name and a value that the caller gave a generation.")
@@ -222,8 +205,24 @@ class Generation(Node):
         return None if output is None else output.last_sequence
 
     @strawberry.field(
-        description="Until when the database keeps its text (OLLAGRAPH_TEXT_RETENTION, or an idempotency key). Null "
-        "while it runs and if the text is in the stream log alone, which forgets it by age and size."
+        description="What it was asked, from its start on; null when that is not kept: it is where the operator has "
+        "set OLLAGRAPH_TEXT_RETENTION, until `textExpiresAt`. A request of more than 4,000,000 bytes without its "
+        "images is not kept."
+    )
+    async def input(self, info: Info) -> GenerationInput | None:
+        """Those of a page are read together, and count by what the answer holds of them."""
+        kept = await info.context.loaders.inputs.load(self.row.id)
+        if not isinstance(kept, KeptInput):
+            return None
+        asked = GenerationInput.of(kept, self.row.id)
+        for selected in info.selected_fields:
+            info.context.count(answer_size(asked, selected.selections))
+        return asked
+
+    @strawberry.field(
+        description="Until when the database keeps its text (OLLAGRAPH_TEXT_RETENTION, or an idempotency key) and its "
+        "`input`, if it keeps that; both go at the same time. Null while it runs and if the text is in the stream log "
+        "alone, which forgets it by age and size."
     )
     async def text_expires_at(self, info: Info) -> datetime | None:
         """Those of a page are looked up in one statement."""

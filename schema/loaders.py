@@ -12,7 +12,7 @@ from db import tables
 from gateway import Gateway
 from gateway.catalog import LoadedModel, Model
 from gateway.errors import GatewayError
-from gateway.generation import Attempt, Output
+from gateway.generation import Attempt, KeptInput, Output
 
 MAX_BATCH = 500
 """Keys in one statement; SQLite takes 32,766 variables, and short statements let others in."""
@@ -50,6 +50,10 @@ class Loaders:
         self.outputs: DataLoader[UUID, Output | GatewayError | None] = DataLoader(
             self._outputs, max_batch_size=MAX_BATCH, cache=False
         )
+        self.inputs: DataLoader[UUID, KeptInput | GatewayError | None] = DataLoader(
+            self._inputs, max_batch_size=MAX_BATCH
+        )
+        self.images: DataLoader[UUID, bytes | GatewayError | None] = DataLoader(self._images, max_batch_size=MAX_BATCH)
         self.text_expiries: DataLoader[UUID, datetime | None] = DataLoader(
             gateway.generations.text_expiries, max_batch_size=MAX_BATCH
         )
@@ -63,6 +67,12 @@ class Loaders:
 
     async def _outputs(self, ids: list[UUID]) -> list[Output | GatewayError | None]:
         return await self._gateway.generations.outputs(ids, self._max_text)
+
+    async def _inputs(self, ids: list[UUID]) -> list[KeptInput | GatewayError | None]:
+        return await self._gateway.generations.inputs(ids, self._max_text)
+
+    async def _images(self, ids: list[UUID]) -> list[bytes | GatewayError | None]:
+        return await self._gateway.generations.images(ids, self._max_text)
 
     def _visible(
         self, find: Callable[[Principal, Sequence[UUID]], Awaitable[list[_Row | None]]]

@@ -7,7 +7,8 @@ import strawberry
 from gateway.generation import Answer, Output
 from schema.context import Info
 from schema.errors import InvalidInput, ModelNotFound, NotFound, Overloaded, ShuttingDown, Unsupported, UserError
-from schema.generation import Generation, GenerationError, ToolCall
+from schema.generation import Generation, GenerationError
+from schema.tool_call import ToolCall
 
 
 @strawberry.type(description="The whole answer; of a generation that was cancelled, what was said until then.")

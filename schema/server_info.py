@@ -16,7 +16,9 @@ class ServerInfo:
         description="How long the stream log keeps the text of an ended generation, if its memory suffices. In seconds."
     )
     text_retention_seconds: float = strawberry.field(
-        description="How long the database keeps the text of an ended generation, in seconds; 0: it does not."
+        description="How long the database keeps both sides of an ended generation, what was asked (`input`) and what "
+        "was answered (`text`, `thinking`, `toolCalls`), in seconds; 0: neither, but that answers under an idempotency "
+        "key are kept as long as the key."
     )
     shared_stream_log: bool = strawberry.field(
         description="Whether several replicas share their streams: a generation can then be watched at any of them."

@@ -2,9 +2,15 @@
 
 import logging.config
 
+QUIET = ("httpx", "httpcore", "uvicorn", "alembic", "asyncio", "aiosqlite", "websockets", "sqlalchemy")
+"""Loggers of libraries that say too much, below warnings."""
+
 
 def configure(level: str) -> None:
-    """Write one line an entry to standard error. Our own access log replaces uvicorn's, and httpx stays silent."""
+    """Write one line an entry to standard error. Our own access log replaces uvicorn's, and httpx stays silent.
+
+    So do drivers: at "debug" aiosqlite would write every statement with its values, prompts and answers among them.
+    """
     logging.config.dictConfig(
         {
             "version": 1,
@@ -12,6 +18,6 @@ def configure(level: str) -> None:
             "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
             "root": {"level": level.upper(), "handlers": ["stderr"]},
-            "loggers": {name: {"level": "WARNING"} for name in ("httpx", "httpcore", "uvicorn", "alembic", "asyncio")},
+            "loggers": {name: {"level": "WARNING"} for name in QUIET},
         }
     )

@@ -163,7 +163,9 @@ class Settings(BaseSettings):
         description="About how many bytes one generation may take in the stream log; then its beginning goes.",
     )
     text_retention: float = Field(
-        default=0, ge=0, description="How long the database keeps the text of ended generations; 0: not at all."
+        default=0,
+        ge=0,
+        description="How long the database keeps both sides of ended generations, prompt and answer; 0: not at all.",
     )
     redis_url: SecretStr | None = Field(
         default=None,

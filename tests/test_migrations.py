@@ -12,13 +12,13 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, select, text
 
 import alembic
 from db import migrations
 from db.clock import new_id, now
 from db.engine import Database
-from db.tables import Generation, Table, UsageRecord, User
+from db.tables import Generation, Table, Transcript, UsageRecord, User
 
 PROJECT = Path(__file__).parent.parent
 
@@ -139,6 +139,32 @@ async def test_generations_and_usage_of_before_there_were_tags_are_kept(database
         assert kept is not None
         assert record is not None
         assert (kept.tags, kept.end_user, record.tags, record.end_user) == (None,) * 4
+
+
+async def test_answers_of_before_prompts_were_kept_stay_and_do_so_on_the_way_back(database: Database) -> None:
+    user, generations = User(username="ada", password_hash="!"), [new_id(), new_id()]
+    async with database.transaction() as tx:
+        tx.add(user)
+        await tx.flush()
+        made = {"user_id": user.id, "model": "m", "backend": "b", "state": "RUNNING", "on_disconnect": "CANCEL"}
+        tx.add_all(Generation(id=id, **made) for id in generations)
+        await tx.flush()
+        tx.add(Transcript(generation_id=generations[0], events=b"answer", expires_at=now()))
+
+    async def kept() -> list[tuple[bytes | None, bool, bytes | None]]:
+        async with database.reading() as session:
+            rows = await session.scalars(select(Transcript).order_by(Transcript.generation_id))
+            return [(row.events, row.expires_at is None, row.request) for row in rows]
+
+    await migrations.downgrade(database, "0009")
+    await migrations.upgrade(database)
+    assert await kept() == [(b"answer", False, None)]
+    async with database.transaction() as tx:
+        tx.add(Transcript(generation_id=generations[1], request=b"question"))
+    assert await kept() == [(b"answer", False, None), (None, True, b"question")]
+    await migrations.downgrade(database, "0009")
+    await migrations.upgrade(database)
+    assert await kept() == [(b"answer", False, None)]
 
 
 async def test_several_processes_may_upgrade_a_new_database_at_once(unmigrated_url: str) -> None:

@@ -1,13 +1,17 @@
-"""The statements about kept text."""
+"""The statements about kept text: what was asked, and what was answered."""
 
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, exists, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from db.engine import ReadSession, WriteSession
-from db.tables import Transcript
+from db.tables import Generation, Transcript
+
+ROWS_AT_ONCE = 5
+"""Rows with megabytes in them that are fetched together: whoever has enough stops, and the rest is never read."""
 
 
 async def find_transcript(session: ReadSession, generation_id: UUID, at: datetime) -> bytes | None:
@@ -22,19 +26,71 @@ async def transcripts(
 ) -> AsyncGenerator[tuple[UUID, bytes], None]:
     """Give the events of those of these generations that are kept at that moment, one after the other."""
     wanted = select(Transcript.generation_id, Transcript.events).where(
-        Transcript.generation_id.in_(generation_ids), Transcript.expires_at > at
+        Transcript.generation_id.in_(generation_ids), Transcript.expires_at > at, Transcript.events.is_not(None)
     )
     async for row in await session.stream(wanted):
         yield row.generation_id, row.events
 
 
+async def requests(
+    session: ReadSession, generation_ids: Sequence[UUID], at: datetime
+) -> AsyncGenerator[tuple[UUID, bytes], None]:
+    """Give what was asked of those of these generations of which it is kept at that moment, newest first."""
+    wanted = select(Transcript.generation_id, Transcript.request).where(
+        Transcript.generation_id.in_(generation_ids), Transcript.request.is_not(None), _is_kept(at)
+    )
+    newest_first = wanted.order_by(Transcript.generation_id.desc()).execution_options(yield_per=ROWS_AT_ONCE)
+    async for row in await session.stream(newest_first):
+        yield row.generation_id, row.request
+
+
+async def images(
+    session: ReadSession, generation_ids: Sequence[UUID], at: datetime
+) -> AsyncGenerator[tuple[UUID, bytes], None]:
+    """Give the images that were sent with those of these generations of which they are kept, newest first."""
+    wanted = select(Transcript.generation_id, Transcript.images).where(
+        Transcript.generation_id.in_(generation_ids), Transcript.images.is_not(None), _is_kept(at)
+    )
+    newest_first = wanted.order_by(Transcript.generation_id.desc()).execution_options(yield_per=ROWS_AT_ONCE)
+    async for row in await session.stream(newest_first):
+        yield row.generation_id, row.images
+
+
 async def expiries(session: ReadSession, generation_ids: Sequence[UUID], at: datetime) -> dict[UUID, datetime]:
-    """Until when the events of those of these generations are kept that are kept at that moment."""
+    """Until when what those of these generations said is kept that have ended, as far as it is at that moment."""
     query = select(Transcript.generation_id, Transcript.expires_at)
     rows = await session.execute(query.where(Transcript.generation_id.in_(generation_ids), Transcript.expires_at > at))
     return {row.generation_id: row.expires_at for row in rows}
 
 
+async def keep_end(session: WriteSession, generation_id: UUID, events: bytes | None, expires_at: datetime) -> None:
+    """Keep the events of an ended generation beside what was asked, if that is kept, and both until then.
+
+    Without events, only what was asked gets its expiry, if it is there.
+    """
+    if events is None:
+        expire = update(Transcript).where(Transcript.generation_id == generation_id)
+        await session.execute(expire.values(expires_at=expires_at))
+        return
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    await session.execute(
+        insert(Transcript)
+        .values(generation_id=generation_id, events=events, expires_at=expires_at)
+        .on_conflict_do_update(
+            index_elements=[Transcript.generation_id], set_={"events": events, "expires_at": expires_at}
+        )
+    )
+
+
 async def forget_transcripts(session: WriteSession, at: datetime) -> None:
-    """Remove those whose time is over."""
+    """Remove those whose time is over, and what an ended generation was asked that got no expiry with its end.
+
+    That is so where a gateway of an older version wrote the end, or one that keeps no text.
+    """
     await session.execute(delete(Transcript).where(Transcript.expires_at <= at))
+    ended = exists().where(Generation.id == Transcript.generation_id, Generation.finished_at.is_not(None))
+    await session.execute(delete(Transcript).where(Transcript.expires_at.is_(None), ended))
+
+
+def _is_kept(at: datetime) -> ColumnElement[bool]:
+    return or_(Transcript.expires_at.is_(None), Transcript.expires_at > at)

@@ -98,10 +98,16 @@ class IdempotencyKey(Table):
 
 
 class Transcript(Table):
-    """All events of an ended generation, where its text is kept for longer than the stream log does."""
+    """What was said in a generation, where it is kept for longer than the stream log does; one row, so one expiry.
+
+    `request` and `images` are what was asked, written with the generation; NULL where only the answer is kept.
+    `events` and `expires_at` come with its end: until then they are NULL. `events` stay NULL where no text was left.
+    """
 
     __tablename__ = "transcripts"
 
     generation_id: Mapped[UUID] = mapped_column(ForeignKey("generations.id", ondelete="CASCADE"), primary_key=True)
-    events: Mapped[bytes]
-    expires_at: Mapped[datetime] = mapped_column(index=True)
+    events: Mapped[bytes | None]
+    expires_at: Mapped[datetime | None] = mapped_column(index=True)
+    request: Mapped[bytes | None]
+    images: Mapped[bytes | None]

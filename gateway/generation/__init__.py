@@ -3,7 +3,8 @@
 from gateway.generation.attempts import Attempt, attempts_until, first_attempt
 from gateway.generation.continuation import continuable
 from gateway.generation.generations import Answer, GenerationFilter, Generations
-from gateway.generation.ledger import Ledger, LedgerEntry, is_outage
+from gateway.generation.kept_input import OBJECT_SIZE, KeptBlob, KeptInput, KeptMessage, KeptPart
+from gateway.generation.ledger import Ledger, LedgerEntry, is_outage, kept_for
 from gateway.generation.outcome import (
     Outcome,
     State,
@@ -44,6 +45,7 @@ from gateway.generation.runner import Phase, Runner
 
 __all__ = [
     "NO_OPTIONS",
+    "OBJECT_SIZE",
     "Answer",
     "Attempt",
     "GenerationFilter",
@@ -51,6 +53,10 @@ __all__ = [
     "Generations",
     "ImagePart",
     "Job",
+    "KeptBlob",
+    "KeptInput",
+    "KeptMessage",
+    "KeptPart",
     "Ledger",
     "LedgerEntry",
     "NamedTool",
@@ -82,6 +88,7 @@ __all__ = [
     "finish_recorded",
     "first_attempt",
     "is_outage",
+    "kept_for",
     "outcome_recorded",
     "outcome_told",
     "terminal_event",

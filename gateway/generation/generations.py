@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 import anyio
+from anyio import to_thread
 from sqlalchemy.exc import IntegrityError
 
 from auth.principal import Principal
@@ -27,6 +28,7 @@ from gateway.errors import (
 from gateway.generation.attempts import Attempt, attempt_recorded
 from gateway.generation.continuation import encode_request
 from gateway.generation.idempotency import begun_under, note_key
+from gateway.generation.kept_input import KeptInput, pack_input, read_images, read_inputs
 from gateway.generation.ledger import Ledger
 from gateway.generation.outcome import State, outcome_recorded, terminal_event
 from gateway.generation.output import Output, output_of
@@ -111,13 +113,15 @@ class Generations:
         if self.stopping:
             raise ShuttingDown
         model = await self._catalog.find(request.model)
+        # in a thread: megabytes take longer than the others may wait
+        packed = await to_thread.run_sync(pack_input, request) if self._runner.text_retention else None
         if self.stopping:
             raise ShuttingDown
         chat = chat_request(request, model)
         encoded = encode_request(chat) if request.on_backend_loss is OnBackendLoss.CONTINUE else b""
         row = self._new_row(principal, request, model)
         kept = 0 if request.idempotency_key is None else self._idempotency_time  # who asks again gets the answer again
-        job = Job(row, chat, encoded=encoded, text_retention=kept)
+        job = Job(row, chat, encoded=encoded, kept=packed, text_retention=kept)
 
         async def note(tx: WriteSession) -> None:
             await note_key(tx, principal, request, row, self._idempotency_time)
@@ -253,10 +257,23 @@ class Generations:
         return [found.get(generation_id, []) for generation_id in ids]
 
     async def text_expiries(self, ids: Sequence[UUID]) -> list[datetime | None]:
-        """Until when the database keeps the text of each of these generations; None where it does not."""
+        """Until when the database keeps what each of these ended generations said; None where it does not."""
         async with self._database.reading() as session:
             found = await queries.transcript.expiries(session, ids, now())
         return [found.get(generation_id) for generation_id in ids]
+
+    async def inputs(self, ids: Sequence[UUID], most: int) -> list[KeptInput | GatewayError | None]:
+        """Give what each of these generations was asked, in the order of the ids; None where it is not kept.
+
+        No more is read once there are more than `most` characters: the rest is LimitExceeded.
+        """
+        async with self._database.reading() as session:
+            return await read_inputs(session, ids, most)
+
+    async def images(self, ids: Sequence[UUID], most: int) -> list[bytes | GatewayError | None]:
+        """Give the images that were sent with each of these, one behind the other; bounded like `inputs`, in bytes."""
+        async with self._database.reading() as session:
+            return await read_images(session, ids, most)
 
     async def _logged(self, generation_id: UUID) -> Sequence[Event] | None:
         """Give what the log has; None where that is not all. Raises StreamLogUnavailable."""

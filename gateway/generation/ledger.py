@@ -4,12 +4,13 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import anyio
 
-from db import queries, tables
+from db import queries
+from db.clock import now
 from db.engine import Database, DatabaseUnavailable, WriteSession
 from db.tables import Generation, UsageRecord
 from gateway.errors import RecordedError
@@ -31,10 +32,18 @@ PATIENCE_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The text of an ended generation, to be kept in the database until it expires."""
+    """What the database keeps of an ended generation: its events, None where none are left, and until when.
 
-    events: bytes
+    What was asked is there from the start, if it is kept; it expires with the events.
+    """
+
+    events: bytes | None
     expires_at: datetime
+
+
+def kept_for(seconds: float, events: bytes | None = None) -> Transcript | None:
+    """Give what is to be kept from now on, and for how long; None where nothing is."""
+    return Transcript(events, now() + timedelta(seconds=seconds)) if seconds else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +185,7 @@ def is_outage(error: BaseException) -> bool:
 
 
 def _bare(entry: LedgerEntry) -> LedgerEntry:
-    """Give the same end without any text, and with numbers that every column takes."""
+    """Give the same end without any text of the answer, and with numbers that every column takes."""
     outcome, error = entry.outcome, None
     if outcome.error is not None:
         error = RecordedError(
@@ -184,7 +193,8 @@ def _bare(entry: LedgerEntry) -> LedgerEntry:
         )
     timings = Timings(None, None, None, min(outcome.timings.total_ms, LARGEST_MS))
     outcome = replace(outcome, error=error, usage=bounded(outcome.usage), timings=timings)
-    return replace(entry, outcome=outcome, transcript=None, attempts=())
+    expiry = None if entry.transcript is None else replace(entry.transcript, events=None)
+    return replace(entry, outcome=outcome, transcript=expiry, attempts=())
 
 
 async def _write_entry(tx: WriteSession, entry: LedgerEntry) -> None:
@@ -197,7 +207,7 @@ async def _write_entry(tx: WriteSession, entry: LedgerEntry) -> None:
     tx.add_all(attempt_row(generation, number, attempt) for number, attempt in enumerate(entry.attempts, 1))
     if entry.transcript is not None:
         kept = entry.transcript
-        tx.add(tables.Transcript(generation_id=generation.id, events=kept.events, expires_at=kept.expires_at))
+        await queries.transcript.keep_end(tx, generation.id, kept.events, kept.expires_at)
 
 
 def _usage_record(generation: Generation, outcome: Outcome, at: datetime) -> UsageRecord:

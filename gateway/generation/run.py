@@ -20,6 +20,7 @@ from gateway.errors import BackendFailure, GatewayError, Interrupted, ShuttingDo
 from gateway.generation.attempts import Attempt, Attempts, attempts_until
 from gateway.generation.continuation import Losses, PartialAnswer, continuation, is_refusal
 from gateway.generation.estimates import Estimates
+from gateway.generation.kept_input import PackedInput
 from gateway.generation.meter import Meter, added
 from gateway.generation.outcome import Outcome, terminal_event
 from gateway.generation.request import OnBackendLoss, OnDisconnect
@@ -55,14 +56,15 @@ _CUT = (BackendFinishReason.LENGTH, BackendFinishReason.CONTENT_FILTER, BackendF
 class Job:
     """One generation as this gateway holds it. `saved` is what another gateway did of it before.
 
-    `encoded` is the request as another gateway could read it, empty where none may go on with it. `text_retention` is
-    for how many seconds the database must keep its text at least.
+    `encoded` is the request as another gateway could read it, empty where none may go on with it. `kept` is the request
+    as the database is to keep it, if it is. `text_retention` is for how many seconds that must keep the text at least.
     """
 
     row: Generation
     request: ChatRequest
     saved: SavedStream | None = None
     encoded: bytes = b""
+    kept: PackedInput | None = None
     text_retention: float = 0
 
     @property

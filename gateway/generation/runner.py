@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
 from enum import Enum
 from functools import partial
 from uuid import UUID
@@ -11,7 +10,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from db import queries
+from db import queries, tables
 from db.clock import now
 from db.engine import Database, WriteSession
 from db.tables import Generation
@@ -19,7 +18,8 @@ from gateway import streams
 from gateway.catalog import Model
 from gateway.errors import DatabaseDown, StreamExpired, StreamLogUnavailable
 from gateway.generation.estimates import Estimates
-from gateway.generation.ledger import Ledger, LedgerEntry, Transcript, is_outage
+from gateway.generation.kept_input import PackedInput
+from gateway.generation.ledger import Ledger, LedgerEntry, is_outage, kept_for
 from gateway.generation.outcome import Outcome, State, timings_so_far
 from gateway.generation.routing import Route, Router
 from gateway.generation.run import Job, Run
@@ -45,10 +45,10 @@ class Runner:
 
     It owns each from `start` to its end::
 
-        start ── ticket of the queue ── run ── row (transaction 1) ── stream ── task
+        start ── ticket of the queue ── run ── row, and the request if it is kept (transaction 1) ── stream ── task
         task  ── Run.execute ── ticket given back ── text flushed ── row and usage (transaction 2) ── terminal event
 
-    `text_retention` is how many seconds the database keeps the text of an ended generation, 0 for not at all.
+    `text_retention` is how many seconds the database keeps what was asked and answered after the end; 0: not at all.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class Runner:
     ) -> None:
         self.replica_id = replica_id
         self.phase = Phase.SERVING
+        self.text_retention = text_retention
         self._database = database
         self._log = log
         self._ownership = ownership
         self._ledger = ledger
         self._router = router
         self._tasks = tasks
-        self._text_retention = text_retention
         self._runs: dict[UUID, Run] = {}
         self._estimates = Estimates()
 
@@ -97,13 +97,17 @@ class Runner:
             try:
                 async with self._database.transaction() as tx:
                     tx.add(row)
+                    if job.kept is not None:
+                        await tx.flush()
+                        tx.add(_request_row(row, job.kept))
                     await also(tx)
             except BaseException as error:
                 del self._runs[row.id]
                 run.route.ticket.release()
                 run.finished.set()
                 if is_outage(error):
-                    entry = LedgerEntry(row, Outcome(None, DatabaseDown(), NO_USAGE, timings_so_far(row)), now())
+                    outcome = Outcome(None, DatabaseDown(), NO_USAGE, timings_so_far(row))
+                    entry = LedgerEntry(row, outcome, now(), kept_for(self._retention(job)))
                     spawn(self._tasks, f"end of generation {row.id}", self._ledger.write, entry)
                 raise
             try:
@@ -207,22 +211,29 @@ class Runner:
             return
         outcome = run.outcome()
         event = run.terminal(outcome)
-        retention = max(self._text_retention, run.job.text_retention)
-        transcript = await _transcript(self._log, run.generation_id, event, retention) if retention else None
-        await self._ledger.write(LedgerEntry(run.job.row, outcome, now(), transcript, run.attempts()))
+        retention = self._retention(run.job)
+        events = await _transcript(self._log, run.generation_id, event) if retention else None
+        kept = kept_for(retention, events)
+        await self._ledger.write(LedgerEntry(run.job.row, outcome, now(), kept, run.attempts()))
         await run.write_end(event)
 
+    def _retention(self, job: Job) -> float:
+        return max(self.text_retention, job.text_retention)
 
-async def _transcript(log: StreamLog, generation_id: UUID, end: End, retention: float) -> Transcript | None:
+
+def _request_row(row: Generation, kept: PackedInput) -> tables.Transcript:
+    return tables.Transcript(generation_id=row.id, request=kept.request, images=kept.images)
+
+
+async def _transcript(log: StreamLog, generation_id: UUID, end: End) -> bytes | None:
     """Give the text for the database to keep; None where there is none any more."""
     try:
-        events = streams.encode_transcript([*await log.read(generation_id), end])
+        return streams.encode_transcript([*await log.read(generation_id), end])
     except (StreamExpired, StreamLogUnavailable):
         return None
     except Exception:
         logger.exception("the text of generation %s cannot be kept", generation_id)
         return None
-    return Transcript(events, now() + timedelta(seconds=retention))
 
 
 async def _note_turn(database: Database, row: Generation, queued_ms: int) -> None:

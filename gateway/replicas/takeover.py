@@ -18,6 +18,7 @@ from gateway.generation import (
     Runner,
     attempts_until,
     continuable,
+    kept_for,
     outcome_recorded,
     outcome_told,
     terminal_event,
@@ -136,7 +137,7 @@ class Takeover:
     async def _finish(self, row: Generation, taken: _TakenOver) -> None:
         saved = taken.saved
         if saved.end is not None:
-            await self._ledger.write(_entry(row, outcome_told(row, saved.end)))
+            await self._ledger.write(self._entry(row, outcome_told(row, saved.end)))
         elif (job := _job(row, saved)) is None or not await self._go_on(job, taken):
             await self._abort(row, saved)
 
@@ -155,7 +156,7 @@ class Takeover:
         reason = CancelReason.REQUESTED if saved.cancelled else None
         error = None if reason else Interrupted()
         outcome = Outcome(None, error, saved.usage, timings_so_far(row), reason)
-        await self._ledger.write(_entry(row, outcome))
+        await self._ledger.write(self._entry(row, outcome))
         logger.warning("generation %s was ended: its gateway is gone", row.id)
         try:
             if unknown:
@@ -164,6 +165,14 @@ class Takeover:
         except Exception:
             logger.exception("the viewers of generation %s are not told of its end", row.id)
 
+    def _entry(self, row: Generation, outcome: Outcome) -> LedgerEntry:
+        """Give the end of a generation whose gateway is dead: of its attempts only the first is known.
+
+        What it was asked is kept as long as this gateway keeps it.
+        """
+        at, kept = now(), kept_for(self._runner.text_retention)
+        return LedgerEntry(row, outcome, at, kept, attempts_until(row, at, outcome.usage, outcome.error))
+
 
 def _job(row: Generation, saved: SavedStream) -> Job | None:
     """Give the job to go on with; None where it must not, or cannot."""
@@ -171,12 +180,6 @@ def _job(row: Generation, saved: SavedStream) -> Job | None:
         return None
     request = continuable(saved.request, saved.events)
     return None if request is None else Job(row, request, saved)
-
-
-def _entry(row: Generation, outcome: Outcome) -> LedgerEntry:
-    """Give the end of a generation whose gateway is dead: of its attempts only the first is known."""
-    at = now()
-    return LedgerEntry(row, outcome, at, attempts=attempts_until(row, at, outcome.usage, outcome.error))
 
 
 def _nothing_saved(row: Generation) -> SavedStream:

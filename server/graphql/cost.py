@@ -38,6 +38,9 @@ WEIGHTS = {"generate": 100, "startGeneration": 100, "login": 50}
 SCALARS = {("Generation", name): 10 for name in ("text", "thinking", "lastSequence")}
 """Scalars that are not small, by the type and the field: a whole answer is read from the stream log."""
 
+WHOLE = {("Generation", "input"): 10}
+"""Objects that are read as a whole, however much of them is selected: what they hold is bounded by its size."""
+
 MODELS = 100
 
 DEPLOYMENTS = 3
@@ -131,6 +134,8 @@ class _Costing:
         inner = _named(field.type) if field else None
         if field is None or not is_composite_type(inner):
             return SCALARS.get((kind.name, name), 0)  # introspection has limits of its own
+        if (kind.name, name) in WHOLE:
+            return WHOLE[kind.name, name]
         asked = self._page(node, field)
         one = WEIGHTS.get(name, 1) + self.selections(node.selection_set, inner, asked)
         if not _is_list(field.type):

@@ -1,0 +1,26 @@
+"""A tool call, as the API shows it in answers and in what was asked."""
+
+from typing import Self
+
+import orjson
+import strawberry
+from strawberry.scalars import JSON
+
+from gateway.streams import ToolCall as GatewayToolCall
+
+
+@strawberry.type(description="A call that the model asks for. Answer it with a TOOL message.")
+class ToolCall:
+    call_id: str = strawberry.field(description="The call's id, to be given as `toolCallId` of the answer.")
+    name: str = strawberry.field(description="The tool to call.")
+    arguments: JSON | None = strawberry.field(
+        description="The arguments, an object; null where the model did not write one, as when its answer was cut off."
+    )
+    arguments_text: str = strawberry.field(description="The arguments as the model wrote them.")
+
+    @classmethod
+    def of(cls, call: GatewayToolCall) -> Self:
+        """Give the call of a backend."""
+        arguments = None if call.arguments is None else JSON(call.arguments)
+        text = call.arguments_text or orjson.dumps(call.arguments).decode()
+        return cls(call_id=call.id, name=call.name, arguments=arguments, arguments_text=text)
