@@ -3,7 +3,8 @@
 import base64
 import logging
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,20 @@ from db.clock import new_id, now
 from db.engine import Database
 from db.tables import Generation, Table, Transcript, User
 from gateway.errors import TooMuchText
-from gateway.generation import ImagePart, KeptInput, TextPart
-from gateway.generation.kept_input import MOST_BYTES, MOST_IMAGE_BYTES, pack_input, unpack_input
-from gateway.generation.request import GenerationRequest, Options, OutputFormat, Turn
+from gateway.generation import KeptInput
+from gateway.generation.kept_input import pack_input
+from gateway.generation.request import GenerationRequest
 from schema.node import parse_uuid
-from tests.support.fake_model_server import FakeModelServer
-from tests.support.gateways import GraphQLErrors, Json, RunningGateway, gateway_settings, running_gateway
+from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
+from tests.support.gateways import (
+    ADMIN,
+    EVERY_MODEL,
+    GraphQLErrors,
+    Json,
+    RunningGateway,
+    gateway_settings,
+    running_gateway,
+)
 from tests.support.generations import COMPLETE, WATCH, asking, cancel, none_runs, start
 from tests.support.valkeys import ValkeyServer
 from tests.support.wire_requests import PHOTO, PIXEL
@@ -88,13 +97,32 @@ EVERYTHING: Json = {
 }
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def keeping_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database of each kind in turn, for all tests of the module."""
+    databases = request.getfixturevalue(f"{request.param}_databases")
+    with databases.fresh(*([tmp_path_factory.mktemp("kept")] if request.param == "sqlite" else [])) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+async def shared_keeping(keeping_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningGateway]:
+    """A gateway over it that keeps both sides for an hour."""
+    async with running_fake_model_server() as fake:
+        settings = gateway_settings(tmp_path_factory.mktemp("keeping"), keeping_url, fake.url, text_retention=3600)
+        async with running_gateway(settings, fake) as gateway:
+            yield gateway
+
+
 @pytest.fixture
-async def keeping(database_url: str, tmp_path: Path, fake: FakeModelServer) -> AsyncIterator[RunningGateway]:
-    """A gateway over each database that keeps both sides for an hour."""
-    async with running_gateway(
-        gateway_settings(tmp_path, database_url, fake.url, text_retention=3600), fake
-    ) as gateway:
-        yield gateway
+async def keeping(shared_keeping: RunningGateway) -> RunningGateway:
+    """The same, with its administrator signed in and nothing kept."""
+    shared_keeping.fake.reset()
+    shared_keeping.fake.models += EVERY_MODEL
+    await shared_keeping.sign_in()
+    async with shared_keeping.database.transaction() as tx:
+        await tx.execute(delete(Generation))
+    return shared_keeping
 
 
 @pytest.fixture
@@ -110,6 +138,22 @@ def without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_nulls(item) for key, item in value.items() if item is not None and item != []}
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+@contextmanager
+def statements(*kinds: str) -> Iterator[list[str]]:
+    """The statements of these kinds within the block that are about what is kept."""
+    asked: list[str] = []
+
+    def note(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        if statement.startswith(kinds) and "transcripts" in statement:
+            asked.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield asked
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
 
 
 async def everything_kept(database: Database) -> bytes:
@@ -186,11 +230,14 @@ async def test_both_sides_are_there_from_the_start_and_go_together(keeping: Runn
 
 
 async def test_what_got_no_expiry_with_its_end_is_purged_and_what_runs_is_not(keeping: RunningGateway):
-    ids = [parse_uuid(await start(keeping, "fake:hold-3", onDisconnect="CONTINUE"), "Generation") for _ in range(2)]
+    runs = [await start(keeping, "fake:hold-3", onDisconnect="CONTINUE") for _ in range(2)]
+    ids = [parse_uuid(id, "Generation") for id in runs]
     async with keeping.database.transaction() as tx:
         await tx.execute(update(Generation).where(Generation.id == ids[0]).values(finished_at=now()))
         await queries.transcript.forget_transcripts(tx, now())
         assert list(await tx.scalars(select(Transcript.generation_id))) == [ids[1]]
+    for id in runs:
+        await cancel(keeping, id)
 
 
 async def test_a_deleted_user_takes_both_sides_along(keeping: RunningGateway):
@@ -204,8 +251,8 @@ async def test_a_deleted_user_takes_both_sides_along(keeping: RunningGateway):
 
 
 async def test_others_do_not_see_it_but_administrators(keeping: RunningGateway):
-    await keeping.make_user("ada")
-    await keeping.sign_in("ada")
+    await keeping.make_user("bob")
+    await keeping.sign_in("bob")
     id = await start(keeping, "fake:count-3")
     await keeping.make_user("eve")
     await keeping.sign_in("eve")
@@ -242,22 +289,13 @@ async def test_without_retention_no_byte_of_a_prompt_is_in_the_database(
 
 
 async def test_keeping_costs_one_insert_and_not_keeping_nothing(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
-    asked: list[str] = []
-
-    def note(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        if "transcripts" in statement and not statement.startswith(("DELETE", "SELECT")):
-            asked.append(statement.split("(")[0])
-
     counts: list[int] = []
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        for retention in (0, 3600):
-            settings = gateway_settings(tmp_path, sqlite_url, fake.url, text_retention=retention)
-            async with running_gateway(settings, fake) as gateway:
+    for retention in (0, 3600):
+        settings = gateway_settings(tmp_path, sqlite_url, fake.url, text_retention=retention)
+        async with running_gateway(settings, fake) as gateway:
+            with statements("INSERT", "UPDATE") as asked:
                 await gateway.events(WATCH, {"id": await start(gateway, "fake:count-3", onDisconnect="CONTINUE")})
-            counts.append(len(asked))
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
+        counts.append(len(asked))
     assert counts == [0, 2]  # the request with the start, the answer with the end
 
 
@@ -281,7 +319,7 @@ async def test_what_a_dead_gateway_was_asked_is_kept_as_long(keeping: RunningGat
     packed = pack_input(GenerationRequest("m", prompt="Are you there?"))
     assert packed is not None
     async with keeping.database.transaction() as tx:
-        user_id = await tx.scalar(select(User.id))
+        user_id = await tx.scalar(select(User.id).where(User.username == ADMIN))
         row = Generation(id=new_id(), user_id=user_id, model="m", backend="b", state="RUNNING", on_disconnect="CANCEL")
         tx.add(row)
         await tx.flush()
@@ -319,70 +357,11 @@ async def test_those_of_a_page_are_read_together_and_images_only_where_they_are_
     message = {"role": "USER", "parts": [{"image": {"base64": PIXEL}}]}
     for _ in range(2):
         await keeping.run(COMPLETE, {"input": {"model": "fake:count-3", "prompt": {"messages": [message]}}})
-    asked: list[str] = []
-
-    def note(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        if statement.startswith("SELECT") and "transcripts" in statement:
-            asked.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        for field, statements in (("sha256", 1), ("base64", 2)):
-            asked.clear()
-            query = "{ generations { nodes { input { messages { parts { image { FIELD } } } } } } }"
+    query = "{ generations { nodes { input { messages { parts { image { FIELD } } } } } } }"
+    for field, count in (("sha256", 1), ("base64", 2)):
+        with statements("SELECT") as asked:
             await keeping.run(query.replace("FIELD", field))
-            assert len(asked) == statements
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
-
-
-def test_a_request_that_is_too_large_is_not_kept_in_part():
-    fits = GenerationRequest("m", prompt="x" * (MOST_BYTES - 2_000))
-    packed = pack_input(fits)
-    assert packed is not None
-    assert unpack_input(packed.request).messages[0].text == fits.prompt
-    assert pack_input(GenerationRequest("m", prompt="x" * MOST_BYTES)) is None
-
-
-def test_an_image_that_there_is_no_room_for_is_told_by_its_digest():
-    large, small = (b"\xff\xd8\xff" + bytes([number]) * size for number, size in ((1, MOST_IMAGE_BYTES), (2, 9)))
-    encoded = [base64.b64encode(data).decode() for data in (small, large, small)]
-    packed = pack_input(GenerationRequest("m", prompt=[Turn("user", parts=[ImagePart(image) for image in encoded])]))
-    assert packed is not None
-    assert packed.images == small
-    parts = unpack_input(packed.request).messages[0].parts
-    assert parts is not None
-    images = [part.image for part in parts]
-    assert all(image is not None for image in images)
-    assert [(image.size, image.offset) for image in images if image] == [
-        (len(small), 0),
-        (len(large), None),
-        (len(small), 0),
-    ]
-
-
-def test_each_form_and_choice_comes_back():
-    forms = [
-        OutputFormat(json_object=True),
-        OutputFormat(regex="a+"),
-        OutputFormat(grammar='root ::= "a"'),
-        OutputFormat(choice=["a", "b"]),
-    ]
-    for form in forms:
-        request = GenerationRequest("m", prompt=[Turn("user", parts=[TextPart("x")])], format=form)
-        packed = pack_input(request)
-        assert packed is not None
-        kept = unpack_input(packed.request)
-        assert (kept.format, kept.options, kept.tool_choice) == (form, Options(stop=kept.options.stop), None)
-    packed = pack_input(GenerationRequest("m", prompt="x", tool_choice=None))
-    assert packed is not None
-    assert packed.images is None
-
-
-@pytest.mark.parametrize("data", [b"", b"no zlib", zlib.compress(b"no JSON"), zlib.compress(b'{"model": 1}')])
-def test_what_is_no_kept_request_is_told_as_such(data: bytes):
-    with pytest.raises(ValueError, match=r"\w"):
-        unpack_input(data)
+        assert len(asked) == count
 
 
 async def test_an_error_of_the_database_does_not_tell_the_values(database: Database):
