@@ -27,7 +27,7 @@ from anyio.streams.text import TextReceiveStream
 from backends.errors import BackendModelNotFound, BackendUnavailable, BackendUnsupported
 from backends.loading import OnLoading, watching
 from backends.openai import OpenAIBackend
-from backends.protocol import BackendKind, ChatRequest, Chunk, Json, LoadedModel, ModelInfo
+from backends.protocol import BackendKind, ChatRequest, Chunk, Json, LoadedModel, MediaKind, ModelInfo
 from backends.wire import as_object, as_text
 
 logger = logging.getLogger(__name__)
@@ -111,6 +111,10 @@ class EmbeddedBackend:
     def parallel(self) -> int:
         """As many as the child has slots."""
         return self._parallel
+
+    def takes(self, kind: MediaKind, model: str) -> bool:
+        """Tell that it is not: the child reads a model of text alone."""
+        return False
 
     @property
     def state(self) -> EmbeddedState:

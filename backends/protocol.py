@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol
+from uuid import UUID
 
 from backends.loading import OnLoading
 
@@ -25,6 +26,8 @@ class Capability(StrEnum):
     VISION = "vision"
     THINKING = "thinking"
     EMBEDDING = "embedding"
+    AUDIO = "audio"
+    FILES = "files"  # not Ollama's: it takes none
 
 
 class BackendKind(StrEnum):
@@ -87,7 +90,51 @@ class ImagePart:
     image: str
 
 
-Part = TextPart | ImagePart
+@dataclass(frozen=True, slots=True)
+class AudioPart:
+    """A sound in a message, in base64. `media_type` is what its bytes are, such as `audio/wav`."""
+
+    audio: str
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A document in a message, in base64. `media_type` is what its bytes are, such as `application/pdf`."""
+
+    file: str
+    media_type: str
+
+
+class MediaKind(StrEnum):
+    """What a part of a message is that is no text."""
+
+    IMAGE = "image"
+    AUDIO = "audio"
+    FILE = "file"
+
+    @property
+    def capability(self) -> Capability:
+        """What a model must have to be asked with such a part."""
+        return _NEEDED[self]
+
+
+_NEEDED = {
+    MediaKind.IMAGE: Capability.VISION,
+    MediaKind.AUDIO: Capability.AUDIO,
+    MediaKind.FILE: Capability.FILES,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BlobPart:
+    """Stands for a part whose bytes are kept elsewhere. No backend gets one: the gateway fills it in before."""
+
+    blob_id: UUID
+    kind: MediaKind
+
+
+Part = TextPart | ImagePart | AudioPart | FilePart | BlobPart
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
@@ -116,6 +163,27 @@ class Message:
         if isinstance(self.content, str):
             return []
         return [part.image for part in self.content if isinstance(part, ImagePart)]
+
+    @property
+    def media(self) -> list[MediaKind]:
+        """What its parts are that are no text, in their order."""
+        if isinstance(self.content, str):
+            return []
+        return [kind for part in self.content if (kind := _kind(part)) is not None]
+
+
+def _kind(part: Part) -> MediaKind | None:
+    match part:
+        case TextPart():
+            return None
+        case ImagePart():
+            return MediaKind.IMAGE
+        case AudioPart():
+            return MediaKind.AUDIO
+        case FilePart():
+            return MediaKind.FILE
+        case BlobPart():
+            return part.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +365,10 @@ class Backend(Protocol):
     @property
     def parallel(self) -> int:
         """How many answers it makes at once, as far as is known now; more requests would only wait for each other."""
+        ...
+
+    def takes(self, kind: MediaKind, model: str) -> bool:
+        """Tell whether a request for this model can carry such a part at all, as far as is known now."""
         ...
 
     async def models(self) -> list[ModelInfo]:

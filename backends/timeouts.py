@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 from backends.errors import BackendTimeout, TimeoutPhase
 from backends.loading import OnLoading
-from backends.protocol import Backend, BackendKind, ChatRequest, Chunk, LoadedModel, ModelInfo
+from backends.protocol import Backend, BackendKind, ChatRequest, Chunk, LoadedModel, MediaKind, ModelInfo
 
 T = TypeVar("T")
 
@@ -60,6 +60,10 @@ class TimedBackend:
     def parallel(self) -> int:
         """What the backend inside makes at once."""
         return self._inner.parallel
+
+    def takes(self, kind: MediaKind, model: str) -> bool:
+        """Tell what the backend inside tells."""
+        return self._inner.takes(kind, model)
 
     async def models(self) -> list[ModelInfo]:
         """List the models of the backend inside. Raises BackendError."""

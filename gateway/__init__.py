@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gateway.blobs import Blobs
 from gateway.catalog import Catalog
 from gateway.generation import Generations
 from gateway.identity import Identity
@@ -17,4 +18,5 @@ class Gateway:
     catalog: Catalog
     generations: Generations
     usage: Usage
+    blobs: Blobs
     server_info: ServerInfo

@@ -5,8 +5,11 @@ GatewayError                 anything below; has a `code` and a message fit for 
 ├── InvalidCredentials       wrong username or password (never tells which)
 ├── AccountLocked            too many wrong passwords, by name or address; `locked_until` says when to come back
 ├── InvalidInput             values that are refused; `issues` tells of each
-│   └── IdempotencyKeyReused the key stands for another request
+│   ├── IdempotencyKeyReused the key stands for another request
+│   └── UnknownMediaType     the file is of no type that a model takes
 ├── LimitExceeded            the caller has as many as one may have
+│   ├── BlobTooLarge         one file is too large
+│   └── BlobQuotaExceeded    the caller's files are too large together
 ├── NotFound                 no such thing, or it is not the caller's
 ├── ModelNotFound            no backend serves the model
 ├── Unsupported              the model or its backend cannot do what was asked
@@ -177,6 +180,17 @@ class IdempotencyKeyReused(InvalidInput):
         super().__init__("idempotencyKey", "another request was made under this key. Take a new key for a new request.")
 
 
+class UnknownMediaType(InvalidInput):
+    """The bytes of a file are of no type that a model takes."""
+
+    transport_code = TransportErrorCode.UNKNOWN_MEDIA_TYPE
+
+    def __init__(self) -> None:
+        super().__init__(
+            "body", "must be a PNG, JPEG, GIF, WebP, BMP, TIFF, AVIF, WAV, MP3, Ogg, FLAC or PDF, or text in UTF-8."
+        )
+
+
 class LimitExceeded(GatewayError):
     """The caller has as many of these as one may have; `limit` is how many."""
 
@@ -185,6 +199,28 @@ class LimitExceeded(GatewayError):
     def __init__(self, message: str, limit: int) -> None:
         self.limit = limit
         super().__init__(message)
+
+
+class BlobTooLarge(LimitExceeded):
+    """A file has more bytes than one may have."""
+
+    transport_code = TransportErrorCode.BLOB_TOO_LARGE
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"A blob may have at most {limit:,} bytes (OLLAGRAPH_BLOB_MAX_SIZE).", limit)
+
+
+class BlobQuotaExceeded(LimitExceeded):
+    """A user's files would have more bytes together than they may have."""
+
+    transport_code = TransportErrorCode.BLOB_QUOTA_EXCEEDED
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"Your blobs may have at most {limit:,} bytes together (OLLAGRAPH_BLOB_QUOTA). Delete one that is not "
+            "needed, or wait until one expires.",
+            limit,
+        )
 
 
 class NotFound(GatewayError):

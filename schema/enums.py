@@ -82,6 +82,8 @@ _describe(
         "VISION": "Read images.",
         "THINKING": "Think before it answers.",
         "EMBEDDING": "Turn text into vectors.",
+        "AUDIO": "Listen to sounds.",
+        "FILES": "Read documents.",
     },
 )
 _describe(

@@ -3,15 +3,21 @@
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, TypeVar, cast
+from uuid import UUID
 
 import strawberry
 from strawberry.scalars import JSON
 from strawberry.types.arguments import InputContext
 
 from gateway import generation
+from gateway.errors import InvalidInput
 from gateway.generation import (
+    AudioPart,
+    BlobPart,
+    FilePart,
     GenerationRequest,
     ImagePart,
+    MediaKind,
     NamedTool,
     OnBackendLoss,
     OnDisconnect,
@@ -29,6 +35,7 @@ from gateway.generation import (
 )
 from gateway.generation import ToolCall as RequestedToolCall
 from schema.catalog import MODEL_NAME
+from schema.node import parse_uuid
 
 _Value = TypeVar("_Value")
 
@@ -49,8 +56,35 @@ class MessageRole(Enum):
 @strawberry.input(description="Binary data. Exactly one of its fields.", one_of=True)
 class BlobInput:
     base64: str | None = strawberry.field(
-        default=strawberry.UNSET, description="The data in base64, or as a data URL in base64."
+        default=strawberry.UNSET,
+        description="The data in base64, or as a data URL in base64; for small files, since it is part of the request.",
     )
+    blob_id: strawberry.ID | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="The id that `POST /blobs` gave for the file. It must be the caller's own and not have expired; "
+        "its use here extends its expiry.",
+    )
+
+    def to_part(self, kind: MediaKind) -> Part:
+        """In the gateway's form."""
+        if isinstance(self.blob_id, str):
+            return BlobPart(_blob_key(self.blob_id), kind)
+        data = self.base64 or ""
+        match kind:
+            case MediaKind.IMAGE:
+                return ImagePart(data)
+            case MediaKind.AUDIO:
+                return AudioPart(data, "")
+            case MediaKind.FILE:
+                return FilePart(data, "")
+
+
+def _blob_key(blob_id: str) -> UUID:
+    """Give the key in an id; for what is no id of a blob, one that no blob has: it is refused like an unknown one."""
+    try:
+        return parse_uuid(blob_id, "Blob")
+    except InvalidInput:
+        return UUID(int=0)
 
 
 @strawberry.input(description="A part of a message. Exactly one of its fields.", one_of=True)
@@ -61,9 +95,22 @@ class ContentPartInput:
         description="An image, for models with VISION: PNG, JPEG, GIF, WebP, BMP, TIFF or AVIF.",
     )
 
+    audio: BlobInput | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="A sound, for models with AUDIO: WAV, MP3, Ogg or FLAC. Ollama takes none (UNSUPPORTED).",
+    )
+    file: BlobInput | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="A document, for models with FILES: PDF, or text in UTF-8. OpenAI's API has a place for it; "
+        "Ollama, llama.cpp and vLLM take none (UNSUPPORTED).",
+    )
+
     def to_part(self) -> Part:
         """In the gateway's form."""
-        return ImagePart(self.image.base64 or "") if self.image else TextPart(self.text or "")
+        for blob, kind in ((self.image, MediaKind.IMAGE), (self.audio, MediaKind.AUDIO), (self.file, MediaKind.FILE)):
+            if blob:
+                return blob.to_part(kind)
+        return TextPart(self.text or "")
 
 
 @strawberry.input(description="A tool call that the model asked for earlier in the conversation.")
@@ -83,8 +130,8 @@ class MessageInput:
     text: str | None = strawberry.field(default=None, description="The text.")
     parts: list[ContentPartInput] | None = strawberry.field(
         default=None,
-        description="Texts and images, in the order in which the model gets them. Ollama takes texts and images "
-        "apart: it gets the texts one below the other, and the images in their order.",
+        description="Texts, images, sounds and files, in the order in which the model gets them. Ollama takes texts "
+        "and images apart: it gets the texts one below the other, and the images in their order.",
     )
     tool_calls: list[ToolCallInput] | None = strawberry.field(
         default_factory=list[ToolCallInput],
@@ -271,7 +318,7 @@ class TagInput:
 
 
 _make_quickly(BlobInput)
-_make_quickly(ContentPartInput, image=BlobInput)
+_make_quickly(ContentPartInput, image=BlobInput, audio=BlobInput, file=BlobInput)
 _make_quickly(ToolCallInput)
 _make_quickly(MessageInput, parts=ContentPartInput, tool_calls=ToolCallInput)
 _make_quickly(ToolInput)

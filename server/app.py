@@ -14,6 +14,7 @@ from backends.protocol import Backend
 from db.engine import Database
 from db.migrations import upgrade
 from gateway import Gateway
+from gateway.blobs import BlobLimits, Blobs
 from gateway.catalog import BackendQueue, Catalog
 from gateway.tasks import spawn_service
 from gateway.usage import Usage
@@ -36,8 +37,10 @@ from server.page import page
 from server.server_info import server_info
 from server.settings import Settings, SettingsError
 from server.transports import (
+    BLOBS_PATH,
     GRAPHQL_PATHS,
     PREFLIGHT_HEADERS,
+    BlobsOverHttp,
     BodyLimits,
     BytesInFlight,
     Callers,
@@ -135,9 +138,9 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             CrossOriginAnswers,
             allow_origins=settings.cors_origins,
             allow_credentials=settings.cors_credentials,
-            allow_methods=["GET", "POST"],
+            allow_methods=["DELETE", "GET", "HEAD", "POST"],
             allow_headers=[*PREFLIGHT_HEADERS, "cache-control", "content-type", "last-event-id", "x-request-id"],
-            expose_headers=["x-request-id"],
+            expose_headers=["location", "repr-digest", "sunset", "x-request-id"],
         )
     app.add_middleware(HostCheck, allowed=HostPatterns(settings.answers_to))
     if settings.trusted_proxies:
@@ -156,13 +159,25 @@ async def running_gateway(
         async with running_backends(settings) as backends, anyio.create_task_group() as tasks:
             queues = {backend.name: _queue(settings, backend) for backend in backends}
             catalog = Catalog(backends, settings.models_max_age, tasks, queues=queues)
-            async with running_generation_service(settings, database, catalog, queues, tasks) as service:
+            blobs = Blobs(database, _blob_limits(settings))
+            async with running_generation_service(settings, database, catalog, queues, blobs, tasks) as service:
                 identity = make_identity(settings, database, password_cost)
                 usage, info = Usage(database), server_info(settings)
-                yield Gateway(identity, catalog, service.generations, usage, info), database, service
+                yield Gateway(identity, catalog, service.generations, usage, blobs, info), database, service
             tasks.cancel_scope.cancel()
     finally:
         await database.close()
+
+
+def _blob_limits(settings: Settings) -> BlobLimits:
+    return BlobLimits(
+        enabled=settings.blobs,
+        size=settings.blob_max_size,
+        quota=settings.blob_quota,
+        request=settings.blob_max_request_size,
+        memory=settings.blob_memory,
+        retention=settings.blob_retention,
+    )
 
 
 def _queue(settings: Settings, backend: Backend) -> BackendQueue:
@@ -247,7 +262,17 @@ def _routes(
         watch,
         ConnectionLimiter(settings.max_sockets_per_user, "OLLAGRAPH_MAX_SOCKETS_PER_USER"),
     )
+    blobs = BlobsOverHttp(
+        callers,
+        executor.formatted,
+        body_limits.in_flight,
+        ConnectionLimiter(settings.max_uploads_per_user, "OLLAGRAPH_MAX_UPLOADS_PER_USER"),
+        settings.request_timeout,
+        settings.send_timeout,
+    )
     return [
+        Route(BLOBS_PATH, blobs),
+        Route(f"{BLOBS_PATH}/{{id}}", blobs),
         Route("/healthz", healthz),
         Route("/readyz", readiness.check),
         *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),

@@ -10,6 +10,7 @@ from anyio.abc import TaskGroup
 
 from db.clock import new_id
 from db.engine import Database
+from gateway.blobs import Blobs
 from gateway.catalog import BackendQueue, Catalog
 from gateway.generation import Generations, Ledger, Phase, Router, Runner
 from gateway.replicas import PeerRequests, Replicas, Takeover, UsageNotes
@@ -74,7 +75,12 @@ class GenerationService:
 
 @asynccontextmanager
 async def running_generation_service(
-    settings: Settings, database: Database, catalog: Catalog, queues: Mapping[str, BackendQueue], tasks: TaskGroup
+    settings: Settings,
+    database: Database,
+    catalog: Catalog,
+    queues: Mapping[str, BackendQueue],
+    blobs: Blobs,
+    tasks: TaskGroup,
 ) -> AsyncGenerator[GenerationService]:
     """Run generations within the block; at its end all have ended, or are released to other gateways.
 
@@ -90,6 +96,7 @@ async def running_generation_service(
         catalog=catalog,
         queues=queues,
         valkey=valkey,
+        blobs=blobs,
         tasks=tasks,
         replica_id=replica_id,
     )
@@ -119,6 +126,7 @@ def _wired(
     catalog: Catalog,
     queues: Mapping[str, BackendQueue],
     valkey: Valkey | None,
+    blobs: Blobs,
     tasks: TaskGroup,
     replica_id: UUID,
 ) -> GenerationService:
@@ -134,6 +142,7 @@ def _wired(
         router=Router(catalog, queues),
         tasks=tasks,
         replica_id=replica_id,
+        blobs=blobs,
         text_retention=settings.text_retention,
     )
     replicas = Replicas(
@@ -143,6 +152,7 @@ def _wired(
         Takeover(runner=runner, catalog=catalog, log=log, ownership=log, ledger=ledger),
         lease_time=settings.lease_time,
         idempotency_time=settings.idempotency_time,
+        blobs=blobs,
         usage_notes=UsageNotes(database, runner) if shared is None else None,
     )
     generations = Generations(
@@ -152,6 +162,7 @@ def _wired(
         ownership=log,
         runner=runner,
         ledger=ledger,
+        blobs=blobs,
         event_interval=settings.event_interval,
         idempotency_time=settings.idempotency_time,
     )

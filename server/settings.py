@@ -6,15 +6,12 @@ from platformdirs import user_data_path
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from auth.weak_secrets import is_common_password, is_guessable_secret
 from server.addresses import is_loopback
 from server.environment import ENV_FILE, ENV_FILE_ENCODING, PREFIX, UnreadableEnvFile, cleaned, read_env_file, remarks
+from server.setting_checks import check_settings
 from server.setting_types import AnyCase, FilePath, Hosts, Key, Networks, OllamaUrl, OpenAIUrl, Origins
 
 DATABASE_FILE = "ollagraph.db"
-MIN_SECRET_BYTES = 32
-LARGEST_NUMBER = 1e12
-"""More than any setting needs, and less than breaks a clock."""
 
 
 class SettingsError(Exception):
@@ -182,6 +179,25 @@ class Settings(BaseSettings):
     drain_time: float = Field(
         default=10, ge=0, description="How long running generations may go on when the gateway stops."
     )
+    blobs: bool = Field(default=True, description="Store files that callers send to `POST /blobs` for their prompts.")
+    blob_max_size: int = Field(
+        default=33_554_432, ge=1_024, le=1_000_000_000, description="Bytes that one blob may have."
+    )
+    blob_quota: int = Field(
+        default=1_073_741_824, ge=1_024, description="Bytes that the blobs of one user may have together."
+    )
+    blob_retention: float = Field(
+        default=86_400, ge=60, description="How long a blob is kept after it was sent or used in a prompt."
+    )
+    blob_max_request_size: int = Field(
+        default=67_108_864, ge=1_024, description="Bytes that the blobs of one prompt may have together."
+    )
+    blob_memory: int = Field(
+        default=268_435_456,
+        ge=1_024,
+        description="Bytes of blobs held at once for model servers that are being asked; further generations wait.",
+    )
+    max_uploads_per_user: int = Field(default=4, ge=1, description="Blobs that one user may be sending at once.")
     max_body_size: int = Field(
         default=16_777_216,
         ge=1024,
@@ -343,32 +359,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name, value in self:
-            if isinstance(value, int | float) and abs(value) > LARGEST_NUMBER:
-                raise ValueError(f"{PREFIX}{name.upper()} must be at most {LARGEST_NUMBER:,.0f}")
-        if self.secret_key is not None and len(self.secret_key.get_secret_value().encode()) < MIN_SECRET_BYTES:
-            raise ValueError(f"{PREFIX}SECRET_KEY must have at least {MIN_SECRET_BYTES} bytes: openssl rand -hex 32")
-        if "*" in self.cors_origins and self.cors_credentials:
-            raise ValueError(
-                f"{PREFIX}CORS_ORIGINS may not be * together with {PREFIX}CORS_CREDENTIALS: name the origins"
-            )
-        if self.trusted_documents != "off" and self.trusted_documents_path is None:
-            raise ValueError(f"set {PREFIX}TRUSTED_DOCUMENTS_PATH, or leave {PREFIX}TRUSTED_DOCUMENTS off")
-        if self.environment == "production":
-            self._check_production()
+        check_settings(self)
         return self
-
-    def _check_production(self) -> None:
-        if self.secret_key is None:
-            raise ValueError(f"set {PREFIX}SECRET_KEY in production: openssl rand -hex 32")
-        if is_guessable_secret(self.secret_key.get_secret_value()):
-            raise ValueError(f"{PREFIX}SECRET_KEY can be guessed, in production make one with openssl rand -hex 32")
-        if self.admin_password is not None and is_common_password(
-            self.admin_password.get_secret_value(), self.admin_username
-        ):
-            raise ValueError(f"{PREFIX}ADMIN_PASSWORD is one of the first that are tried, take another in production")
-        if self.debug:
-            raise ValueError(f"unset {PREFIX}DEBUG in production: it tells internal errors to clients")
 
 
 def load_settings() -> Settings:

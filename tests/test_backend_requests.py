@@ -8,16 +8,20 @@ import pytest
 
 from backends.errors import BackendError, BackendRejected, BackendUnsupported
 from backends.ollama import OllamaBackend
+from backends.ollama.backend import chat_body as ollama_body
 from backends.openai import OpenAIBackend
 from backends.openai.request import ServerKind, chat_body
 from backends.protocol import (
+    AudioPart,
     Backend,
     ChatRequest,
+    FilePart,
     ImagePart,
     Json,
     Message,
     NamedTool,
     OutputFormat,
+    Part,
     TextPart,
     ThinkingLevel,
     ToolChoice,
@@ -66,6 +70,42 @@ async def test_parts_of_a_message_reach_the_server_in_their_order(backend: Backe
     parts = [TextPart("one"), ImagePart(PHOTO), TextPart("two"), ImagePart(PIXEL)]
     [message] = (await body_of(backend, fake, replace(HELLO, messages=[Message("user", parts)])))["messages"]
     assert parts_of(message) == {"texts": ["one", "two"], "images": [PHOTO, PIXEL]}
+
+
+@pytest.mark.parametrize(
+    ("server", "part", "sent"),
+    [
+        (ServerKind.UNKNOWN, AudioPart("YQ==", "audio/wav"), {"data": "YQ==", "format": "wav"}),
+        (ServerKind.VLLM, AudioPart("YQ==", "audio/flac"), {"data": "YQ==", "format": "flac"}),
+        (ServerKind.LLAMA_CPP, AudioPart("YQ==", "audio/mpeg"), {"data": "YQ==", "format": "mp3"}),
+        (ServerKind.UNKNOWN, FilePart("YQ==", "application/pdf"),
+         {"filename": "file.pdf", "file_data": "data:application/pdf;base64,YQ=="}),
+        (ServerKind.UNKNOWN, FilePart("YQ==", "text/plain"),
+         {"filename": "file.txt", "file_data": "data:text/plain;base64,YQ=="}),
+    ],
+)  # fmt: skip
+def test_sounds_and_documents_are_told_in_the_words_of_openai(server: ServerKind, part: Part, sent: Json):
+    request = replace(HELLO, messages=[Message("user", [part, TextPart("x")])])
+    [message] = chat_body(request, server)["messages"]
+    [media, text] = message["content"]
+    assert media == {"type": media["type"], media["type"]: sent}
+    assert text == {"type": "text", "text": "x"}
+
+
+@pytest.mark.parametrize(
+    ("server", "part"),
+    [
+        (ServerKind.LLAMA_CPP, AudioPart("YQ==", "audio/ogg")),
+        (ServerKind.LLAMA_CPP, FilePart("YQ==", "application/pdf")),
+        (ServerKind.VLLM, FilePart("YQ==", "application/pdf")),
+        (None, FilePart("YQ==", "application/pdf")),
+        (None, AudioPart("YQ==", "audio/wav")),
+    ],
+)
+def test_media_that_a_server_has_no_words_for_are_refused_before_it_is_asked(server: ServerKind | None, part: Part):
+    request = replace(HELLO, messages=[Message("user", [part])])
+    with pytest.raises(BackendUnsupported):
+        ollama_body(request) if server is None else chat_body(request, server)
 
 
 def parts_of(message: Json) -> Json:

@@ -8,14 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.generation.content import (
-    MAX_JSON_DEPTH,
-    MAX_KEY_LENGTH,
-    json_problem,
-    media_type,
-    picture,
-    picture_problem,
-)
+from backends.protocol import MediaKind
+from gateway.generation.content import MAX_JSON_DEPTH, MAX_KEY_LENGTH, bare_base64, json_problem, media_problem
+from gateway.media import media_type
 from tests.support.gateways import GraphQLErrors, Json, RunningGateway, refused_field
 from tests.support.generations import COMPLETE, none_runs
 from tests.support.wire_requests import PHOTO, PIXEL
@@ -162,8 +157,8 @@ PICTURES = {
 def test_a_picture_is_taken_with_and_without_the_head_of_a_data_url(kind: str):
     encoded = PICTURES[kind]
     for form in (encoded, f"data:{kind};base64,{encoded}", f"DATA:image/x;charset=x;base64,{encoded}"):
-        assert (picture_problem(form), picture(form)) == (None, encoded)
-    assert picture(f"{encoded[:4]}\r\n{encoded[4:]}\n") == encoded
+        assert (media_problem(form, MediaKind.IMAGE), bare_base64(form)) == (None, encoded)
+    assert bare_base64(f"{encoded[:4]}\r\n{encoded[4:]}\n") == encoded
     assert media_type(base64.b64decode(encoded)) == kind
 
 
@@ -176,7 +171,7 @@ def test_a_picture_is_taken_with_and_without_the_head_of_a_data_url(kind: str):
     ],
 )  # fmt: skip
 def test_what_is_no_picture_is_refused(value: str):
-    assert picture_problem(value)
+    assert media_problem(value, MediaKind.IMAGE)
 
 
 async def test_pictures_reach_the_model_server_in_the_form_that_it_reads(gateway: RunningGateway):

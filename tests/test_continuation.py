@@ -1,13 +1,18 @@
 """A generation that lost its model server goes on at one that can, in the same stream; or fails, exactly counted."""
 
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
 
 from backends.protocol import (
+    AudioPart,
+    BlobPart,
     ChatRequest,
+    FilePart,
     ImagePart,
+    MediaKind,
     Message,
     Options,
     OutputFormat,
@@ -158,9 +163,19 @@ def test_a_thought_that_is_over_goes_along():
     assert rest.messages[-1] == Message("assistant", "a", thinking="hm")
 
 
+OTHER_PARTS = (
+    AudioPart("aGk=", "audio/wav"),
+    FilePart("aGk=", "text/plain"),
+    BlobPart(UUID(int=7), MediaKind.FILE),
+)
+
+
 def test_a_request_can_be_read_by_another_gateway():
     call = ToolCall("1", "f", {"a": [1]})
-    messages = [Message("user", [TextPart("\u00e4\0"), ImagePart("aGk=")]), Message("assistant", tool_calls=[call])]
+    messages = [
+        Message("user", [TextPart("\u00e4\0"), ImagePart("aGk="), *OTHER_PARTS]),
+        Message("assistant", tool_calls=[call]),
+    ]
     request = ChatRequest(
         "m",
         messages,
@@ -171,6 +186,7 @@ def test_a_request_can_be_read_by_another_gateway():
     again = decode_request(encode_request(request))
     assert encode_request(again) == encode_request(request)
     assert again.messages[1].tool_calls[0] == call
+    assert tuple(again.messages[0].content)[2:] == OTHER_PARTS
 
 
 ATTEMPTS = """

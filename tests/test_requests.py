@@ -1,14 +1,20 @@
 """What is asked of a model is checked before any backend sees it."""
 
+import base64
 import math
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from backends.protocol import (
+    AudioPart,
+    BlobPart,
     Capability,
+    FilePart,
     ImagePart,
     Json,
+    MediaKind,
     Message,
     ModelInfo,
     NamedTool,
@@ -41,13 +47,17 @@ RANGES = [(attribute, *bounds) for attribute, bounds in OPTION_RANGES.items()]
 LOOK = Tool("look", "Looks.", {"type": "object"})
 LIST: Any = [1]
 NOT_AN_OBJECT = ToolCall("call_0", "look", LIST)
+WAVE = base64.b64encode(b"RIFF\0\0\0\0WAVEfmt ").decode()
 PICTURE = [Turn("user", parts=[ImagePart(PIXEL)])]
 
 
 class NoBackend:
-    """A model needs a backend; none of these tests may reach it."""
+    """A model needs a backend; none of these tests may reach it. It has words for images and files."""
 
     name = "none"
+
+    def takes(self, kind: MediaKind, model: str) -> bool:
+        return kind is not MediaKind.AUDIO
 
 
 def model(capabilities: frozenset[Capability] | None = None) -> Model:
@@ -260,3 +270,41 @@ async def test_no_input_demands_what_has_a_default(shared_gateway: RunningGatewa
 async def test_a_page_of_null_is_a_page_of_the_usual_length(shared_gateway: RunningGateway):
     query = "query($first: Int) { generations(first: $first) { nodes { id } } }"
     assert await shared_gateway.run(query, {"first": None}) == await shared_gateway.run(query)
+
+
+NO_BLOB = UUID(int=0)
+
+
+def of(*parts: Any) -> Json:
+    return {"prompt": [Turn("user", parts=parts)]}
+
+
+def test_a_part_that_the_server_has_no_words_for_is_refused_by_its_ability():
+    for part in (BlobPart(NO_BLOB, MediaKind.AUDIO), AudioPart(WAVE, "")):
+        with pytest.raises(Unsupported, match="takes no audio") as refusal:
+            chat_request(request(**of(TextPart("x"), part)), model())
+        assert refusal.value.capability is Capability.AUDIO
+
+
+def test_a_reference_counts_as_what_it_stands_for():
+    with pytest.raises(Unsupported) as refusal:
+        chat_request(request(**of(BlobPart(NO_BLOB, MediaKind.IMAGE))), model(frozenset({Capability.COMPLETION})))
+    assert refusal.value.capability is Capability.VISION
+
+
+def test_a_document_goes_on_with_the_type_of_its_bytes():
+    encoded = base64.b64encode(b"%PDF-1.7").decode()
+    [message] = chat_request(request(**of(FilePart(f"data:text/plain;base64,{encoded}", ""))), model()).messages
+    assert message.content == [FilePart(encoded, "application/pdf")]
+
+
+@pytest.mark.parametrize(
+    ("part", "path"),
+    [
+        (AudioPart(PIXEL, ""), "audio.base64"),
+        (FilePart(PIXEL, ""), "file.base64"),
+        (ImagePart(WAVE), "image.base64"),
+    ],
+)
+def test_media_of_another_kind_are_refused_by_their_place(part: Any, path: str):
+    assert refused(**of(part)).field == f"prompt.messages[0].parts[0].{path}"

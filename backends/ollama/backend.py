@@ -17,6 +17,7 @@ from backends.protocol import (
     Chunk,
     Json,
     LoadedModel,
+    MediaKind,
     Message,
     ModelInfo,
     Options,
@@ -96,6 +97,10 @@ class OllamaBackend:
     def parallel(self) -> int:
         """Its OLLAMA_NUM_PARALLEL, which it does not tell."""
         return self._parallel
+
+    def takes(self, kind: MediaKind, model: str) -> bool:
+        """Tell whether it is an image: the API has no place for anything else."""
+        return kind is MediaKind.IMAGE
 
     async def aclose(self) -> None:
         """Close the connections. Answers still under way end with BackendUnavailable."""
@@ -225,6 +230,8 @@ def _options(options: Options) -> dict[str, Json]:
 def _message(message: Message) -> dict[str, Json]:
     # Ollama takes text and images apart, and knows no developer: a template drops a role that it does not know.
     role = "system" if message.role == "developer" else message.role
+    if any(kind is not MediaKind.IMAGE for kind in message.media):
+        raise BackendUnsupported("Ollama takes text and images: leave audio and files out.")
     wire: dict[str, Json] = {"role": role, "content": message.text}
     if images := message.images:
         wire["images"] = images

@@ -26,7 +26,7 @@ async def raw_prompt(client: httpx.AsyncClient, request: ChatRequest, body: dict
     rendered = await _rendered(client, body)
     if rendered.rstrip().endswith(said.rstrip()):
         return None
-    if request.messages[-1].thinking or any(message.images for message in request.messages):
+    if request.messages[-1].thinking or any(message.media for message in request.messages):
         raise BackendUnsupported(
             "This model cannot go on in the middle of an answer with images or thoughts before it."
         )

@@ -20,9 +20,9 @@ from backends.errors import (
 from backends.listing import usable_models
 from backends.loading import OnLoading
 from backends.openai.llama_server import LlamaServer, llama_server
-from backends.openai.request import EFFORT, TEMPLATE, ServerKind, chat_body
+from backends.openai.request import EFFORT, TEMPLATE, ServerKind, chat_body, media_taken
 from backends.openai.stream import OpenAIDecoder
-from backends.protocol import BackendKind, ChatRequest, Chunk, Json, ModelInfo
+from backends.protocol import BackendKind, ChatRequest, Chunk, Json, MediaKind, ModelInfo
 from backends.streaming import stream_chunks
 from backends.wire import as_count, as_object, as_size, as_text, fetch_json, fetch_list, make_client, openai_address
 
@@ -91,6 +91,10 @@ class OpenAIBackend:
         """What its operator has set, else what llama.cpp tells, else the usual number."""
         told = self._llama.total_slots if self._llama else None
         return self._parallel or told or USUAL_PARALLEL
+
+    def takes(self, kind: MediaKind, model: str) -> bool:
+        """Tell what the server takes, as far as is known which one it is."""
+        return kind in media_taken(self._server_of(model))
 
     async def aclose(self) -> None:
         """Close the connections. Answers still under way end with BackendUnavailable."""

@@ -7,14 +7,19 @@ import orjson
 
 from backends.errors import BackendUnsupported
 from backends.protocol import (
+    AudioPart,
+    BlobPart,
     ChatRequest,
+    FilePart,
     ImagePart,
     Json,
+    MediaKind,
     Message,
     NamedTool,
     Options,
     OutputFormat,
     Part,
+    TextPart,
     ThinkingLevel,
     Tool,
     ToolCall,
@@ -75,6 +80,20 @@ _IMAGE_TYPES = {
     "AAAA": "image/avif",
 }
 """How the base64 of each kind of image begins; a PNG is assumed for everything else."""
+
+
+_AUDIO_FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3", "audio/ogg": "ogg", "audio/flac": "flac"}
+"""OpenAI's and llama.cpp's API takes the first two; vLLM reads what its libraries do."""
+
+_LLAMA_AUDIO = {"wav", "mp3"}
+
+_FILE_NAMES = {"application/pdf": "file.pdf", "text/plain": "file.txt"}
+
+
+def media_taken(server: ServerKind) -> frozenset[MediaKind]:
+    """Tell which parts of messages a server has words for. Files are OpenAI's own."""
+    files = {MediaKind.FILE} if server is ServerKind.UNKNOWN else set[MediaKind]()
+    return frozenset({MediaKind.IMAGE, MediaKind.AUDIO} | files)
 
 
 def chat_body(request: ChatRequest, server: ServerKind = ServerKind.UNKNOWN) -> dict[str, Json]:
@@ -177,8 +196,8 @@ def _message(message: Message, server: ServerKind) -> dict[str, Json]:
     if role == "developer" and server is ServerKind.LLAMA_CPP:
         role = "system"  # as newer ones do by themselves for all templates but one, which takes both for the same
     wire: dict[str, Json] = {"role": role, "content": message.text}
-    if message.images:
-        wire["content"] = [_part(part) for part in message.content if not isinstance(part, str)]
+    if message.media:
+        wire["content"] = [_part(part, server) for part in message.content if not isinstance(part, str)]
     if message.tool_calls:
         wire["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
     if message.tool_call_id is not None:
@@ -186,10 +205,31 @@ def _message(message: Message, server: ServerKind) -> dict[str, Json]:
     return wire
 
 
-def _part(part: Part) -> dict[str, Json]:
-    if isinstance(part, ImagePart):
-        return {"type": "image_url", "image_url": {"url": _data_url(part.image)}}
-    return {"type": "text", "text": part.text}
+def _part(part: Part, server: ServerKind) -> dict[str, Json]:
+    match part:
+        case TextPart():
+            return {"type": "text", "text": part.text}
+        case ImagePart():
+            return {"type": "image_url", "image_url": {"url": _data_url(part.image)}}
+        case AudioPart():
+            return {"type": "input_audio", "input_audio": {"data": part.audio, "format": _audio_format(part, server)}}
+        case FilePart():
+            return {"type": "file", "file": _file(part, server)}
+        case BlobPart():
+            raise TypeError("a reference to a blob is for the gateway to fill in")
+
+
+def _audio_format(part: AudioPart, server: ServerKind) -> str:
+    audio_format = _AUDIO_FORMATS[part.media_type]
+    if server is ServerKind.LLAMA_CPP and audio_format not in _LLAMA_AUDIO:
+        raise BackendUnsupported("llama.cpp takes audio as WAV or MP3.")
+    return audio_format
+
+
+def _file(part: FilePart, server: ServerKind) -> dict[str, Json]:
+    if MediaKind.FILE not in media_taken(server):
+        raise BackendUnsupported("This model server takes text, images and audio: leave files out.")
+    return {"filename": _FILE_NAMES[part.media_type], "file_data": f"data:{part.media_type};base64,{part.file}"}
 
 
 def _data_url(image: str) -> str:

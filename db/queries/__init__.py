@@ -1,6 +1,6 @@
 """Every statement, in a module for each noun: `queries.generation`, `queries.usage`."""
 
-from db.queries import generation, idempotency, identity, replica, sign_in, transcript, usage
+from db.queries import blob, generation, idempotency, identity, replica, sign_in, transcript, usage
 from db.queries.sign_in import Subject, Who
 from db.queries.usage import BucketRun, UsageGroup, UsageSums
 
@@ -10,6 +10,7 @@ __all__ = [
     "UsageGroup",
     "UsageSums",
     "Who",
+    "blob",
     "generation",
     "idempotency",
     "identity",

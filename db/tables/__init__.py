@@ -3,6 +3,7 @@
 Keys are UUIDv7 (RFC 9562), so they sort by time of creation. Times are UTC with a zone on every database.
 """
 
+from db.tables.blob import Blob, BlobChunk
 from db.tables.generation import Generation, GenerationAttempt, IdempotencyKey, Transcript
 from db.tables.identity import ApiKey, KnownAddress, LoginAttempts, User
 from db.tables.replica import Replica
@@ -11,6 +12,8 @@ from db.tables.usage import UsageRecord
 
 __all__ = [
     "ApiKey",
+    "Blob",
+    "BlobChunk",
     "Generation",
     "GenerationAttempt",
     "IdempotencyKey",

@@ -1,4 +1,4 @@
-"""What may go to a model server and into the store: text and JSON that every one of them can read, and pictures.
+"""What may go to a model server and into the store: text and JSON that every one of them can read, and media.
 
 Everything here is legal in GraphQL or JSON, and yet there are readers that stumble over it: some databases keep no
 U+0000, some parsers no integer beyond 64 bits, and deep nesting ends many of them.
@@ -9,23 +9,14 @@ import re
 from math import isfinite
 from typing import cast
 
+from backends.protocol import MediaKind
 from gateway.errors import cut
+from gateway.media import TAKEN, is_of, media_type
 
 MAX_JSON_DEPTH = 64
 MAX_JSON_VALUES = 10_000
 MAX_KEY_LENGTH = 1_000
 MAX_INTEGER = 2**63
-
-PICTURES = {
-    b"\x89PNG\r\n\x1a\n": "image/png",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"GIF87a": "image/gif",
-    b"GIF89a": "image/gif",
-    b"BM": "image/bmp",
-    b"II*\0": "image/tiff",
-    b"MM\0*": "image/tiff",
-}
-"""How the kinds of pictures begin; of WebP and AVIF the beginning alone does not tell."""
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+=[^;,]*)*);base64,", re.IGNORECASE)
 _LONGEST_DATA_URL_HEAD = 200
@@ -66,33 +57,25 @@ def object_problem(value: object) -> str | None:
     return json_problem(cast("object", value)) if isinstance(value, dict) else "must be a JSON object."
 
 
-def picture_problem(value: str) -> str | None:
-    """Tell why a value is no picture in base64 or in a data URL; None if it is one."""
+def media_problem(value: str, kind: MediaKind) -> str | None:
+    """Tell why a value is no media of this kind in base64 or in a data URL; None if it is."""
     if value[:5].lower() == "data:" and _DATA_URL.match(value, 0, _LONGEST_DATA_URL_HEAD) is None:
-        return "a data URL of a picture must be in base64: data:image/png;base64,…"
+        return "a data URL must be in base64: data:image/png;base64,…"
     try:
-        data = binascii.a2b_base64(picture(value), strict_mode=True)
+        data = binascii.a2b_base64(bare_base64(value), strict_mode=True)
     except (binascii.Error, ValueError):
-        return "must be a picture in base64, or a data URL of one."
-    return None if media_type(data) else "must be a picture: PNG, JPEG, GIF, WebP, BMP, TIFF or AVIF."
+        return f"must be {TAKEN[kind]} in base64, or a data URL of it."
+    found = media_type(data) if data else None
+    return None if found is not None and is_of(kind, found) else f"must be {TAKEN[kind]}."
 
 
-def picture(value: str) -> str:
-    """Give the base64 of a picture without the head of a data URL and without white space."""
+def bare_base64(value: str) -> str:
+    """Give base64 without the head of a data URL and without white space."""
     head = _DATA_URL.match(value, 0, _LONGEST_DATA_URL_HEAD)
     encoded = value if head is None else value[head.end() :]
     if any(white in encoded for white in " \t\r\n"):  # as `base64` breaks its lines
         encoded = "".join(encoded.split())
     return encoded
-
-
-def media_type(data: bytes) -> str | None:
-    """Give the media type of a picture by its first bytes; None for what is no picture."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    if data[4:12] in {b"ftypavif", b"ftypavis"}:
-        return "image/avif"
-    return next((kind for start, kind in PICTURES.items() if data.startswith(start)), None)
 
 
 def _wrong_key(key: str) -> str | None:

@@ -15,6 +15,7 @@ from db import queries
 from db.clock import new_id, now
 from db.engine import Database, WriteSession
 from db.tables import Generation
+from gateway.blobs import Blobs
 from gateway.catalog import Catalog, Model
 from gateway.errors import (
     ErrorCode,
@@ -32,7 +33,7 @@ from gateway.generation.kept_input import KeptInput, pack_input, read_images, re
 from gateway.generation.ledger import Ledger
 from gateway.generation.outcome import State, outcome_recorded, terminal_event
 from gateway.generation.output import Output, output_of
-from gateway.generation.request import GenerationRequest, OnBackendLoss, chat_request
+from gateway.generation.request import GenerationRequest, OnBackendLoss, blob_references, chat_request
 from gateway.generation.run import Job
 from gateway.generation.runner import Phase, Runner
 from gateway.streams import (
@@ -86,6 +87,7 @@ class Generations:
         ownership: StreamOwnership,
         runner: Runner,
         ledger: Ledger,
+        blobs: Blobs,
         event_interval: float = 0,
         idempotency_time: float = 86_400,
     ) -> None:
@@ -95,6 +97,7 @@ class Generations:
         self._ownership = ownership
         self._runner = runner
         self._ledger = ledger
+        self._blobs = blobs
         self._event_interval = event_interval
         self._idempotency_time = idempotency_time
 
@@ -117,7 +120,8 @@ class Generations:
         packed = await to_thread.run_sync(pack_input, request) if self._runner.text_retention else None
         if self.stopping:
             raise ShuttingDown
-        chat = chat_request(request, model)
+        chat, references = chat_request(request, model), blob_references(request)
+        await self._blobs.check(principal, references)
         encoded = encode_request(chat) if request.on_backend_loss is OnBackendLoss.CONTINUE else b""
         row = self._new_row(principal, request, model)
         kept = 0 if request.idempotency_key is None else self._idempotency_time  # who asks again gets the answer again
@@ -125,6 +129,7 @@ class Generations:
 
         async def note(tx: WriteSession) -> None:
             await note_key(tx, principal, request, row, self._idempotency_time)
+            await self._blobs.note_use(tx, references)
 
         try:
             await self._runner.start(job, model, note)

@@ -10,6 +10,7 @@ from backends.protocol import (
     ChatRequest,
     Chunk,
     FinishChunk,
+    MediaKind,
     TextChunk,
     ThinkingChunk,
     ToolCall,
@@ -63,7 +64,7 @@ def prompt_of(request: ChatRequest) -> Prompt:
 
 def images_in(request: ChatRequest) -> int:
     """Count how many images a request has."""
-    return sum(len(message.images) for message in request.messages)
+    return sum(message.media.count(MediaKind.IMAGE) for message in request.messages)
 
 
 def _call_tokens(call: ToolCall) -> float:

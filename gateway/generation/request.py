@@ -1,14 +1,19 @@
 """What a user may ask of a model, and the checks that keep a bad request from ever reaching a backend."""
 
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 
 from backends.protocol import (
+    AudioPart,
+    BlobPart,
     Capability,
     ChatRequest,
+    FilePart,
     ImagePart,
+    MediaKind,
     Message,
     NamedTool,
     Options,
@@ -24,7 +29,8 @@ from backends.protocol import TextPart as TextPart
 from backends.protocol import ToolCall as ToolCall
 from gateway.catalog import Model
 from gateway.errors import MOST_ISSUES, InputIssue, InvalidInput, Unsupported, cut
-from gateway.generation.content import object_problem, picture, picture_problem, text_problem
+from gateway.generation.content import bare_base64, media_problem, object_problem, text_problem
+from gateway.media import media_type
 
 OPTION_RANGES: dict[str, tuple[str, float, float]] = {
     "temperature": ("temperature", 0, 2),
@@ -53,6 +59,8 @@ LONGEST_TAG_VALUE = 256
 LONGEST_END_USER = 256
 
 
+_MEDIA = {MediaKind.IMAGE: "images", MediaKind.AUDIO: "audio", MediaKind.FILE: "files"}
+
 Problem = tuple[str, str]
 """The path of a value in the input, in GraphQL's names, and what is wrong with it."""
 
@@ -73,7 +81,7 @@ class OnBackendLoss(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message as the user gave it: with a text, or with parts, whose images may be data URLs."""
+    """One message as the user gave it: with a text, or with parts, whose media may be data URLs."""
 
     role: Role
     text: str | None = None
@@ -96,8 +104,16 @@ class Turn:
 
 
 def _bare(part: Part) -> Part:
-    """Leave the base64 of an image alone: adapters that need a media type read it from that."""
-    return ImagePart(picture(part.image)) if isinstance(part, ImagePart) else part
+    """Leave base64 alone, and tell adapters of what is no image the type of its bytes."""
+    match part:
+        case ImagePart():
+            return ImagePart(bare_base64(part.image))
+        case AudioPart():
+            return AudioPart(data := bare_base64(part.audio), media_type(b64decode(data)) or "")
+        case FilePart():
+            return FilePart(data := bare_base64(part.file), media_type(b64decode(data)) or "")
+        case _:
+            return part
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +172,27 @@ def chat_request(request: GenerationRequest, model: Model) -> ChatRequest:
     )
 
 
+def blob_references(request: GenerationRequest) -> list[tuple[str, BlobPart]]:
+    """Give the references to blobs, each with its path in the input."""
+    if isinstance(request.prompt, str):
+        return []
+    return [
+        (f"prompt.messages[{index}].parts[{number}].{part.kind}.blobId", part)
+        for index, turn in enumerate(request.prompt)
+        for number, part in enumerate(turn.parts or ())
+        if isinstance(part, BlobPart)
+    ]
+
+
 def _check_abilities(request: GenerationRequest, messages: Sequence[Message], model: Model) -> None:
-    """Give a model whose abilities are not told gets the benefit of the doubt: its backend decides."""
+    """Raise Unsupported for what the server has no words for, and for what the model is known not to do.
+
+    A model whose abilities are not told gets the benefit of the doubt: its backend decides.
+    """
+    media = {kind for message in messages for kind in message.media}
+    for kind in sorted(media):
+        if not model.backend.takes(kind, model.upstream_name):
+            raise Unsupported(f"The server of the model {model.name!r} takes no {_MEDIA[kind]}.", kind.capability)
     capabilities = model.info.capabilities
     if capabilities is None:
         return
@@ -165,8 +200,7 @@ def _check_abilities(request: GenerationRequest, messages: Sequence[Message], mo
         Capability.COMPLETION: True,
         Capability.TOOLS: bool(request.tools),
         Capability.THINKING: request.thinking not in {None, ThinkingLevel.OFF},
-        Capability.VISION: any(message.images for message in messages),
-    }
+    } | dict.fromkeys((kind.capability for kind in media), True)
     for capability, is_wanted in wanted.items():
         if is_wanted and capability not in capabilities:
             raise Unsupported(f"The model {model.name!r} does not support {capability}.", capability)
@@ -204,11 +238,7 @@ def _in_turn(turn: Turn, path: str) -> Iterator[Problem]:
         yield path, "a TOOL message needs the toolCallId or toolName it answers."
     yield from _texts((f"{path}.text", turn.text))
     for index, part in enumerate(turn.parts or ()):
-        if isinstance(part, ImagePart):
-            if reason := picture_problem(part.image):
-                yield f"{path}.parts[{index}].image.base64", reason
-        else:
-            yield from _texts((f"{path}.parts[{index}].text", part.text))
+        yield from _in_part(part, f"{path}.parts[{index}]")
     for index, call in enumerate(turn.tool_calls):
         of_call = f"{path}.toolCalls[{index}]"
         yield from _texts((f"{of_call}.callId", call.id), (f"{of_call}.name", call.name))
@@ -218,6 +248,26 @@ def _in_turn(turn: Turn, path: str) -> Iterator[Problem]:
         (f"{path}.toolName", turn.tool_name),
         (f"{path}.thinking", turn.thinking),
     )
+
+
+def _in_part(part: Part, path: str) -> Iterator[Problem]:
+    """Give what is wrong with a part, as far as it shows without the database, where blobs are."""
+    match part:
+        case TextPart():
+            yield from _texts((f"{path}.text", part.text))
+        case ImagePart():
+            yield from _media(f"{path}.image.base64", part.image, MediaKind.IMAGE)
+        case AudioPart():
+            yield from _media(f"{path}.audio.base64", part.audio, MediaKind.AUDIO)
+        case FilePart():
+            yield from _media(f"{path}.file.base64", part.file, MediaKind.FILE)
+        case BlobPart():
+            pass
+
+
+def _media(path: str, data: str, kind: MediaKind) -> Iterator[Problem]:
+    if reason := media_problem(data, kind):
+        yield path, reason
 
 
 def _in_options(options: Options) -> Iterator[Problem]:

@@ -16,7 +16,8 @@ from backends.protocol import ChatRequest, Chunk, FinishChunk, TextChunk, Thinki
 from backends.protocol import FinishReason as BackendFinishReason
 from db.clock import now
 from db.tables import Generation
-from gateway.errors import BackendFailure, GatewayError, Interrupted, ShuttingDown
+from gateway.blobs import Blobs
+from gateway.errors import BackendFailure, DatabaseDown, GatewayError, Interrupted, NotFound, ShuttingDown
 from gateway.generation.attempts import Attempt, Attempts, attempts_until
 from gateway.generation.continuation import Losses, PartialAnswer, continuation, is_refusal
 from gateway.generation.estimates import Estimates
@@ -94,6 +95,7 @@ class Run:
         reroute: Reroute,
         unwatched: Callable[["Run"], None],
         estimates: Estimates,
+        blobs: Blobs,
     ) -> None:
         self.generation_id = job.row.id
         self.job = job
@@ -105,6 +107,7 @@ class Run:
         self._reroute = reroute
         self._on_unwatched = unwatched
         self._estimates = estimates
+        self._blobs = blobs
         self._viewers = 0
         self._unwatched = anyio.Event()
         self._scope = anyio.CancelScope()
@@ -191,6 +194,8 @@ class Run:
                 await self._answer()
             except BackendError as error:
                 self._error = BackendFailure(error)
+            except (NotFound, DatabaseDown) as error:  # a blob of the prompt
+                self._error = error
             except Exception:
                 logger.exception("generation %s failed", self.generation_id)
                 self._error = GatewayError("The gateway failed on this generation; its log says why.")
@@ -289,12 +294,16 @@ class Run:
         return True
 
     async def _read_backend(self) -> None:
+        """Ask the backend, with the bytes of blobs in the request: they are held for as long as it answers."""
         await checkpoint_if_cancelled()  # what is cancelled before it is asked costs nothing
+        async with self._blobs.filled(self._asking, self.job.row.user_id) as request:
+            await self._read_answer(replace(request, model=self.route.model.upstream_name))
+
+    async def _read_answer(self, request: ChatRequest) -> None:
         model = self.route.model
         self._attempts.begin(model.backend.name)
         self._meter.asked(self._estimates.of(model.backend.name, model.upstream_name))
         try:
-            request = replace(self._asking, model=model.upstream_name)
             async with model.backend.generate(request, self._on_loading) as batches:
                 self._answered = True
                 async for chunks in batches:

@@ -15,6 +15,7 @@ from db.clock import now
 from db.engine import Database, WriteSession
 from db.tables import Generation
 from gateway import streams
+from gateway.blobs import Blobs
 from gateway.catalog import Model
 from gateway.errors import DatabaseDown, StreamExpired, StreamLogUnavailable
 from gateway.generation.estimates import Estimates
@@ -59,6 +60,7 @@ class Runner:
         ownership: StreamOwnership,
         ledger: Ledger,
         router: Router,
+        blobs: Blobs,
         tasks: TaskGroup,
         replica_id: UUID,
         text_retention: float = 0,
@@ -71,6 +73,7 @@ class Runner:
         self._ownership = ownership
         self._ledger = ledger
         self._router = router
+        self._blobs = blobs
         self._tasks = tasks
         self._runs: dict[UUID, Run] = {}
         self._estimates = Estimates()
@@ -182,6 +185,7 @@ class Runner:
             reroute=self._router.reroute,
             unwatched=self.unwatched,
             estimates=self._estimates,
+            blobs=self._blobs,
         )
         self._runs[run.generation_id] = run
         return run

@@ -23,6 +23,7 @@ from db import queries
 from db.clock import now
 from db.engine import Database
 from db.tables import Generation, Replica
+from gateway.blobs import Blobs
 from gateway.generation import Phase, Runner, is_outage
 from gateway.replicas.takeover import Takeover
 from gateway.replicas.usage_notes import UsageNotes
@@ -68,6 +69,7 @@ class Replicas:
         *,
         lease_time: float,
         idempotency_time: float,
+        blobs: Blobs,
         usage_notes: UsageNotes | None,
     ) -> None:
         self._database = database
@@ -77,6 +79,7 @@ class Replicas:
         self._lease_time = lease_time
         self._idempotency_time = idempotency_time
         self._interval = lease_time / HEARTBEATS_IN_LEASE
+        self._blobs = blobs
         self._usage_notes = usage_notes
         self._tasks: TaskGroup
         self._heartbeats: dict[UUID, _Heartbeat] = {}
@@ -119,6 +122,7 @@ class Replicas:
             self._keep_on("expiring silent gateways", self._expire_replicas, self._interval)
             self._keep_on("taking over generations", self._take_over, self._interval, self._called)
             self._keep_on("purging what has expired", self._purge, PURGE_SECONDS)
+            self._keep_on("removing blobs that have expired", self._blobs.purge, PURGE_SECONDS)
             if self._usage_notes is not None:
                 self._keep_on("noting usage", self._usage_notes.write, self._interval)
 

@@ -1,5 +1,6 @@
 """How operations come in and answers go out: HTTP, event streams, WebSockets, and what guards them."""
 
+from server.transports.blobs import BlobsOverHttp
 from server.transports.bodies import BodyLimits, BytesInFlight
 from server.transports.bounded_websockets import bounded_websocket_protocol
 from server.transports.callers import Callers
@@ -8,14 +9,16 @@ from server.transports.credential_watch import CredentialWatch
 from server.transports.hosts import HostCheck
 from server.transports.http import GraphQLOverHttp
 from server.transports.http_stream import StreamLimits
-from server.transports.middleware import GRAPHQL_PATHS, RequestContext
+from server.transports.middleware import BLOBS_PATH, GRAPHQL_PATHS, RequestContext
 from server.transports.origins import PREFLIGHT_HEADERS, CrossOriginAnswers, OriginCheck, Origins
 from server.transports.proxies import TrustedProxies
 from server.transports.websocket import GraphQLOverWebSocket, SocketLimits
 
 __all__ = [
+    "BLOBS_PATH",
     "GRAPHQL_PATHS",
     "PREFLIGHT_HEADERS",
+    "BlobsOverHttp",
     "BodyLimits",
     "BytesInFlight",
     "Callers",

@@ -9,6 +9,9 @@ from graphql import GraphQLError
 from gateway.errors import Overloaded, TransportErrorCode
 from schema.context import Context
 
+SLOWEST_BODY = 65_536
+"""Bytes a second: so slowly may a large body come, and no slower, after its first seconds."""
+
 
 class BytesInFlight:
     """Counts the bytes that are held while requests come in, those of all callers together, up to `most`."""

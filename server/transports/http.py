@@ -34,7 +34,7 @@ from server.graphql import (
     raised,
     read_json,
 )
-from server.transports.bodies import BodyLimits, too_large
+from server.transports.bodies import SLOWEST_BODY, BodyLimits, too_large
 from server.transports.callers import Callers
 from server.transports.connection_limits import ConnectionLimiter, TooManyConnections
 from server.transports.credential_watch import CredentialWatch
@@ -49,10 +49,6 @@ SUBSCRIPTION = (EVENT_STREAM, MULTIPART)
 ANY = (*OFFERS, EVENT_STREAM, MULTIPART)
 
 MAX_ID_DIGITS = 15
-
-SLOWEST_BODY = 65_536
-"""Bytes a second: so slowly may a large body come, and no slower, after its first seconds."""
-
 
 _Numbered = AsyncGenerator[tuple[Response, int | None], None]
 

@@ -16,6 +16,9 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 GRAPHQL_PATHS = frozenset({"/graphql", "/graphql/"})
 """The one endpoint, however its address is written."""
 
+BLOBS_PATH = "/blobs"
+"""Where files come in; what is below it is one file."""
+
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import TransportErrorCode
 from server.addresses import NotAnAddress, parse_host, parse_origin, shown
-from server.transports.middleware import GRAPHQL_PATHS
+from server.transports.middleware import BLOBS_PATH, GRAPHQL_PATHS
 
 logger = logging.getLogger(__name__)
 
@@ -70,12 +70,16 @@ class OriginCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, or refuse."""
-        if scope["type"] not in {"http", "websocket"} or scope["path"] not in GRAPHQL_PATHS:
+        path: str = scope.get("path", "")
+        of_blobs = path == BLOBS_PATH or path.startswith(f"{BLOBS_PATH}/")
+        if scope["type"] not in {"http", "websocket"} or not (of_blobs or path in GRAPHQL_PATHS):
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
         if not self._origins.are_foreign(scope, headers):
             return await self._app(scope, receive, send)
-        if scope["type"] == "http" and (scope["method"] != "GET" or not PREFLIGHT_HEADERS.isdisjoint(headers)):
+        # A POST to /graphql is JSON, for which browsers ask first; a file may be what a plain form can send.
+        needs_header = of_blobs or scope.get("method") == "GET"
+        if scope["type"] == "http" and not (needs_header and PREFLIGHT_HEADERS.isdisjoint(headers)):
             return await self._app(scope, receive, send)
         logger.warning(
             "refused a page of another site: its origin is %s, the host %s://%s; OLLAGRAPH_CORS_ORIGINS lists the "

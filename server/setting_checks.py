@@ -1,0 +1,41 @@
+"""What no setting tells by itself: numbers that are too large, secrets that are weak, and settings at odds."""
+
+from typing import TYPE_CHECKING
+
+from auth.weak_secrets import is_common_password, is_guessable_secret
+from server.environment import PREFIX
+
+if TYPE_CHECKING:
+    from server.settings import Settings
+
+MIN_SECRET_BYTES = 32
+LARGEST_NUMBER = 1e12
+"""More than any setting needs, and less than breaks a clock."""
+
+
+def check_settings(settings: "Settings") -> None:
+    """Raise ValueError with a sentence that says what to set."""
+    for name, value in settings:
+        if isinstance(value, int | float) and abs(value) > LARGEST_NUMBER:
+            raise ValueError(f"{PREFIX}{name.upper()} must be at most {LARGEST_NUMBER:,.0f}")
+    if settings.secret_key is not None and len(settings.secret_key.get_secret_value().encode()) < MIN_SECRET_BYTES:
+        raise ValueError(f"{PREFIX}SECRET_KEY must have at least {MIN_SECRET_BYTES} bytes: openssl rand -hex 32")
+    if "*" in settings.cors_origins and settings.cors_credentials:
+        raise ValueError(f"{PREFIX}CORS_ORIGINS may not be * together with {PREFIX}CORS_CREDENTIALS: name the origins")
+    if settings.trusted_documents != "off" and settings.trusted_documents_path is None:
+        raise ValueError(f"set {PREFIX}TRUSTED_DOCUMENTS_PATH, or leave {PREFIX}TRUSTED_DOCUMENTS off")
+    if settings.environment == "production":
+        _check_production(settings)
+
+
+def _check_production(settings: "Settings") -> None:
+    if settings.secret_key is None:
+        raise ValueError(f"set {PREFIX}SECRET_KEY in production: openssl rand -hex 32")
+    if is_guessable_secret(settings.secret_key.get_secret_value()):
+        raise ValueError(f"{PREFIX}SECRET_KEY can be guessed, in production make one with openssl rand -hex 32")
+    if settings.admin_password is not None and is_common_password(
+        settings.admin_password.get_secret_value(), settings.admin_username
+    ):
+        raise ValueError(f"{PREFIX}ADMIN_PASSWORD is one of the first that are tried, take another in production")
+    if settings.debug:
+        raise ValueError(f"unset {PREFIX}DEBUG in production: it tells internal errors to clients")
