@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -199,11 +199,11 @@ async def test_a_key_needs_the_scope_of_what_it_does(gateway: RunningGateway):
 
 
 async def test_a_file_that_is_too_large_is_refused_by_its_length_and_by_its_bytes(small: RunningGateway):
-    async def endless() -> AsyncIterator[bytes]:
-        while True:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(21):
             yield picture(100_000)
 
-    for body in (picture(2_000_001), endless()):
+    for body in (picture(2_000_001), pieces()):
         refused = told(await send(small, body))
         assert (refused["status"], refused["code"], refused["limit"]) == (413, "BLOB_TOO_LARGE", 2_000_000)
         assert "OLLAGRAPH_BLOB_MAX_SIZE" in refused["message"]
@@ -252,6 +252,20 @@ async def test_a_client_that_stops_sending_is_told_and_nothing_stays(small: Runn
                 answer += await stream.receive()
     assert answer.startswith(b"HTTP/1.1 408")
     await until_stored(small, 0)
+
+
+async def test_who_is_refused_in_the_middle_gets_the_answer_and_then_the_end(
+    small: RunningGateway, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("server.transports.blobs.LINGER_SECONDS", 0.1)
+    answer = b""
+    async with await open_upload(small, b"MZ\x90\0" * 20) as stream:
+        with anyio.fail_after(20), suppress(anyio.EndOfStream):
+            while True:
+                answer += await stream.receive()
+    assert answer.startswith(b"HTTP/1.1 415")
+    assert b"\r\nconnection: close\r\n" in answer
+    assert answer.endswith(b"}]}")
 
 
 async def test_one_user_sends_so_many_at_once(small: RunningGateway):

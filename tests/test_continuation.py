@@ -172,10 +172,8 @@ OTHER_PARTS = (
 
 def test_a_request_can_be_read_by_another_gateway():
     call = ToolCall("1", "f", {"a": [1]})
-    messages = [
-        Message("user", [TextPart("\u00e4\0"), ImagePart("aGk="), *OTHER_PARTS]),
-        Message("assistant", tool_calls=[call]),
-    ]
+    parts = [TextPart("\u00e4\0"), ImagePart("aGk="), *OTHER_PARTS]
+    messages = [Message("user", parts), Message("assistant", tool_calls=[call])]
     request = ChatRequest(
         "m",
         messages,

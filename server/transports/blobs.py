@@ -20,7 +20,7 @@ import orjson
 from graphql import GraphQLError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auth.credentials import read_credentials
 from auth.errors import AuthenticationError
@@ -55,6 +55,9 @@ from server.transports.upload_form import file_in_form, is_form
 from server.uvicorn_protocol import hang_up
 
 logger = logging.getLogger(__name__)
+
+LINGER_SECONDS = 2.0
+"""How long what a client sends is still taken after it was refused."""
 
 _METHODS = {False: "POST", True: "DELETE, GET, HEAD"}
 """Of the collection, and of one blob."""
@@ -108,14 +111,18 @@ class BlobsOverHttp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Of what a client who leaves had sent, nothing stays."""
-        request = Request(scope, receive)
+        body = _Incoming(receive)
+        request = Request(scope, body)
         try:
             answer = await self._answer(request)
         except ClientDisconnect:
             return
         except Exception as error:  # masked for this request where nobody foresaw it
-            answer = self._refused(request, error)
-        await answer(scope, receive, send)
+            refusal = self._refused(request, error)
+            if request.method == "POST" and not body.ended:
+                return await _refuse_early(refusal, body, send)
+            answer = refusal
+        await answer(scope, body, send)
 
     async def _answer(self, request: Request) -> ASGIApp:
         """Give what to answer with. To send and delete takes the scope of generating, to read that of reading."""
@@ -181,7 +188,6 @@ class BlobsOverHttp:
                     HTTPStatus.REQUEST_TIMEOUT,
                     f"The body did not come within {self.body_timeout:g} s, and a second for each {SLOWEST_BODY:,} "
                     "bytes (OLLAGRAPH_REQUEST_TIMEOUT).",
-                    {"Connection": "close"},
                 ) from error
             if piece is None:
                 return
@@ -210,6 +216,34 @@ class BlobsOverHttp:
                 told.extensions = {"limit": error.limit}
         errors = self.formatted([told], request.state.request_id)
         return _json({"errors": errors}, status, {**headers, "Cache-Control": "no-store"})
+
+
+class _Incoming:
+    """What the client sends, with a note of its end."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.ended = False
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self.ended = self.ended or not message.get("more_body", False)
+        return message
+
+
+async def _refuse_early(refusal: Response, body: _Incoming, send: Send) -> None:
+    """Answer somebody who is still sending, and take for a moment what comes: then the connection ends.
+
+    If it ended at once, the answer would be lost with it, for clients that read only when they have sent all; if it
+    did not end, they could go on sending for ever.
+    """
+    raw = [*refusal.raw_headers, (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": refusal.status_code, "headers": raw})
+    await send({"type": "http.response.body", "body": refusal.body, "more_body": True})
+    with anyio.move_on_after(LINGER_SECONDS):
+        while not body.ended:
+            await body()
+    await send({"type": "http.response.body", "body": b""})
 
 
 @dataclass(frozen=True, slots=True)
