@@ -14,6 +14,7 @@ from backends.ollama.backend import OllamaBackend
 from db.clock import new_id
 from db.engine import Database
 from db.tables import User
+from gateway.blobs import BlobLimits, Blobs
 from gateway.catalog.catalog import Catalog
 from gateway.catalog.queue import BackendQueue
 from gateway.errors import ErrorCode, ShuttingDown
@@ -85,8 +86,10 @@ async def running_scene(database_url: str, fake_url: str) -> AsyncGenerator[Scen
         ledger = Ledger(database)
         tasks.start_soon(ledger.run)
         router = Router(catalog, {"ollama": BackendQueue(1, 10)})
+        blobs = Blobs(database, BlobLimits(enabled=True, size=1, quota=1, request=1, memory=1, retention=60))
         runner = Runner(
             database=database,
+            blobs=blobs,
             log=log,
             ownership=log,
             ledger=ledger,
@@ -96,7 +99,7 @@ async def running_scene(database_url: str, fake_url: str) -> AsyncGenerator[Scen
         )
         takeover = Takeover(runner=runner, catalog=catalog, log=log, ownership=log, ledger=ledger)
         generations = Generations(
-            database=database, catalog=catalog, log=log, ownership=log, runner=runner, ledger=ledger
+            database=database, blobs=blobs, catalog=catalog, log=log, ownership=log, runner=runner, ledger=ledger
         )
         yield Scene(generations, runner, takeover, log, database, Principal(user.id, "one", frozenset()))
         await runner.stop(0, hand_over=False)
