@@ -123,10 +123,10 @@ class Blobs:
             if not await queries.blob.remove(tx, principal.user_id, blob_id):
                 raise _unknown(blob_id)
 
-    async def check(self, principal: Principal, references: Sequence[tuple[str, BlobPart]]) -> None:
-        """Check what a prompt refers to, each with its path in the input. Raises InvalidInput."""
+    async def check(self, principal: Principal, references: Sequence[tuple[str, BlobPart]]) -> dict[UUID, Blob]:
+        """Give the blobs that a prompt refers to, each with its path in the input. Raises InvalidInput."""
         if not references:
-            return
+            return {}
         if not self._limits.enabled:
             raise InvalidInput(references[0][0], "this gateway stores no blobs (OLLAGRAPH_BLOBS): send base64.")
         async with self._database.reading() as session:
@@ -141,6 +141,7 @@ class Blobs:
         if (total := sum(blob.size for blob in found.values())) > self._most_for_request:
             issues.add(references[-1][0], _too_much(total, self._most_for_request))
         issues.check()
+        return found
 
     async def note_use(self, tx: WriteSession, references: Iterable[tuple[str, BlobPart]]) -> None:
         """Keep what a prompt refers to for as long as what is new."""

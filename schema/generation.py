@@ -207,7 +207,7 @@ class Generation(Node):
     @strawberry.field(
         description="What it was asked, from its start on; null when that is not kept: it is where the operator has "
         "set OLLAGRAPH_TEXT_RETENTION, until `textExpiresAt`. A request of more than 4,000,000 bytes without its "
-        "images is not kept."
+        "media is not kept."
     )
     async def input(self, info: Info) -> GenerationInput | None:
         """Those of a page are read together, and count by what the answer holds of them."""

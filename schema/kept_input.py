@@ -17,6 +17,7 @@ from gateway.generation import OBJECT_SIZE, KeptBlob, KeptInput, KeptMessage, Ke
 from gateway.generation import ToolChoiceMode as ChoiceMode
 from schema.context import Info
 from schema.generation_input import MessageRole
+from schema.node import global_id
 from schema.scalars import SafeInt
 from schema.tool_call import ToolCall
 
@@ -25,23 +26,27 @@ from schema.tool_call import ToolCall
 class ContentBlob:
     generation_id: strawberry.Private[UUID]
     offset: strawberry.Private[int | None]
+    blob_id: strawberry.ID | None = strawberry.field(
+        description="The blob that the request named; null where it sent base64. Its owner gets the bytes at "
+        "`GET /blobs/{blobId}`, for as long as it is kept."
+    )
     media_type: str = strawberry.field(description="Its media type by its first bytes, such as `image/png`.")
     size_bytes: SafeInt = strawberry.field(description="Its size in bytes, without base64.")
     sha256: str = strawberry.field(description="Its SHA-256 digest, in hexadecimal digits.")
 
     @strawberry.field(
-        description="The data in base64. Of one request the first 2,000,000 bytes of images are kept, each image as a "
-        "whole and once however often it was sent; null for an image beyond that, and when the data is no longer kept."
+        description="The data in base64. Of one request the first 2,000,000 bytes of media are kept, each as a whole "
+        "and once however often it was sent; null for media beyond that, for a blob, and when it is no longer kept."
     )
     async def base64(self, info: Info) -> str | None:
         """Those of a page are read together, and only where they are asked for."""
         if self.offset is None:
             return None
-        data = await info.context.loaders.images.load(self.generation_id)
+        data = await info.context.loaders.media.load(self.generation_id)
         if not isinstance(data, bytes):
             return None
-        image = data[self.offset : self.offset + self.size_bytes]
-        return info.context.answered(binascii.b2a_base64(image, newline=False).decode())
+        own = data[self.offset : self.offset + self.size_bytes]
+        return info.context.answered(binascii.b2a_base64(own, newline=False).decode())
 
     @classmethod
     def of(cls, blob: KeptBlob, generation_id: UUID) -> Self:
@@ -49,6 +54,7 @@ class ContentBlob:
         return cls(
             generation_id=generation_id,
             offset=blob.offset,
+            blob_id=None if blob.blob_id is None else global_id("Blob", blob.blob_id),
             media_type=blob.media_type,
             size_bytes=SafeInt(blob.size),
             sha256=blob.sha256,
@@ -59,11 +65,17 @@ class ContentBlob:
 class ContentPart:
     text: str | None = strawberry.field(description="A text.")
     image: ContentBlob | None = strawberry.field(description="An image.")
+    audio: ContentBlob | None = strawberry.field(description="A sound.")
+    file: ContentBlob | None = strawberry.field(description="A document.")
 
     @classmethod
     def of(cls, part: KeptPart, generation_id: UUID) -> Self:
         """Give a kept part."""
-        return cls(text=part.text, image=None if part.image is None else ContentBlob.of(part.image, generation_id))
+
+        def media(blob: KeptBlob | None) -> ContentBlob | None:
+            return None if blob is None else ContentBlob.of(blob, generation_id)
+
+        return cls(text=part.text, image=media(part.image), audio=media(part.audio), file=media(part.file))
 
 
 @strawberry.type(description="A message that was sent. It has a text or parts, not both.")
@@ -71,7 +83,7 @@ class InputMessage:
     role: MessageRole = strawberry.field(description="Whose message it is.")
     text: str | None = strawberry.field(description="The text; null where the message has parts, or neither.")
     parts: list[ContentPart] | None = strawberry.field(
-        description="Texts and images in their order; null where the message has a text."
+        description="Texts and media in their order; null where the message has a text."
     )
     tool_calls: list[ToolCall] = strawberry.field(
         description="Of an ASSISTANT message: the tool calls that the model had asked for."

@@ -53,7 +53,7 @@ class Loaders:
         self.inputs: DataLoader[UUID, KeptInput | GatewayError | None] = DataLoader(
             self._inputs, max_batch_size=MAX_BATCH
         )
-        self.images: DataLoader[UUID, bytes | GatewayError | None] = DataLoader(self._images, max_batch_size=MAX_BATCH)
+        self.media: DataLoader[UUID, bytes | GatewayError | None] = DataLoader(self._media, max_batch_size=MAX_BATCH)
         self.text_expiries: DataLoader[UUID, datetime | None] = DataLoader(
             gateway.generations.text_expiries, max_batch_size=MAX_BATCH
         )
@@ -71,8 +71,8 @@ class Loaders:
     async def _inputs(self, ids: list[UUID]) -> list[KeptInput | GatewayError | None]:
         return await self._gateway.generations.inputs(ids, self._max_text)
 
-    async def _images(self, ids: list[UUID]) -> list[bytes | GatewayError | None]:
-        return await self._gateway.generations.images(ids, self._max_text)
+    async def _media(self, ids: list[UUID]) -> list[bytes | GatewayError | None]:
+        return await self._gateway.generations.media(ids, self._max_text)
 
     def _visible(
         self, find: Callable[[Principal, Sequence[UUID]], Awaitable[list[_Row | None]]]

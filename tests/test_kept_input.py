@@ -369,3 +369,24 @@ async def test_an_error_of_the_database_does_not_tell_the_values(database: Datab
         with pytest.raises(IntegrityError) as failed:
             await tx.execute(text("INSERT INTO users (id, username) VALUES (:id, :name)"), {"id": None, "name": MARK})
     assert MARK not in f"{failed.value}".split("DETAIL")[0]
+
+
+async def test_media_that_the_prompt_named_or_sent_are_kept_by_name_or_as_bytes(keeping: RunningGateway):
+    blob = (await keeping.client.post("/blobs", content=base64.b64decode(PHOTO), headers=keeping.headers())).json()
+    named = {"image": {"blobId": blob["id"]}}
+    parts = [named, {"text": "and"}, {"image": {"base64": PIXEL}}]
+    await keeping.run(
+        COMPLETE, {"input": {"model": "fake:count-3", "prompt": {"messages": [{"role": "USER", "parts": parts}]}}}
+    )
+    query = "{ generations { nodes { input { messages { parts { text image { FIELDS } } } } } } }"
+    fields = "blobId mediaType sizeBytes sha256 base64"
+    [node] = (await keeping.run(query.replace("FIELDS", fields)))["generations"]["nodes"]
+    kept, _, sent = (part["image"] for part in node["input"]["messages"][0]["parts"])
+    assert kept == {
+        "blobId": blob["id"],
+        "mediaType": "image/jpeg",
+        "sizeBytes": blob["size"],
+        "sha256": blob["sha256"],
+        "base64": None,
+    }
+    assert (sent["blobId"], sent["base64"]) == (None, PIXEL)

@@ -6,7 +6,7 @@ import zlib
 import pytest
 
 from gateway.generation import ImagePart, NamedTool, TextPart
-from gateway.generation.kept_input import MOST_BYTES, MOST_IMAGE_BYTES, pack_input, unpack_input
+from gateway.generation.kept_input import MOST_BYTES, MOST_MEDIA_BYTES, pack_input, unpack_input
 from gateway.generation.request import GenerationRequest, Options, OutputFormat, Tool, Turn
 
 
@@ -19,11 +19,11 @@ def test_a_request_that_is_too_large_is_not_kept_in_part():
 
 
 def test_an_image_that_there_is_no_room_for_is_told_by_its_digest():
-    large, small = (b"\xff\xd8\xff" + bytes([number]) * size for number, size in ((1, MOST_IMAGE_BYTES), (2, 9)))
+    large, small = (b"\xff\xd8\xff" + bytes([number]) * size for number, size in ((1, MOST_MEDIA_BYTES), (2, 9)))
     encoded = [base64.b64encode(data).decode() for data in (small, large, small)]
     packed = pack_input(GenerationRequest("m", prompt=[Turn("user", parts=[ImagePart(image) for image in encoded])]))
     assert packed is not None
-    assert packed.images == small
+    assert packed.media == small
     parts = unpack_input(packed.request).messages[0].parts
     assert parts is not None
     images = [part.image for part in parts]
@@ -50,7 +50,7 @@ def test_each_form_and_the_named_tool_come_back(form: OutputFormat):
     packed = pack_input(GenerationRequest("m", prompt=prompt, format=form, tools=tools, tool_choice=choice))
     assert packed is not None
     kept = unpack_input(packed.request)
-    assert (kept.format, kept.tools, kept.tool_choice, packed.images) == (form, tools, choice, None)
+    assert (kept.format, kept.tools, kept.tool_choice, packed.media) == (form, tools, choice, None)
     assert kept.options == Options(stop=kept.options.stop)
 
 

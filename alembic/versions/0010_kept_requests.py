@@ -30,14 +30,14 @@ def upgrade() -> None:
         batch.alter_column("events", existing_type=sa.LargeBinary, nullable=True)
         batch.alter_column("expires_at", existing_type=sa.DateTime(timezone=True), nullable=True)
         batch.add_column(sa.Column("request", sa.LargeBinary, nullable=True))
-        batch.add_column(sa.Column("images", sa.LargeBinary, nullable=True))
+        batch.add_column(sa.Column("media", sa.LargeBinary, nullable=True))
 
 
 def downgrade() -> None:
     """Drop them; what has no answer has nothing left."""
     op.execute("DELETE FROM transcripts WHERE events IS NULL OR expires_at IS NULL")
     with op.batch_alter_table("transcripts", copy_from=as_it_is()) as batch:
-        batch.drop_column("images")
+        batch.drop_column("media")
         batch.drop_column("request")
         batch.alter_column("expires_at", existing_type=sa.DateTime(timezone=True), nullable=False)
         batch.alter_column("events", existing_type=sa.LargeBinary, nullable=False)
@@ -47,6 +47,6 @@ def as_it_is() -> sa.Table:
     """Give the table as `upgrade` leaves it."""
     table = AS_IT_WAS.to_metadata(sa.MetaData())
     table.c.events.nullable = table.c.expires_at.nullable = True
-    for name in ("request", "images"):
+    for name in ("request", "media"):
         table.append_column(sa.Column(name, sa.LargeBinary, nullable=True))
     return table

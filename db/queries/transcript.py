@@ -44,16 +44,16 @@ async def requests(
         yield row.generation_id, row.request
 
 
-async def images(
+async def media(
     session: ReadSession, generation_ids: Sequence[UUID], at: datetime
 ) -> AsyncGenerator[tuple[UUID, bytes], None]:
-    """Give the images that were sent with those of these generations of which they are kept, newest first."""
-    wanted = select(Transcript.generation_id, Transcript.images).where(
-        Transcript.generation_id.in_(generation_ids), Transcript.images.is_not(None), _is_kept(at)
+    """Give the media that were sent with those of these generations of which they are kept, newest first."""
+    wanted = select(Transcript.generation_id, Transcript.media).where(
+        Transcript.generation_id.in_(generation_ids), Transcript.media.is_not(None), _is_kept(at)
     )
     newest_first = wanted.order_by(Transcript.generation_id.desc()).execution_options(yield_per=ROWS_AT_ONCE)
     async for row in await session.stream(newest_first):
-        yield row.generation_id, row.images
+        yield row.generation_id, row.media
 
 
 async def expiries(session: ReadSession, generation_ids: Sequence[UUID], at: datetime) -> dict[UUID, datetime]:

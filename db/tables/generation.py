@@ -100,7 +100,7 @@ class IdempotencyKey(Table):
 class Transcript(Table):
     """What was said in a generation, where it is kept for longer than the stream log does; one row, so one expiry.
 
-    `request` and `images` are what was asked, written with the generation; NULL where only the answer is kept.
+    `request` and `media` are what was asked, written with the generation; NULL where only the answer is kept.
     `events` and `expires_at` come with its end: until then they are NULL. `events` stay NULL where no text was left.
     """
 
@@ -110,4 +110,4 @@ class Transcript(Table):
     events: Mapped[bytes | None]
     expires_at: Mapped[datetime | None] = mapped_column(index=True)
     request: Mapped[bytes | None]
-    images: Mapped[bytes | None]
+    media: Mapped[bytes | None]

@@ -29,7 +29,7 @@ from gateway.errors import (
 from gateway.generation.attempts import Attempt, attempt_recorded
 from gateway.generation.continuation import encode_request
 from gateway.generation.idempotency import begun_under, note_key
-from gateway.generation.kept_input import KeptInput, pack_input, read_images, read_inputs
+from gateway.generation.kept_input import KeptInput, pack_input, read_inputs, read_media
 from gateway.generation.ledger import Ledger
 from gateway.generation.outcome import State, outcome_recorded, terminal_event
 from gateway.generation.output import Output, output_of
@@ -116,12 +116,13 @@ class Generations:
         if self.stopping:
             raise ShuttingDown
         model = await self._catalog.find(request.model)
-        # in a thread: megabytes take longer than the others may wait
-        packed = await to_thread.run_sync(pack_input, request) if self._runner.text_retention else None
+        chat, references = chat_request(request, model), blob_references(request)
+        blobs = await self._blobs.check(principal, references)
+        packed = None
+        if self._runner.text_retention:  # in a thread: megabytes take longer than the others may wait
+            packed = await to_thread.run_sync(pack_input, request, blobs)
         if self.stopping:
             raise ShuttingDown
-        chat, references = chat_request(request, model), blob_references(request)
-        await self._blobs.check(principal, references)
         encoded = encode_request(chat) if request.on_backend_loss is OnBackendLoss.CONTINUE else b""
         row = self._new_row(principal, request, model)
         kept = 0 if request.idempotency_key is None else self._idempotency_time  # who asks again gets the answer again
@@ -275,10 +276,10 @@ class Generations:
         async with self._database.reading() as session:
             return await read_inputs(session, ids, most)
 
-    async def images(self, ids: Sequence[UUID], most: int) -> list[bytes | GatewayError | None]:
-        """Give the images that were sent with each of these, one behind the other; bounded like `inputs`, in bytes."""
+    async def media(self, ids: Sequence[UUID], most: int) -> list[bytes | GatewayError | None]:
+        """Give the media that were sent with each of these, one behind the other; bounded like `inputs`, in bytes."""
         async with self._database.reading() as session:
-            return await read_images(session, ids, most)
+            return await read_media(session, ids, most)
 
     async def _logged(self, generation_id: UUID) -> Sequence[Event] | None:
         """Give what the log has; None where that is not all. Raises StreamLogUnavailable."""

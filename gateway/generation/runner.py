@@ -226,7 +226,7 @@ class Runner:
 
 
 def _request_row(row: Generation, kept: PackedInput) -> tables.Transcript:
-    return tables.Transcript(generation_id=row.id, request=kept.request, images=kept.images)
+    return tables.Transcript(generation_id=row.id, request=kept.request, media=kept.media)
 
 
 async def _transcript(log: StreamLog, generation_id: UUID, end: End) -> bytes | None:
