@@ -6,16 +6,18 @@ import strawberry
 
 from auth.scopes import Scope
 from gateway.errors import ModelNotFound
-from resolvers.access import requires
-from schema.catalog import MODEL_NAME, Backend, Model, ModelFilter
+from schema.access import requires
+from schema.catalog import ASSUMED_MODELS, MODEL_NAME, Backend, Model, ModelFilter
 from schema.context import Info
+from schema.cost import FEW, list_of
 
 
 @strawberry.type
 class CatalogQuery:
     @strawberry.field(
         description="The models that the caller may use. Those of a model server that does not answer now stay in the "
-        "list, with `available: false`."
+        "list, with `available: false`.",
+        directives=[list_of(ASSUMED_MODELS)],
     )
     @requires(Scope.MODELS_READ)
     async def models(
@@ -38,7 +40,9 @@ class CatalogQuery:
         except ModelNotFound:
             return None
 
-    @strawberry.field(description="The model servers, and whether they answer: why a model is missing.")
+    @strawberry.field(
+        description="The model servers, and whether they answer: why a model is missing.", directives=[list_of(FEW)]
+    )
     @requires(Scope.MODELS_READ)
     async def backends(self, info: Info) -> list[Backend] | None:
         return [Backend.of(state) for state in await info.context.gateway.catalog.backends()]

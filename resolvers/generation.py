@@ -8,8 +8,9 @@ import strawberry
 from auth.scopes import Scope
 from gateway.errors import GatewayError, InvalidInput, NotFound
 from gateway.streams import Viewer
-from resolvers.access import requires
+from schema.access import requires
 from schema.context import Context, Info
+from schema.cost import Cost, page_of
 from schema.errors import refusal
 from schema.events import GenerateEvent, GenerationEvent, GenerationRefused, to_generation_event
 from schema.generation import Generation, GenerationConnection, GenerationFilterInput
@@ -30,6 +31,8 @@ RESUMED_WITHOUT_KEY = (
     "subscribe to `generation` with its id, or start with an idempotencyKey."
 )
 
+ASKS_A_MODEL = Cost(weight="100")
+
 Request: TypeAlias = Annotated[GenerateInput, strawberry.argument(description="What to ask, and of which model.")]
 GenerationId: TypeAlias = Annotated[strawberry.ID, strawberry.argument(description="The generation's id.")]
 
@@ -45,7 +48,7 @@ class GenerationQuery:
             return None
         return Generation.of(row)
 
-    @strawberry.field(description="The caller's generations, newest first.")
+    @strawberry.field(description="The caller's generations, newest first.", directives=[page_of(DEFAULT_PAGE)])
     @requires(Scope.GENERATIONS_READ)
     async def generations(
         self,
@@ -65,12 +68,15 @@ class GenerationQuery:
 
 @strawberry.type
 class GenerationMutation:
-    @strawberry.mutation(description="Ask a model and wait for the whole answer.")
+    @strawberry.mutation(description="Ask a model and wait for the whole answer.", directives=[ASKS_A_MODEL])
     @requires(Scope.GENERATIONS_WRITE)
     async def generate(self, info: Info, input: Request) -> GenerateResult | None:
         return generate_result(await info.context.gateway.generations.complete(info.context.caller, input.to_request()))
 
-    @strawberry.mutation(description="Ask a model and go on at once. Watch it with the subscription `generation`.")
+    @strawberry.mutation(
+        description="Ask a model and go on at once. Watch it with the subscription `generation`.",
+        directives=[ASKS_A_MODEL],
+    )
     @requires(Scope.GENERATIONS_WRITE)
     async def start_generation(self, info: Info, input: Request) -> StartGenerationResult | None:
         row = await info.context.gateway.generations.start(info.context.caller, input.to_request())
@@ -91,7 +97,8 @@ class GenerationMutation:
 @strawberry.type
 class GenerationSubscription:
     @strawberry.subscription(
-        description="Ask a model and watch the answer come. A refused request gets one event: GenerationRefused."
+        description="Ask a model and watch the answer come. A refused request gets one event: GenerationRefused.",
+        directives=[ASKS_A_MODEL],
     )
     @requires(Scope.GENERATIONS_WRITE)
     async def generate(self, info: Info, input: Request) -> AsyncIterator[GenerateEvent]:

@@ -5,8 +5,9 @@ from typing import Annotated
 import strawberry
 
 from auth.scopes import Scope
-from resolvers.access import PUBLIC, requires
+from schema.access import PUBLIC, requires
 from schema.context import Info
+from schema.cost import Cost
 from schema.identity import (
     ApiKey,
     CreateApiKeyInput,
@@ -23,6 +24,8 @@ from schema.identity import (
 )
 from schema.node import parse_uuid
 
+HASHES_A_PASSWORD = Cost(weight="50")
+
 
 @strawberry.type
 class IdentityQuery:
@@ -31,23 +34,20 @@ class IdentityQuery:
     )
     @requires(PUBLIC)
     async def viewer(self, info: Info) -> Viewer | None:
-        if info.context.principal is None and info.context.refused is None:
+        if info.context.is_nobody:
             return None
         return Viewer.of(info.context.caller)
 
     @strawberry.field(description="Who is asking; null when nobody is signed in.")
-    @requires(PUBLIC)
+    @requires(Scope.PROFILE_READ, null_for_nobody=True)
     async def me(self, info: Info) -> User | None:
-        if info.context.principal is None and info.context.refused is None:
-            return None
-        caller = info.context.require(Scope.PROFILE_READ)
-        row = await info.context.loaders.users.load(caller.user_id)
+        row = await info.context.loaders.users.load(info.context.caller.user_id)
         return None if row is None else User.of(row)
 
 
 @strawberry.type
 class IdentityMutation:
-    @strawberry.mutation(description="Sign in with a password and get an access token.")
+    @strawberry.mutation(description="Sign in with a password and get an access token.", directives=[HASHES_A_PASSWORD])
     @requires(PUBLIC)
     async def login(
         self, info: Info, input: Annotated[LoginInput, strawberry.argument(description="Who, and the password.")]

@@ -10,9 +10,10 @@ import strawberry
 from auth.errors import AuthenticationError
 from auth.scopes import Scope
 from gateway.errors import GatewayError, InvalidInput
-from resolvers.access import requires
+from schema.access import requires
 from schema.catalog import Model
 from schema.context import Context, Info
+from schema.cost import ListSize
 from schema.generation import Generation
 from schema.identity import ApiKey, User
 from schema.node import MAX_NODE_IDS, Node, parse_global_id, parse_uuid
@@ -86,7 +87,8 @@ class NodeQuery:
 
     @strawberry.field(
         description="Objects by their ids, in the order of the ids; null for one that is gone or not the caller's. An "
-        "id that is refused is null, too, with an error that names its place."
+        "id that is refused is null, too, with an error that names its place.",
+        directives=[ListSize(slicing_arguments=["ids"], require_one_slicing_argument=True)],
     )
     @requires(Scope.PROFILE_READ)
     async def nodes(

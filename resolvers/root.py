@@ -12,13 +12,17 @@ from graphql import (
     Undefined,
 )
 from strawberry.schema.config import StrawberryConfig
+from strawberry.schema.schema_converter import GraphQLCoreConverter
+from strawberry.schema_directive import StrawberrySchemaDirective
 
+from resolvers.access import print_access
 from resolvers.catalog import CatalogQuery
 from resolvers.generation import GenerationMutation, GenerationQuery, GenerationSubscription
 from resolvers.identity import IdentityMutation, IdentityQuery
 from resolvers.node import NodeQuery
 from resolvers.server_info import ServerInfoQuery
 from resolvers.usage import UsageQuery
+from schema.access import Authenticated, RequiresScopes
 from schema.errors import EXPECTED_ERRORS
 from schema.events import EVENT_TYPES
 from schema.scalars import SCALARS
@@ -46,11 +50,14 @@ def build_schema() -> strawberry.Schema:
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
-        types=EVENT_TYPES,
+        types=[*EVENT_TYPES, RequiresScopes, Authenticated],
         exception_handlers=EXPECTED_ERRORS,
         config=StrawberryConfig(scalar_map=SCALARS),
     )
-    _leave_out_null_defaults(schema._schema)  # pyright: ignore[reportPrivateUsage] - Strawberry has no other way to it
+    made = schema._schema  # pyright: ignore[reportPrivateUsage] - Strawberry has no other way to it
+    _leave_out_null_defaults(made)
+    print_access(made)
+    _describe_directives(made)
     return schema
 
 
@@ -65,3 +72,12 @@ def _leave_out_null_defaults(schema: GraphQLSchema) -> None:
     for value in optional:
         if value.default_value is None:
             value.default_value = Undefined
+
+
+def _describe_directives(schema: GraphQLSchema) -> None:
+    """Take over the descriptions of directives' arguments, which Strawberry leaves behind."""
+    for directive in schema.directives:
+        definition = directive.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
+        if isinstance(definition, StrawberrySchemaDirective):
+            for argument, field in zip(directive.args.values(), definition.fields, strict=True):
+                argument.description = field.description

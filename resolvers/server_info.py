@@ -2,7 +2,7 @@
 
 import strawberry
 
-from resolvers.access import SIGNED_IN, requires
+from schema.access import SIGNED_IN, requires
 from schema.context import Info
 from schema.server_info import ServerInfo
 

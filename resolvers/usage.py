@@ -5,7 +5,7 @@ from typing import Annotated
 import strawberry
 
 from auth.scopes import Scope
-from resolvers.access import requires
+from schema.access import requires
 from schema.context import Info
 from schema.usage import UsageInput, UsageReport
 

@@ -8,11 +8,18 @@ import strawberry
 from gateway import catalog
 from gateway.catalog import BackendKind, BackendState, Capability
 from schema.context import Info
+from schema.cost import list_of
 from schema.node import Node, global_id
 from schema.scalars import MAX_SAFE_INTEGER, SafeInt
 
 _MAX_INT = 2**31 - 1
 """GraphQL's Int (specification, section 3.5.1). What is larger counts as not told, so that it spoils no list."""
+
+ASSUMED_MODELS = 50
+"""Models that a gateway is assumed to list. The operator decides how many there are, and the list is in memory."""
+
+ASSUMED_DEPLOYMENTS = 2
+"""Backends that a model is assumed to be at. Most are at one."""
 
 MODEL_NAME = (
     "The name, as `models` lists it. As in Ollama, `llama3` means `llama3:latest`, in any case of letters; a server's "
@@ -126,7 +133,8 @@ class Model(Node):
 
     @strawberry.field(
         description="The backends that list the model. The first one is asked; the others take over where it fails and "
-        "`onBackendLoss` is CONTINUE."
+        "`onBackendLoss` is CONTINUE.",
+        directives=[list_of(ASSUMED_DEPLOYMENTS)],
     )
     async def deployments(self, info: Info) -> list[ModelDeployment]:
         """One entry for each backend; nobody is asked for it."""

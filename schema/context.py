@@ -43,6 +43,11 @@ class Context:
         return None if self.principal is not None else self.refused or MissingCredentials()
 
     @property
+    def is_nobody(self) -> bool:
+        """Tell whether the caller sent no credentials at all."""
+        return self.principal is None and self.refused is None
+
+    @property
     def caller(self) -> Principal:
         """Who asks. Raises AuthenticationError when nobody is signed in, or why that is not known."""
         if self.principal is None:

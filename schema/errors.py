@@ -11,6 +11,7 @@ from gateway import errors
 from gateway.catalog import Capability
 from gateway.errors import ErrorCode, GatewayError
 from schema.context import Info
+from schema.cost import FEW, list_of
 from schema.node import global_id
 
 
@@ -45,7 +46,8 @@ class InputIssue:
 @strawberry.type(description="Invalid values.")
 class InvalidInput(UserError):
     issues: list[InputIssue] = strawberry.field(
-        description=f"Each invalid value that was found, at least one and at most {errors.MOST_ISSUES}."
+        description=f"Each invalid value that was found, at least one and at most {errors.MOST_ISSUES}.",
+        directives=[list_of(FEW)],
     )
 
 

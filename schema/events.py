@@ -9,6 +9,7 @@ import strawberry
 from auth.scopes import Scope
 from gateway import streams
 from gateway.streams import CancelReason, Event, FinishReason, LossReason, QueueReason
+from schema.access import requires
 from schema.catalog import Model
 from schema.context import Info
 from schema.errors import UserError
@@ -41,9 +42,9 @@ class GenerationStarted(GenerationEvent):
     backend: str = strawberry.field(description="The model server that is asked.")
 
     @strawberry.field(description="The model; null when no backend serves it any more. Needs MODELS_READ.")
+    @requires(Scope.MODELS_READ)
     async def model(self, info: Info) -> Model | None:
         """From the catalog as it is now."""
-        info.context.require(Scope.MODELS_READ)
         row = await info.context.loaders.generations.load(self.generation_key)
         model = None if row is None else await info.context.loaders.models.load(row.model)
         return None if model is None else Model.of(model)

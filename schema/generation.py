@@ -27,12 +27,20 @@ from gateway.generation import (
 )
 from gateway.streams import CancelReason, Failed, FinishReason, UsageSource
 from gateway.streams import TokenUsage as GatewayTokenUsage
+from schema.access import requires
 from schema.catalog import Model
 from schema.context import Info
+from schema.cost import FEW, Cost, list_of
 from schema.identity import ApiKey, User
 from schema.kept_input import GenerationInput, answer_size
 from schema.node import Node, global_id
 from schema.tool_call import ToolCall
+
+READ_FROM_THE_LOG = Cost(weight="10")
+"""The cost of a scalar that is not small: a whole answer is read from the stream log."""
+
+READ_AS_A_WHOLE = Cost(weight="10")
+"""The cost of a kept request, however much of it is selected: what it holds is bounded by its size."""
 
 MEASURABLE_MS = 20
 """What came within so little time came at once: it tells of the network, and not of the model."""
@@ -166,26 +174,33 @@ class Generation(Node):
     on_backend_loss: OnBackendLoss = strawberry.field(
         description="What happens when the model server, or the gateway that asks it, dies in the middle."
     )
-    tags: list[Tag] = strawberry.field(description="The names and values that the caller gave it.")
+    tags: list[Tag] = strawberry.field(
+        description="The names and values that the caller gave it.", directives=[list_of(FEW)]
+    )
     end_user: str | None = strawberry.field(
         description="For whom of the caller's own users it was made; null where the caller did not say."
     )
 
-    @strawberry.field(description="What it has said so far; null when its text is no longer kept.")
+    @strawberry.field(
+        description="What it has said so far; null when its text is no longer kept.", directives=[READ_FROM_THE_LOG]
+    )
     async def text(self, info: Info) -> str | None:
         """Those of a page are read together, each once, however often the answer holds it."""
         output = await self._output(info)
         return None if output is None else info.context.answered(output.text)
 
     @strawberry.field(
-        description="What the model has thought so far, empty if it did not; null when its text is no longer kept."
+        description="What the model has thought so far, empty if it did not; null when its text is no longer kept.",
+        directives=[READ_FROM_THE_LOG],
     )
     async def thinking(self, info: Info) -> str | None:
         """Read together with the text."""
         output = await self._output(info)
         return None if output is None else info.context.answered(output.thinking)
 
-    @strawberry.field(description="The tool calls asked for so far; null when its text is no longer kept.")
+    @strawberry.field(
+        description="The tool calls asked for so far; null when its text is no longer kept.", directives=[list_of(FEW)]
+    )
     async def tool_calls(self, info: Info) -> list[ToolCall] | None:
         """Read together with the text."""
         output = await self._output(info)
@@ -197,7 +212,8 @@ class Generation(Node):
 
     @strawberry.field(
         description="The sequence number of its last event so far, which `text`, `thinking` and `toolCalls` beside "
-        "it include: pass it as `after` to watch what follows. Null when its text is no longer kept."
+        "it include: pass it as `after` to watch what follows. Null when its text is no longer kept.",
+        directives=[READ_FROM_THE_LOG],
     )
     async def last_sequence(self, info: Info) -> int | None:
         """Read together with the text, so that both are of one moment."""
@@ -207,7 +223,8 @@ class Generation(Node):
     @strawberry.field(
         description="What it was asked, from its start on; null when that is not kept: it is where the operator has "
         "set OLLAGRAPH_TEXT_RETENTION, until `textExpiresAt`. A request of more than 4,000,000 bytes without its "
-        "media is not kept."
+        "media is not kept.",
+        directives=[READ_AS_A_WHOLE],
     )
     async def input(self, info: Info) -> GenerationInput | None:
         """Those of a page are read together, and count by what the answer holds of them."""
@@ -230,7 +247,8 @@ class Generation(Node):
 
     @strawberry.field(
         description="The model servers that were asked, in their order; more than one if it went on after a loss. "
-        "While another gateway runs it, the first alone."
+        "While another gateway runs it, the first alone.",
+        directives=[list_of(FEW)],
     )
     async def attempts(self, info: Info) -> list[GenerationAttempt]:
         """Those of a page are looked up in one statement."""
@@ -244,25 +262,25 @@ class Generation(Node):
         return output if isinstance(output, Output) else None
 
     @strawberry.field(description="The model; null when no backend serves it any more. Needs MODELS_READ.")
+    @requires(Scope.MODELS_READ)
     async def model(self, info: Info) -> Model | None:
         """From the catalog as it is now."""
-        info.context.require(Scope.MODELS_READ)
         model = await info.context.loaders.models.load(self.row.model)
         return None if model is None else Model.of(model)
 
     @strawberry.field(description="Who asked. Needs PROFILE_READ.")
+    @requires(Scope.PROFILE_READ)
     async def user(self, info: Info) -> User | None:
         """Null only for a caller who may not see it: deleting the user deletes the generation."""
-        info.context.require(Scope.PROFILE_READ)
         row = await info.context.loaders.users.load(self.row.user_id)
         if row is None:
             raise LookupError(f"the user of generation {self.row.id} is gone")
         return User.of(row)
 
     @strawberry.field(description="The API key it was asked with; null for a signed-in session. Needs KEYS_WRITE.")
+    @requires(Scope.KEYS_WRITE)
     async def api_key(self, info: Info) -> ApiKey | None:
         """All keys of a page are fetched in one statement."""
-        info.context.require(Scope.KEYS_WRITE)
         if self.row.api_key_id is None:
             return None
         row = await info.context.loaders.api_keys.load(self.row.api_key_id)

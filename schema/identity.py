@@ -10,9 +10,14 @@ from auth.principal import AuthMethod, Principal
 from auth.scopes import Scope
 from db import tables
 from gateway.identity import NewApiKey, SignedIn
+from schema.access import requires
 from schema.context import Info
+from schema.cost import list_of
 from schema.errors import AccountLocked, InvalidCredentials, InvalidInput, LimitExceeded, NotFound, Overloaded
 from schema.node import Node, global_id
+
+ASSUMED_API_KEYS = 100
+"""Keys that one user is assumed to have: as many as OLLAGRAPH_MAX_API_KEYS_PER_USER allows by default."""
 
 
 @strawberry.type(description="Someone, or some program, that signs in.")
@@ -24,11 +29,12 @@ class User(Node):
 
     @strawberry.field(
         description="The user's API keys, newest first; no more than a user may have: all that hold, and of those that "
-        "have ended the last ones. Needs KEYS_WRITE."
+        "have ended the last ones. Needs KEYS_WRITE.",
+        directives=[list_of(ASSUMED_API_KEYS)],
     )
+    @requires(Scope.KEYS_WRITE)
     async def api_keys(self, info: Info) -> list["ApiKey"]:
         """Give a list and not a connection: a user has few keys, and they are wanted whole."""
-        info.context.require(Scope.KEYS_WRITE)
         return [ApiKey.of(row) for row in await info.context.loaders.api_keys_of_user.load(self.key)]
 
     @classmethod
@@ -55,9 +61,9 @@ class ApiKey(Node):
     revoked_at: datetime | None = strawberry.field(description="When it was revoked; null while it holds.")
 
     @strawberry.field(description="Whose key it is. Needs PROFILE_READ.")
+    @requires(Scope.PROFILE_READ)
     async def user(self, info: Info) -> User | None:
         """Null only for a caller who may not see it. A key without its user cannot be: deleting the user deletes it."""
-        info.context.require(Scope.PROFILE_READ)
         row = await info.context.loaders.users.load(self.user_key)
         if row is None:
             raise LookupError(f"the user of API key {self.id} is gone")
@@ -89,9 +95,10 @@ class Viewer:
     )
 
     @strawberry.field(description="The user who owns the credentials. Needs PROFILE_READ.")
+    @requires(Scope.PROFILE_READ)
     async def user(self, info: Info) -> User | None:
         """Null only for a caller who may not see it, or whose user was deleted a moment ago."""
-        caller = info.context.require(Scope.PROFILE_READ)
+        caller = info.context.caller
         row = await info.context.loaders.users.load(caller.user_id)
         return None if row is None else User.of(row)
 

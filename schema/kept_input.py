@@ -16,6 +16,7 @@ from gateway import generation
 from gateway.generation import OBJECT_SIZE, KeptBlob, KeptInput, KeptMessage, KeptPart, NamedTool, ThinkingLevel
 from gateway.generation import ToolChoiceMode as ChoiceMode
 from schema.context import Info
+from schema.cost import FEW, WITHIN, list_of
 from schema.generation_input import MessageRole
 from schema.node import global_id
 from schema.scalars import SafeInt
@@ -64,9 +65,9 @@ class ContentBlob:
 @strawberry.type(description="A part of a message that was sent. Exactly one of its fields is not null.")
 class ContentPart:
     text: str | None = strawberry.field(description="A text.")
-    image: ContentBlob | None = strawberry.field(description="An image.")
-    audio: ContentBlob | None = strawberry.field(description="A sound.")
-    file: ContentBlob | None = strawberry.field(description="A document.")
+    image: ContentBlob | None = strawberry.field(description="An image.", directives=[WITHIN])
+    audio: ContentBlob | None = strawberry.field(description="A sound.", directives=[WITHIN])
+    file: ContentBlob | None = strawberry.field(description="A document.", directives=[WITHIN])
 
     @classmethod
     def of(cls, part: KeptPart, generation_id: UUID) -> Self:
@@ -83,10 +84,12 @@ class InputMessage:
     role: MessageRole = strawberry.field(description="Whose message it is.")
     text: str | None = strawberry.field(description="The text; null where the message has parts, or neither.")
     parts: list[ContentPart] | None = strawberry.field(
-        description="Texts and media in their order; null where the message has a text."
+        description="Texts and media in their order; null where the message has a text.",
+        directives=[WITHIN, list_of(FEW)],
     )
     tool_calls: list[ToolCall] = strawberry.field(
-        description="Of an ASSISTANT message: the tool calls that the model had asked for."
+        description="Of an ASSISTANT message: the tool calls that the model had asked for.",
+        directives=[WITHIN, list_of(FEW)],
     )
     tool_call_id: str | None = strawberry.field(description="Of a TOOL message: the call it answers.")
     tool_name: str | None = strawberry.field(description="Of a TOOL message: the tool that answers.")
@@ -188,15 +191,19 @@ class GenerationInput:
     model: str = strawberry.field(description="The name of the model, as the request gave it.")
     messages: list[InputMessage] = strawberry.field(
         description="All messages in the order sent, oldest first. `system` of the request is the first one, a SYSTEM "
-        "message; a prompt that was a single text is one USER message."
+        "message; a prompt that was a single text is one USER message.",
+        directives=[WITHIN, list_of(FEW)],
     )
-    options: SamplingOptions = strawberry.field(description="How the model chose its words.")
+    options: SamplingOptions = strawberry.field(description="How the model chose its words.", directives=[WITHIN])
     format: OutputFormat | None = strawberry.field(
-        description="The form that the answer had to have; null where the request asked for none."
+        description="The form that the answer had to have; null where the request asked for none.", directives=[WITHIN]
     )
-    tools: list[Tool] = strawberry.field(description="The tools that the model could ask for.")
+    tools: list[Tool] = strawberry.field(
+        description="The tools that the model could ask for.", directives=[WITHIN, list_of(FEW)]
+    )
     tool_choice: ToolChoice | None = strawberry.field(
-        description="Which of the tools the model had to call; null where that was left to the model."
+        description="Which of the tools the model had to call; null where that was left to the model.",
+        directives=[WITHIN],
     )
     thinking: ThinkingLevel | None = strawberry.field(
         description="How much the model was to think; null where that was left to the model."

@@ -6,6 +6,7 @@ import strawberry
 
 from gateway.generation import Answer, Output
 from schema.context import Info
+from schema.cost import FEW, list_of
 from schema.errors import InvalidInput, ModelNotFound, NotFound, Overloaded, ShuttingDown, Unsupported, UserError
 from schema.generation import Generation, GenerationError
 from schema.tool_call import ToolCall
@@ -26,7 +27,7 @@ class GenerateSuccess:
         """Null and not empty where there is none."""
         return info.context.answered(self.output.thinking) or None
 
-    @strawberry.field(description="The tool calls that the model asks for.")
+    @strawberry.field(description="The tool calls that the model asks for.", directives=[list_of(FEW)])
     def tool_calls(self) -> list[ToolCall]:
         """In the model's order."""
         return [ToolCall.of(call) for call in self.output.tool_calls]

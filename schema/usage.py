@@ -12,7 +12,9 @@ from gateway import usage
 from gateway.generation import State
 from gateway.streams import FinishReason
 from gateway.usage import Granularity, UsageDimension, UsageOrder, UsagePage, UsageRequest, UsageSums
+from schema.access import requires
 from schema.context import Info
+from schema.cost import page_of
 from schema.identity import ApiKey, User
 from schema.node import MAX_PAGE, page_size, parse_uuid
 from schema.scalars import SafeInt
@@ -123,18 +125,18 @@ class UsageRow:
     totals: UsageTotals = strawberry.field(description="The sums.")
 
     @strawberry.field(description="The API key; null for generations that no key started. Needs KEYS_WRITE.")
+    @requires(Scope.KEYS_WRITE)
     async def api_key(self, info: Info) -> ApiKey | None:
         """All keys of a report are fetched in one statement."""
-        info.context.require(Scope.KEYS_WRITE)
         if self.api_key_uuid is None:
             return None
         row = await info.context.loaders.api_keys.load(self.api_key_uuid)
         return None if row is None else ApiKey.of(row)
 
     @strawberry.field(description="The user. Needs PROFILE_READ.")
+    @requires(Scope.PROFILE_READ)
     async def user(self, info: Info) -> User | None:
         """All users of a report are fetched in one statement."""
-        info.context.require(Scope.PROFILE_READ)
         if self.user_uuid is None:
             return None
         row = await info.context.loaders.users.load(self.user_uuid)
@@ -195,7 +197,9 @@ class UsageReport:
         """Add up all rows."""
         return UsageTotals.of(self.report.totals)
 
-    @strawberry.field(description="The rows, by time and by the dimensions in `groupBy`.")
+    @strawberry.field(
+        description="The rows, by time and by the dimensions in `groupBy`.", directives=[page_of(MAX_PAGE)]
+    )
     def rows(
         self,
         first: Annotated[int | None, strawberry.argument(description=f"How many, 1 to {MAX_PAGE}.")] = MAX_PAGE,

@@ -31,8 +31,8 @@ from auth.scopes import Scope
 from gateway import errors
 from gateway.codes import ErrorCode, TransportErrorCode
 from gateway.errors import GatewayError
-from resolvers.access import PUBLIC, SIGNED_IN
 from resolvers.root import build_schema
+from schema.access import SIGNED_IN
 from server.cli import main
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
@@ -121,7 +121,7 @@ def test_every_root_field_declares_the_scope_that_it_needs(built: strawberry.Sch
 
 
 def test_only_sign_in_and_me_are_open_to_anybody(built: strawberry.Schema):
-    public = {name for name, resolver in root_fields(built) if resolver.required_scope is PUBLIC}  # pyright: ignore
+    public = {name for name, resolver in root_fields(built) if resolver.is_public}  # pyright: ignore
     assert public == WITHOUT_CREDENTIALS
 
 

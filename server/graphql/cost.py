@@ -1,12 +1,13 @@
 """What an operation costs, told before it runs: the most objects that it can make the gateway fetch.
 
-After IBM's GraphQL Cost Directive Specification (https://ibm.github.io/graphql-specs/cost-spec.html), with its weights
-in tables here: an object is 1, a scalar is nothing unless it is large, and what stands in a list counts as often as
-the list may be long. Each fragment is looked at once for each length of page: measuring costs less than sending.
+The weights and lengths are those that the schema prints with `@cost` and `@listSize` (`schema/cost.py`). Each fragment
+is looked at once for each length of page: measuring costs less than sending.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar, cast
 
 from graphql import (
     FieldNode,
@@ -14,9 +15,7 @@ from graphql import (
     FragmentSpreadNode,
     GraphQLField,
     GraphQLInterfaceType,
-    GraphQLList,
     GraphQLNamedType,
-    GraphQLNonNull,
     GraphQLObjectType,
     GraphQLSchema,
     InlineFragmentNode,
@@ -29,33 +28,15 @@ from graphql import (
     get_named_type,
     is_composite_type,
 )
+from strawberry.schema.schema_converter import GraphQLCoreConverter
+from strawberry.types.unset import UNSET
 
-from schema.node import MAX_NODE_IDS, MAX_PAGE
-
-WEIGHTS = {"generate": 100, "startGeneration": 100, "login": 50}
-"""Fields that cost more than an object: those that make a model, or a password's hash, be computed."""
-
-SCALARS = {("Generation", name): 10 for name in ("text", "thinking", "lastSequence")}
-"""Scalars that are not small, by the type and the field: a whole answer is read from the stream log."""
-
-WHOLE = {("Generation", "input"): 10}
-"""Objects that are read as a whole, however much of them is selected: what they hold is bounded by its size."""
-
-MODELS = 100
-
-DEPLOYMENTS = 3
-"""Backends that one model may be listed by: there is at most one of each kind."""
-
-ASSUMED_LENGTH = 10
-"""Of a list that no table knows."""
-
-PAGE = "first"
-
-LISTED = {("Query", "nodes"): ("ids", MAX_NODE_IDS)}
-"""Lists that are as long as one of their arguments, with the most values that their fields take in it."""
+from schema.cost import LONGEST_LIST, Cost, ListSize
 
 LONGEST_NUMBER = 11
 """Characters of an Int. What is longer is none, and its other digits are not looked at."""
+
+_Directive = TypeVar("_Directive", Cost, ListSize)
 
 
 def operation_cost(
@@ -63,101 +44,117 @@ def operation_cost(
     operation: OperationDefinitionNode,
     fragments: Mapping[str, FragmentDefinitionNode],
     variables: Mapping[str, Any],
-    api_keys: int,
 ) -> int:
-    """Give the cost of a valid operation with these variables, which need not be valid.
-
-    `api_keys` is how many a user may have.
-    """
+    """Give the cost of a valid operation with these variables, which need not be valid."""
     root = schema.get_root_type(operation.operation)
     defaults = {
         definition.variable.name.value: _measured(definition.default_value)
         for definition in operation.variable_definitions or ()
         if definition.default_value is not None
     }
-    costing = _Costing(schema, fragments, {**defaults, **variables}, api_keys)
+    costing = _Costing(schema, fragments, {**defaults, **variables})
     return costing.selections(operation.selection_set, root, None)
 
 
-# graphql-core's own annotations leave type variables open, which strict checking does not let through
-_named = cast("Callable[[object], GraphQLNamedType]", get_named_type)
+def _type_of(field: GraphQLField) -> GraphQLNamedType:
+    """Give the type of a field without its lists. graphql-core's annotations leave a type variable open."""
+    return cast("GraphQLNamedType", get_named_type(cast("Any", field).type))
 
 
-def _is_list(kind: object) -> bool:
-    return isinstance(kind.of_type if isinstance(kind, GraphQLNonNull) else kind, GraphQLList)  # pyright: ignore[reportUnknownMemberType]
+@dataclass(frozen=True, slots=True)
+class _Price:
+    """What the schema says of one field."""
+
+    weight: int
+    size: ListSize | None
+
+
+@cache
+def _prices(schema: GraphQLSchema) -> dict[tuple[str, str], _Price]:
+    """Read the directives of all fields, by their types and names. Introspection has limits of its own and no price."""
+    return {
+        (kind.name, name): _price(field)
+        for kind in schema.type_map.values()
+        if isinstance(kind, GraphQLObjectType | GraphQLInterfaceType) and not kind.name.startswith("__")
+        for name, field in kind.fields.items()
+    }
+
+
+def _price(field: GraphQLField) -> _Price:
+    cost = _declared(field, Cost)
+    weight = int(cost.weight) if cost else int(is_composite_type(_type_of(field)))
+    return _Price(weight, _declared(field, ListSize))
+
+
+def _declared(field: GraphQLField, kind: type[_Directive]) -> _Directive | None:
+    definition = field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
+    return next((it for it in getattr(definition, "directives", ()) if isinstance(it, kind)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sized:
+    """The lists of an object whose length its own field says."""
+
+    fields: tuple[str, ...]
+    size: int
 
 
 class _Costing:
     def __init__(
-        self,
-        schema: GraphQLSchema,
-        fragments: Mapping[str, FragmentDefinitionNode],
-        variables: Mapping[str, Any],
-        api_keys: int,
+        self, schema: GraphQLSchema, fragments: Mapping[str, FragmentDefinitionNode], variables: Mapping[str, Any]
     ) -> None:
         self._schema = schema
+        self._prices = _prices(schema)
         self._fragments = fragments
         self._variables = variables
-        self._lengths = {
-            ("Query", "models"): MODELS,
-            ("Model", "deployments"): DEPLOYMENTS,
-            ("User", "apiKeys"): api_keys,
-        }
-        self._known: dict[tuple[str, int | None], int] = {}
+        self._known: dict[tuple[str, _Sized | None], int] = {}
 
-    def selections(self, node: SelectionSetNode | None, kind: GraphQLNamedType | None, page: int | None) -> int:
-        """Give the sum of all fields of an object of this type; `page` is how many a connection was asked for."""
+    def selections(self, node: SelectionSetNode | None, kind: GraphQLNamedType | None, sized: _Sized | None) -> int:
+        """Give the sum of all fields of an object of this type, some of whose lists have a known size."""
         cost = 0
         for selection in node.selections if node else ():
             if isinstance(selection, FieldNode):
-                cost += self._field(selection, kind, page)
+                cost += self._field(selection, kind, sized)
             elif isinstance(selection, FragmentSpreadNode):
-                cost += self._fragment(selection.name.value, page)
+                cost += self._fragment(selection.name.value, sized)
             elif isinstance(selection, InlineFragmentNode):
                 condition = selection.type_condition
                 inner = self._schema.get_type(condition.name.value) if condition else kind
-                cost += self.selections(selection.selection_set, inner, page)
+                cost += self.selections(selection.selection_set, inner, sized)
         return cost
 
-    def _fragment(self, name: str, page: int | None) -> int:
-        if (name, page) not in self._known:
+    def _fragment(self, name: str, sized: _Sized | None) -> int:
+        if (name, sized) not in self._known:
             fragment = self._fragments[name]
             kind = self._schema.get_type(fragment.type_condition.name.value)
-            self._known[name, page] = self.selections(fragment.selection_set, kind, page)
-        return self._known[name, page]
+            self._known[name, sized] = self.selections(fragment.selection_set, kind, sized)
+        return self._known[name, sized]
 
-    def _field(self, node: FieldNode, kind: GraphQLNamedType | None, page: int | None) -> int:
+    def _field(self, node: FieldNode, kind: GraphQLNamedType | None, sized: _Sized | None) -> int:
         if not isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
             return 0
         name = node.name.value
-        field = kind.fields.get(name)
-        inner = _named(field.type) if field else None
-        if field is None or not is_composite_type(inner):
-            return SCALARS.get((kind.name, name), 0)  # introspection has limits of its own
-        if (kind.name, name) in WHOLE:
-            return WHOLE[kind.name, name]
-        asked = self._page(node, field)
-        one = WEIGHTS.get(name, 1) + self.selections(node.selection_set, inner, asked)
-        if not _is_list(field.type):
-            return one
-        return one * (self._listed(node, kind.name) or self._lengths.get((kind.name, name)) or page or ASSUMED_LENGTH)
+        price = self._prices.get((kind.name, name))
+        if price is None:
+            return 0
+        field, inner = kind.fields[name], None
+        size = 1 if price.size is None else self._size(node, field, price.size)
+        if price.size is not None and price.size.sized_fields:
+            inner, size = _Sized(tuple(price.size.sized_fields), size), 1
+        elif sized is not None and name in sized.fields:
+            size = sized.size
+        return size * (price.weight + self.selections(node.selection_set, _type_of(field), inner))
 
-    def _listed(self, node: FieldNode, kind: str) -> int | None:
-        """Count how many values the argument has that a list is as long as; None for another list."""
-        if (kind, node.name.value) not in LISTED:
-            return None
-        name, most = LISTED[kind, node.name.value]
-        value = self._argument(node, name, None)
-        return max(1, min(len(cast("list[object]", value)), most)) if isinstance(value, list) else 1
-
-    def _page(self, node: FieldNode, field: GraphQLField) -> int | None:
-        """Count how many are asked for; None for a field that has no pages."""
-        if PAGE not in field.args:
-            return None
-        default: object = field.args[PAGE].default_value
-        value = self._argument(node, PAGE, default)
-        value = default if value is None else value
-        return max(1, min(value, MAX_PAGE)) if isinstance(value, int) else MAX_PAGE
+    def _size(self, node: FieldNode, field: GraphQLField, declared: ListSize) -> int:
+        """Give the length that the slicing argument asks for, else the assumed one."""
+        assumed = declared.assumed_size if isinstance(declared.assumed_size, int) else 1
+        for name in () if declared.slicing_arguments is UNSET else declared.slicing_arguments or ():
+            default: object = field.args[name].default_value
+            value = self._argument(node, name, default)
+            asked = len(cast("list[object]", value)) if isinstance(value, list) else value
+            if isinstance(asked, int):
+                return max(1, min(asked, LONGEST_LIST))
+        return assumed
 
     def _argument(self, node: FieldNode, name: str, default: object) -> object:
         """Give the value of an argument, as far as it can be measured."""

@@ -45,8 +45,8 @@ class DocumentLimits:
     """The most of each thing in one operation, fragments unfolded; `fragments` counts their definitions.
 
     `fields` counts fields and fragments of the whole document, `repeats` how often one response name stands in what
-    becomes one object, `list_length` the values of one list, and `api_keys` how many keys a user may have. `cost` is
-    in the measure of `server.graphql.cost`, and checked there.
+    becomes one object, and `list_length` the values of one list. `cost` is in the measure of `server.graphql.cost`, and
+    checked there.
     """
 
     length: int
@@ -60,7 +60,6 @@ class DocumentLimits:
     repeats: int
     list_length: int
     cost: int
-    api_keys: int
 
 
 @dataclass(frozen=True, slots=True)
