@@ -38,7 +38,7 @@ else
 endif
 
 # The tests start many processes, and each would compile all modules anew where the environment forbids to keep them.
-test: .make/dev page .make/examples .make/react ## Run the tests (ARGS="-k name" for some of them)
+test: .make/dev page .make/examples .make/react .make/relay ## Run the tests (ARGS="-k name" for some of them)
 	@unset PYTHONDONTWRITEBYTECODE; exec $(VENV_PYTHON) -m pytest $(PARALLEL) $(ARGS)
 
 check: lint types page-types schema-lint structure audit ## Run every check that is not a test of behaviour
@@ -52,9 +52,10 @@ types: .make/dev ## Check the types of the Python code
 	@echo "Checking the types of the Python code ..."
 	@$(VENV_PYTHON) -m basedpyright
 
-page-types: .make/node_modules .make/react ## Check the types of the page, and of the React example against the schema
-	@echo "Checking the types of the page and of the React example ..."
-	@$(USE_NODE); (cd web && npm run --silent check) && cd examples/react && npm run --silent check >/dev/null
+page-types: .make/node_modules .make/react .make/relay ## Check the types of the page, and of the example pages against the schema
+	@echo "Checking the types of the page and of the example pages ..."
+	@$(USE_NODE); (cd web && npm run --silent check) && (cd examples/react && npm run --silent check >/dev/null) && \
+	    cd examples/relay && npm run --silent check
 
 schema-lint: .make/schema_lint ## Check the schema's names, descriptions and pages, and what it breaks since the last release
 	@echo "Checking the schema ..."
@@ -101,7 +102,8 @@ page: .make/page ## Build the page, if it has changed
 
 clean: ## Remove all that make has built (never your data or .env)
 	@rm -rf .make .venv web/dist web/node_modules examples/node_modules \
-	    examples/react/node_modules examples/react/dist examples/react/src/gql ollagraph.egg-info build .ruff_cache \
+	    examples/react/node_modules examples/react/dist examples/react/src/gql examples/relay/node_modules \
+	    examples/relay/dist examples/relay/src/__generated__ ollagraph.egg-info build .ruff_cache \
 	    .pytest_cache .hypothesis
 
 # --- Python -----------------------------------------------------------------------------------------------------
@@ -201,6 +203,14 @@ REACT_PACKAGES := examples/react/package.json examples/react/package-lock.json
 .make/react: $(REACT_PACKAGES) examples/react/node_modules/.package-lock.json | .make/venv
 	@$(USE_NODE); echo "Installing the packages of the React example ..."; \
 	    cd examples/react && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
+	@touch $@
+
+examples/relay/node_modules/.package-lock.json:
+
+RELAY_PACKAGES := examples/relay/package.json examples/relay/package-lock.json
+.make/relay: $(RELAY_PACKAGES) examples/relay/node_modules/.package-lock.json | .make/venv
+	@$(USE_NODE); echo "Installing the packages of the Relay example ..."; \
+	    cd examples/relay && npm ci --no-audit --no-fund --no-update-notifier --loglevel=error
 	@touch $@
 
 # Any file or folder of the page that is newer than the last build; asked of find, for names with spaces.

@@ -1,58 +1,30 @@
 """The React example, built as its users build it, in a real Chromium on a site of its own."""
 
-import json
-import shutil
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 from urllib.parse import urlsplit
 
-import anyio
 import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.support.cut_proxy import CutProxy, cut_proxy
+from tests.support.example_pages import build, loose_packages, npm, served
 from tests.support.fake_model_server import FakeModelServer, Script
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
-from tests.support.node import ROOT, node
 
-REACT = ROOT / "examples" / "react"
 TEXT = [f"{number}😀 " for number in range(20)]
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-async def npm(*arguments: str) -> None:
-    """Run a command of the example. Skips the test where that cannot be."""
-    command = shutil.which("npm", path=f"{Path(node()).parent}:{ROOT / '.venv' / 'bin'}") or shutil.which("npm")
-    if command is None or not (REACT / "node_modules").is_dir():
-        pytest.skip("the packages of the React example are not installed: run `make .make/react`")
-    done = await anyio.run_process([command, "run", *arguments], cwd=REACT, check=False)
-    assert done.returncode == 0, (done.stdout + done.stderr).decode()
 
 
 @pytest.fixture(scope="module")
 async def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("react")
-    await npm("build", "--", "--outDir", str(folder), "--logLevel", "warn")
-    return folder
+    return await build("react", tmp_path_factory.mktemp("react"))
 
 
 @pytest.fixture
 def site(built: Path) -> Iterator[str]:
     """The origin that serves the example: not the gateway's."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(built))) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with served(built) as origin:
+        yield origin
 
 
 @pytest.fixture
@@ -93,7 +65,7 @@ async def ended(page: Page, how: str) -> None:
 
 
 async def test_the_operations_fit_the_schema():
-    await npm("check")
+    await npm("react", "check")
 
 
 async def test_an_answer_comes_whole_though_the_connection_is_cut(page: Page, gateway: RunningGateway, proxy: CutProxy):
@@ -134,9 +106,4 @@ async def test_a_refusal_is_told(page: Page):
 
 
 def test_the_packages_are_exact_and_name_no_host():
-    manifest = json.loads((REACT / "package.json").read_text())
-    asked = manifest["dependencies"] | manifest["devDependencies"]
-    packages = json.loads((REACT / "package-lock.json").read_text())["packages"]
-    del packages[""]
-    assert [name for name, version in asked.items() if packages[f"node_modules/{name}"]["version"] != version] == []
-    assert [path for path, it in packages.items() if "integrity" not in it or "://" in it.get("resolved", "")] == []
+    assert loose_packages("react") == []
