@@ -88,6 +88,7 @@ lock: .make/dev ## Make the lock files again after a change of pyproject.toml (A
 	@$(COMPILE) pyproject.toml --group embedded --group build --group dev -c requirements.lock -o requirements-dev.lock
 	@$(COMPILE) --group model --no-deps -o requirements-model.lock
 	@$(COMPILE) --group node -c requirements-dev.lock -o requirements-node.lock
+	@$(COMPILE) --group codegen -o requirements-codegen.lock
 
 schema: setup ## Write the GraphQL schema to schema.graphql
 	@$(VENV_PYTHON) -m server export-schema > .make/schema.graphql

@@ -13,7 +13,13 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-model.lock", "requirements-node.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-dev.lock",
+    "requirements-model.lock",
+    "requirements-node.lock",
+    "requirements-codegen.lock",
+)
 PROJECT = "project"
 
 LOCKED_IN = [
@@ -21,6 +27,7 @@ LOCKED_IN = [
     ("requirements-dev.lock", (PROJECT, "embedded", "build", "dev")),
     ("requirements-model.lock", ("model",)),
     ("requirements-node.lock", ("node",)),
+    ("requirements-codegen.lock", ("codegen",)),
 ]
 """Lock file, and the groups of pyproject.toml that it holds. `project` stands for the dependencies of the product."""
 
