@@ -9,6 +9,7 @@ class IntrospectionAccess(StrEnum):
     """Who may introspect the schema."""
 
     EVERYBODY = "EVERYBODY"
+    SIGNED_IN = "SIGNED_IN"
     NOBODY = "NOBODY"
 
 

@@ -100,7 +100,11 @@ _describe(
     IntrospectionAccess,
     "IntrospectionAccess",
     "Who may introspect the schema.",
-    {"EVERYBODY": "Every client, with or without credentials.", "NOBODY": "No client."},
+    {
+        "EVERYBODY": "Every client, with or without credentials.",
+        "SIGNED_IN": "Clients with valid credentials.",
+        "NOBODY": "No client.",
+    },
 )
 _describe(
     TrustedDocumentsMode,

@@ -30,11 +30,10 @@ from server.graphql import (
     PersistedDocuments,
     TrustedDocuments,
     VariableLimits,
-    schema_document,
 )
 from server.health import Readiness, healthz
 from server.page import page
-from server.server_info import server_info
+from server.server_info import introspection_access, server_info
 from server.settings import Settings, SettingsError
 from server.transports import (
     BLOBS_PATH,
@@ -56,6 +55,7 @@ from server.transports import (
     SocketLimits,
     StreamLimits,
     TrustedProxies,
+    schema_document,
 )
 
 
@@ -112,8 +112,6 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
             app.router.routes += _routes(
                 settings, gateway, executor, readiness, watch, running.open_streams, body_limits
             )
-            if settings.allows_introspection:
-                app.router.routes.append(Route("/schema.graphql", schema_document(schema)))
             if settings.serves_page:
                 app.router.routes.append(Mount("/", page()))
             async with anyio.create_task_group() as tasks:
@@ -220,7 +218,7 @@ def _executor(settings: Settings, schema: strawberry.Schema, trusted: TrustedDoc
         document_limits(settings),
         PersistedDocuments(trusted, automatic=settings.automatic_persisted_queries),
         query_timeout=settings.query_timeout,
-        introspection=settings.allows_introspection,
+        introspection=introspection_access(settings),
         suggestions=settings.gives_suggestions,
         debug=settings.debug,
         variable_limits=VariableLimits(settings.max_list_length, settings.max_variable_values),
@@ -274,6 +272,7 @@ def _routes(
         Route(f"{BLOBS_PATH}/{{id}}", blobs),
         Route("/healthz", healthz),
         Route("/readyz", readiness.check),
+        Route("/schema.graphql", schema_document(build_schema(), introspection_access(settings), callers)),
         *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),
         *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),
     ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import AfterValidator, BeforeValidator, SecretStr
@@ -74,6 +74,17 @@ def _sendable(key: SecretStr) -> SecretStr:
 
 AnyCase = BeforeValidator(_in_lower_case)
 """For a choice of words."""
+
+
+def _on_or_off(value: Any) -> Any:
+    """Take what means yes or no for a word, in any of the forms that other settings take."""
+    word = str(value).lower().replace("_", "-")
+    if word in {"true", "1", "yes", "y", "t"}:
+        return "on"
+    return "off" if word in {"false", "0", "no", "n", "f"} else word
+
+
+Introspection = Annotated[Literal["on", "off", "signed-in"], BeforeValidator(_on_or_off)]
 
 FilePath = Annotated[Path, AfterValidator(_expanded)]
 """In which `~` is the home folder."""

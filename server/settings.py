@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from server.addresses import is_loopback
 from server.environment import ENV_FILE, ENV_FILE_ENCODING, PREFIX, UnreadableEnvFile, cleaned, read_env_file, remarks
 from server.setting_checks import check_settings
-from server.setting_types import AnyCase, FilePath, Hosts, Key, Networks, OllamaUrl, OpenAIUrl, Origins
+from server.setting_types import AnyCase, FilePath, Hosts, Introspection, Key, Networks, OllamaUrl, OpenAIUrl, Origins
 
 DATABASE_FILE = "ollagraph.db"
 
@@ -293,7 +293,11 @@ class Settings(BaseSettings):
         default=True, description="Refuse WebSockets, and GETs without a preflight, of pages of all other sites."
     )
     page: bool | None = Field(default=None, description="Serve the web page at `/`. Default: not in production.")
-    introspection: bool | None = Field(default=None, description="Answer introspection. Default: not in production.")
+    introspection: Introspection | None = Field(
+        default=None,
+        description="Who may introspect and read `/schema.graphql`: everybody (`on`), `signed-in` callers, or nobody "
+        "(`off`). Default: `on`, in production `off`.",
+    )
     suggestions: bool | None = Field(
         default=None, description='Help with "Did you mean …" in errors. Default: not in production.'
     )
@@ -325,9 +329,9 @@ class Settings(BaseSettings):
         return self._or_in_development(self.page)
 
     @property
-    def allows_introspection(self) -> bool:
+    def introspection_mode(self) -> Introspection:
         """The setting, or its default for the environment."""
-        return self._or_in_development(self.introspection)
+        return self.introspection or ("on" if self.environment == "development" else "off")
 
     @property
     def gives_suggestions(self) -> bool:

@@ -249,19 +249,6 @@ async def test_in_debug_an_unexpected_error_is_told(sqlite_url: str, tmp_path: P
         assert "no such table: usage" in response.json()["errors"][0]["message"]
 
 
-@pytest.mark.parametrize(
-    ("settings", "answers"), [({}, True), ({"introspection": False}, False), ({"introspection": True}, True)]
-)
-async def test_introspection_can_be_switched_off(
-    sqlite_url: str, tmp_path: Path, fake: FakeModelServer, settings: Json, answers: bool
-):
-    async with running_gateway(gateway_settings(tmp_path, sqlite_url, fake.url, **settings), fake) as gateway:
-        response = await ask(gateway, {"query": "{ __schema { queryType { name } } }"})
-        assert response.status_code == (200 if answers else 400)
-        assert ("data" in response.json()) is answers
-        assert (await ask(gateway, {"query": "{ __typename }"})).json()["data"] == {"__typename": "Query"}
-
-
 @pytest.mark.parametrize("suggestions", [True, False])
 async def test_suggestions_can_be_switched_off(
     sqlite_url: str, tmp_path: Path, fake: FakeModelServer, suggestions: bool

@@ -132,7 +132,7 @@ def test_what_takes_too_long_to_compare_is_refused_as_too_much():
     names = " ".join(f"x{number}:id" for number in range(7))
     document = f"{{me{{{spreads}}}}}" + "".join(f" fragment F{n} on User{{{names}}}" for n in range(50))
     with pytest.raises(GraphQLError) as refused:
-        validation_errors(SCHEMA, parse(document), document, introspection=True, hide_suggestions=True)
+        validation_errors(SCHEMA, parse(document), document, hide_suggestions=True)
     assert (refused.value.extensions or {})["code"] == ErrorCode.LIMIT_EXCEEDED
 
 
@@ -150,7 +150,7 @@ def test_validation_finds_what_graphql_core_finds(seed: int):
         document = candidate
     parsed = parse(document)
     try:
-        found = validation_errors(SCHEMA, parsed, document, introspection=True, hide_suggestions=False)
+        found = validation_errors(SCHEMA, parsed, document, hide_suggestions=False)
     except GraphQLError:
         return
     expected = validate(SCHEMA, parsed, specified_rules, max_errors=MAX_ERRORS)

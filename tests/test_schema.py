@@ -34,8 +34,7 @@ from gateway.errors import GatewayError
 from resolvers.root import build_schema
 from schema.access import SIGNED_IN
 from server.cli import main
-from tests.support.fake_model_server import FakeModelServer
-from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.gateways import RunningGateway
 
 ROOT = Path(__file__).parent.parent
 
@@ -231,9 +230,3 @@ async def test_the_schema_can_be_fetched_by_whoever_may_introspect(shared_gatewa
     response = await shared_gateway.client.get("/schema.graphql")
     assert (response.status_code, response.text) == (200, (ROOT / "schema.graphql").read_text())
     assert response.headers["content-type"].startswith("text/plain")
-
-
-async def test_the_schema_is_not_there_without_introspection(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
-    settings = gateway_settings(tmp_path, sqlite_url, fake.url, introspection=False, page=False)
-    async with running_gateway(settings, fake) as gateway:
-        assert (await gateway.client.get("/schema.graphql")).status_code == 404

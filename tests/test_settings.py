@@ -293,7 +293,6 @@ def test_production_takes_a_password_that_is_not(monkeypatch: pytest.MonkeyPatch
 
 ONLY_IN_DEVELOPMENT = {
     "PAGE": "serves_page",
-    "INTROSPECTION": "allows_introspection",
     "SUGGESTIONS": "gives_suggestions",
 }
 

@@ -3,9 +3,9 @@
 from server.graphql.document_limits import DocumentLimits
 from server.graphql.error_format import raised
 from server.graphql.executor import Executor, NotForNobody, Operation, RequestError, Response
+from server.graphql.introspection import introspection_refusal
 from server.graphql.persisted import PersistedDocuments
 from server.graphql.request import BadRequest, GraphQLRequest, TooMuchJson, parse_request, read_json
-from server.graphql.schema_document import schema_document
 from server.graphql.trusted_documents import ManifestError, TrustedDocuments
 from server.graphql.variables import VariableLimits
 
@@ -23,8 +23,8 @@ __all__ = [
     "TooMuchJson",
     "TrustedDocuments",
     "VariableLimits",
+    "introspection_refusal",
     "parse_request",
     "raised",
     "read_json",
-    "schema_document",
 ]

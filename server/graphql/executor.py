@@ -27,6 +27,7 @@ from strawberry.execution.is_awaitable import optimized_is_awaitable
 
 from auth.errors import AuthenticationError, MissingCredentials
 from gateway.errors import GatewayError, TransportErrorCode, cut
+from gateway.server_info import IntrospectionAccess
 from resolvers.access import public_fields
 from schema.context import Context
 from server.graphql.compiled_events import CompiledEventExecutor
@@ -40,6 +41,7 @@ from server.graphql.document_limits import (
     too_costly,
 )
 from server.graphql.error_format import ErrorFormat, raised
+from server.graphql.introspection import introspection_error, introspection_refusal, introspects
 from server.graphql.persisted import PersistedDocuments
 from server.graphql.request import GraphQLRequest
 from server.graphql.validation import MAX_ERRORS, validation_errors
@@ -94,6 +96,7 @@ class _Document:
 
     document: DocumentNode
     trusted: bool
+    introspects: bool
     costs: dict[str | None, int] = field(default_factory=dict[str | None, int])
     generates: dict[str | None, bool] = field(default_factory=dict[str | None, bool])
 
@@ -108,7 +111,7 @@ class Executor:
         persisted: PersistedDocuments,
         *,
         query_timeout: float,
-        introspection: bool,
+        introspection: IntrospectionAccess,
         suggestions: bool,
         debug: bool,
         variable_limits: VariableLimits,
@@ -154,8 +157,11 @@ class Executor:
         name = request.operation_name
         if refused is not None:
             self._check_public(document, _chosen(document, name), refused)
+        introspecting = introspects(text, document) if known is None else known.introspects
+        if introspecting:
+            self._check_introspection(refused)
         if known is None:
-            known = self._keep(text, document, trusted=trusted)
+            known = self._keep(text, document, trusted=trusted, introspects=introspecting)
         else:
             self._documents.move_to_end(text)
         chosen = _chosen(document, name)
@@ -189,6 +195,15 @@ class Executor:
             if name in root.fields and name not in self._public_fields[operation.operation]:
                 raise NotForNobody(GraphQLError(str(refused), original_error=refused), operation.operation)
 
+    def _check_introspection(self, nobody: AuthenticationError | GatewayError | None) -> None:
+        message = introspection_refusal(self._introspection, nobody)
+        if message is None:
+            return
+        error = introspection_error(message, self._introspection, nobody)
+        if self._introspection is IntrospectionAccess.NOBODY:
+            raise RequestError([error])
+        raise NotForNobody(error, OperationType.QUERY)
+
     def _parsed(self, query: str, *, trusted: bool) -> DocumentNode:
         """Parse and measure, in the order of what they cost. A trusted document may have any form; its cost counts."""
         if trusted:
@@ -202,7 +217,7 @@ class Executor:
             raise RequestError([limit_exceeded("levels", self.limits.depth)]) from error
         return document
 
-    def _keep(self, query: str, document: DocumentNode, *, trusted: bool) -> _Document:
+    def _keep(self, query: str, document: DocumentNode, *, trusted: bool, introspects: bool) -> _Document:
         """Validate, and keep what is valid. Those used last stay: an application has few, and sends them often.
 
         Only valid ones are kept, so that every error is found and told anew.
@@ -211,12 +226,11 @@ class Executor:
             self._schema,
             document,
             query,
-            introspection=self._introspection,
             hide_suggestions=self._hide_suggestions,
         )
         if errors:
             raise RequestError(errors)
-        known = self._documents[query] = _Document(document, trusted)
+        known = self._documents[query] = _Document(document, trusted, introspects)
         if len(self._documents) > MAX_CACHED_DOCUMENTS:
             self._documents.popitem(last=False)
         return known

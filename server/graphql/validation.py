@@ -13,7 +13,6 @@ from graphql import (
     DocumentNode,
     GraphQLError,
     GraphQLSchema,
-    NoSchemaIntrospectionCustomRule,
     NoUndefinedVariablesRule,
     NoUnusedVariablesRule,
     OverlappingFieldsCanBeMergedRule,
@@ -46,13 +45,13 @@ class BudgetedMerging(OverlappingFieldsCanBeMergedRule):
 
 
 def validation_errors(
-    schema: GraphQLSchema, document: DocumentNode, query: str, *, introspection: bool, hide_suggestions: bool
+    schema: GraphQLSchema, document: DocumentNode, query: str, *, hide_suggestions: bool
 ) -> Sequence[GraphQLError]:
     """Give the first errors of a document within its limits, whose text is `query`; none when it is valid.
 
     Raises GraphQLError where comparing its equal fields would take too long.
     """
-    rules = _rules(introspection=introspection, variables="$" in query)
+    rules = _rules(variables="$" in query)
     errors = validate(schema, document, rules, max_errors=MAX_ERRORS, hide_suggestions=hide_suggestions)
     if errors and errors[-1].message == _ABORTED:
         raise too_much_to_merge()
@@ -60,12 +59,10 @@ def validation_errors(
 
 
 @cache
-def _rules(*, introspection: bool, variables: bool) -> tuple[type[ASTValidationRule], ...]:
+def _rules(*, variables: bool) -> tuple[type[ASTValidationRule], ...]:
     rules: list[type[ASTValidationRule]] = [
         BudgetedMerging if rule is OverlappingFieldsCanBeMergedRule else rule for rule in specified_rules
     ]
     if not variables:
         rules = [rule for rule in rules if rule not in _OF_VARIABLES]
-    if not introspection:
-        rules.append(NoSchemaIntrospectionCustomRule)
     return tuple(rules)

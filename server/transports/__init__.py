@@ -12,6 +12,7 @@ from server.transports.http_stream import StreamLimits
 from server.transports.middleware import BLOBS_PATH, GRAPHQL_PATHS, RequestContext
 from server.transports.origins import PREFLIGHT_HEADERS, CrossOriginAnswers, OriginCheck, Origins
 from server.transports.proxies import TrustedProxies
+from server.transports.schema_document import schema_document
 from server.transports.websocket import GraphQLOverWebSocket, SocketLimits
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "StreamLimits",
     "TrustedProxies",
     "bounded_websocket_protocol",
+    "schema_document",
 ]

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.requests import Request
 
-from auth.credentials import Credentials
+from auth.credentials import Credentials, read_credentials
 from auth.errors import AuthenticationError
 from db.engine import DatabaseUnavailable
 from gateway import Gateway
@@ -14,6 +15,19 @@ from gateway.errors import DatabaseDown, InternalError
 from schema.context import Context
 
 logger = logging.getLogger(__name__)
+
+
+def host_of(request: Request) -> str | None:
+    """Give the address of the client; None where the connection has none."""
+    return request.client.host if request.client else None
+
+
+def credentials_of(request: Request) -> Credentials | AuthenticationError | None:
+    """Give the credentials in the head of a request, or why they cannot be read; None where there are none."""
+    try:
+        return read_credentials(request.headers)
+    except AuthenticationError as error:
+        return error
 
 
 @dataclass(frozen=True, slots=True)

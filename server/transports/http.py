@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response as HttpResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from auth.credentials import Credentials, read_credentials
+from auth.credentials import Credentials
 from auth.errors import AuthenticationError
 from gateway.errors import RETRY_AFTER_SECONDS, Overloaded, TransportErrorCode
 from schema.context import Context
@@ -35,7 +35,7 @@ from server.graphql import (
     read_json,
 )
 from server.transports.bodies import SLOWEST_BODY, BodyLimits, too_large
-from server.transports.callers import Callers
+from server.transports.callers import Callers, credentials_of, host_of
 from server.transports.connection_limits import ConnectionLimiter, TooManyConnections
 from server.transports.credential_watch import CredentialWatch
 from server.transports.http_stream import Allowed, EndStream, HttpStream, StreamLimits, cancel_when_left
@@ -107,8 +107,8 @@ class GraphQLOverHttp:
         Who asks is looked up first: what may be sent, and what is done with it, depends on that.
         """
         _check_head(request)
-        credentials = _credentials(request.headers)
-        context = await self.callers.context(credentials, request.state.request_id, _host(request))
+        credentials = credentials_of(request)
+        context = await self.callers.context(credentials, request.state.request_id, host_of(request))
         context.last_event_id = _last_event_id(request.headers)
         graphql_request = await self._read(request, context)
         try:
@@ -289,17 +289,6 @@ def _negotiated(accept: str | None, offers: tuple[str, ...]) -> str:
             + (" Subscriptions are served over WebSocket, too." if offers == SUBSCRIPTION else ""),
         )
     return media_type
-
-
-def _host(request: Request) -> str | None:
-    return request.client.host if request.client else None
-
-
-def _credentials(headers: Headers) -> Credentials | AuthenticationError | None:
-    try:
-        return read_credentials(headers)
-    except AuthenticationError as error:
-        return error
 
 
 def _parameters(query: QueryParams) -> dict[str, Any]:
