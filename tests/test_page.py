@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 import pytest
 from graphql import GraphQLSchema, OperationDefinitionNode, build_schema, parse, validate
 from graphql.execution import get_variable_values
-from playwright.async_api import BrowserContext, Page
+from playwright.async_api import Browser, BrowserContext, Page
 
+from server.graphql.introspection import OFF
 from tests.support.browsers import run_prompt, sign_in
-from tests.support.fake_model_server import Script, count
-from tests.support.gateways import RunningGateway
+from tests.support.fake_model_server import FakeModelServer, Script, count
+from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = ROOT / "web" / "src" / "operations"
@@ -144,6 +145,20 @@ async def test_graphiql_runs_a_starter_subscription_to_its_end(signed_in: Page, 
     await signed_in.wait_for_function(STREAM_IS_READ)
     await signed_in.get_by_role("button", name="Execute query").click()
     await signed_in.locator(".graphiql-response").get_by_text('"GenerationCompleted"').wait_for()
+
+
+async def test_graphiql_says_that_introspection_is_off_and_runs_all_the_same(
+    browser: Browser, sqlite_url: str, tmp_path: Path, fake: FakeModelServer
+):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, introspection="off")
+    async with running_gateway(settings, fake) as gateway:
+        context = await browser.new_context()
+        page = await context.new_page()
+        await page.goto(gateway.url)
+        await sign_in(page, gateway.admin_username, gateway.admin_password)
+        assert gateway.admin_username in await ask_graphiql(page)
+        assert OFF in await page.locator(".explorer").get_by_role("note").inner_text()
+        await context.close()
 
 
 async def test_an_answer_grows_while_it_streams(signed_in: Page):
