@@ -12,8 +12,8 @@ from sqlalchemy.engine import Engine
 
 from gateway.errors import TooMuchText
 from gateway.generation.output import Output
+from schema.generation import READ_FROM_THE_LOG
 from schema.node import parse_uuid
-from server.graphql.cost import SCALARS
 from tests.support.fake_model_server import FakeModelServer, Script
 from tests.support.gateways import GraphQLErrors, Json, RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import COMPLETE, WATCH, asking, start
@@ -47,7 +47,7 @@ async def test_the_texts_of_many_pages_cost_too_much(shared_gateway: RunningGate
     with pytest.raises(GraphQLErrors) as refusal:
         await shared_gateway.run(ALIASED)
     cost = refusal.value.errors[0]["extensions"]["cost"]
-    assert cost == 10 * (1 + 100 * (1 + SCALARS["Generation", "text"]))
+    assert cost == 10 * (1 + 100 * (1 + int(READ_FROM_THE_LOG.weight)))
 
 
 async def test_an_answer_holds_so_many_characters_of_text_and_no_more(narrow: RunningGateway):
