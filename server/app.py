@@ -259,6 +259,17 @@ def _routes(
         watch,
         ConnectionLimiter(settings.max_sockets_per_user, "OLLAGRAPH_MAX_SOCKETS_PER_USER"),
     )
+    return [
+        *_blob_routes(settings, executor, callers, body_limits),
+        Route("/healthz", healthz),
+        Route("/readyz", readiness.check),
+        Route("/schema.graphql", schema_document(build_schema(), introspection_access(settings), callers)),
+        *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),
+        *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),
+    ]
+
+
+def _blob_routes(settings: Settings, executor: Executor, callers: Callers, body_limits: BodyLimits) -> list[Route]:
     blobs = BlobsOverHttp(
         callers,
         executor.formatted,
@@ -267,12 +278,4 @@ def _routes(
         settings.request_timeout,
         settings.send_timeout,
     )
-    return [
-        Route(BLOBS_PATH, blobs),
-        Route(f"{BLOBS_PATH}/{{id}}", blobs),
-        Route("/healthz", healthz),
-        Route("/readyz", readiness.check),
-        Route("/schema.graphql", schema_document(build_schema(), introspection_access(settings), callers)),
-        *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),
-        *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),
-    ]
+    return [Route(BLOBS_PATH, blobs), Route(f"{BLOBS_PATH}/{{id}}", blobs)]

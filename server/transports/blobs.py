@@ -22,7 +22,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from auth.credentials import read_credentials
 from auth.errors import AuthenticationError
 from auth.principal import Principal
 from auth.scopes import Scope as Permission
@@ -43,7 +42,6 @@ from gateway.errors import (
     UnknownMediaType,
 )
 from gateway.media import TEXT, extension
-from schema.context import Context
 from schema.node import global_id, parse_uuid
 from server.graphql import raised
 from server.transports.bodies import SLOWEST_BODY, BytesInFlight
@@ -131,7 +129,7 @@ class BlobsOverHttp:
         if request.method not in allowed.split(", "):
             message = f"Use {allowed}."
             raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, message, {"Allow": allowed})
-        context = await self._context(request)
+        context = await self.callers.context_of(request)
         reads = request.method in {"GET", "HEAD"}
         caller = context.require(Permission.GENERATIONS_READ if reads else Permission.GENERATIONS_WRITE)
         blobs = context.gateway.blobs
@@ -145,14 +143,6 @@ class BlobsOverHttp:
         if request.method == "HEAD":
             return Response(headers=_headers(blob))
         return _Download(blobs, blob, self.send_timeout)
-
-    async def _context(self, request: Request) -> Context:
-        try:
-            credentials = read_credentials(request.headers)
-        except AuthenticationError as error:
-            credentials = error
-        host = request.client.host if request.client else None
-        return await self.callers.context(credentials, request.state.request_id, host)
 
     async def _take(self, request: Request, blobs: Blobs, caller: Principal) -> Response:
         """Store the body, or the file in a form. Nothing of it is read before its size and its sender may send it."""

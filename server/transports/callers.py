@@ -59,5 +59,9 @@ class Callers:
             return self._context(request_id, host, refused=InternalError())
         return self._context(request_id, host, principal=principal)
 
+    async def context_of(self, request: Request) -> Context:
+        """Give a fresh context for whoever sent a request, by the credentials in its head."""
+        return await self.context(credentials_of(request), request.state.request_id, host_of(request))
+
     def _context(self, request_id: str, host: str | None, **who: Any) -> Context:
         return Context(self.gateway, request_id, max_text=self.max_text, host=host, **who)

@@ -13,7 +13,7 @@ from auth.errors import AuthenticationError
 from gateway.errors import RETRY_AFTER_SECONDS
 from gateway.server_info import IntrospectionAccess
 from server.graphql import introspection_refusal
-from server.transports.callers import Callers, credentials_of, host_of
+from server.transports.callers import Callers
 
 
 def schema_document(
@@ -29,7 +29,7 @@ def schema_document(
         return f"{schema.as_str()}\n"
 
     async def answer(request: Request) -> PlainTextResponse:
-        context = await callers.context(credentials_of(request), request.state.request_id, host_of(request))
+        context = await callers.context_of(request)
         refusal = introspection_refusal(access, context.nobody)
         if refusal is None:
             return PlainTextResponse(await to_thread.run_sync(text))

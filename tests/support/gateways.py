@@ -214,6 +214,7 @@ def gateway_settings(data_dir: Path, database_url: str, fake_url: str | None, **
         "models_max_age": 0,
         "identity_max_age": 0,
         "event_interval": 0,
+        "query_timeout": 60,  # a busy machine is not what it is for
         "drain_time": 0,
         "recheck_interval": 0.05,
         "ollama_parallel": 64,
