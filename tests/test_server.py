@@ -20,6 +20,12 @@ Start = Callable[..., AbstractAsyncContextManager[RunningGateway]]
 
 
 @pytest.fixture
+def gateway(used_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, whatever the earlier ones left in its database."""
+    return used_gateway
+
+
+@pytest.fixture
 def start(sqlite_url: str, tmp_path: Path, fake: FakeModelServer) -> Start:
     """Starts a gateway with other settings."""
 

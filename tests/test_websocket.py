@@ -24,6 +24,12 @@ DEEP = "{ me { ...F0 } }" + "".join(f" fragment F{i} on User {{ ...F{i + 1} }}" 
 INIT = {"type": "connection_init"}
 
 
+@pytest.fixture
+def gateway(used_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, whatever the earlier ones left in its database."""
+    return used_gateway
+
+
 def url(gateway: RunningGateway) -> str:
     return gateway.url.replace("http://", "ws://") + "/graphql"
 
@@ -55,15 +61,15 @@ async def test_a_client_of_another_subprotocol_is_closed_with_4406(gateway: Runn
         assert (await closed(connection))[0] == 4406
 
 
-async def test_a_client_that_never_initialises_is_closed_with_4408(gateway: RunningGateway):
-    gateway.limit_sockets(init_timeout=0.01)
-    async with raw(gateway) as (_, connection):
+async def test_a_client_that_never_initialises_is_closed_with_4408(own_gateway: RunningGateway):
+    own_gateway.limit_sockets(init_timeout=0.01)
+    async with raw(own_gateway) as (_, connection):
         assert await closed(connection) == (4408, "Connection initialisation timeout")
 
 
-async def test_a_client_that_has_initialised_may_stay_silent(gateway: RunningGateway):
-    gateway.limit_sockets(init_timeout=0.01)
-    async with gateway.connect() as socket, gateway.connect() as later:
+async def test_a_client_that_has_initialised_may_stay_silent(own_gateway: RunningGateway):
+    own_gateway.limit_sockets(init_timeout=0.01)
+    async with own_gateway.connect() as socket, own_gateway.connect() as later:
         await later.subscribe(ME)
         assert [event async for event in later.events()]
         await socket.subscribe(ME)
@@ -304,21 +310,21 @@ async def test_many_operations_run_at_once_on_one_socket(gateway: RunningGateway
     assert set(texts.values()) == {"0 1 2 3 4 "}
 
 
-async def test_a_client_that_never_reads_loses_the_connection_and_its_generation(gateway: RunningGateway):
-    gateway.limit_sockets(send_timeout=0.2)
-    gateway.fake.scripts["fake:echo"] = Script(["x" * 10_000] * 10_000, delay_ms=0.1, stall=True)
+async def test_a_client_that_never_reads_loses_the_connection_and_its_generation(own_gateway: RunningGateway):
+    own_gateway.limit_sockets(send_timeout=0.2)
+    own_gateway.fake.scripts["fake:echo"] = Script(["x" * 10_000] * 10_000, delay_ms=0.1, stall=True)
     narrow = socket.socket()
     narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    narrow.connect((gateway.client.base_url.host, gateway.client.base_url.port))
+    narrow.connect((own_gateway.client.base_url.host, own_gateway.client.base_url.port))
     async with websocket(
-        url(gateway), sock=narrow, subprotocols=[Subprotocol("graphql-transport-ws")], compression=None
+        url(own_gateway), sock=narrow, subprotocols=[Subprotocol("graphql-transport-ws")], compression=None
     ) as connection:
         reader = Socket(connection)
-        await reader.send(INIT | {"payload": gateway.headers()})
+        await reader.send(INIT | {"payload": own_gateway.headers()})
         await reader.receive()
         connection.transport.pause_reading()
         await reader.subscribe(GENERATE, {"input": {"model": "fake:echo", "prompt": {"text": "x"}}})
-        request = await gateway.fake.request()
+        request = await own_gateway.fake.request()
         with anyio.fail_after(20):
             await request.ended.wait()
         assert request.left
