@@ -22,13 +22,13 @@ class Scope(StrEnum):
 
 
 _DESCRIPTIONS = {
-    Scope.MODELS_READ: "See the models and what they can do.",
-    Scope.GENERATIONS_READ: "See one's own generations and watch their answers.",
-    Scope.GENERATIONS_WRITE: "Ask a model for an answer, and cancel one's own generations.",
+    Scope.MODELS_READ: "See the models and their capabilities.",
+    Scope.GENERATIONS_READ: "See and watch one's own generations.",
+    Scope.GENERATIONS_WRITE: "Start generations, and cancel one's own.",
     Scope.USAGE_READ: "See one's own usage and limits.",
     Scope.KEYS_WRITE: "See, create and revoke one's own API keys.",
     Scope.PROFILE_READ: "See one's own name and permissions.",
-    Scope.ADMIN: "Manage all users, see everybody's usage, and look after the gateway.",
+    Scope.ADMIN: "Manage users, see everybody's usage, and administer the gateway.",
 }
 
 ADMIN_SCOPES = frozenset(Scope)

@@ -15,8 +15,8 @@ from schema.cost import FEW, list_of
 @strawberry.type
 class CatalogQuery:
     @strawberry.field(
-        description="The models that the caller may use. Those of a model server that does not answer now stay in the "
-        "list, with `available: false`.",
+        description="The models that the caller may use. Models whose backend does not answer now stay in the list, "
+        "with `available: false`.",
         directives=[list_of(ASSUMED_MODELS)],
     )
     @requires(Scope.MODELS_READ)
@@ -30,7 +30,7 @@ class CatalogQuery:
         wanted = (filter or ModelFilter()).to_filter()
         return [Model.of(model) for model in await info.context.gateway.catalog.models(wanted)]
 
-    @strawberry.field(description="One model; null when there is none of this name.")
+    @strawberry.field(description="One model; null if there is none with this name.")
     @requires(Scope.MODELS_READ)
     async def model(
         self, info: Info, name: Annotated[str, strawberry.argument(description=MODEL_NAME)]
@@ -41,7 +41,8 @@ class CatalogQuery:
             return None
 
     @strawberry.field(
-        description="The model servers, and whether they answer: why a model is missing.", directives=[list_of(FEW)]
+        description="The model servers and whether they answer. Shows why a model is missing.",
+        directives=[list_of(FEW)],
     )
     @requires(Scope.MODELS_READ)
     async def backends(self, info: Info) -> list[Backend] | None:

@@ -33,13 +33,13 @@ RESUMED_WITHOUT_KEY = (
 
 ASKS_A_MODEL = Cost(weight="100")
 
-Request: TypeAlias = Annotated[GenerateInput, strawberry.argument(description="What to ask, and of which model.")]
+Request: TypeAlias = Annotated[GenerateInput, strawberry.argument(description="The model and what to ask it.")]
 GenerationId: TypeAlias = Annotated[strawberry.ID, strawberry.argument(description="The generation's id.")]
 
 
 @strawberry.type
 class GenerationQuery:
-    @strawberry.field(description="One generation of the caller's; null when there is none of this id.")
+    @strawberry.field(description="One of the caller's generations; null if there is none with this id.")
     @requires(Scope.GENERATIONS_READ)
     async def generation(self, info: Info, id: GenerationId) -> Generation | None:
         try:
@@ -54,10 +54,14 @@ class GenerationQuery:
         self,
         info: Info,
         first: Annotated[
-            int | None, strawberry.argument(description=f"How many, 1 to {MAX_PAGE}; null: {DEFAULT_PAGE}.")
+            int | None, strawberry.argument(description=f"How many, 1 to {MAX_PAGE}; null means {DEFAULT_PAGE}.")
         ] = DEFAULT_PAGE,
-        after: Annotated[str | None, strawberry.argument(description="The cursor to go on behind.")] = None,
-        filter: Annotated[GenerationFilterInput | None, strawberry.argument(description="Which ones.")] = None,
+        after: Annotated[
+            str | None, strawberry.argument(description="A cursor, to get the generations after it.")
+        ] = None,
+        filter: Annotated[
+            GenerationFilterInput | None, strawberry.argument(description="Which generations to list; null for all.")
+        ] = None,
     ) -> GenerationConnection | None:
         size = page_size(first, DEFAULT_PAGE)
         before = None if after is None else parse_uuid(after, "Generation", "after")
@@ -74,7 +78,7 @@ class GenerationMutation:
         return generate_result(await info.context.gateway.generations.complete(info.context.caller, input.to_request()))
 
     @strawberry.mutation(
-        description="Ask a model and go on at once. Watch it with the subscription `generation`.",
+        description="Ask a model and return at once. Watch the generation with the subscription `generation`.",
         directives=[ASKS_A_MODEL],
     )
     @requires(Scope.GENERATIONS_WRITE)
@@ -82,12 +86,15 @@ class GenerationMutation:
         row = await info.context.gateway.generations.start(info.context.caller, input.to_request())
         return StartGenerationSuccess(generation=Generation.of(row))
 
-    @strawberry.mutation(description="End a generation and stop the model's work on it. One that has ended stays so.")
+    @strawberry.mutation(
+        description="Cancel a generation; the model server stops working on it. A generation that "
+        "has ended stays as it is."
+    )
     @requires(Scope.GENERATIONS_WRITE)
     async def cancel_generation(
         self,
         info: Info,
-        input: Annotated[CancelGenerationInput, strawberry.argument(description="Which generation to end.")],
+        input: Annotated[CancelGenerationInput, strawberry.argument(description="The generation to cancel.")],
     ) -> CancelGenerationResult | None:
         generation_id = parse_uuid(input.id, "Generation")
         row = await info.context.gateway.generations.cancel(info.context.caller, generation_id)
@@ -97,7 +104,8 @@ class GenerationMutation:
 @strawberry.type
 class GenerationSubscription:
     @strawberry.subscription(
-        description="Ask a model and watch the answer come. A refused request gets one event: GenerationRefused.",
+        description="Ask a model and receive the answer as it is generated. A refused request gets one event, "
+        "GenerationRefused.",
         directives=[ASKS_A_MODEL],
     )
     @requires(Scope.GENERATIONS_WRITE)
@@ -113,14 +121,14 @@ class GenerationSubscription:
             return _only(GenerationRefused(error=refused))
         return cast("AsyncIterator[GenerateEvent]", _Events(viewer, context))
 
-    @strawberry.subscription(description="Watch a generation, from its beginning or after the last event seen.")
+    @strawberry.subscription(description="Watch a generation, from its beginning or after the last event you received.")
     @requires(Scope.GENERATIONS_READ)
     async def generation(
         self,
         info: Info,
         id: GenerationId,
         after: Annotated[
-            int | None, strawberry.argument(description="The last sequence number seen; 0 or null: none.")
+            int | None, strawberry.argument(description="The last sequence number you received; 0 or null for none.")
         ] = 0,
     ) -> AsyncIterator[GenerationEvent]:
         after = after or 0

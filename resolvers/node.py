@@ -78,7 +78,7 @@ async def _nodes(context: Context, ids: Sequence[str]) -> list[Node | GatewayErr
 
 @strawberry.type
 class NodeQuery:
-    @strawberry.field(description="An object by its id; null when it is gone or not the caller's.")
+    @strawberry.field(description="An object by its id; null if it does not exist or does not belong to the caller.")
     @requires(Scope.PROFILE_READ)
     async def node(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The id of the object.")]
@@ -86,8 +86,8 @@ class NodeQuery:
         return await _node(info.context, id, "id")
 
     @strawberry.field(
-        description="Objects by their ids, in the order of the ids; null for one that is gone or not the caller's. An "
-        "id that is refused is null, too, with an error that names its place.",
+        description="Objects by their ids, in the order of the ids; null for one that does not exist or does not "
+        "belong to the caller. An invalid id gives null and an error that names its position.",
         directives=[ListSize(slicing_arguments=["ids"], require_one_slicing_argument=True)],
     )
     @requires(Scope.PROFILE_READ)

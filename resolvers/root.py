@@ -28,17 +28,17 @@ from schema.events import EVENT_TYPES
 from schema.scalars import SCALARS
 
 
-@strawberry.type(description="What can be read.")
+@strawberry.type(description="Operations that read.")
 class Query(IdentityQuery, CatalogQuery, UsageQuery, GenerationQuery, NodeQuery, ServerInfoQuery):
     pass
 
 
-@strawberry.type(description="What can be done.")
+@strawberry.type(description="Operations that change something.")
 class Mutation(IdentityMutation, GenerationMutation):
     pass
 
 
-@strawberry.type(description="What can be watched.")
+@strawberry.type(description="Operations that send events as they happen.")
 class Subscription(GenerationSubscription):
     pass
 

@@ -10,7 +10,7 @@ from schema.server_info import ServerInfo
 @strawberry.type
 class ServerInfoQuery:
     @strawberry.field(
-        description="The version and the features of this installation. Needs valid credentials, and no scope."
+        description="The version and the features of this installation. Needs valid credentials, but no scope."
     )
     @requires(SIGNED_IN)
     async def server_info(self, info: Info) -> ServerInfo:

@@ -13,7 +13,7 @@ from schema.usage import UsageInput, UsageReport
 @strawberry.type
 class UsageQuery:
     @strawberry.field(
-        description="Sums of tokens and generations of the caller; an administrator may ask for those of others."
+        description="How many tokens and generations the caller used. Administrators may also ask for other users."
     )
     @requires(Scope.USAGE_READ)
     async def usage(
@@ -21,7 +21,9 @@ class UsageQuery:
         info: Info,
         input: Annotated[
             UsageInput | None,
-            strawberry.argument(description="Which usage; null for the caller's of the last 30 days, by day."),
+            strawberry.argument(
+                description="Which usage to report; null for the caller's own in the last 30 days, by day."
+            ),
         ] = None,
     ) -> UsageReport | None:
         request = (input or UsageInput()).to_request()

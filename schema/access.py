@@ -31,16 +31,18 @@ SIGNED_IN: Final = Access.SIGNED_IN
 @strawberry.schema_directive(
     locations=[Location.FIELD_DEFINITION],
     name="requiresScopes",
-    description="The field needs credentials that hold certain scopes.",
+    description="The field needs credentials with certain scopes.",
 )
 class RequiresScopes:
-    scopes: list[list[Scope]] = strawberry.field(description="Lists of scopes; all of at least one list are needed.")
+    scopes: list[list[Scope]] = strawberry.field(
+        description="Lists of scopes; the credentials need all scopes of at least one list."
+    )
 
 
 @strawberry.schema_directive(
     locations=[Location.FIELD_DEFINITION],
     name="authenticated",
-    description="The field needs valid credentials, with any scope or none.",
+    description="The field needs valid credentials, with or without scopes.",
 )
 class Authenticated: ...
 

@@ -22,25 +22,26 @@ ASSUMED_DEPLOYMENTS = 2
 """Backends that a model is assumed to be at. Most are at one."""
 
 MODEL_NAME = (
-    "The name, as `models` lists it. As in Ollama, `llama3` means `llama3:latest`, in any case of letters; a server's "
-    "name before it chooses that server: `ollama/llama3`."
+    "The name, as `models` lists it. As in Ollama, `llama3` means `llama3:latest`, and case does not matter. A "
+    "backend's name in front chooses that backend: `ollama/llama3`."
 )
 """How a model is named, for the descriptions of inputs."""
 
 
-@strawberry.input(description="Which models to list. A model has to fit every field that is given.")
+@strawberry.input(description="Which models to list. A model has to match every field that is set.")
 class ModelFilter:
     capabilities: list[Capability] | None = strawberry.field(
-        default=None, description="Models with all of these capabilities. One whose backend tells none has none."
+        default=None,
+        description="Models with all of these capabilities. A model whose capabilities are unknown does not match.",
     )
     backend: str | None = strawberry.field(
-        default=None, description="The name of a backend: models that this backend is asked for."
+        default=None, description="Models whose requests go to the backend with this name."
     )
     available: bool | None = strawberry.field(
         default=None, description="Models whose backend answers now (true), or does not (false)."
     )
     name_contains: str | None = strawberry.field(
-        default=None, description="A part of the name, in any case of letters."
+        default=None, description="Models whose name contains this text; case does not matter."
     )
 
     def to_filter(self) -> catalog.ModelFilter:
@@ -49,23 +50,25 @@ class ModelFilter:
 
 
 @strawberry.type(
-    description="A model at one backend. What is loaded is asked of the backend when it is selected; it is null where "
-    "the backend does not tell it, as all but Ollama's and the embedded one, or does not answer."
+    description="A model at one backend. The fields about the loaded model are read from the backend when selected. "
+    "They are null if the backend does not answer, or does not report them: only Ollama and the embedded "
+    "model do."
 )
 class ModelDeployment:
     name_there: strawberry.Private[str]
     backend: str = strawberry.field(description="The name of the backend.")
     available: bool = strawberry.field(
-        description="Whether the backend answers now. If not, the rest is from its last list; `backends` tells why."
+        description="Whether the backend answers now. If not, the other fields come from its last list; `backends` "
+        "says why."
     )
-    digest: str | None = strawberry.field(description="The hash by which the backend tells versions apart.")
+    digest: str | None = strawberry.field(description="The backend's hash of this version of the model.")
     size_bytes: SafeInt | None = strawberry.field(description="The size of the model's files, in bytes.")
-    modified_at: datetime | None = strawberry.field(description="When the backend got this version.")
+    modified_at: datetime | None = strawberry.field(description="When the backend received this version.")
     running: int = strawberry.field(
-        description="Generations that this replica is running at the backend, for all of the backend's models."
+        description="How many generations this replica runs at the backend, over all its models."
     )
     waiting: int = strawberry.field(
-        description="Generations that wait in this replica's queue of the backend, for all of the backend's models."
+        description="How many generations wait in this replica's queue for the backend, over all its models."
     )
 
     @strawberry.field(description="Whether the model is in memory now.")
@@ -74,19 +77,21 @@ class ModelDeployment:
         all_loaded = await info.context.loaders.loaded_models.load(self.backend)
         return None if all_loaded is None else self.name_there in all_loaded
 
-    @strawberry.field(description="The memory of graphics processors that the loaded model takes, in bytes.")
+    @strawberry.field(description="The GPU memory that the loaded model uses, in bytes.")
     async def size_vram_bytes(self, info: Info) -> SafeInt | None:
         """Null where the model is not loaded."""
         now = await self._now(info)
         return None if now is None else _size(now.size_vram_bytes)
 
-    @strawberry.field(description="When the model will be unloaded if nobody uses it until then.")
+    @strawberry.field(description="When the model is unloaded if nobody uses it before.")
     async def loaded_until(self, info: Info) -> datetime | None:
         """Null where the model is not loaded."""
         now = await self._now(info)
         return None if now is None else now.loaded_until
 
-    @strawberry.field(description="How many tokens prompt and answer can have together as the model is loaded now.")
+    @strawberry.field(
+        description="The most tokens that prompt and answer can have together, as the model is loaded now."
+    )
     async def context_length(self, info: Info) -> int | None:
         """Null where the model is not loaded."""
         now = await self._now(info)
@@ -115,25 +120,25 @@ class ModelDeployment:
 @strawberry.type(description="A model that can be asked.")
 class Model(Node):
     found: strawberry.Private[catalog.Model]
-    name: str = strawberry.field(description="The name to ask for it by.")
+    name: str = strawberry.field(description="Its name, for use in requests.")
     available: bool = strawberry.field(
-        description="Whether the backend that is asked for it answers now. If not, the model is from the last list, "
-        "and asking it will probably fail; `backends` tells why."
+        description="Whether its backend answers now. If not, the model comes from the backend's last list, and "
+        "requests will probably fail; `backends` says why."
     )
     capabilities: list[Capability] | None = strawberry.field(
-        description="What it can do; null where its backend does not tell."
+        description="What it can do; null if its backend does not report it."
     )
     context_length: int | None = strawberry.field(
-        description="How many tokens prompt and answer can have together. Ollama loads a model with fewer unless "
-        "`contextLength` of the options asks for more."
+        description="The most tokens that prompt and answer can have together. Ollama loads a model with fewer "
+        "unless the option `contextLength` asks for more."
     )
     family: str | None = strawberry.field(description="Its architecture, such as llama.")
     parameter_size: str | None = strawberry.field(description="How many parameters it has, such as 8.0B.")
     quantization_level: str | None = strawberry.field(description="How its weights are stored, such as Q4_K_M.")
 
     @strawberry.field(
-        description="The backends that list the model. The first one is asked; the others take over where it fails and "
-        "`onBackendLoss` is CONTINUE.",
+        description="The backends that serve the model. Requests go to the first one; the others take over if it "
+        "fails and `onBackendLoss` is CONTINUE.",
         directives=[list_of(ASSUMED_DEPLOYMENTS)],
     )
     async def deployments(self, info: Info) -> list[ModelDeployment]:
@@ -159,14 +164,15 @@ class Model(Node):
 
 @strawberry.type(description="A model server behind this gateway.")
 class Backend:
-    name: str = strawberry.field(description="Its name in this gateway, as `ModelDeployment.backend` gives it.")
-    kind: BackendKind = strawberry.field(description="The API that it speaks.")
-    ready: bool = strawberry.field(description="Whether it answered when it was last asked for its models.")
+    name: str = strawberry.field(description="Its name in this gateway, as in `ModelDeployment.backend`.")
+    kind: BackendKind = strawberry.field(description="The API it offers.")
+    ready: bool = strawberry.field(description="Whether it answered the last request for its list of models.")
     error: str | None = strawberry.field(
-        description="Why it is not ready, for a person to read; holds no address and no key. Null while it is ready."
+        description="Why it is not ready, for people; contains no address and no key. Null while it is ready."
     )
     latency_ms: float | None = strawberry.field(
-        description="Milliseconds that its last list of models took. Null while it is not ready."
+        description="How long the last request for its list of models took, in milliseconds. Null while it is not "
+        "ready."
     )
 
     @classmethod

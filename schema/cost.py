@@ -19,30 +19,31 @@ FEW = 10
 @strawberry.schema_directive(
     locations=[Location.FIELD_DEFINITION],
     name="cost",
-    description="What the field costs. Without it an object costs 1, and a scalar nothing.",
+    description="The cost of the field. By default an object costs 1 and a scalar 0.",
 )
 class Cost:
-    weight: str = strawberry.field(description="The cost of one, a whole number.")
+    weight: str = strawberry.field(description="The cost of one value, an integer.")
 
 
 @strawberry.schema_directive(
     locations=[Location.FIELD_DEFINITION],
     name="listSize",
-    description="How long a list counts as. The cost of the field is multiplied by it.",
+    description="The length of a list for computing the cost: the cost of the field is multiplied by it.",
 )
 class ListSize:
     assumed_size: int | None = strawberry.field(
-        default=UNSET, description="The length where no slicing argument says it."
+        default=UNSET, description="The length if no slicing argument gives it."
     )
     slicing_arguments: list[str] | None = strawberry.field(
         default=UNSET,
-        description="The arguments that say the length: by their number, or by how many values they list.",
+        description="The arguments that give the length: as a number, or by how many values they list.",
     )
     sized_fields: list[str] | None = strawberry.field(
-        default=UNSET, description="The lists in the field's object that have the length; null for the field itself."
+        default=UNSET,
+        description="The lists within the field's object that have this length; null for the field itself.",
     )
     require_one_slicing_argument: bool | None = strawberry.field(
-        default=True, description="Whether a query has to give one of the slicing arguments."
+        default=True, description="Whether a query must set one of the slicing arguments."
     )
 
 

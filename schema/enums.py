@@ -31,30 +31,30 @@ def _describe(enum: _Enum, name: str, description: str, values: Mapping[str, str
 _describe(
     ErrorCode,
     "ErrorCode",
-    "Why something was refused or failed. Values keep their meaning, and new ones may come. The codes of errors at the "
-    "top level of an answer (`extensions.code`) are listed in docs/errors.md.",
+    "Why something was refused or failed. Values keep their meaning; new ones may be added. The codes of top-level "
+    "errors (`extensions.code`) are listed in docs/errors.md.",
     {
-        "INVALID_CREDENTIALS": "The username or the password is wrong.",
-        "ACCOUNT_LOCKED": "Too many failed sign-ins under this name.",
+        "INVALID_CREDENTIALS": "The user name or the password is wrong.",
+        "ACCOUNT_LOCKED": "Too many failed sign-ins with this name.",
         "INVALID_INPUT": "A value is invalid; `issues` names each.",
-        "NOT_FOUND": "There is no such thing, or it is not yours.",
-        "MODEL_NOT_FOUND": "No backend serves a model of this name.",
-        "UNSUPPORTED": "The model or its backend cannot do this.",
-        "OVERLOADED": "The queue is full. Ask again later.",
-        "SHUTTING_DOWN": "The gateway is stopping. Ask again in a moment.",
-        "DATABASE_UNAVAILABLE": "The gateway cannot reach its database. Ask again in a moment.",
-        "IDEMPOTENCY_KEY_REUSED": "Another request was made under this idempotency key.",
-        "INTERRUPTED": "The gateway stopped while the generation was under way.",
-        "CONTEXT_TOO_LONG": "The prompt, with the answer asked for, does not fit into the model's context.",
+        "NOT_FOUND": "It does not exist, or it does not belong to you.",
+        "MODEL_NOT_FOUND": "No backend serves a model with this name.",
+        "UNSUPPORTED": "The model or its backend does not support this.",
+        "OVERLOADED": "The queue is full. Try again later.",
+        "SHUTTING_DOWN": "The gateway is stopping. Try again in a moment.",
+        "DATABASE_UNAVAILABLE": "The gateway cannot reach its database. Try again in a moment.",
+        "IDEMPOTENCY_KEY_REUSED": "This idempotency key was used with a different request.",
+        "INTERRUPTED": "The gateway stopped while the generation was running.",
+        "CONTEXT_TOO_LONG": "The prompt and the requested answer do not fit into the model's context.",
         "MALFORMED_TOOL_CALL": "The model called a tool with arguments that are not a JSON object.",
-        "BACKEND_UNAVAILABLE": "The model server cannot be reached, or the connection broke.",
+        "BACKEND_UNAVAILABLE": "The model server is unreachable, or the connection was lost.",
         "BACKEND_TIMEOUT": "The model server took too long.",
-        "BACKEND_OVERLOADED": "The model server has no room now.",
+        "BACKEND_OVERLOADED": "The model server is at capacity.",
         "BACKEND_REJECTED": "The model server refused the request.",
-        "BACKEND_FAILED": "The model server failed at its work.",
-        "BACKEND_PROTOCOL_ERROR": "The model server sent something malformed, or stopped before the end.",
-        "LIMIT_EXCEEDED": "The caller has as many of these as allowed; `limit` tells how many.",
-        "INTERNAL_ERROR": "A fault of the gateway's. Its log has the details under the request's id.",
+        "BACKEND_FAILED": "The model server reported an internal error.",
+        "BACKEND_PROTOCOL_ERROR": "The model server sent a malformed response, or ended it too early.",
+        "LIMIT_EXCEEDED": "The caller already has the allowed number of these; see `limit`.",
+        "INTERNAL_ERROR": "A fault in the gateway. Its log has the details; search for the request id.",
     },
 )
 _describe(
@@ -75,25 +75,25 @@ _describe(
 _describe(
     Capability,
     "Capability",
-    "Something that a model can do.",
+    "An ability of a model.",
     {
         "COMPLETION": "Answer a prompt or a conversation.",
         "TOOLS": "Ask for tools to be called.",
         "VISION": "Read images.",
-        "THINKING": "Think before it answers.",
+        "THINKING": "Think before answering.",
         "EMBEDDING": "Turn text into vectors.",
-        "AUDIO": "Listen to sounds.",
+        "AUDIO": "Understand audio.",
         "FILES": "Read documents.",
     },
 )
 _describe(
     BackendKind,
     "BackendKind",
-    "The API that a model server speaks.",
+    "The API that a model server offers.",
     {
         "OLLAMA": "Ollama's own API.",
-        "OPENAI": "The OpenAI chat API, as vLLM, llama.cpp and others offer it.",
-        "EMBEDDED": "None: the gateway runs this model server itself.",
+        "OPENAI": "The OpenAI-compatible chat API of vLLM, llama.cpp and others.",
+        "EMBEDDED": "The built-in model server, which the gateway runs itself.",
     },
 )
 _describe(
@@ -111,9 +111,9 @@ _describe(
     "TrustedDocumentsMode",
     "Which documents the server accepts.",
     {
-        "OFF": "All; the operator has listed none.",
-        "ALLOW": "All; those that the operator has listed can be sent by their ids.",
-        "ONLY": "Only those that the operator has listed.",
+        "OFF": "All documents; none are listed.",
+        "ALLOW": "All documents; listed ones can be sent by their ids.",
+        "ONLY": "Only listed documents.",
     },
 )
 _describe(
@@ -129,13 +129,13 @@ _describe(
 _describe(
     State,
     "GenerationState",
-    "Where a generation stands.",
+    "The state of a generation.",
     {
-        "QUEUED": "It waits for a place at its backend.",
-        "RUNNING": "The backend is at work.",
-        "COMPLETED": "It ended by itself.",
-        "CANCELLED": "It was cancelled; `cancelReason` tells why.",
-        "FAILED": "It ended with an error; `error` tells which.",
+        "QUEUED": "It waits for a slot at its backend.",
+        "RUNNING": "The backend started to work on it.",
+        "COMPLETED": "It ended with a whole answer.",
+        "CANCELLED": "It was cancelled; `cancelReason` says why.",
+        "FAILED": "It failed; `error` says why.",
     },
 )
 _describe(
@@ -143,11 +143,11 @@ _describe(
     "FinishReason",
     "Why a generation completed.",
     {
-        "STOP": "The model was done, or said a stop sequence.",
+        "STOP": "The model finished, or produced a stop sequence.",
         "LENGTH": "It reached maxTokens or the end of the context.",
-        "TOOL_CALLS": "The model wants tools called.",
-        "CONTENT_FILTER": "The backend withheld the rest.",
-        "REPETITION": "The model repeated itself, and its server stopped it.",
+        "TOOL_CALLS": "The model requests tool calls.",
+        "CONTENT_FILTER": "The model server withheld the rest.",
+        "REPETITION": "The model repeated itself, and the model server stopped it.",
     },
 )
 _describe(
@@ -155,21 +155,21 @@ _describe(
     "CancelReason",
     "Why a generation was cancelled.",
     {
-        "REQUESTED": "Somebody called `cancelGeneration`.",
+        "REQUESTED": "`cancelGeneration` was called.",
         "VIEWERS_LEFT": "Its last viewer disconnected, and `onDisconnect` was CANCEL.",
-        "DEADLINE": "Its time was up. Reserved: no generation ends so yet.",
-        "LIMIT": "A limit of its user was reached. Reserved: no generation ends so yet.",
-        "SHUTDOWN": "The gateway was stopped. Reserved: no generation ends so yet; it fails with SHUTTING_DOWN.",
+        "DEADLINE": "Its deadline passed. Reserved; not used yet.",
+        "LIMIT": "A limit of its user was reached. Reserved; not used yet.",
+        "SHUTDOWN": "The gateway was stopped. Reserved; today such generations fail with SHUTTING_DOWN.",
     },
 )
 _describe(
     UsageSource,
     "UsageSource",
-    "Where token counts come from: the weakest source that was needed.",
+    "Where token counts come from: the least exact source that was used.",
     {
-        "BACKEND": "The model server told them.",
-        "COUNTED": "The prompt was told by the model server, the completion counted as it streamed.",
-        "ESTIMATED": "At least one of them had to be guessed from the text.",
+        "BACKEND": "The model server reported them.",
+        "COUNTED": "The model server reported the prompt's; the completion's were counted as they streamed.",
+        "ESTIMATED": "At least one was estimated from the text.",
     },
 )
 _describe(
@@ -177,90 +177,90 @@ _describe(
     "ToolChoiceMode",
     "Whether the model calls tools.",
     {
-        "AUTO": "The model decides. This is also what happens without a toolChoice.",
-        "NONE": "It calls none.",
-        "REQUIRED": "It calls at least one. Ollama cannot do this (UNSUPPORTED).",
+        "AUTO": "The model decides. The same as no `toolChoice`.",
+        "NONE": "It calls no tool.",
+        "REQUIRED": "It calls at least one tool. Not supported by Ollama (UNSUPPORTED).",
     },
 )
 _describe(
     ThinkingLevel,
     "ThinkingLevel",
-    "How much a model thinks before it answers. Of models without levels, all but OFF switch thinking on; a model that "
-    "always thinks ignores OFF.",
+    "How much a model thinks before it answers. For models without levels, every level except OFF turns thinking "
+    "on. Models that always think ignore OFF.",
     {
-        "OFF": "Not at all. Ollama: `false`. OpenAI-compatible servers: `enable_thinking: false` for the "
-        "chat template, and `reasoning_effort: none` where the server is neither llama.cpp nor vLLM.",
-        "ON": "As much as the model does by itself. Ollama: `true`. OpenAI-compatible servers: "
-        "`enable_thinking: true`, and `reasoning_effort: medium` where the server is neither llama.cpp nor vLLM.",
-        "MINIMAL": "As little as there is. Ollama, llama.cpp and vLLM: as LOW. Others: `reasoning_effort: minimal`.",
+        "OFF": "No thinking. Ollama: `false`. OpenAI-compatible servers: `enable_thinking: false` for the chat "
+        "template, and `reasoning_effort: none` if the server is neither llama.cpp nor vLLM.",
+        "ON": "The model's usual amount. Ollama: `true`. OpenAI-compatible servers: `enable_thinking: true`, and "
+        "`reasoning_effort: medium` if the server is neither llama.cpp nor vLLM.",
+        "MINIMAL": "The least possible. Ollama, llama.cpp and vLLM: same as LOW. Others: `reasoning_effort: minimal`.",
         "LOW": "A little: `low`.",
         "MEDIUM": "Some: `medium`.",
         "HIGH": "A lot: `high`.",
-        "MAX": "As much as there is. Ollama: `max`, and `high` where it is too old for that. "
-        "OpenAI-compatible servers: `high`.",
+        "MAX": "The most possible. Ollama: `max`, or `high` if it is too old for that. OpenAI-compatible servers: "
+        "`high`.",
     },
 )
 _describe(
     Granularity,
     "Granularity",
-    "The length of time of one row of a usage report, by the clock of the report's time zone.",
+    "How much time one row of a usage report covers, by the clock of the report's time zone.",
     {
         "HOUR": "An hour.",
-        "DAY": "A day, from midnight to midnight: 23 or 25 hours long where the clock is changed.",
+        "DAY": "A day, from midnight to midnight; 23 or 25 hours when the clocks change.",
         "WEEK": "A week, from Monday to Sunday.",
-        "MONTH": "A month of the calendar.",
-        "NONE": "All the time of the report.",
+        "MONTH": "A calendar month.",
+        "NONE": "The whole time of the report.",
     },
 )
 _describe(
     UsageDimension,
     "UsageDimension",
-    "What a usage report has a row of its own for.",
+    "What the rows of a usage report are grouped by.",
     {
         "MODEL": "Each model.",
-        "API_KEY": "Each API key, and one for what no key started.",
-        "USER": "Each user, among those that `filter` chooses. Needs the ADMIN scope.",
+        "API_KEY": "Each API key, and one group for generations without a key.",
+        "USER": "Each user that `filter` selects. Needs the ADMIN scope.",
         "BACKEND": "Each backend.",
-        "FINISH": "Each way in which generations ended: the fields `state` and `finishReason`.",
+        "FINISH": "How generations ended: each pair of `state` and `finishReason`.",
     },
 )
 _describe(
     UsageOrder,
     "UsageOrder",
-    "Which rows of a usage report come first. Rows that are equal in it come by time, then by their dimensions.",
+    "The order of the rows of a usage report. Equal rows are ordered by time, then by their dimensions.",
     {
-        "OLDEST_FIRST": "Those of the earliest time.",
-        "NEWEST_FIRST": "Those of the latest time.",
-        "MOST_GENERATIONS": "Those with most generations.",
-        "MOST_TOKENS": "Those with most tokens, of prompts and completions together.",
+        "OLDEST_FIRST": "The earliest first.",
+        "NEWEST_FIRST": "The latest first.",
+        "MOST_GENERATIONS": "The most generations first.",
+        "MOST_TOKENS": "The most tokens first, prompt and completion together.",
     },
 )
 _describe(
     OnDisconnect,
     "OnDisconnect",
-    "What becomes of a generation when its last viewer leaves.",
+    "What happens to a generation when its last viewer disconnects.",
     {
-        "CONTINUE": "It goes on to its end and can be watched again.",
+        "CONTINUE": "It keeps running, and can be watched again.",
         "CANCEL": "It is cancelled, and the model server stops working on it.",
     },
 )
 _describe(
     OnBackendLoss,
     "OnBackendLoss",
-    "What becomes of a generation when its model server, or the gateway that asks it, dies.",
+    "What happens to a generation when its model server, or the gateway that runs it, is lost.",
     {
-        "FAIL": "It fails; what was said stands and is counted.",
-        "CONTINUE": "Another one goes on where it was, in the same stream. A model that is within a tool call, a given "
-        "format or a thought cannot go on, and fails.",
+        "FAIL": "It fails. What the model wrote remains and is counted.",
+        "CONTINUE": "Another one continues where it stopped, in the same stream. Within a tool call, a structured "
+        "format or a thought the model cannot continue, and the generation fails.",
     },
 )
 _describe(
     LossReason,
     "LossReason",
-    "What an answer lost on the way.",
+    "What a generation lost before its end.",
     {
-        "BACKEND_LOST": "Its model server died or did not go on.",
-        "GATEWAY_LOST": "The gateway that ran it died or was stopped.",
+        "BACKEND_LOST": "Its model server failed or stopped sending.",
+        "GATEWAY_LOST": "The gateway that ran it failed or was stopped.",
     },
 )
 _describe(
@@ -268,7 +268,7 @@ _describe(
     "QueueReason",
     "What a generation waits for.",
     {
-        "BUSY": "All places at its backend are taken, or all that one user may have there.",
-        "LOADING": "It has its place, and the model server loads the model first. That may take minutes.",
+        "BUSY": "All slots at its backend are in use, or all that one user may have there.",
+        "LOADING": "It has a slot, and the model server is loading the model. This may take minutes.",
     },
 )

@@ -15,23 +15,23 @@ from schema.cost import FEW, list_of
 from schema.node import global_id
 
 
-@strawberry.interface(description="Something that was refused, and why. Select it to handle every expected error.")
+@strawberry.interface(description="An expected error. Select this interface to handle every expected error of a field.")
 class UserError:
-    message: str = strawberry.field(description="What went wrong and what to do, for a person to read.")
-    code: ErrorCode = strawberry.field(description="The reason, for a program to read.")
+    message: str = strawberry.field(description="What went wrong and what to do, for people.")
+    code: ErrorCode = strawberry.field(description="The reason, for programs.")
 
 
-@strawberry.type(description="The username or the password is wrong; which one is not told.")
+@strawberry.type(description="The user name or the password is wrong. The response does not say which.")
 class InvalidCredentials(UserError):
     pass
 
 
 @strawberry.type(
-    description="Sign-in under this name or from this address is closed for a while, after too many wrong passwords."
+    description="Sign-in with this name or from this address is locked for a while, after too many wrong passwords."
 )
 class AccountLocked(UserError):
-    retry_after_ms: int | None = strawberry.field(description="Milliseconds from now until it opens again.")
-    locked_until: datetime = strawberry.field(description="When it opens again.")
+    retry_after_ms: int | None = strawberry.field(description="Milliseconds until the lock ends.")
+    locked_until: datetime = strawberry.field(description="When the lock ends.")
 
 
 @strawberry.type(description="One invalid value.")
@@ -40,53 +40,53 @@ class InputIssue:
         description="Where the value is, within the argument `input`: field names and list indexes, such as "
         '["messages", "0", "content"].'
     )
-    message: str = strawberry.field(description="What is wrong with it, for a person to read.")
+    message: str = strawberry.field(description="What is wrong with it, for people.")
 
 
 @strawberry.type(description="Invalid values.")
 class InvalidInput(UserError):
     issues: list[InputIssue] = strawberry.field(
-        description=f"Each invalid value that was found, at least one and at most {errors.MOST_ISSUES}.",
+        description=f"The invalid values, at least one and at most {errors.MOST_ISSUES}.",
         directives=[list_of(FEW)],
     )
 
 
-@strawberry.type(description="The caller has as many of these as one may have.")
+@strawberry.type(description="The caller already has the allowed number of these.")
 class LimitExceeded(UserError):
-    limit: int = strawberry.field(description="How many that is.")
+    limit: int = strawberry.field(description="The allowed number.")
 
 
-@strawberry.type(description="There is no such thing, or it is not the caller's.")
+@strawberry.type(description="It does not exist, or it does not belong to the caller.")
 class NotFound(UserError):
-    id: strawberry.ID = strawberry.field(description="The id that was asked for.")
+    id: strawberry.ID = strawberry.field(description="The requested id.")
 
 
-@strawberry.type(description="No backend serves a model of this name.")
+@strawberry.type(description="No backend serves a model with this name.")
 class ModelNotFound(UserError):
-    model_name: str = strawberry.field(description="The name that was asked for.")
+    model_name: str = strawberry.field(description="The requested name.")
     suggestions: list[str] = strawberry.field(
-        description="The names of models that are most like it, the likeliest first; at most 3, and empty if none is."
+        description="The most similar names of models, at most 3, the best match first."
     )
 
 
-@strawberry.type(description="The model or its backend cannot do what was asked.")
+@strawberry.type(description="The model or its backend does not support what was requested.")
 class Unsupported(UserError):
     capability: Capability | None = strawberry.field(
-        description="What the model lacks; null if the reason is something else."
+        description="The capability that the model lacks; null if the reason is another one."
     )
 
 
 @strawberry.type(description="A queue is full.")
 class Overloaded(UserError):
     retry_after_ms: int | None = strawberry.field(
-        description="Wait this many milliseconds before you ask again; null if that is unknown."
+        description="How many milliseconds to wait before trying again; null if unknown."
     )
 
 
 @strawberry.type(description="The gateway is stopping and starts nothing new.")
 class ShuttingDown(UserError):
     retry_after_ms: int | None = strawberry.field(
-        description="Wait this many milliseconds before you ask again; null if that is unknown."
+        description="How many milliseconds to wait before trying again; null if unknown."
     )
 
 

@@ -21,25 +21,28 @@ from schema.tool_call import ToolCall
 class GenerationEvent:
     generation_id: strawberry.ID = strawberry.field(description="The generation's id.")
     sequence: int = strawberry.field(
-        description="The place in the stream, rising. Give the last one seen as `after` to go on behind it."
+        description="The position in the stream; it increases. To resume, pass the last one you received as `after`."
     )
 
 
-@strawberry.type(description="It waits for a place at its backend or, once it has one, for its model to be loaded.")
+@strawberry.type(
+    description="The generation waits for a slot at its backend or, once it has one, for the model to be loaded."
+)
 class GenerationQueued(GenerationEvent):
     position: int = strawberry.field(description="Position in the queue; 1 is next. 0 means that it has a slot.")
-    ahead: int = strawberry.field(description="How many generations are before it in the queue.")
+    ahead: int = strawberry.field(description="How many generations are ahead of it in the queue.")
     estimated_start_ms: int | None = strawberry.field(
-        default=None, description="Milliseconds until it probably starts; null if unknown. Reserved: always null yet."
+        default=None,
+        description="Estimated milliseconds until it starts; null if unknown. Reserved; always null today.",
     )
     reason: QueueReason = strawberry.field(description="What it waits for.")
 
 
-@strawberry.type(description="The backend is at work.")
+@strawberry.type(description="The backend started to work on it.")
 class GenerationStarted(GenerationEvent):
     generation_key: strawberry.Private[UUID]
     queued_ms: int = strawberry.field(description="Milliseconds spent in the queue.")
-    backend: str = strawberry.field(description="The model server that is asked.")
+    backend: str = strawberry.field(description="The model server that was asked.")
 
     @strawberry.field(description="The model; null when no backend serves it any more. Needs MODELS_READ.")
     @requires(Scope.MODELS_READ)
@@ -52,32 +55,33 @@ class GenerationStarted(GenerationEvent):
 
 @strawberry.type(description="A piece of the answer.")
 class TextDelta(GenerationEvent):
-    text: str = strawberry.field(description="The piece.")
+    text: str = strawberry.field(description="The text of this piece.")
     offset: int = strawberry.field(
-        description="Where it begins in the whole text, in UTF-16 units: applying a delta twice does no harm."
+        description="Where it starts in the whole text, in UTF-16 code units, so that applying a delta twice does "
+        "no harm."
     )
-    tokens: int = strawberry.field(description="How many tokens it stands for.")
+    tokens: int = strawberry.field(description="How many tokens it contains.")
 
 
-@strawberry.type(description="A piece of the model's thinking, kept apart from the answer.")
+@strawberry.type(description="A piece of the model's thinking, which is separate from the answer.")
 class ThinkingDelta(GenerationEvent):
-    text: str = strawberry.field(description="The piece.")
-    offset: int = strawberry.field(description="Where it begins in the whole thinking, in UTF-16 units.")
-    tokens: int = strawberry.field(description="How many tokens it stands for.")
+    text: str = strawberry.field(description="The text of this piece.")
+    offset: int = strawberry.field(description="Where it starts in the whole thinking, in UTF-16 code units.")
+    tokens: int = strawberry.field(description="How many tokens it contains.")
 
 
-@strawberry.type(description="The model wants a tool called.")
+@strawberry.type(description="The model requests a tool call.")
 class ToolCallRequested(GenerationEvent):
     call: ToolCall = strawberry.field(description="The call.")
 
 
-@strawberry.type(description="The answer lost its model server or its gateway, and continues here.")
+@strawberry.type(description="The generation lost its model server or its gateway, and continues.")
 class GenerationResumed(GenerationEvent):
     loss_reason: LossReason = strawberry.field(description="What was lost.")
-    backend: str = strawberry.field(description="The model server that goes on.")
+    backend: str = strawberry.field(description="The model server that continues.")
 
 
-@strawberry.type(description="It ended by itself. The last event.")
+@strawberry.type(description="The generation completed. The last event.")
 class GenerationCompleted(GenerationEvent):
     generation_key: strawberry.Private[UUID]
     finish_reason: FinishReason = strawberry.field(description="Why it ended.")
@@ -89,7 +93,9 @@ class GenerationCompleted(GenerationEvent):
         return await _generation(info, self.generation_key)
 
 
-@strawberry.type(description="It was cancelled; what was said before stands and is counted. The last event.")
+@strawberry.type(
+    description="The generation was cancelled. What the model wrote before remains and is counted. The last event."
+)
 class GenerationCancelled(GenerationEvent):
     generation_key: strawberry.Private[UUID]
     cancel_reason: CancelReason = strawberry.field(description="Why it was cancelled.")
@@ -101,7 +107,9 @@ class GenerationCancelled(GenerationEvent):
         return await _generation(info, self.generation_key)
 
 
-@strawberry.type(description="It ended with an error; what was said before stands and is counted. The last event.")
+@strawberry.type(
+    description="The generation failed. What the model wrote before remains and is counted. The last event."
+)
 class GenerationFailed(GenerationEvent):
     generation_key: strawberry.Private[UUID]
     error: GenerationError = strawberry.field(description="Why it failed.")
@@ -123,11 +131,11 @@ async def _generation(info: Info, key: UUID) -> Generation:
 
 
 @strawberry.type(
-    description="`generate` was refused, and there is no generation. The first and only event: unlike an error of the "
-    "operation, it ends no other operation on the same connection, whatever the client."
+    description="`generate` was refused, and no generation was created. The first and only event. Unlike an error "
+    "of the operation, it does not disturb other operations on the same connection, whatever the client."
 )
 class GenerationRefused:
-    error: UserError = strawberry.field(description="Why.")
+    error: UserError = strawberry.field(description="Why it was refused.")
 
 
 GenerateEvent = Annotated[
@@ -143,8 +151,9 @@ GenerateEvent = Annotated[
     | GenerationRefused,
     strawberry.union(
         "GenerateEvent",
-        description="What `generate` sends: the events of its generation, or why there is none. All but "
-        "GenerationRefused implement GenerationEvent, so one fragment on that serves here and in `generation`.",
+        description="The events of `generate`: those of the generation, or the reason why it was refused. All "
+        "except GenerationRefused implement GenerationEvent, so a fragment on GenerationEvent works here and "
+        "in `generation`.",
     ),
 ]
 

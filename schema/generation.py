@@ -48,10 +48,10 @@ MEASURABLE_MS = 20
 
 @strawberry.type(description="Token counts.")
 class TokenUsage:
-    prompt_tokens: int = strawberry.field(description="Tokens that the model read, the cached ones included.")
+    prompt_tokens: int = strawberry.field(description="Tokens that the model read, including cached ones.")
     completion_tokens: int = strawberry.field(description="Tokens that the model wrote.")
     cached_tokens: int | None = strawberry.field(
-        description="Prompt tokens that the model had in its cache; null where the backend does not tell."
+        description="Prompt tokens that the model had in its cache; null if the backend does not report them."
     )
     source: UsageSource = strawberry.field(description="Where the counts come from.")
 
@@ -66,21 +66,21 @@ class TokenUsage:
         )
 
 
-@strawberry.type(description="How long each part took, in milliseconds; null where it never came to that.")
+@strawberry.type(description="How long each stage took, in milliseconds; null if that stage was not reached.")
 class Timings:
-    queued_ms: int | None = strawberry.field(description="In the queue.")
+    queued_ms: int | None = strawberry.field(description="Time spent in the queue.")
     load_ms: int | None = strawberry.field(
         description=(
-            "What the model server spent before it could begin, where it tells it: loading the model, and with Ollama "
-            "also waiting until other requests made room for it."
+            "Time that the model server spent before it started, if it reports it: loading the model and, with "
+            "Ollama, also waiting for other requests."
         )
     )
     time_to_first_token_ms: int | None = strawberry.field(description="From the request to the first token.")
     total_ms: int | None = strawberry.field(description="From the request to the end.")
     tokens_per_second: float | None = strawberry.field(
         description=(
-            "Completion tokens a second: by the model server's own clock where it tells it, else from the first piece "
-            "of the answer to the last; null where the answer came at once."
+            "Completion tokens per second: by the model server's own clock if it reports it, otherwise from the "
+            "first to the last piece of the answer. Null if the answer came in one piece."
         )
     )
 
@@ -110,7 +110,7 @@ def _tokens_per_second(row: tables.Generation) -> float | None:
     return round((tokens - 1) * 1000 / milliseconds, 2) if milliseconds >= MEASURABLE_MS else None
 
 
-@strawberry.type(description="A name and a value that the caller gave a generation.")
+@strawberry.type(description="A name and a value that a request gave a generation.")
 class Tag:
     name: str = strawberry.field(description="The name.")
     value: str = strawberry.field(description="The value.")
@@ -118,11 +118,11 @@ class Tag:
 
 @strawberry.type(description="Why a generation failed.")
 class GenerationError:
-    code: ErrorCode = strawberry.field(description="The reason, for a program to read.")
-    message: str = strawberry.field(description="The reason, for a person to read.")
+    code: ErrorCode = strawberry.field(description="The reason, for programs.")
+    message: str = strawberry.field(description="The reason, for people.")
     retryable: bool = strawberry.field(description="Whether the same request may succeed later.")
     retry_after_ms: int | None = strawberry.field(
-        description="Wait this many milliseconds after the failure before you ask again; null if that is unknown."
+        description="How many milliseconds after the failure to try again; null if unknown."
     )
 
     @classmethod
@@ -133,14 +133,14 @@ class GenerationError:
         )
 
 
-@strawberry.type(description="One asking of a model server for a generation.")
+@strawberry.type(description="One request to a model server for a generation.")
 class GenerationAttempt:
     backend: str = strawberry.field(description="The name of the model server.")
-    started_at: datetime = strawberry.field(description="When it was asked.")
-    finished_at: datetime | None = strawberry.field(description="When it ended; null while it is under way.")
-    usage: TokenUsage | None = strawberry.field(description="What it used; null while it is under way.")
+    started_at: datetime = strawberry.field(description="When the request was sent.")
+    finished_at: datetime | None = strawberry.field(description="When it ended; null while it is running.")
+    usage: TokenUsage | None = strawberry.field(description="What it used; null while it is running.")
     error: GenerationError | None = strawberry.field(
-        description="Why it failed; null if it did not, also if the generation was cancelled."
+        description="Why it failed; null if it did not fail or was cancelled."
     )
 
     @classmethod
@@ -155,34 +155,36 @@ class GenerationAttempt:
         )
 
 
-@strawberry.type(description="One answer of a model, under way or ended.")
+@strawberry.type(description="One answer of a model, running or ended.")
 class Generation(Node):
     row: strawberry.Private[tables.Generation]
-    model_name: str = strawberry.field(description="The name of the model that was asked.")
-    state: State = strawberry.field(description="Where it stands.")
-    created_at: datetime = strawberry.field(description="When it was asked for.")
-    started_at: datetime | None = strawberry.field(description="When its backend began.")
-    finished_at: datetime | None = strawberry.field(description="When it ended.")
+    model_name: str = strawberry.field(description="The name of the model, as `models` lists it.")
+    state: State = strawberry.field(description="Its state.")
+    created_at: datetime = strawberry.field(description="When it was requested.")
+    started_at: datetime | None = strawberry.field(description="When its backend started; null until then.")
+    finished_at: datetime | None = strawberry.field(description="When it ended; null until then.")
     finish_reason: FinishReason | None = strawberry.field(
         description="Why it completed; null until then, and if it was cancelled or failed."
     )
     cancel_reason: CancelReason | None = strawberry.field(description="Why it was cancelled; null if it was not.")
     error: GenerationError | None = strawberry.field(description="Why it failed; null if it did not.")
     usage: TokenUsage | None = strawberry.field(description="What it used; null until it ends.")
-    timings: Timings = strawberry.field(description="How long it took.")
+    timings: Timings = strawberry.field(description="How long each part took.")
     on_disconnect: OnDisconnect = strawberry.field(description="What happens when its last viewer leaves.")
     on_backend_loss: OnBackendLoss = strawberry.field(
-        description="What happens when the model server, or the gateway that asks it, dies in the middle."
+        description="What happens when the model server, or the gateway that runs the generation, is lost before "
+        "the end."
     )
     tags: list[Tag] = strawberry.field(
-        description="The names and values that the caller gave it.", directives=[list_of(FEW)]
+        description="The names and values that the request gave.", directives=[list_of(FEW)]
     )
     end_user: str | None = strawberry.field(
-        description="For whom of the caller's own users it was made; null where the caller did not say."
+        description="The caller's own user, as the request gave it; null if it gave none."
     )
 
     @strawberry.field(
-        description="What it has said so far; null when its text is no longer kept.", directives=[READ_FROM_THE_LOG]
+        description="What the model has written so far; null when the text is no longer kept.",
+        directives=[READ_FROM_THE_LOG],
     )
     async def text(self, info: Info) -> str | None:
         """Those of a page are read together, each once, however often the answer holds it."""
@@ -190,7 +192,7 @@ class Generation(Node):
         return None if output is None else info.context.answered(output.text)
 
     @strawberry.field(
-        description="What the model has thought so far, empty if it did not; null when its text is no longer kept.",
+        description="What the model has thought so far, empty if nothing; null when the text is no longer kept.",
         directives=[READ_FROM_THE_LOG],
     )
     async def thinking(self, info: Info) -> str | None:
@@ -199,7 +201,7 @@ class Generation(Node):
         return None if output is None else info.context.answered(output.thinking)
 
     @strawberry.field(
-        description="The tool calls asked for so far; null when its text is no longer kept.", directives=[list_of(FEW)]
+        description="The tool calls requested so far; null when the text is no longer kept.", directives=[list_of(FEW)]
     )
     async def tool_calls(self, info: Info) -> list[ToolCall] | None:
         """Read together with the text."""
@@ -211,8 +213,9 @@ class Generation(Node):
         return calls
 
     @strawberry.field(
-        description="The sequence number of its last event so far, which `text`, `thinking` and `toolCalls` beside "
-        "it include: pass it as `after` to watch what follows. Null when its text is no longer kept.",
+        description="The sequence number of the last event so far. `text`, `thinking` and `toolCalls` of the same "
+        "response include that event: pass the number as `after` to watch what follows. Null when the text is "
+        "no longer kept.",
         directives=[READ_FROM_THE_LOG],
     )
     async def last_sequence(self, info: Info) -> int | None:
@@ -221,9 +224,9 @@ class Generation(Node):
         return None if output is None else output.last_sequence
 
     @strawberry.field(
-        description="What it was asked, from its start on; null when that is not kept: it is where the operator has "
-        "set OLLAGRAPH_TEXT_RETENTION, until `textExpiresAt`. A request of more than 4,000,000 bytes without its "
-        "media is not kept.",
+        description="What the model was asked, available from the start until `textExpiresAt`. Null when it is not "
+        "kept: it is kept only if the operator sets OLLAGRAPH_TEXT_RETENTION, and only if the request without "
+        "its media has at most 4,000,000 bytes.",
         directives=[READ_AS_A_WHOLE],
     )
     async def input(self, info: Info) -> GenerationInput | None:
@@ -237,17 +240,17 @@ class Generation(Node):
         return asked
 
     @strawberry.field(
-        description="Until when the database keeps its text (OLLAGRAPH_TEXT_RETENTION, or an idempotency key) and its "
-        "`input`, if it keeps that; both go at the same time. Null while it runs and if the text is in the stream log "
-        "alone, which forgets it by age and size."
+        description="Until when the database keeps the text (because of OLLAGRAPH_TEXT_RETENTION or an idempotency "
+        "key) and, if kept, the `input`; both are deleted together. Null while the generation runs, and if "
+        "only the stream log has the text, which drops it by age and size."
     )
     async def text_expires_at(self, info: Info) -> datetime | None:
         """Those of a page are looked up in one statement."""
         return await info.context.loaders.text_expiries.load(self.row.id)
 
     @strawberry.field(
-        description="The model servers that were asked, in their order; more than one if it went on after a loss. "
-        "While another gateway runs it, the first alone.",
+        description="The model servers that were asked, in order; more than one if it continued after a loss. While "
+        "another replica runs it, only the first.",
         directives=[list_of(FEW)],
     )
     async def attempts(self, info: Info) -> list[GenerationAttempt]:
@@ -268,7 +271,7 @@ class Generation(Node):
         model = await info.context.loaders.models.load(self.row.model)
         return None if model is None else Model.of(model)
 
-    @strawberry.field(description="Who asked. Needs PROFILE_READ.")
+    @strawberry.field(description="The user who requested it. Needs PROFILE_READ.")
     @requires(Scope.PROFILE_READ)
     async def user(self, info: Info) -> User | None:
         """Null only for a caller who may not see it: deleting the user deletes the generation."""
@@ -277,7 +280,7 @@ class Generation(Node):
             raise LookupError(f"the user of generation {self.row.id} is gone")
         return User.of(row)
 
-    @strawberry.field(description="The API key it was asked with; null for a signed-in session. Needs KEYS_WRITE.")
+    @strawberry.field(description="The API key that was used; null if an access token was used. Needs KEYS_WRITE.")
     @requires(Scope.KEYS_WRITE)
     async def api_key(self, info: Info) -> ApiKey | None:
         """All keys of a page are fetched in one statement."""
@@ -314,10 +317,12 @@ def _usage(row: tables.Generation) -> TokenUsage | None:
     return None if usage is None else TokenUsage.of(usage)
 
 
-@strawberry.input(description="Which generations are wanted.", name="GenerationFilter")
+@strawberry.input(
+    description="Which generations to list. A generation has to match every field that is set.", name="GenerationFilter"
+)
 class GenerationFilterInput:
-    states: list[State] | None = strawberry.field(default=None, description="In one of these states.")
-    model: str | None = strawberry.field(default=None, description="Of the model of this name.")
+    states: list[State] | None = strawberry.field(default=None, description="Generations in one of these states.")
+    model: str | None = strawberry.field(default=None, description="Generations of the model with this name.")
 
     def to_filter(self) -> GenerationFilter:
         """In the gateway's form. Raises InvalidInput for what PostgreSQL cannot even compare with."""
@@ -328,14 +333,14 @@ class GenerationFilterInput:
 
 @strawberry.type(description="A generation in a page.")
 class GenerationEdge:
-    cursor: str = strawberry.field(description="Give it as `after` to go on behind this one.")
+    cursor: str = strawberry.field(description="Pass as `after` to get the items after this one.")
     node: Generation = strawberry.field(description="The generation.")
 
 
 @strawberry.type(description="A page of generations, newest first.")
 class GenerationConnection:
     edges: list[GenerationEdge] = strawberry.field(description="The generations of this page with their cursors.")
-    page_info: relay.PageInfo = strawberry.field(description="How to go on.")
+    page_info: relay.PageInfo = strawberry.field(description="How to get the next page.")
 
     @strawberry.field(description="The generations of this page.")
     def nodes(self) -> list[Generation]:

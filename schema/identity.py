@@ -20,16 +20,16 @@ ASSUMED_API_KEYS = 100
 """Keys that one user is assumed to have: as many as OLLAGRAPH_MAX_API_KEYS_PER_USER allows by default."""
 
 
-@strawberry.type(description="Someone, or some program, that signs in.")
+@strawberry.type(description="A person or a program that can sign in.")
 class User(Node):
     key: strawberry.Private[UUID]
     username: str = strawberry.field(description="The name to sign in with, in lower case.")
     is_admin: bool = strawberry.field(description="Whether this user manages the gateway.")
-    created_at: datetime = strawberry.field(description="When the user was made.")
+    created_at: datetime = strawberry.field(description="When the user was created.")
 
     @strawberry.field(
-        description="The user's API keys, newest first; no more than a user may have: all that hold, and of those that "
-        "have ended the last ones. Needs KEYS_WRITE.",
+        description="The user's API keys, newest first: all valid ones, and the most recent of those that expired "
+        "or were revoked. Needs KEYS_WRITE.",
         directives=[list_of(ASSUMED_API_KEYS)],
     )
     @requires(Scope.KEYS_WRITE)
@@ -49,18 +49,20 @@ class User(Node):
         )
 
 
-@strawberry.type(description="A key that signs in a program. Its secret is shown once, when it is made.")
+@strawberry.type(description="A key that authenticates a program. Its secret is shown once, when the key is created.")
 class ApiKey(Node):
     user_key: strawberry.Private[UUID]
-    name: str = strawberry.field(description="What its user calls it.")
-    prefix: str = strawberry.field(description="How the secret begins, to recognise it by.")
-    scopes: list[Scope] = strawberry.field(description="What it may do, as far as its user may.")
-    created_at: datetime = strawberry.field(description="When it was made.")
-    expires_at: datetime | None = strawberry.field(description="When it ends by itself; null for never.")
-    last_used_at: datetime | None = strawberry.field(description="When it was last used, to the minute.")
-    revoked_at: datetime | None = strawberry.field(description="When it was revoked; null while it holds.")
+    name: str = strawberry.field(description="The name that its user gave it.")
+    prefix: str = strawberry.field(description="The first characters of the secret, to recognize it by.")
+    scopes: list[Scope] = strawberry.field(description="What it may do. It never allows more than its user may do.")
+    created_at: datetime = strawberry.field(description="When it was created.")
+    expires_at: datetime | None = strawberry.field(description="When it expires; null if it does not expire.")
+    last_used_at: datetime | None = strawberry.field(
+        description="When it was last used, with a precision of one minute; null if never."
+    )
+    revoked_at: datetime | None = strawberry.field(description="When it was revoked; null if it was not.")
 
-    @strawberry.field(description="Whose key it is. Needs PROFILE_READ.")
+    @strawberry.field(description="The user who owns the key. Needs PROFILE_READ.")
     @requires(Scope.PROFILE_READ)
     async def user(self, info: Info) -> User | None:
         """Null only for a caller who may not see it. A key without its user cannot be: deleting the user deletes it."""
@@ -88,7 +90,7 @@ class ApiKey(Node):
 @strawberry.type(description="The caller, and the credentials of this request.")
 class Viewer:
     principal: strawberry.Private[Principal]
-    method: AuthMethod = strawberry.field(description="The kind of credentials that were sent.")
+    method: AuthMethod = strawberry.field(description="The kind of credentials.")
     scopes: list[Scope] = strawberry.field(description="What these credentials allow.")
     expires_at: datetime | None = strawberry.field(
         description="When these credentials expire; null for an API key that does not expire."
@@ -102,7 +104,7 @@ class Viewer:
         row = await info.context.loaders.users.load(caller.user_id)
         return None if row is None else User.of(row)
 
-    @strawberry.field(description="The API key that was sent; null for an access token. Needs no scope.")
+    @strawberry.field(description="The API key that was used; null for an access token. Needs no scope.")
     async def api_key(self, info: Info) -> ApiKey | None:
         """Give the key that authenticated this request."""
         if self.principal.api_key_id is None:
@@ -121,17 +123,17 @@ class Viewer:
         )
 
 
-@strawberry.input(description="A name and a password.")
+@strawberry.input(description="A user name and a password.")
 class LoginInput:
-    username: str = strawberry.field(description="The user's name; case does not matter.")
+    username: str = strawberry.field(description="The user name, in upper or lower case.")
     password: str = strawberry.field(description="The password.")
 
 
-@strawberry.type(description="A sign-in that worked.")
+@strawberry.type(description="The sign-in succeeded.")
 class LoginSuccess:
     access_token: str = strawberry.field(description="A JWT to send as `Authorization: Bearer …`.")
-    expires_at: datetime = strawberry.field(description="When the token ends.")
-    user: User = strawberry.field(description="Who is signed in.")
+    expires_at: datetime = strawberry.field(description="When the token expires.")
+    user: User = strawberry.field(description="The user who signed in.")
 
     @classmethod
     def of(cls, signed_in: SignedIn) -> Self:
@@ -145,26 +147,30 @@ class LoginSuccess:
 
 LoginResult = Annotated[
     LoginSuccess | InvalidCredentials | AccountLocked | Overloaded,
-    strawberry.union("LoginResult", description="What `login` gives."),
+    strawberry.union("LoginResult", description="The result of `login`."),
 ]
 
 
-@strawberry.input(description="A key to make.")
+@strawberry.input(description="A key to create.")
 class CreateApiKeyInput:
-    name: str = strawberry.field(description="What to call it, 1 to 100 characters.")
+    name: str = strawberry.field(description="Its name, 1 to 100 characters.")
     expires_at: datetime | None = strawberry.field(
         default=None,
-        description="When it ends by itself; null for never, or with the key that makes it. Never later than that.",
+        description="When it expires. Null: never, or together with the key that creates it. A key cannot create "
+        "one that outlives it.",
     )
     scopes: list[Scope] | None = strawberry.field(
-        default=None, description="What it may do; null for all that an app needs, without making keys."
+        default=None,
+        description="What it may do; null for everything an app needs, which does not include creating keys.",
     )
 
 
-@strawberry.type(description="A key was made.")
+@strawberry.type(description="The key was created.")
 class CreateApiKeySuccess:
     api_key: ApiKey = strawberry.field(description="The key.")
-    secret: str = strawberry.field(description="The secret. It is shown here and never again: only a hash is kept.")
+    secret: str = strawberry.field(
+        description="The secret. It is shown here only: the gateway stores nothing but a hash."
+    )
 
     @classmethod
     def of(cls, new: NewApiKey) -> Self:
@@ -174,11 +180,11 @@ class CreateApiKeySuccess:
 
 CreateApiKeyResult = Annotated[
     CreateApiKeySuccess | InvalidInput | LimitExceeded,
-    strawberry.union("CreateApiKeyResult", description="What `createApiKey` gives."),
+    strawberry.union("CreateApiKeyResult", description="The result of `createApiKey`."),
 ]
 
 
-@strawberry.input(description="A key to end.")
+@strawberry.input(description="A key to revoke.")
 class RevokeApiKeyInput:
     id: strawberry.ID = strawberry.field(description="The key's id.")
 
@@ -190,5 +196,5 @@ class RevokeApiKeySuccess:
 
 RevokeApiKeyResult = Annotated[
     RevokeApiKeySuccess | NotFound | InvalidInput,
-    strawberry.union("RevokeApiKeyResult", description="What `revokeApiKey` gives."),
+    strawberry.union("RevokeApiKeyResult", description="The result of `revokeApiKey`."),
 ]

@@ -17,27 +17,27 @@ from gateway.generation import OBJECT_SIZE, KeptBlob, KeptInput, KeptMessage, Ke
 from gateway.generation import ToolChoiceMode as ChoiceMode
 from schema.context import Info
 from schema.cost import FEW, WITHIN, list_of
-from schema.generation_input import MessageRole
 from schema.node import global_id
+from schema.prompt_input import MessageRole
 from schema.scalars import SafeInt
 from schema.tool_call import ToolCall
 
 
-@strawberry.type(description="Binary data in a message that was sent.")
+@strawberry.type(description="Binary data of a message that was sent.")
 class ContentBlob:
     generation_id: strawberry.Private[UUID]
     offset: strawberry.Private[int | None]
     blob_id: strawberry.ID | None = strawberry.field(
-        description="The blob that the request named; null where it sent base64. Its owner gets the bytes at "
-        "`GET /blobs/{blobId}`, for as long as it is kept."
+        description="The id of the blob that the request used; null if it sent base64. The blob's owner can "
+        "download it from `GET /blobs/{blobId}` until it expires."
     )
-    media_type: str = strawberry.field(description="Its media type by its first bytes, such as `image/png`.")
+    media_type: str = strawberry.field(description="Its media type, detected from its bytes, such as `image/png`.")
     size_bytes: SafeInt = strawberry.field(description="Its size in bytes, without base64.")
     sha256: str = strawberry.field(description="Its SHA-256 digest, in hexadecimal digits.")
 
     @strawberry.field(
-        description="The data in base64. Of one request the first 2,000,000 bytes of media are kept, each as a whole "
-        "and once however often it was sent; null for media beyond that, for a blob, and when it is no longer kept."
+        description="The data in base64. Of each request, the first 2,000,000 bytes of media are kept, each file as "
+        "a whole and once. Null for media beyond that, for blobs, and when the data is no longer kept."
     )
     async def base64(self, info: Info) -> str | None:
         """Those of a page are read together, and only where they are asked for."""
@@ -64,9 +64,9 @@ class ContentBlob:
 
 @strawberry.type(description="A part of a message that was sent. Exactly one of its fields is not null.")
 class ContentPart:
-    text: str | None = strawberry.field(description="A text.")
+    text: str | None = strawberry.field(description="Text.")
     image: ContentBlob | None = strawberry.field(description="An image.", directives=[WITHIN])
-    audio: ContentBlob | None = strawberry.field(description="A sound.", directives=[WITHIN])
+    audio: ContentBlob | None = strawberry.field(description="Audio.", directives=[WITHIN])
     file: ContentBlob | None = strawberry.field(description="A document.", directives=[WITHIN])
 
     @classmethod
@@ -79,22 +79,22 @@ class ContentPart:
         return cls(text=part.text, image=media(part.image), audio=media(part.audio), file=media(part.file))
 
 
-@strawberry.type(description="A message that was sent. It has a text or parts, not both.")
+@strawberry.type(description="A message that was sent. It has `text` or `parts`, not both.")
 class InputMessage:
-    role: MessageRole = strawberry.field(description="Whose message it is.")
-    text: str | None = strawberry.field(description="The text; null where the message has parts, or neither.")
+    role: MessageRole = strawberry.field(description="Who wrote the message.")
+    text: str | None = strawberry.field(description="The text; null if the message has `parts`, or neither.")
     parts: list[ContentPart] | None = strawberry.field(
-        description="Texts and media in their order; null where the message has a text.",
+        description="Text and media in order; null if the message has a `text`.",
         directives=[WITHIN, list_of(FEW)],
     )
     tool_calls: list[ToolCall] = strawberry.field(
-        description="Of an ASSISTANT message: the tool calls that the model had asked for.",
+        description="ASSISTANT messages: the tool calls that the model requested.",
         directives=[WITHIN, list_of(FEW)],
     )
-    tool_call_id: str | None = strawberry.field(description="Of a TOOL message: the call it answers.")
-    tool_name: str | None = strawberry.field(description="Of a TOOL message: the tool that answers.")
+    tool_call_id: str | None = strawberry.field(description="TOOL messages: the call that this message answers.")
+    tool_name: str | None = strawberry.field(description="TOOL messages: the tool that answers.")
     thinking: str | None = strawberry.field(
-        description="Of an ASSISTANT message: what the model had thought before it answered."
+        description="ASSISTANT messages: what the model thought before it answered."
     )
 
     @classmethod
@@ -113,21 +113,27 @@ class InputMessage:
 
 
 @strawberry.type(
-    description="The options that a request set. A field is null where it left the choice to the backend. They can be "
-    "sent again as `GenerationOptions`, whose fields tell what each one means."
+    description="The sampling options of a request. A field is null if the request left it to the model server. "
+    "They can be sent again as `GenerationOptions`."
 )
 class SamplingOptions:
     temperature: float | None = strawberry.field(description="Randomness, 0 to 2.")
-    top_p: float | None = strawberry.field(description="Nucleus sampling, 0 to 1.")
-    top_k: int | None = strawberry.field(description="Choose among this many tokens.")
-    min_p: float | None = strawberry.field(description="Least probability beside the best, 0 to 1.")
-    max_tokens: int | None = strawberry.field(description="End after this many tokens.")
+    top_p: float | None = strawberry.field(
+        description="Nucleus sampling: the total probability of the tokens to sample from, 0 to 1."
+    )
+    top_k: int | None = strawberry.field(description="Sample from this many of the likeliest tokens.")
+    min_p: float | None = strawberry.field(description="Minimum probability relative to the likeliest token, 0 to 1.")
+    max_tokens: int | None = strawberry.field(description="The most tokens to generate.")
     seed: int | None = strawberry.field(description="The seed of the random numbers.")
-    stop: list[str] = strawberry.field(description="End before any of these strings; empty where none was set.")
-    context_length: int | None = strawberry.field(description="Tokens that prompt and answer may have together.")
-    presence_penalty: float | None = strawberry.field(description="Against repeated topics, -2 to 2.")
-    frequency_penalty: float | None = strawberry.field(description="Against frequent words, -2 to 2.")
-    repeat_penalty: float | None = strawberry.field(description="Against repetition, 0.01 to 2; 1 is none.")
+    stop: list[str] = strawberry.field(description="Strings before which the answer ends; empty if none were set.")
+    context_length: int | None = strawberry.field(description="How many tokens prompt and answer may have together.")
+    presence_penalty: float | None = strawberry.field(description="Penalty for tokens that already occurred, -2 to 2.")
+    frequency_penalty: float | None = strawberry.field(
+        description="Penalty that grows with how often a token occurred, -2 to 2."
+    )
+    repeat_penalty: float | None = strawberry.field(
+        description="Factor against repetition, 0.01 to 2; 1 has no effect."
+    )
 
     @classmethod
     def of(cls, options: generation.Options) -> Self:
@@ -137,15 +143,17 @@ class SamplingOptions:
 
 
 @strawberry.type(
-    description="The form that the answer must have. One of its fields is set: `jsonObject` is true, or another is not "
+    description="The form that the answer must have. Either `jsonObject` is true, or exactly one other field is not "
     "null."
 )
 class OutputFormat:
-    json_object: bool = strawberry.field(description="Whether it must be any JSON object.")
-    json_schema: JSON | None = strawberry.field(description="The JSON Schema that it must be valid under.")
+    json_object: bool = strawberry.field(description="Whether the answer must be a JSON object.")
+    json_schema: JSON | None = strawberry.field(description="The JSON Schema that the answer must be valid against.")
     regex: str | None = strawberry.field(description="The regular expression that must match the whole text.")
-    grammar: str | None = strawberry.field(description="The grammar of the text, in the model server's notation.")
-    choice: list[str] | None = strawberry.field(description="The texts of which it must be one.")
+    grammar: str | None = strawberry.field(
+        description="The grammar that the text must follow, in the model server's notation."
+    )
+    choice: list[str] | None = strawberry.field(description="The texts of which the answer must be one.")
 
     @classmethod
     def of(cls, wanted: generation.OutputFormat) -> Self:
@@ -159,10 +167,10 @@ class OutputFormat:
         )
 
 
-@strawberry.type(description="A function that the model could ask to have called.")
+@strawberry.type(description="A function that the model could call.")
 class Tool:
     name: str = strawberry.field(description="The function's name.")
-    description: str = strawberry.field(description="What it does, for the model to read; may be empty.")
+    description: str = strawberry.field(description="What it does, for the model; may be empty.")
     parameters: JSON = strawberry.field(description="Its parameters, as a JSON Schema object.")
 
     @classmethod
@@ -174,7 +182,7 @@ class Tool:
 @strawberry.type(description="Which tool the model had to call. Exactly one of its fields is not null.")
 class ToolChoice:
     mode: ChoiceMode | None = strawberry.field(description="Whether the model calls tools.")
-    name: str | None = strawberry.field(description="The one of the tools that the model must call.")
+    name: str | None = strawberry.field(description="The tool that the model must call.")
 
     @classmethod
     def of(cls, choice: generation.ToolChoice) -> Self:
@@ -184,29 +192,30 @@ class ToolChoice:
 
 
 @strawberry.type(
-    description="What a generation was asked: the request as it was made, to show it and to ask further. For the next "
-    "question send `messages` again, then an ASSISTANT message with the generation's `text`, then a USER message."
+    description="What a generation was asked: the request as it was sent, for showing it and for follow-up "
+    "questions. To ask the next question, send `messages` again, then an ASSISTANT message with the "
+    "generation's `text`, then a USER message."
 )
 class GenerationInput:
-    model: str = strawberry.field(description="The name of the model, as the request gave it.")
+    model: str = strawberry.field(description="The model's name, as the request gave it.")
     messages: list[InputMessage] = strawberry.field(
-        description="All messages in the order sent, oldest first. `system` of the request is the first one, a SYSTEM "
-        "message; a prompt that was a single text is one USER message.",
+        description="All messages, oldest first. The request's `system` is the first one, a SYSTEM message; a "
+        "prompt with a single `text` is one USER message.",
         directives=[WITHIN, list_of(FEW)],
     )
-    options: SamplingOptions = strawberry.field(description="How the model chose its words.", directives=[WITHIN])
+    options: SamplingOptions = strawberry.field(description="The sampling options of the request.", directives=[WITHIN])
     format: OutputFormat | None = strawberry.field(
-        description="The form that the answer had to have; null where the request asked for none.", directives=[WITHIN]
+        description="The form that the answer had to have; null if the request set none.", directives=[WITHIN]
     )
     tools: list[Tool] = strawberry.field(
-        description="The tools that the model could ask for.", directives=[WITHIN, list_of(FEW)]
+        description="The tools that the model could call.", directives=[WITHIN, list_of(FEW)]
     )
     tool_choice: ToolChoice | None = strawberry.field(
-        description="Which of the tools the model had to call; null where that was left to the model.",
+        description="Which tool the model had to call; null if that was left to the model.",
         directives=[WITHIN],
     )
     thinking: ThinkingLevel | None = strawberry.field(
-        description="How much the model was to think; null where that was left to the model."
+        description="How much the model was asked to think; null if that was left to the model."
     )
 
     @classmethod

@@ -18,7 +18,7 @@ MAX_NODE_IDS = 100
 """Ids in one `nodes`. What names more is refused; the cost of an operation assumes no more."""
 
 
-@strawberry.interface(description="Anything that can be fetched again by its id.")
+@strawberry.interface(description="An object that can be fetched by its id.")
 class Node:
     id: strawberry.ID = strawberry.field(description="The globally unique id, opaque to clients.")
 

@@ -12,34 +12,36 @@ from schema.generation import Generation, GenerationError
 from schema.tool_call import ToolCall
 
 
-@strawberry.type(description="The whole answer; of a generation that was cancelled, what was said until then.")
+@strawberry.type(description="The whole answer. If the generation was cancelled, what the model wrote until then.")
 class GenerateSuccess:
     output: strawberry.Private[Output]
-    generation: Generation = strawberry.field(description="The generation, ended.")
+    generation: Generation = strawberry.field(description="The generation after its end.")
 
-    @strawberry.field(description="What the model said.")
+    @strawberry.field(description="What the model wrote.")
     def text(self, info: Info) -> str:
         """Give the deltas together."""
         return info.context.answered(self.output.text)
 
-    @strawberry.field(description="What the model thought before, where it was asked to.")
+    @strawberry.field(description="What the model thought before it answered, if it was asked to think.")
     def thinking(self, info: Info) -> str | None:
         """Null and not empty where there is none."""
         return info.context.answered(self.output.thinking) or None
 
-    @strawberry.field(description="The tool calls that the model asks for.", directives=[list_of(FEW)])
+    @strawberry.field(description="The tool calls that the model requests.", directives=[list_of(FEW)])
     def tool_calls(self) -> list[ToolCall]:
         """In the model's order."""
         return [ToolCall.of(call) for call in self.output.tool_calls]
 
 
-@strawberry.type(description="The generation began and failed. What was said before is in `text`, and is counted.")
+@strawberry.type(
+    description="The generation started and failed. `text` has what the model wrote before; it is counted in `usage`."
+)
 class GenerateFailure(UserError):
     output: strawberry.Private[Output]
     error: GenerationError = strawberry.field(description="Why it failed; `message` and `code` repeat it.")
-    generation: Generation = strawberry.field(description="The generation, failed.")
+    generation: Generation = strawberry.field(description="The failed generation.")
 
-    @strawberry.field(description="What the model said before it failed.")
+    @strawberry.field(description="What the model wrote before it failed.")
     def text(self, info: Info) -> str:
         """Give the deltas together."""
         return info.context.answered(self.output.text)
@@ -61,32 +63,32 @@ def generate_result(answer: Answer) -> GenerateSuccess | GenerateFailure:
 
 GenerateResult = Annotated[
     GenerateSuccess | GenerateFailure | InvalidInput | ModelNotFound | Unsupported | Overloaded | ShuttingDown,
-    strawberry.union("GenerateResult", description="What `generate` gives."),
+    strawberry.union("GenerateResult", description="The result of `generate`."),
 ]
 
 
-@strawberry.type(description="The generation has begun. Watch it with the subscription `generation`.")
+@strawberry.type(description="The generation was started. Watch it with the subscription `generation`.")
 class StartGenerationSuccess:
     generation: Generation = strawberry.field(description="The generation, queued or running.")
 
 
 StartGenerationResult = Annotated[
     StartGenerationSuccess | InvalidInput | ModelNotFound | Unsupported | Overloaded | ShuttingDown,
-    strawberry.union("StartGenerationResult", description="What `startGeneration` gives."),
+    strawberry.union("StartGenerationResult", description="The result of `startGeneration`."),
 ]
 
 
-@strawberry.input(description="A generation to end.")
+@strawberry.input(description="A generation to cancel.")
 class CancelGenerationInput:
     id: strawberry.ID = strawberry.field(description="The generation's id.")
 
 
-@strawberry.type(description="The generation has ended: now, or before, as its state tells.")
+@strawberry.type(description="The generation has ended, now or earlier; its state says how.")
 class CancelGenerationSuccess:
     generation: Generation = strawberry.field(description="The generation as it ended.")
 
 
 CancelGenerationResult = Annotated[
     CancelGenerationSuccess | NotFound | InvalidInput,
-    strawberry.union("CancelGenerationResult", description="What `cancelGeneration` gives."),
+    strawberry.union("CancelGenerationResult", description="The result of `cancelGeneration`."),
 ]

@@ -88,13 +88,13 @@ SCALARS: dict[object, ScalarDefinition] = {
     ),
     datetime: strawberry.scalar(
         name="DateTime",
-        description="A moment with its offset from UTC (RFC 3339), such as 2026-01-31T12:00:00Z.",
+        description="A date and time with an offset from UTC (RFC 3339), such as 2026-01-31T12:00:00Z.",
         serialize=datetime.isoformat,
         parse_value=_datetime,
     ),
     SafeInt: strawberry.scalar(
         name="SafeInt",
-        description="A whole number of up to 53 bits, as a JSON number.",
+        description="An integer of up to 53 bits, as a JSON number.",
         serialize=_serialize,
         parse_value=_serialize,
     ),

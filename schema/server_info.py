@@ -13,21 +13,21 @@ class ServerInfo:
     version: str = strawberry.field(description="The version of Ollagraph, such as 1.0.0.")
     introspection: IntrospectionAccess = strawberry.field(description="Who may introspect the schema.")
     stream_retention_seconds: float = strawberry.field(
-        description="How long the stream log keeps the text of an ended generation, if its memory suffices. In seconds."
+        description="How many seconds the stream log keeps the text of an ended generation, if its memory suffices."
     )
     text_retention_seconds: float = strawberry.field(
-        description="How long the database keeps both sides of an ended generation, what was asked (`input`) and what "
-        "was answered (`text`, `thinking`, `toolCalls`), in seconds; 0: neither, but that answers under an idempotency "
-        "key are kept as long as the key."
+        description="How many seconds the database keeps both sides of an ended generation: the question (`input`) "
+        "and the answer (`text`, `thinking`, `toolCalls`). 0: it keeps neither, except that answers with an "
+        "idempotency key are kept as long as the key."
     )
     shared_stream_log: bool = strawberry.field(
-        description="Whether several replicas share their streams: a generation can then be watched at any of them."
+        description="Whether replicas share their streams, so that a generation can be watched at any of them."
     )
     automatic_persisted_queries: bool = strawberry.field(
-        description="Whether a client may register a document by its SHA-256 hash and send only the hash from then on."
+        description="Whether a client may register a document and from then on send only its SHA-256 hash."
     )
     trusted_documents: TrustedDocumentsMode = strawberry.field(
-        description="Whether the operator has listed documents, and whether others are accepted."
+        description="Whether the operator has listed trusted documents, and whether others are accepted."
     )
     subscription_transports: list[SubscriptionTransport] = strawberry.field(
         description="The protocols that carry subscriptions."

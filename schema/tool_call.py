@@ -9,12 +9,13 @@ from strawberry.scalars import JSON
 from gateway.streams import ToolCall as GatewayToolCall
 
 
-@strawberry.type(description="A call that the model asks for. Answer it with a TOOL message.")
+@strawberry.type(description="A tool call that the model requests. Answer it with a TOOL message.")
 class ToolCall:
-    call_id: str = strawberry.field(description="The call's id, to be given as `toolCallId` of the answer.")
+    call_id: str = strawberry.field(description="The call's id. Pass it as `toolCallId` of the answer.")
     name: str = strawberry.field(description="The tool to call.")
     arguments: JSON | None = strawberry.field(
-        description="The arguments, an object; null where the model did not write one, as when its answer was cut off."
+        description="The arguments, an object; null if the model did not write one, for example because its answer "
+        "was cut off."
     )
     arguments_text: str = strawberry.field(description="The arguments as the model wrote them.")
 

@@ -20,21 +20,21 @@ from schema.node import MAX_PAGE, page_size, parse_uuid
 from schema.scalars import SafeInt
 
 
-@strawberry.input(description="Which generations count. Each list names the values that are wanted; null takes all.")
+@strawberry.input(description="Which generations to count. Each list names the values to include; null includes all.")
 class UsageFilter:
-    models: list[str] | None = strawberry.field(default=None, description="Names of models, as `Model.name` has them.")
+    models: list[str] | None = strawberry.field(default=None, description="Names of models, as in `Model.name`.")
     api_key_ids: list[strawberry.ID] | None = strawberry.field(
         default=None, description="Ids of API keys: generations that were started with one of them."
     )
     user_ids: list[strawberry.ID] | None = strawberry.field(
-        default=None, description="Ids of users; null for the caller alone. Other users' need the ADMIN scope."
+        default=None, description="Ids of users; null for the caller only. Other users need the ADMIN scope."
     )
     all_users: bool | None = strawberry.field(
         default=False, description="Count the generations of all users. Needs the ADMIN scope."
     )
     backends: list[str] | None = strawberry.field(default=None, description="Names of backends.")
     states: list[State] | None = strawberry.field(
-        default=None, description="States: COMPLETED, CANCELLED, FAILED. Only ended generations are counted at all."
+        default=None, description="States: COMPLETED, CANCELLED, FAILED. Only ended generations are counted."
     )
     finish_reasons: list[FinishReason] | None = strawberry.field(default=None, description="Finish reasons.")
 
@@ -51,26 +51,26 @@ class UsageFilter:
         )
 
 
-@strawberry.input(description="Which usage, and how it is divided into rows.")
+@strawberry.input(description="Which usage to report, and how to group it.")
 class UsageInput:
     from_: datetime | None = strawberry.field(
-        default=None, name="from", description="Count from this moment on; null for 30 days before `to`."
+        default=None, name="from", description="The start; null for 30 days before `to`."
     )
     to: datetime | None = strawberry.field(
-        default=None, description="Count up to this moment, not including it; null for now. At most 366 days."
+        default=None, description="The end, not included; null for now. At most 366 days after `from`."
     )
     time_zone: str | None = strawberry.field(
         default="UTC",
-        description="The time zone by whose clock rows are cut, by its IANA name, such as Europe/Berlin.",
+        description="The time zone of hours, days, weeks and months: an IANA name, such as Europe/Berlin.",
     )
     granularity: Granularity | None = strawberry.field(
-        default=Granularity.DAY, description="The length of time of one row."
+        default=Granularity.DAY, description="How much time one row covers."
     )
     group_by: list[UsageDimension] | None = strawberry.field(
-        default_factory=list, description="What else divides the rows. USER needs the ADMIN scope."
+        default_factory=list, description="What else to group by. USER needs the ADMIN scope."
     )
     filter: UsageFilter | None = strawberry.field(
-        default=None, description="Which generations count; null for all of the caller."
+        default=None, description="Which generations to count; null for all of the caller's own."
     )
 
     def to_request(self) -> UsageRequest:
@@ -91,7 +91,7 @@ class UsageTotals:
     completed: SafeInt = strawberry.field(description="Of these, how many were completed.")
     cancelled: SafeInt = strawberry.field(description="Of these, how many were cancelled.")
     failed: SafeInt = strawberry.field(description="Of these, how many failed.")
-    prompt_tokens: SafeInt = strawberry.field(description="Tokens that models read, the cached ones included.")
+    prompt_tokens: SafeInt = strawberry.field(description="Tokens that models read, including cached ones.")
     completion_tokens: SafeInt = strawberry.field(description="Tokens that models wrote.")
     cached_tokens: SafeInt = strawberry.field(description="Prompt tokens that a model had in its cache.")
 
@@ -110,21 +110,23 @@ class UsageTotals:
 
 
 @strawberry.type(
-    description="What was used in one length of time, under one value of each dimension in `groupBy`. A dimension that "
-    "is not in `groupBy` is null. Lengths of time in which nothing was used have no row.",
+    description="The usage of one hour, day, week or month, for one value of each dimension in `groupBy`. A "
+    "dimension that is not in `groupBy` is null. Periods without usage have no row.",
 )
 class UsageRow:
     api_key_uuid: strawberry.Private[UUID | None]
     user_uuid: strawberry.Private[UUID | None]
-    start: datetime = strawberry.field(description="When it begins. The first one is cut off at `from`.")
-    end: datetime = strawberry.field(description="When it ends, not included. The last one is cut off at `to`.")
-    model: str | None = strawberry.field(description="The model's name. The model need not be served any more.")
+    start: datetime = strawberry.field(description="When the period starts. The first one starts at `from`.")
+    end: datetime = strawberry.field(description="When the period ends, not included. The last one ends at `to`.")
+    model: str | None = strawberry.field(description="The model's name. It may no longer be served.")
     backend: str | None = strawberry.field(description="The name of the backend that was asked first.")
     state: State | None = strawberry.field(description="For FINISH: how the generations ended.")
-    finish_reason: FinishReason | None = strawberry.field(description="For FINISH: why; null where they failed.")
+    finish_reason: FinishReason | None = strawberry.field(
+        description="For FINISH: why they completed; null if they did not."
+    )
     totals: UsageTotals = strawberry.field(description="The sums.")
 
-    @strawberry.field(description="The API key; null for generations that no key started. Needs KEYS_WRITE.")
+    @strawberry.field(description="The API key; null for generations without a key. Needs KEYS_WRITE.")
     @requires(Scope.KEYS_WRITE)
     async def api_key(self, info: Info) -> ApiKey | None:
         """All keys of a report are fetched in one statement."""
@@ -169,7 +171,7 @@ class UsageRowEdge:
 class UsageRowConnection:
     edges: list[UsageRowEdge] = strawberry.field(description="The rows with their cursors.")
     nodes: list[UsageRow] = strawberry.field(description="The rows.")
-    page_info: relay.PageInfo = strawberry.field(description="Where this page stands.")
+    page_info: relay.PageInfo = strawberry.field(description="How to get the next page.")
 
     @classmethod
     def of(cls, page: UsagePage, after: str | None) -> Self:
@@ -184,13 +186,13 @@ class UsageRowConnection:
         return cls(edges=edges, nodes=[edge.node for edge in edges], page_info=info)
 
 
-@strawberry.type(description="Usage in a time.")
+@strawberry.type(description="The usage of a period.")
 class UsageReport:
     report: strawberry.Private[usage.UsageReport]
     from_: datetime = strawberry.field(
-        name="from", description="Counted from this moment on. Send it, and `to`, when asking for a further page."
+        name="from", description="The start. Send it, and `to`, when asking for the next page."
     )
-    to: datetime = strawberry.field(description="Counted up to this moment, not including it.")
+    to: datetime = strawberry.field(description="The end, not included.")
 
     @strawberry.field(description="The sums over all rows, not only those of one page.")
     def totals(self) -> UsageTotals:
@@ -207,7 +209,7 @@ class UsageReport:
             str | None, strawberry.argument(description="A cursor, to get the rows after it in the same order.")
         ] = None,
         order_by: Annotated[
-            UsageOrder | None, strawberry.argument(description="Which rows come first.")
+            UsageOrder | None, strawberry.argument(description="The order of the rows.")
         ] = UsageOrder.OLDEST_FIRST,
     ) -> UsageRowConnection:
         """Give one page."""
