@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 
 from db.engine import Database
-from tests.support.databases import PostgresqlDatabases, SqliteDatabases, postgresql_server
+from tests.support.databases import PostgresqlDatabases, SqliteDatabases, postgresql_server, shared_statements
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.support.gateways import EVERY_MODEL, RunningGateway, gateway_settings, running_gateway
 from tests.support.valkeys import ValkeyServer, valkey_server
@@ -44,6 +44,13 @@ def patient_readiness() -> Iterator[None]:
     """Readiness waits longer for its answers than orchestrators do: a busy machine is no outage of what it asks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("server.health.CHECK_SECONDS", 5)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def statements_compiled_once() -> Iterator[None]:
+    """Spare each of a thousand databases the compiling of the same statements."""
+    with shared_statements():
         yield
 
 
