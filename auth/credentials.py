@@ -94,9 +94,9 @@ def _authorization(value: str) -> Credentials:
             "The Authorization scheme must be Bearer. Send 'Authorization: Bearer <token or API key>'."
         )
     if not credential:
-        raise MalformedCredentials("Nothing stands after 'Bearer'. Send 'Authorization: Bearer <token or API key>'.")
+        raise MalformedCredentials("The bearer token is missing. Send 'Authorization: Bearer <token or API key>'.")
     if not _B64TOKEN.fullmatch(credential):
-        raise MalformedCredentials("What stands after 'Bearer' holds characters that no token has (RFC 6750).")
+        raise MalformedCredentials("The bearer token contains invalid characters (RFC 6750).")
     return ApiKeySecret(credential) if credential.startswith(KEY_PREFIX) else BearerToken(credential)
 
 

@@ -121,7 +121,7 @@ def check_password_policy(password: str) -> None:
     if len(password) > MAX_PASSWORD_LENGTH:
         raise PasswordPolicyError(f"The password must have at most {MAX_PASSWORD_LENGTH} characters.")
     if not _usable(password):
-        raise PasswordPolicyError("The password holds characters that are not valid Unicode.")
+        raise PasswordPolicyError("The password contains characters that are not valid Unicode.")
 
 
 def generate_password() -> str:

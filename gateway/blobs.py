@@ -348,7 +348,7 @@ def _removed(blob_id: UUID) -> NotFound:
 
 
 def _unknown(blob_id: UUID) -> NotFound:
-    return NotFound("You have no blob of this id, or it has expired.", "Blob", blob_id)
+    return NotFound("You have no blob with this id, or it has expired.", "Blob", blob_id)
 
 
 def _too_much(size: int, most: int) -> str:

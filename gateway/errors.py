@@ -100,7 +100,7 @@ class InvalidCredentials(GatewayError):
     code = ErrorCode.INVALID_CREDENTIALS
 
     def __init__(self) -> None:
-        super().__init__("The username or the password is wrong.")
+        super().__init__("The user name or the password is wrong.")
 
 
 class AccountLocked(GatewayError):
@@ -139,7 +139,7 @@ class InvalidInput(GatewayError):
         self.issues = [InputIssue(field, reason), *others]
         told = [f"{issue.field}: {issue.message}" for issue in self.issues[:MOST_TOLD]]
         if len(self.issues) > MOST_TOLD:
-            told.append(f"Refused in all: {len(self.issues)} values.")
+            told.append(f"Invalid values in total: {len(self.issues)} values.")
         super().__init__(" ".join(told))
 
     @classmethod
@@ -177,7 +177,9 @@ class IdempotencyKeyReused(InvalidInput):
     code = ErrorCode.IDEMPOTENCY_KEY_REUSED
 
     def __init__(self) -> None:
-        super().__init__("idempotencyKey", "another request was made under this key. Take a new key for a new request.")
+        super().__init__(
+            "idempotencyKey", "this key was used with a different request. Use a new key for a new request."
+        )
 
 
 class UnknownMediaType(InvalidInput):
@@ -247,7 +249,7 @@ class ModelNotFound(GatewayError):
         self.suggestions = suggestions
         message = f"There is no model {cut(name)!r}. The query `models` lists those that you may use."
         if silent:
-            message += f" Without an answer now: {', '.join(silent)}."
+            message += f" These backends do not answer now: {', '.join(silent)}."
         super().__init__(message)
 
 
@@ -277,7 +279,7 @@ class ShuttingDown(GatewayError):
     retry_after_ms = RETRY_AFTER_SECONDS * 1000
 
     def __init__(self) -> None:
-        super().__init__("The gateway is shutting down. Ask again in a moment.")
+        super().__init__("The gateway is shutting down. Try again in a moment.")
 
 
 class DatabaseDown(GatewayError):
@@ -287,7 +289,7 @@ class DatabaseDown(GatewayError):
     retryable = True
 
     def __init__(self) -> None:
-        super().__init__("The gateway cannot use its database. Ask again in a moment.")
+        super().__init__("The gateway cannot use its database. Try again in a moment.")
 
 
 class InternalError(GatewayError):
@@ -313,8 +315,8 @@ class TooMuchText(GatewayError):
 
     def __init__(self) -> None:
         super().__init__(
-            "The texts in this answer are too long together (OLLAGRAPH_MAX_ANSWER_TEXT). Ask for fewer generations at "
-            "once, or for their text one by one."
+            "The texts in this response are too long in total (OLLAGRAPH_MAX_ANSWER_TEXT). Request fewer generations "
+            "at once, or their texts one by one."
         )
 
 
@@ -326,7 +328,7 @@ class StreamLogUnavailable(GatewayError):
 
     def __init__(self, *, shared: bool = True) -> None:
         super().__init__(
-            "The stream log cannot be reached. Ask again in a moment."
+            "The stream log cannot be reached. Try again in a moment."
             if shared
             else "Another gateway runs this generation, and the two share no stream log. Ask that gateway, or set "
             "OLLAGRAPH_REDIS_URL for both."
@@ -340,7 +342,7 @@ class Interrupted(GatewayError):
     retryable = True
 
     def __init__(self) -> None:
-        super().__init__("The gateway stopped while this generation was under way.")
+        super().__init__("The gateway stopped while this generation was running.")
 
 
 class RecordedError(GatewayError):

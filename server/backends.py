@@ -11,7 +11,8 @@ from backends.ollama import OllamaBackend
 from backends.openai import OpenAIBackend
 from backends.protocol import Backend
 from backends.timeouts import TimedBackend, Timeouts
-from server.settings import Settings, SettingsError
+from server.load_settings import SettingsError
+from server.settings import Settings
 
 
 @asynccontextmanager

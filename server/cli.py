@@ -11,7 +11,8 @@ import click
 
 from auth.scopes import Scope
 from server import logs
-from server.settings import PREFIX, Settings, SettingsError, load_settings, unread_settings
+from server.load_settings import SettingsError, load_settings, unread_settings
+from server.settings import PREFIX, Settings
 
 
 class _Commands(click.Group):

@@ -23,7 +23,8 @@ from db.urls import DatabaseUrlError
 from gateway.errors import GatewayError
 from gateway.identity import Identity
 from server.first_start import make_identity, prepare_data_dir
-from server.settings import Settings, SettingsError
+from server.load_settings import SettingsError
+from server.settings import Settings
 
 EXPECTED = (
     SettingsError,

@@ -13,7 +13,8 @@ from auth.tokens import TokenSigner
 from db.engine import Database
 from gateway.errors import InvalidInput
 from gateway.identity import Identity, LoginPolicy
-from server.settings import DATABASE_FILE, Settings, SettingsError
+from server.load_settings import SettingsError
+from server.settings import DATABASE_FILE, Settings
 
 logger = logging.getLogger(__name__)
 

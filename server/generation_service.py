@@ -25,7 +25,8 @@ from gateway.streams import (
     check_valkey,
 )
 from gateway.tasks import spawn_service
-from server.settings import PREFIX, Settings, SettingsError
+from server.load_settings import SettingsError
+from server.settings import PREFIX, Settings
 
 LEDGER_SECONDS = 5
 """How long a gateway that stops waits for the database to take the last ends."""

@@ -1,27 +1,23 @@
-"""The settings: the only place where the environment is read."""
+"""The settings: what each is called, its default, and what it means."""
 
 from typing import Annotated, Literal, Self
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from server.addresses import is_loopback
-from server.environment import ENV_FILE, ENV_FILE_ENCODING, PREFIX, UnreadableEnvFile, cleaned, read_env_file, remarks
+from server.environment import ENV_FILE, ENV_FILE_ENCODING, PREFIX, cleaned
 from server.setting_checks import check_settings
 from server.setting_types import AnyCase, FilePath, Hosts, Introspection, Key, Networks, OllamaUrl, OpenAIUrl, Origins
 
 DATABASE_FILE = "ollagraph.db"
 
 
-class SettingsError(Exception):
-    """The gateway cannot start like this. The message says what to set, and holds no secret."""
-
-
 class Settings(BaseSettings):
     """All settings, from the environment (`OLLAGRAPH_` and the name in capitals) or a file `.env`.
 
-    Times are in seconds, sizes in bytes. docs/settings.md and .env.example list them all; a test holds that true.
+    Times are in seconds, sizes in bytes. A test holds docs/settings.md and .env.example to them.
     """
 
     model_config = SettingsConfigDict(
@@ -56,113 +52,124 @@ class Settings(BaseSettings):
     )
     secret_key: SecretStr | None = Field(
         default=None,
-        description="Signs access tokens; 32 bytes or more. Default: made once and kept in the data folder.",
+        description="The key that signs access tokens; 32 bytes or more. Default: generated, kept in the data folder.",
     )
-    access_token_lifetime: int = Field(default=28_800, ge=60, description="How long a sign-in holds.")
+    access_token_lifetime: int = Field(default=28_800, ge=60, description="Seconds that a sign-in is valid.")
     identity_max_age: float = Field(
-        default=2, ge=0, description="How long a change of a user or key made by another process may go unnoticed."
+        default=2,
+        ge=0,
+        description="Seconds after which changes to users and keys by another process are noticed at the latest.",
     )
     login_max_failures: int = Field(
         default=10,
         ge=1,
-        description="Wrong passwords after which a name is locked for an address; 3 times as many lock an address, "
-        "10 times as many a name.",
+        description="Wrong passwords after which a user name is locked for an address. Three times as many lock the "
+        "address, ten times as many the name.",
     )
     login_lock_time: int = Field(
-        default=900, ge=1, description="How long it is locked, and in what time failures add up."
+        default=900, ge=1, description="Seconds that a lock lasts, and within which failures add up."
     )
     max_api_keys_per_user: int = Field(
-        default=100, ge=1, description="API keys of one user that hold at the same time; as many are listed."
+        default=100,
+        ge=1,
+        description="Valid API keys that one user may have at the same time; `apiKeys` lists as many.",
     )
     admin_username: str = Field(
         default="admin", description="The first administrator's name, used when there is no user yet."
     )
     admin_password: SecretStr | None = Field(
-        default=None, description="The first administrator's password. Default: made at the first start and shown once."
+        default=None,
+        description="The first administrator's password. Default: generated at the first start and shown once.",
     )
-    embedded: bool = Field(default=True, description="Run a small model inside, in a process of its own.")
+    embedded: bool = Field(default=True, description="Run the built-in model, in a separate process.")
     embedded_model: FilePath | None = Field(
         default=None, description="A GGUF file to run instead of the packaged SmolLM2."
     )
-    embedded_parallel: int = Field(default=4, ge=1, le=64, description="Answers that the embedded model gives at once.")
+    embedded_parallel: int = Field(
+        default=4, ge=1, le=64, description="Answers that the embedded model generates at the same time."
+    )
     embedded_threads: int | None = Field(
         default=None, ge=1, le=1024,
-        description="Cores that the embedded model computes on. Default: all. Fewer leave some to what else runs here.",
+        description="CPU cores that the embedded model uses. Default: all.",
     )  # fmt: skip
     ollama_url: OllamaUrl | None = Field(
         default=None, description="An Ollama server, such as `http://localhost:11434`."
     )
     ollama_parallel: int = Field(
         default=1, ge=1, le=10_000,
-        description="Answers that Ollama makes at once, its `OLLAMA_NUM_PARALLEL`. The others wait in the queue, where "
-        "they are told their places.",
+        description="Answers that Ollama generates at the same time (its `OLLAMA_NUM_PARALLEL`). Other requests "
+            "wait in the gateway's queue.",
     )  # fmt: skip
     openai_url: OpenAIUrl | None = Field(
         default=None,
-        description="An OpenAI-compatible server, such as vLLM, llama.cpp or LM Studio; not Ollama, which has its own "
-        "setting. `/v1` is added where the path has no version.",
+        description="An OpenAI-compatible server, such as vLLM, llama.cpp or LM Studio; not Ollama, which has its "
+        "own setting. `/v1` is added if the path has no version.",
     )
-    openai_api_key: Key | None = Field(default=None, description="The key for it, where it wants one.")
+    openai_api_key: Key | None = Field(default=None, description="The API key for it, if it needs one.")
     openai_parallel: int | None = Field(
         default=None, ge=1, le=10_000,
-        description="Answers that the OpenAI-compatible server makes at once. Default: what llama.cpp tells, 64 for "
-        "others.",
+        description="Answers that the OpenAI-compatible server generates at the same time. Default: what llama.cpp "
+            "reports; 64 for others.",
     )  # fmt: skip
     openai_think_tags: bool = Field(
         default=False,
-        description="Take `<think>…</think>` at the beginning of its answers for the model's reasoning.",
+        description="Treat `<think>…</think>` at the beginning of its answers as the model's thinking.",
     )
-    connect_timeout: float = Field(default=5, gt=0, description="To connect to a model server.")
+    connect_timeout: float = Field(default=5, gt=0, description="Seconds to connect to a model server.")
     load_timeout: float = Field(
-        default=600, gt=0, description="For a model server to load a model, where it tells that it does (Ollama)."
+        default=600, gt=0, description="Seconds for a model server to load a model, if it reports loading (Ollama)."
     )
     first_byte_timeout: float = Field(
-        default=120, gt=0, description="From the request to a model's first token, without the time of loading it."
+        default=120,
+        gt=0,
+        description="Seconds from the request to the model's first token, not counting the time to load the model.",
     )
-    between_tokens_timeout: float = Field(default=60, gt=0, description="From one token to the next.")
-    generation_timeout: float = Field(default=900, gt=0, description="For a whole answer.")
+    between_tokens_timeout: float = Field(default=60, gt=0, description="Seconds from one token to the next.")
+    generation_timeout: float = Field(default=900, gt=0, description="Seconds for a whole answer.")
     max_queued: int = Field(
-        default=1000, ge=0, description="Generations waiting for one model server; more are refused."
+        default=1000, ge=0, description="Generations that may wait for one model server; more are refused."
     )
     max_running_per_user: int = Field(
         default=32,
         ge=1,
-        description="Of those at work on one model server, how many may be one user's; further ones wait.",
+        description="Generations of one user that may run at one model server at the same time; more wait.",
     )
     max_queued_per_user: int = Field(
-        default=200, ge=0, description="Of those waiting, how many may be one user's; further ones are refused."
+        default=200, ge=0, description="Generations of one user that may wait for one model server; more are refused."
     )
     idempotency_time: float = Field(
         default=86_400,
         ge=60,
-        description="How long an idempotency key stands for what it began, and the database keeps the text of that.",
+        description="Seconds that an idempotency key is remembered, and that the text of its generation is kept.",
     )
     models_max_age: float = Field(
         default=5,
         ge=0,
-        description="Age at which a model server's list is read anew, in the background; 0: for each request.",
+        description="Seconds after which a model server's list is read again, in the background; 0: for each request.",
     )
     event_interval: float = Field(
         default=0.005,
         ge=0,
         le=1,
-        description="The least time between two events with text of one stream; what comes meanwhile is merged.",
+        description="Minimum seconds between two text events of one stream; text that arrives in between is merged.",
     )
-    stream_retention: float = Field(default=3600, ge=0, description="How long the text of an ended generation is kept.")
+    stream_retention: float = Field(
+        default=3600, ge=0, description="Seconds that the stream log keeps the text of an ended generation."
+    )
     stream_memory: int = Field(
         default=32_000_000,
         ge=0,
-        description="About how many bytes of ended generations are kept in memory; the oldest go first.",
+        description="Approximate bytes of ended generations kept in memory; the oldest are dropped first.",
     )
     stream_max_size: int = Field(
         default=16_000_000,
         ge=10_000,
-        description="About how many bytes one generation may take in the stream log; then its beginning goes.",
+        description="Approximate bytes of one generation in the stream log; beyond that, its beginning is dropped.",
     )
     text_retention: float = Field(
         default=0,
         ge=0,
-        description="How long the database keeps both sides of ended generations, prompt and answer; 0: not at all.",
+        description="Seconds that the database keeps the prompt and the answer of an ended generation; 0: not at all.",
     )
     redis_url: SecretStr | None = Field(
         default=None,
@@ -171,126 +178,152 @@ class Settings(BaseSettings):
     redis_memory: int = Field(
         default=256_000_000,
         ge=0,
-        description="About how many bytes of ended generations are kept there; the oldest go first.",
+        description="Approximate bytes of ended generations kept there; the oldest are dropped first.",
     )
     lease_time: float = Field(
-        default=5, gt=0, description="After how long a silence a gateway counts as dead, and others take over its work."
+        default=5,
+        gt=0,
+        description="Seconds without a heartbeat after which a gateway counts as dead and others take over.",
     )
     drain_time: float = Field(
-        default=10, ge=0, description="How long running generations may go on when the gateway stops."
+        default=10, ge=0, description="Seconds that running generations have to finish when the gateway stops."
     )
     blobs: bool = Field(default=True, description="Store files that callers send to `POST /blobs` for their prompts.")
     blob_max_size: int = Field(
-        default=33_554_432, ge=1_024, le=1_000_000_000, description="Bytes that one blob may have."
+        default=33_554_432, ge=1_024, le=1_000_000_000, description="Maximum size of one blob, in bytes."
     )
     blob_quota: int = Field(
-        default=1_073_741_824, ge=1_024, description="Bytes that the blobs of one user may have together."
+        default=1_073_741_824, ge=1_024, description="Maximum total size of one user's blobs, in bytes."
     )
     blob_retention: float = Field(
-        default=86_400, ge=60, description="How long a blob is kept after it was sent or used in a prompt."
+        default=86_400, ge=60, description="Seconds that a blob is kept after it was last sent or used in a prompt."
     )
     blob_max_request_size: int = Field(
-        default=67_108_864, ge=1_024, description="Bytes that the blobs of one prompt may have together."
+        default=67_108_864, ge=1_024, description="Maximum total size of the blobs in one prompt, in bytes."
     )
     blob_memory: int = Field(
         default=268_435_456,
         ge=1_024,
-        description="Bytes of blobs held at once for model servers that are being asked; further generations wait.",
+        description="Bytes of blobs held in memory at the same time for running generations; further generations wait.",
     )
-    max_uploads_per_user: int = Field(default=4, ge=1, description="Blobs that one user may be sending at once.")
+    max_uploads_per_user: int = Field(default=4, ge=1, description="Blobs that one user may upload at the same time.")
     max_body_size: int = Field(
         default=16_777_216,
         ge=1024,
-        description="The largest HTTP body or WebSocket message of a caller with valid credentials.",
+        description="Maximum size of an HTTP body or WebSocket message from a caller with valid credentials, in bytes.",
     )
     max_anonymous_body_size: int = Field(
-        default=16_384, ge=1024, description="The largest one of a caller without; such callers can only sign in."
+        default=16_384, ge=1024, description="The same without valid credentials; such callers can only sign in."
     )
     max_bytes_in_flight: int = Field(
         default=134_217_728,
         ge=65_536,
-        description="Bytes of requests being read at once, of all callers; more are refused for the moment.",
+        description="Bytes of requests being read at the same time, over all callers; more are refused.",
     )
     keep_alive_timeout: int = Field(
-        default=75, ge=1, description="How long an HTTP connection without a request stays open for the next one."
+        default=75, ge=1, description="Seconds that an idle HTTP connection stays open for the next request."
     )
     request_timeout: float = Field(
-        default=10, gt=0, description="How long the head of an HTTP request, and then its body, may take to come."
+        default=10, gt=0, description="Seconds in which the head of an HTTP request, and then its body, must arrive."
     )
-    max_query_length: int = Field(default=15_000, ge=1, description="Characters that a GraphQL document may have.")
-    max_query_tokens: int = Field(default=700, ge=1, description="Lexical tokens that a document may have.")
-    max_query_depth: int = Field(default=10, ge=1, description="Levels of fields. Introspection has its own limit.")
-    max_query_aliases: int = Field(default=15, ge=0, description="Aliases in one operation, fragments written out.")
-    max_query_root_fields: int = Field(default=10, ge=1, description="Root fields of one operation.")
-    max_query_directives: int = Field(default=50, ge=0, description="Directives in one operation.")
-    max_query_fragments: int = Field(default=50, ge=0, description="Fragments that a document may define.")
+    max_query_length: int = Field(
+        default=15_000, ge=1, description="Maximum number of characters in a GraphQL document."
+    )
+    max_query_tokens: int = Field(default=700, ge=1, description="Maximum number of lexical tokens in a document.")
+    max_query_depth: int = Field(
+        default=10, ge=1, description="Maximum depth of fields. Introspection has its own limit."
+    )
+    max_query_aliases: int = Field(
+        default=15, ge=0, description="Maximum number of aliases in one operation, with fragments expanded."
+    )
+    max_query_root_fields: int = Field(default=10, ge=1, description="Maximum number of root fields in one operation.")
+    max_query_directives: int = Field(default=50, ge=0, description="Maximum number of directives in one operation.")
+    max_query_fragments: int = Field(
+        default=50, ge=0, description="Maximum number of fragment definitions in a document."
+    )
     max_query_fields: int = Field(
-        default=1_000, ge=1, description="Fields and fragments of a document, fragments written out."
+        default=1_000,
+        ge=1,
+        description="Maximum number of fields and fragments in a document, with fragments expanded.",
     )
     max_query_repeats: int = Field(
         default=10,
         ge=1,
-        description="How often one response name may stand in one selection set, fragments written out.",
+        description="How often one response name may occur in one selection set, with fragments expanded.",
     )
     max_list_length: int = Field(
-        default=500, ge=1, description="Values in one list, in variables and in documents: messages, tools, scopes."
+        default=500,
+        ge=1,
+        description="Maximum number of values in one list, in variables and documents: messages, tools, scopes.",
     )
     max_variable_values: int = Field(
-        default=10_000, ge=1, description="Values in all variables of a request, those within JSON counted, too."
+        default=10_000,
+        ge=1,
+        description="Maximum number of values in all variables of a request, including those within JSON.",
     )
     max_query_cost: int = Field(
-        default=1_000, ge=1, description="What an operation may cost: objects at most, 100 for each `generate`."
+        default=1_000,
+        ge=1,
+        description="Maximum cost of an operation. An object costs 1, `generate` 100; the schema shows other weights.",
     )
     max_answer_text: int = Field(
-        default=16_000_000, ge=1, description="Characters of generations' text in one answer; the rest is an error."
+        default=16_000_000,
+        ge=1,
+        description="Maximum characters of generations' text in one response; the rest becomes errors.",
     )
     query_timeout: float = Field(
-        default=10, gt=0, description="How long a query or mutation may take; `generate` has the limits of its model."
+        default=10,
+        gt=0,
+        description="Seconds that a query or mutation may take; `generate` has the time-outs of model servers instead.",
     )
     automatic_persisted_queries: bool = Field(
-        default=True, description="Let clients name a document that they sent before by its SHA-256."
+        default=True,
+        description="Let clients send the SHA-256 hash of a document in place of a document that they sent before.",
     )
     trusted_documents: Annotated[Literal["off", "allow", "only"], AnyCase] = Field(
-        default="off", description="Whether clients may, or must, name documents of `trusted_documents_path`."
+        default="off",
+        description="Whether clients may (`allow`) or must (`only`) use trusted documents.",
     )
     trusted_documents_path: FilePath | None = Field(
         default=None,
-        description="A file with a JSON object of ids and documents, or Apollo's persisted query manifest; or a folder "
-        "of such files. Changes are noticed.",
+        description="A file of ids and documents in JSON, or Apollo's manifest, or a folder of them; reread on change.",
     )
-    max_operations_per_socket: int = Field(default=20, ge=1, description="Operations at once on one WebSocket.")
+    max_operations_per_socket: int = Field(
+        default=20, ge=1, description="Operations that may run at the same time on one WebSocket."
+    )
     max_sockets_per_user: int = Field(
-        default=250, ge=1, description="WebSockets at once of one user, whichever keys they use."
+        default=250, ge=1, description="WebSockets that one user may have open at the same time, over all keys."
     )
     max_streams_per_user: int = Field(
-        default=250, ge=1, description="Streams over HTTP at once of one user, whichever keys they use."
+        default=250, ge=1, description="HTTP streams that one user may have open at the same time, over all keys."
     )
     socket_idle_timeout: float = Field(
-        default=300, gt=0, description="How long a WebSocket may stay open without an operation."
+        default=300, gt=0, description="Seconds that a WebSocket may stay open without an operation."
     )
-    send_timeout: float = Field(default=15, gt=0, description="How long a client may leave one message unread.")
+    send_timeout: float = Field(default=15, gt=0, description="Seconds that a client may leave a message unread.")
     heartbeat_interval: float = Field(
-        default=10, gt=0, description="After how long a silence a stream over HTTP sends a sign of life."
+        default=10, gt=0, description="Seconds of inactivity after which an HTTP stream sends a keep-alive."
     )
     recheck_interval: float = Field(
-        default=2, gt=0, description="How often open sockets look for expiry and revocation."
+        default=2, gt=0, description="Seconds between checks of open connections for expired and revoked credentials."
     )
     allowed_hosts: Hosts | None = Field(
         default=None,
-        description='Names by which the gateway may be called, as JSON: `["a.example", "*.b.example"]`. Default: '
-        "`localhost` and the loopback addresses where it listens on one of these, else all.",
+        description='Host names under which the gateway answers, as JSON: `["a.example", "*.b.example"]`. Default: '
+        "`localhost` and the loopback addresses if it listens on one of them, otherwise all.",
     )
     trusted_proxies: Networks = Field(
         default_factory=list[str],
-        description='Addresses and networks of proxies whose `X-Forwarded-…` are believed, as JSON: `["10.0.0.0/8"]`.',
+        description='Addresses and networks of proxies whose `X-Forwarded-…` are trusted, as JSON: `["10.0.0.0/8"]`.',
     )
     cors_origins: Origins = Field(
         default_factory=list[str],
-        description='Other sites whose pages may call the API, over HTTP and WebSocket, as JSON: `["https://a.b"]`.',
+        description='Origins of other sites that may call the API over HTTP and WebSocket, as JSON: `["https://a.b"]`.',
     )
     cors_credentials: bool = Field(default=False, description="Whether those sites may send cookies and credentials.")
     check_origin: bool = Field(
-        default=True, description="Refuse WebSockets, and GETs without a preflight, of pages of all other sites."
+        default=True,
+        description="Refuse WebSockets, and GET requests without a preflight, from pages of all other sites.",
     )
     page: bool | None = Field(default=None, description="Serve the web page at `/`. Default: not in production.")
     introspection: Introspection | None = Field(
@@ -299,11 +332,11 @@ class Settings(BaseSettings):
         "(`off`). Default: `on`, in production `off`.",
     )
     suggestions: bool | None = Field(
-        default=None, description='Help with "Did you mean …" in errors. Default: not in production.'
+        default=None, description='Add "Did you mean …" to errors. Default: not in production.'
     )
-    debug: bool = Field(default=False, description="Tell internal errors to clients. Never in production.")
+    debug: bool = Field(default=False, description="Show internal errors to clients. Not allowed in production.")
     log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = Field(
-        default="info", description="What goes to the log."
+        default="info", description="The least severe level that is logged."
     )
 
     @property
@@ -365,24 +398,3 @@ class Settings(BaseSettings):
     def _check(self) -> Self:
         check_settings(self)
         return self
-
-
-def load_settings() -> Settings:
-    """Read and check the settings. Raises SettingsError with a sentence for each mistake."""
-    try:
-        read_env_file()
-        return Settings()
-    except UnreadableEnvFile as error:
-        raise SettingsError(str(error)) from error
-    except ValidationError as error:
-        sentences: list[str] = []
-        for mistake in error.errors(include_input=False, include_url=False):
-            name = "_".join(str(part) for part in mistake["loc"][:1]).upper()
-            message = mistake["msg"].removeprefix("Value error, ")
-            sentences.append(f"{PREFIX}{name}: {message}" if name else message)
-        raise SettingsError("\n".join(sentences)) from None
-
-
-def unread_settings() -> list[str]:
-    """Tell in sentences which names in the environment and in `.env` look like settings and are none."""
-    return remarks(Settings.model_fields)

@@ -59,7 +59,7 @@ async def test_an_answer_holds_so_many_characters_of_text_and_no_more(narrow: Ru
     for error in response["errors"]:
         assert error["extensions"]["code"] == "LIMIT_EXCEEDED"
         assert "OLLAGRAPH_MAX_ANSWER_TEXT" in error["message"]
-        assert "Ask for fewer" in error["message"]
+        assert "Request fewer" in error["message"]
 
 
 async def test_a_text_counts_as_often_as_the_answer_holds_it(narrow: RunningGateway):

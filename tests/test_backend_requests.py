@@ -227,7 +227,7 @@ async def test_a_form_that_a_server_is_not_known_to_take_is_not_asked_for(
 ):
     error = await failure_of(backend, replace(HELLO, format=form))
     assert isinstance(error, BackendUnsupported)
-    assert "take jsonObject or jsonSchema" in str(error)
+    assert "Use the format jsonObject or jsonSchema" in str(error)
     assert not fake.requests
 
 

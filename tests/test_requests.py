@@ -225,7 +225,7 @@ def test_all_that_is_wrong_with_a_request_is_told_at_once():
     fields = [issue.field for issue in refusal.issues]
     assert fields == ["prompt.text", "options.temperature", "options.stop", "tools[0].name"]
     assert refusal.issues[-1].path == ["tools", "0", "name"]
-    assert str(refusal).endswith("Refused in all: 4 values.")
+    assert str(refusal).endswith("Invalid values in total: 4 values.")
 
 
 def test_all_texts_that_cannot_be_kept_are_told_at_once():
@@ -281,7 +281,7 @@ def of(*parts: Any) -> Json:
 
 def test_a_part_that_the_server_has_no_words_for_is_refused_by_its_ability():
     for part in (BlobPart(NO_BLOB, MediaKind.AUDIO), AudioPart(WAVE, "")):
-        with pytest.raises(Unsupported, match="takes no audio") as refusal:
+        with pytest.raises(Unsupported, match="does not accept audio") as refusal:
             chat_request(request(**of(TextPart("x"), part)), model())
         assert refusal.value.capability is Capability.AUDIO
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from server.settings import PREFIX, Settings, SettingsError, load_settings, unread_settings
+from server.load_settings import SettingsError, load_settings, unread_settings
+from server.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parent.parent
 SECRET = "kP9x-2mWq-7fHd-31zT-v8Ra-0bNc-5yLe"

@@ -193,9 +193,7 @@ def chat_body(request: ChatRequest) -> dict[str, Json]:
     if request.format is not None:
         body["format"] = _format(request.format)
     if request.tool_choice not in {None, ToolChoiceMode.AUTO, ToolChoiceMode.NONE}:
-        raise BackendUnsupported(
-            "Ollama cannot make a model call a tool: leave toolChoice out, or choose the mode AUTO or NONE."
-        )
+        raise BackendUnsupported("Ollama cannot force a tool call. Leave out toolChoice, or use the mode AUTO or NONE.")
     if request.tools and request.tool_choice is not ToolChoiceMode.NONE:
         body["tools"] = [
             {
@@ -214,8 +212,7 @@ def _format(wanted: OutputFormat) -> Json:
         return "json"
     if wanted.json_schema is None:
         raise BackendUnsupported(
-            "Ollama cannot hold an answer to a regular expression, a grammar or a choice: of the formats, take "
-            "jsonObject or jsonSchema."
+            "Ollama does not support regex, grammar and choice. Use the format jsonObject or jsonSchema."
         )
     return wanted.json_schema
 
@@ -231,7 +228,7 @@ def _message(message: Message) -> dict[str, Json]:
     # Ollama takes text and images apart, and knows no developer: a template drops a role that it does not know.
     role = "system" if message.role == "developer" else message.role
     if any(kind is not MediaKind.IMAGE for kind in message.media):
-        raise BackendUnsupported("Ollama takes text and images: leave audio and files out.")
+        raise BackendUnsupported("Ollama supports text and images only. Leave out audio and files.")
     wire: dict[str, Json] = {"role": role, "content": message.text}
     if images := message.images:
         wire["images"] = images

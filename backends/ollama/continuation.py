@@ -27,12 +27,10 @@ async def raw_prompt(client: httpx.AsyncClient, request: ChatRequest, body: dict
     if rendered.rstrip().endswith(said.rstrip()):
         return None
     if request.messages[-1].thinking or any(message.media for message in request.messages):
-        raise BackendUnsupported(
-            "This model cannot go on in the middle of an answer with images or thoughts before it."
-        )
+        raise BackendUnsupported("This model cannot continue an answer after images or thoughts.")
     opened = await _rendered(client, {**body, "messages": body["messages"][:-1]})
     if opened.rstrip().endswith(_OPENINGS):
-        raise BackendUnsupported("This model thinks before it answers, and cannot go on in the middle of an answer.")
+        raise BackendUnsupported("This model thinks before it answers, and cannot continue an answer.")
     return opened + said
 
 

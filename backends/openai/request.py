@@ -131,11 +131,10 @@ def _format(wanted: OutputFormat, server: ServerKind) -> dict[str, Json]:
     if server is ServerKind.LLAMA_CPP and wanted.regex is None:
         return {"grammar": wanted.grammar or _alternatives(wanted.choice or ())}
     raise BackendUnsupported(
-        "llama.cpp cannot hold an answer to a regular expression: of the formats, take jsonObject, jsonSchema, "
-        "grammar or choice."
+        "llama.cpp does not support regex. Use the format jsonObject, jsonSchema, grammar or choice."
         if server is ServerKind.LLAMA_CPP
-        else "This model server takes no regular expression, grammar or choice, as far as is known: of the formats, "
-        "take jsonObject or jsonSchema."
+        else "This model server is not known to support regex, grammar and choice. "
+        "Use the format jsonObject or jsonSchema."
     )
 
 
@@ -228,7 +227,7 @@ def _audio_format(part: AudioPart, server: ServerKind) -> str:
 
 def _file(part: FilePart, server: ServerKind) -> dict[str, Json]:
     if MediaKind.FILE not in media_taken(server):
-        raise BackendUnsupported("This model server takes text, images and audio: leave files out.")
+        raise BackendUnsupported("This model server supports text, images and audio only. Leave out files.")
     return {"filename": _FILE_NAMES[part.media_type], "file_data": f"data:{part.media_type};base64,{part.file}"}
 
 

@@ -172,7 +172,7 @@ class OpenAIDecoder:
             self._calls.add({"function": call})
         if self._reason is None and (reason := as_text(choice.get("finish_reason")).lower()) not in _NO_REASON:
             if reason in _BROKEN_OFF:
-                raise BackendFailed(f"The model server broke the answer off ({reason}).")
+                raise BackendFailed(f"The model server aborted the answer ({reason}).")
             self._reason = _FINISH_REASONS.get(reason, FinishReason.STOP)
 
     def _say(self, found: Iterable[tuple[bool, str]], tokens: int, into: list[Chunk]) -> None:

@@ -183,7 +183,7 @@ class Generations:
         """Give one generation of the caller's; an admin may see anyone's. Raises NotFound."""
         [generation] = await self.visible(principal, [generation_id])
         if generation is None:
-            raise NotFound("You have no generation of this id.", "Generation", generation_id)
+            raise NotFound("You have no generation with this id.", "Generation", generation_id)
         return generation
 
     async def visible(self, principal: Principal, ids: Sequence[UUID]) -> list[Generation | None]:

@@ -192,7 +192,7 @@ def _check_abilities(request: GenerationRequest, messages: Sequence[Message], mo
     media = {kind for message in messages for kind in message.media}
     for kind in sorted(media):
         if not model.backend.takes(kind, model.upstream_name):
-            raise Unsupported(f"The server of the model {model.name!r} takes no {_MEDIA[kind]}.", kind.capability)
+            raise Unsupported(f"The model server of {model.name!r} does not accept {_MEDIA[kind]}.", kind.capability)
     capabilities = model.info.capabilities
     if capabilities is None:
         return
@@ -307,7 +307,7 @@ def _in_tools(tools: Sequence[Tool]) -> Iterator[Problem]:
         if not tool.name:
             yield f"{path}.name", "must not be empty."
         elif names.index(tool.name) != index:
-            yield f"{path}.name", f"{cut(tool.name)!r} is there twice."
+            yield f"{path}.name", f"{cut(tool.name)!r} occurs twice."
         yield from _texts((f"{path}.name", tool.name), (f"{path}.description", tool.description))
         yield from _objects((f"{path}.parameters", tool.parameters))
 
@@ -327,7 +327,7 @@ def _in_tags(tags: Sequence[Tag]) -> Iterator[Problem]:
     names = [tag.name for tag in tags]
     for index, tag in enumerate(tags):
         if names.index(tag.name) != index:
-            yield f"tags[{index}].name", f"{cut(tag.name)!r} is there twice."
+            yield f"tags[{index}].name", f"{cut(tag.name)!r} occurs twice."
         yield from _short_text(f"tags[{index}].name", tag.name, 1, LONGEST_TAG_NAME)
         yield from _short_text(f"tags[{index}].value", tag.value, 0, LONGEST_TAG_VALUE)
 

@@ -119,14 +119,15 @@ class Identity:
             expires_at = expires_at or principal.expires_at
             if expires_at > principal.expires_at:
                 issues.add(
-                    "expiresAt", f"must not be later than the end of the key that makes it, {principal.expires_at}."
+                    "expiresAt",
+                    f"must not be later than the expiry of the key that creates it, {principal.expires_at}.",
                 )
         granted = DEFAULT_KEY_SCOPES & principal.scopes if scopes is None else frozenset(scopes)
         if not granted:
             issues.add("scopes", "must name at least one scope.")
         if not granted <= principal.scopes:
             missing = ", ".join(sorted(granted - principal.scopes))
-            issues.add("scopes", f"a key cannot do more than its maker, who lacks {missing}.")
+            issues.add("scopes", f"a key cannot have more scopes than its creator, who lacks {missing}.")
         issues.check()
         generated = api_keys.generate_api_key()
         key = ApiKey(
@@ -152,7 +153,7 @@ class Identity:
             key = await queries.identity.revoke_api_key(tx, key_id, principal.user_id, now())
         self._keys.clear()
         if key is None:
-            raise NotFound("You have no API key of this id.", "ApiKey", key_id)
+            raise NotFound("You have no API key with this id.", "ApiKey", key_id)
         key.last_used_at = self._key_uses.last(key)
         return key
 

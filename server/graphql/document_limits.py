@@ -192,7 +192,7 @@ def limit_exceeded(what: str, most: int) -> GraphQLError:
 def too_costly(cost: int, most: int) -> GraphQLError:
     """Give the refusal of an operation."""
     return GraphQLError(
-        f"The operation may cost {cost:,}, and {most:,} is the most allowed. Ask for fewer fields or shorter pages.",
+        f"Query cost {cost:,} exceeds the limit of {most:,}. Request fewer fields or shorter pages.",
         extensions={"code": TransportErrorCode.LIMIT_EXCEEDED, "limit": most, "cost": cost},
     )
 

@@ -324,7 +324,7 @@ def _chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode
 
 def _too_slow(seconds: float) -> GraphQLError:
     return GraphQLError(
-        f"The operation took longer than {seconds:g} s and was ended. Ask for less at once.",
+        f"The operation took longer than {seconds:g} s and was stopped. Request less at once.",
         extensions={"code": TransportErrorCode.TIMEOUT, "retryable": True},
     )
 

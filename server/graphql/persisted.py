@@ -36,12 +36,10 @@ class PersistedDocuments:
             return self._named(name)
         if self._only and request.query not in self.trusted:
             raise _refusal(
-                "Only trusted documents are run here, and this is none of them.", TransportErrorCode.FORBIDDEN
+                "This gateway runs trusted documents only, and this is not one of them.", TransportErrorCode.FORBIDDEN
             )
         if name is not None and self._automatic and not self._is_trusted(name) and _hash(request.query) != name:
-            raise _refusal(
-                "The SHA-256 that names the document is not that of its text.", TransportErrorCode.BAD_REQUEST
-            )
+            raise _refusal("The SHA-256 hash does not match the document's text.", TransportErrorCode.BAD_REQUEST)
         return request.query
 
     def keep(self, request: GraphQLRequest) -> None:

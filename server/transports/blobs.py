@@ -269,7 +269,7 @@ def _key(given: str) -> UUID:
     try:
         return parse_uuid(given, "Blob")
     except InvalidInput as error:
-        raise NotFound("You have no blob of this id, or it has expired.", "Blob", given) from error
+        raise NotFound("You have no blob with this id, or it has expired.", "Blob", given) from error
 
 
 def _described(blob: Blob) -> dict[str, Any]:
