@@ -210,6 +210,7 @@ def document_limits(settings: Settings) -> DocumentLimits:
         repeats=settings.max_query_repeats,
         list_length=settings.max_list_length,
         cost=settings.max_query_cost,
+        api_keys=settings.max_api_keys_per_user,
     )
 
 

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     max_api_keys_per_user: int = Field(
         default=100,
         ge=1,
-        description="Valid API keys that one user may have at the same time; `apiKeys` lists as many.",
+        description="Valid API keys that one user may have at a time; more than 100 raise the cost of `apiKeys`.",
     )
     admin_username: str = Field(
         default="admin", description="The first administrator's name, used when there is no user yet."

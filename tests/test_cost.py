@@ -1,5 +1,7 @@
 """What operations cost: told with every answer, and refused where it is too much."""
 
+from pathlib import Path
+
 import pytest
 from graphql import GraphQLObjectType
 
@@ -7,7 +9,8 @@ from resolvers.root import build_schema
 from schema.identity import ASSUMED_API_KEYS
 from schema.node import MAX_PAGE
 from server.settings import Settings
-from tests.support.gateways import GraphQLErrors, Json, RunningGateway
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import GraphQLErrors, Json, RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import COMPLETE, GENERATE, asking
 
 PAGE = "query($first: Int = 7) { generations(first: $first) { nodes { id } } }"
@@ -91,6 +94,15 @@ async def test_a_generation_costs_a_hundred(gateway: RunningGateway):
 
 def test_a_list_of_keys_costs_as_many_as_a_user_may_have_by_default():
     assert Settings.model_fields["max_api_keys_per_user"].default == ASSUMED_API_KEYS
+
+
+async def test_a_list_of_keys_costs_more_where_a_user_may_have_more(
+    tmp_path: Path, sqlite_url: str, fake: FakeModelServer
+):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, max_api_keys_per_user=ASSUMED_API_KEYS + 50)
+    async with running_gateway(settings, fake) as gateway:
+        response = (await gateway.post("{ me { apiKeys { id } } }")).json()
+    assert response["extensions"]["cost"]["requestedQueryCost"] == 1 + ASSUMED_API_KEYS + 50
 
 
 COSTLY = "query($n: Int!) { generations(first: $n) { nodes { user { apiKeys { id } } } } }"

@@ -44,15 +44,19 @@ def operation_cost(
     operation: OperationDefinitionNode,
     fragments: Mapping[str, FragmentDefinitionNode],
     variables: Mapping[str, Any],
+    longer: Mapping[tuple[str, str], int],
 ) -> int:
-    """Give the cost of a valid operation with these variables, which need not be valid."""
+    """Give the cost of a valid operation with these variables, which need not be valid.
+
+    `longer` are lengths of lists by type and field: what settings allow beyond the length that the schema assumes.
+    """
     root = schema.get_root_type(operation.operation)
     defaults = {
         definition.variable.name.value: _measured(definition.default_value)
         for definition in operation.variable_definitions or ()
         if definition.default_value is not None
     }
-    costing = _Costing(schema, fragments, {**defaults, **variables})
+    costing = _Costing(schema, fragments, {**defaults, **variables}, longer)
     return costing.selections(operation.selection_set, root, None)
 
 
@@ -101,12 +105,17 @@ class _Sized:
 
 class _Costing:
     def __init__(
-        self, schema: GraphQLSchema, fragments: Mapping[str, FragmentDefinitionNode], variables: Mapping[str, Any]
+        self,
+        schema: GraphQLSchema,
+        fragments: Mapping[str, FragmentDefinitionNode],
+        variables: Mapping[str, Any],
+        longer: Mapping[tuple[str, str], int],
     ) -> None:
         self._schema = schema
         self._prices = _prices(schema)
         self._fragments = fragments
         self._variables = variables
+        self._longer = longer
         self._known: dict[tuple[str, _Sized | None], int] = {}
 
     def selections(self, node: SelectionSetNode | None, kind: GraphQLNamedType | None, sized: _Sized | None) -> int:
@@ -139,6 +148,7 @@ class _Costing:
             return 0
         field, inner = kind.fields[name], None
         size = 1 if price.size is None else self._size(node, field, price.size)
+        size = max(size, self._longer.get((kind.name, name), 0))
         if price.size is not None and price.size.sized_fields:
             inner, size = _Sized(tuple(price.size.sized_fields), size), 1
         elif sized is not None and name in sized.fields:

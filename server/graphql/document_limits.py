@@ -46,7 +46,7 @@ class DocumentLimits:
 
     `fields` counts fields and fragments of the whole document, `repeats` how often one response name stands in what
     becomes one object, and `list_length` the values of one list. `cost` is in the measure of `server.graphql.cost`, and
-    checked there.
+    checked there; for that, `api_keys` is how many keys a user's list may hold.
     """
 
     length: int
@@ -60,6 +60,7 @@ class DocumentLimits:
     repeats: int
     list_length: int
     cost: int
+    api_keys: int
 
 
 @dataclass(frozen=True, slots=True)

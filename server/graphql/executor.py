@@ -179,7 +179,8 @@ class Executor:
         return Operation(request, document, chosen.operation, cost, known.generates[name])
 
     def _cost(self, document: DocumentNode, operation: OperationDefinitionNode, request: GraphQLRequest) -> int:
-        return operation_cost(self._schema, operation, fragments_of(document), request.variables)
+        longer = {("User", "apiKeys"): self.limits.api_keys}
+        return operation_cost(self._schema, operation, fragments_of(document), request.variables, longer)
 
     def _check_public(
         self,
