@@ -285,11 +285,15 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts as the backend tells them; None is "not told". `cached_tokens` are part of `prompt_tokens`."""
+    """Token counts as the backend tells them; None is "not told".
+
+    `cached_tokens` are part of `prompt_tokens`, and `thinking_tokens` of `completion_tokens`.
+    """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
+    thinking_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,13 +321,11 @@ class ToolCallChunk:
 
 @dataclass(frozen=True, slots=True)
 class UsageChunk:
-    """Counts so far, told mid-stream: what makes the usage of a cancelled answer exact.
-
-    `eval_ms` is what generating the tokens so far took, where the server tells it.
-    """
+    """Counts and times so far, as a FinishChunk has them: they make the usage of a cancelled answer exact."""
 
     usage: Usage
     eval_ms: int | None = None
+    prompt_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,13 +333,14 @@ class FinishChunk:
     """The end of every answer that ended well: given once, as soon as it is known.
 
     Usage that the server tells later comes as a UsageChunk behind it. Where the server tells them, `load_ms` is what
-    loading the model took, and `eval_ms` what generating the tokens of the completion took.
+    loading the model took, `prompt_ms` reading the prompt, and `eval_ms` generating the tokens of the completion.
     """
 
     reason: FinishReason
     usage: Usage = Usage()
     load_ms: int | None = None
     eval_ms: int | None = None
+    prompt_ms: int | None = None
 
 
 Chunk = TextChunk | ThinkingChunk | ToolCallChunk | UsageChunk | FinishChunk

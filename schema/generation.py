@@ -46,10 +46,21 @@ MEASURABLE_MS = 20
 """What came within so little time came at once: it tells of the network, and not of the model."""
 
 
+LARGEST_INT = 2**31 - 1
+"""The largest Int of GraphQL: each count fits, and a sum of two may not."""
+
+
 @strawberry.type(description="Token counts.")
 class TokenUsage:
     prompt_tokens: int = strawberry.field(description="Tokens that the model read, including cached ones.")
-    completion_tokens: int = strawberry.field(description="Tokens that the model wrote.")
+    completion_tokens: int = strawberry.field(description="Tokens that the model wrote, including its thinking.")
+    total_tokens: int = strawberry.field(description="Prompt and completion tokens together.")
+    thinking_tokens: int | None = strawberry.field(
+        description=(
+            "Completion tokens that the model spent on thinking; null if the backend does not report them. Ollama "
+            "does not."
+        )
+    )
     cached_tokens: int | None = strawberry.field(
         description="Prompt tokens that the model had in its cache; null if the backend does not report them."
     )
@@ -61,6 +72,8 @@ class TokenUsage:
         return cls(
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
+            total_tokens=min(usage.prompt_tokens + usage.completion_tokens, LARGEST_INT),
+            thinking_tokens=usage.thinking_tokens,
             cached_tokens=usage.cached_tokens,
             source=usage.source,
         )
@@ -75,12 +88,21 @@ class Timings:
             "Ollama, also waiting for other requests."
         )
     )
+    prompt_ms: int | None = strawberry.field(
+        description="Time that the model server spent reading the prompt; null if it does not report it."
+    )
     time_to_first_token_ms: int | None = strawberry.field(description="From the request to the first token.")
     total_ms: int | None = strawberry.field(description="From the request to the end.")
     tokens_per_second: float | None = strawberry.field(
         description=(
             "Completion tokens per second: by the model server's own clock if it reports it, otherwise from the "
             "first to the last piece of the answer. Null if the answer came in one piece."
+        )
+    )
+    prompt_tokens_per_second: float | None = strawberry.field(
+        description=(
+            "Prompt tokens per second of `promptMs`, without those that the backend reports as cached. Null if "
+            "`promptMs` is null or 0, or if all of the prompt was cached."
         )
     )
 
@@ -90,9 +112,11 @@ class Timings:
         return cls(
             queued_ms=row.queued_ms,
             load_ms=row.load_ms,
+            prompt_ms=row.prompt_ms,
             time_to_first_token_ms=row.time_to_first_token_ms,
             total_ms=row.total_ms,
             tokens_per_second=_tokens_per_second(row),
+            prompt_tokens_per_second=_prompt_tokens_per_second(row),
         )
 
 
@@ -108,6 +132,14 @@ def _tokens_per_second(row: tables.Generation) -> float | None:
         return None
     milliseconds = last_ms - row.time_to_first_token_ms
     return round((tokens - 1) * 1000 / milliseconds, 2) if milliseconds >= MEASURABLE_MS else None
+
+
+def _prompt_tokens_per_second(row: tables.Generation) -> float | None:
+    """Divide the tokens that were not in the cache by the time that the model server tells."""
+    if row.prompt_tokens is None or not row.prompt_ms:
+        return None
+    tokens = row.prompt_tokens - (row.cached_tokens or 0)
+    return round(tokens * 1000 / row.prompt_ms, 2) if tokens > 0 else None
 
 
 @strawberry.type(description="A name and a value that a request gave a generation.")

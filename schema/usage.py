@@ -94,6 +94,9 @@ class UsageTotals:
     prompt_tokens: SafeInt = strawberry.field(description="Tokens that models read, including cached ones.")
     completion_tokens: SafeInt = strawberry.field(description="Tokens that models wrote.")
     cached_tokens: SafeInt = strawberry.field(description="Prompt tokens that a model had in its cache.")
+    thinking_tokens: SafeInt = strawberry.field(
+        description="Completion tokens that models spent on thinking, as far as backends report them."
+    )
 
     @classmethod
     def of(cls, sums: UsageSums) -> Self:
@@ -106,6 +109,7 @@ class UsageTotals:
             prompt_tokens=SafeInt(sums.prompt_tokens),
             completion_tokens=SafeInt(sums.completion_tokens),
             cached_tokens=SafeInt(sums.cached_tokens),
+            thinking_tokens=SafeInt(sums.thinking_tokens),
         )
 
 

@@ -33,7 +33,15 @@ EVENTS: tuple[events.Event, ...] = (
     events.Failed(7, ErrorCode.BACKEND_FAILED, "broke", True, USAGE),
 )
 
-USAGE_FIELDS = ("promptTokens", "completionTokens", "cachedTokens", "source", "__typename")
+USAGE_FIELDS = (
+    "promptTokens",
+    "completionTokens",
+    "totalTokens",
+    "thinkingTokens",
+    "cachedTokens",
+    "source",
+    "__typename",
+)
 CALL_FIELDS = ("callId", "name", "arguments", "__typename")
 ERROR_FIELDS = ("code", "message", "retryable", "retryAfterMs", "__typename")
 FIELDS = {

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from backends.protocol import ToolCall
 from gateway.errors import ErrorCode
-from gateway.streams.codec import decode, encode
+from gateway.streams.codec import decode, decode_usage, encode
 from gateway.streams.events import (
     LONGEST_MERGED,
     Cancelled,
@@ -25,6 +25,7 @@ from gateway.streams.events import (
     ThinkingDelta,
     TokenUsage,
     ToolCallRequested,
+    UsageSource,
     merged,
     utf16_length,
 )
@@ -137,6 +138,20 @@ EARLIER: dict[bytes, Cancelled | Failed] = {
 }
 
 
+def test_counts_that_older_gateways_did_not_write_are_not_told():
+    assert decode_usage(USAGE) == TokenUsage(1, 2)
+
+
+def test_counts_that_only_newer_gateways_write_are_passed_over():
+    assert decode_usage(USAGE[:-1] + b',"a_later_count":7}') == TokenUsage(1, 2)
+
+
+@pytest.mark.parametrize("odd", [b"-1", b"1.5", b'"1"', b"true", b"2147483648"])
+def test_a_count_of_thinking_that_no_gateway_writes_is_refused(odd: bytes):
+    with pytest.raises(ValueError, match="not counts"):
+        decode_usage(USAGE[:-1] + b',"thinking_tokens":%s}' % odd)
+
+
 @pytest.mark.parametrize("written", EARLIER)
 def test_the_ends_that_older_gateways_wrote_are_read(written: bytes):
     assert decode(written) == [EARLIER[written]]
@@ -146,6 +161,7 @@ def test_the_ends_that_older_gateways_wrote_are_read(written: bytes):
     "end",
     [
         *(Cancelled(1, reason, TokenUsage(1, 2, 1)) for reason in CancelReason),
+        Cancelled(1, CancelReason.REQUESTED, TokenUsage(1, 4, None, UsageSource.BACKEND, 3)),
         Failed(1, ErrorCode.OVERLOADED, "Full.", True, TokenUsage(), 1_000),
     ],
 )

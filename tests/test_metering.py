@@ -22,7 +22,7 @@ from backends.protocol import (
     UsageChunk,
 )
 from gateway.generation.estimates import Rates
-from gateway.generation.meter import Meter, prompt_of
+from gateway.generation.meter import Meter, added, prompt_of
 from gateway.streams.events import TokenUsage, UsageSource
 
 REQUEST = ChatRequest("m", [Message("user", "12345678")])
@@ -37,8 +37,10 @@ def metered(*chunks: Chunk) -> TokenUsage:
     return meter.usage()
 
 
-def finish(prompt: int | None, completion: int | None, cached: int | None = None) -> FinishChunk:
-    return FinishChunk(FinishReason.STOP, Usage(prompt, completion, cached))
+def finish(
+    prompt: int | None, completion: int | None, cached: int | None = None, thinking: int | None = None
+) -> FinishChunk:
+    return FinishChunk(FinishReason.STOP, Usage(prompt, completion, cached, thinking))
 
 
 def test_a_backend_that_was_never_asked_cost_nothing():
@@ -68,6 +70,38 @@ def test_tokens_that_came_after_the_last_word_of_the_backend_are_counted():
 
 def test_a_later_word_takes_nothing_back_that_it_leaves_out():
     assert metered(UsageChunk(Usage(7, 1, 3)), finish(None, 4)) == TokenUsage(7, 4, 3, UsageSource.BACKEND)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "thinking"),
+    [
+        ([finish(7, 9, None, 4)], 4),
+        ([finish(7, 9, None, 9)], 9),
+        ([finish(7, 9, None, 0)], 0),
+        ([finish(7, 9)], None),
+        ([ThinkingChunk("a"), finish(7, 9)], None),  # it is not counted here
+        ([finish(7, 9, None, 10)], None),  # no part of the completion
+        ([ThinkingChunk("a"), finish(7, 9, None, 0)], None),  # a zero beside thinking
+        ([UsageChunk(Usage(7, 3, None, 2)), finish(7, 9)], 2),  # a later word takes nothing back
+        ([UsageChunk(Usage(7, 3, None, 2)), finish(7, 9, None, 5)], 5),
+        ([TextChunk("a"), TextChunk("b"), finish(7, None, None, 1)], 1),  # of a completion that was counted
+    ],
+)
+def test_thinking_tokens_are_those_that_the_backend_told_as_part_of_the_completion(
+    chunks: list[Chunk], thinking: int | None
+):
+    assert metered(*chunks).thinking_tokens == thinking
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "thinking"),
+    [(2, 3, 5), (2, None, 2), (None, 3, 3), (None, None, None), (2**31 - 1, 1, 2**31 - 1)],
+)
+def test_the_thinking_of_two_parts_adds_up_as_far_as_it_was_told(
+    first: int | None, second: int | None, thinking: int | None
+):
+    parts = [TokenUsage(1, 9, None, UsageSource.BACKEND, told) for told in (first, second)]
+    assert added(*parts).thinking_tokens == thinking
 
 
 def test_an_answer_of_a_backend_that_tells_no_completion_is_counted():

@@ -152,6 +152,13 @@ def test_the_time_to_load_the_model_is_told_in_milliseconds():
     assert decode(b'{"done":true,"load_duration":1999999}\n')[0].load_ms == 1
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"), [(b"20999999", 20), (b"2e7", 20), (b"-1", None), (b'"2"', None), (b"true", None)]
+)
+def test_the_time_to_read_the_prompt_is_told_in_milliseconds(told: bytes, expected: int | None):
+    assert decode(b'{"done":true,"prompt_eval_duration":%s}\n' % told)[0].prompt_ms == expected
+
+
 def test_nothing_is_read_after_the_end():
     assert len(decode(b'{"done":true}\n{"message":{"content":"more"}}\n')) == 1
 

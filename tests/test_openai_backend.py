@@ -221,6 +221,29 @@ def test_cached_tokens_are_told():
     assert decode(delta("stop"), event(choices=[], usage=usage) + DONE)[-1].usage == Usage(9, 1, 8)
 
 
+@pytest.mark.parametrize(
+    ("details", "thinking"),
+    [
+        ({"reasoning_tokens": 4}, 4),
+        ({"reasoning_tokens": 0}, 0),
+        ({"reasoning_tokens": 4.0}, 4),
+        *(({"reasoning_tokens": odd}, None) for odd in (-1, 4.5, True, "4", None, 2**31)),
+        ({}, None),
+        (None, None),
+        (7, None),
+    ],
+)
+def test_tokens_spent_on_thinking_are_told_where_the_server_counts_them(details: Json, thinking: int | None):
+    usage = {"prompt_tokens": 9, "completion_tokens": 6, "completion_tokens_details": details}
+    assert decode(delta("stop"), event(choices=[], usage=usage) + DONE)[-1].usage == Usage(9, 6, None, thinking)
+
+
+def test_timings_behind_the_usage_do_not_take_the_thinking_back():
+    usage = {"prompt_tokens": 9, "completion_tokens": 6, "completion_tokens_details": {"reasoning_tokens": 4}}
+    read = event(choices=[], usage=usage) + event(choices=[], timings=timings(8, 1, 6)) + DONE
+    assert decode(delta("stop"), read)[-1].usage == Usage(9, 6, 8, 4)
+
+
 @pytest.mark.parametrize("error", [{"message": "out of memory"}, "out of memory"])
 def test_an_error_in_the_stream_is_a_failure(error: Json):
     with pytest.raises(BackendFailed, match="out of memory"):
@@ -307,6 +330,15 @@ def test_llama_cpps_timings_tell_the_usage_so_far():
         TextChunk("a"),
         UsageChunk(Usage(prompt_tokens=7, completion_tokens=1, cached_tokens=5)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"), [(20.9, 20), (0, 0), (-1, None), ("20", None), (None, None), (True, None), (1e300, None)]
+)
+def test_llama_cpp_tells_how_long_it_read_the_prompt(told: Json, expected: int | None):
+    first = delta(content="a", timings=timings(5, 2, 1) | {"prompt_ms": told})
+    _, usage, finish = decode(first, delta("stop") + DONE)
+    assert (usage.prompt_ms, finish.prompt_ms) == (expected, expected)
 
 
 def test_several_timings_of_one_read_are_told_once():

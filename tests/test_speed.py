@@ -1,15 +1,18 @@
 """How fast a model is: by its server's own clock, or by ours where the answer came in pieces; never by one read."""
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import text
 
 from db import migrations
-from db.clock import new_id
+from db.clock import new_id, now
 from db.engine import Database
-from db.tables import Generation, User
-from schema.generation import MEASURABLE_MS, Timings
-from tests.support.fake_model_server import Raw, Script, count
-from tests.support.gateways import RunningGateway
+from db.tables import Generation, GenerationAttempt, UsageRecord, User
+from gateway.streams import TokenUsage as Counts
+from schema.generation import MEASURABLE_MS, Timings, TokenUsage
+from tests.support.fake_model_server import FakeModelServer, Raw, Script, count
+from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import asking
 from tests.support.quirks import DONE, GENERATE, OLLAMA, OPENAI, ask, delta, end, said, sse, usage
 
@@ -66,6 +69,60 @@ async def test_a_clock_that_makes_no_sense_is_not_told(double: RunningGateway, d
     assert await speed(double) is None
 
 
+COUNTS = "usage { promptTokens completionTokens totalTokens thinkingTokens cachedTokens }"
+MEASURED = f"""{{
+  generations(first: 1) {{ nodes {{
+    {COUNTS} timings {{ promptMs promptTokensPerSecond tokensPerSecond }} attempts {{ {COUNTS} }}
+  }} }}
+  usage {{ totals {{ thinkingTokens }} }}
+}}"""
+
+
+async def test_thinking_and_the_speed_of_reading_are_told_and_kept(
+    database_url: str, tmp_path: Path, fake: FakeModelServer
+):
+    told = usage(
+        prompt_tokens=10,
+        completion_tokens=50,
+        prompt_tokens_details={"cached_tokens": 3},
+        completion_tokens_details={"reasoning_tokens": 40},
+    )
+    first = sse({"choices": [{"delta": {"content": "a"}}], "timings": TIMINGS | {"cache_n": 3, "prompt_ms": 20.9}})
+    settings = gateway_settings(tmp_path, database_url, None, openai_url=fake.url)
+    async with running_gateway(settings, fake) as gateway:
+        await ask(gateway, OPENAI, Raw([first, delta("stop") + told, DONE]))
+        found = await gateway.run(MEASURED)
+    counts = {"promptTokens": 10, "completionTokens": 50, "totalTokens": 60, "thinkingTokens": 40, "cachedTokens": 3}
+    (node,) = found["generations"]["nodes"]
+    assert node == {
+        "usage": counts,
+        "timings": {"promptMs": 20, "promptTokensPerSecond": 350.0, "tokensPerSecond": 25.0},
+        "attempts": [{"usage": counts}],
+    }
+    assert found["usage"]["totals"] == {"thinkingTokens": 40}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, 70.0),
+        ({"cached_tokens": 3}, 40.0),
+        ({"cached_tokens": 7}, None),  # nothing had to be read
+        ({"cached_tokens": 9}, None),
+        ({"prompt_ms": 0}, None),  # too short for a clock of milliseconds
+        ({"prompt_ms": None}, None),
+        ({"prompt_tokens": None}, None),
+    ],
+)
+def test_the_speed_of_reading_is_of_what_was_not_cached(fields: dict[str, int | None], expected: float | None):
+    known = {"prompt_tokens": 7, "prompt_ms": 100, **fields}
+    assert Timings.of(Generation(**known)).prompt_tokens_per_second == expected
+
+
+def test_a_total_that_is_no_int_is_the_largest_one():
+    assert TokenUsage.of(Counts(2**31 - 1, 1)).total_tokens == 2**31 - 1
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
@@ -99,3 +156,24 @@ async def test_generations_of_before_are_kept_when_the_columns_come(database: Da
     async with database.reading() as session:
         found = (await session.execute(text("SELECT total_ms, last_token_ms, eval_ms FROM generations"))).one()
     assert tuple(found) == (7, None, None)
+
+
+async def test_counts_of_before_thinking_was_told_are_kept(database: Database):
+    user, generation = User(username="ada", password_hash="!"), new_id()
+    used = {"prompt_tokens": 3, "completion_tokens": 5, "thinking_tokens": 4}
+    asked = {"backend": "o", "state": "COMPLETED"}
+    async with database.transaction() as tx:
+        tx.add(user)
+        await tx.flush()
+        made = {"user_id": user.id, "model": "m"}
+        tx.add(Generation(id=generation, on_disconnect="CANCEL", prompt_ms=9, **made, **asked, **used))
+        await tx.flush()
+        tx.add(GenerationAttempt(generation_id=generation, number=1, backend="o", started_at=now(), **used))
+        tx.add(UsageRecord(generation_id=generation, source="BACKEND", at=now(), **made, **asked, **used))
+    await migrations.downgrade(database, "0011")
+    await migrations.upgrade(database)
+    async with database.reading() as session:
+        for table in ("generations", "generation_attempts", "usage"):
+            counts = text(f"SELECT prompt_tokens, completion_tokens, thinking_tokens FROM {table}")
+            assert tuple((await session.execute(counts)).one()) == (3, 5, None)
+        assert await session.scalar(text("SELECT prompt_ms FROM generations")) is None

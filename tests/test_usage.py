@@ -17,7 +17,7 @@ from db.tables import UsageRecord, User
 from schema.node import global_id
 from tests.support.gateways import ADMIN, GraphQLErrors, Json, RunningGateway
 
-SUMS = "generations completed cancelled failed promptTokens completionTokens cachedTokens"
+SUMS = "generations completed cancelled failed promptTokens completionTokens cachedTokens thinkingTokens"
 USAGE = f"""
 query($input: UsageInput, $first: Int, $after: String, $order: UsageOrder) {{ usage(input: $input) {{
   from to totals {{ {SUMS} }}
@@ -51,6 +51,7 @@ async def used(gateway: RunningGateway, at: datetime, tokens: int = 1, *, by: st
                 prompt_tokens=tokens * 10,
                 completion_tokens=tokens,
                 cached_tokens=None if tokens == 1 else tokens,
+                thinking_tokens=None if tokens == 1 else tokens - 1,
                 source="BACKEND",
                 at=at,
                 **given,
@@ -67,7 +68,7 @@ def told(report: Json, *names: str) -> list[tuple[Any, ...]]:
     return [(*(row[name] for name in names), row["totals"]["completionTokens"]) for row in report["rows"]["nodes"]]
 
 
-def sums(generations: int, completion: int, cached: int, cancelled: int = 0, failed: int = 0) -> Json:
+def sums(generations: int, completion: int, cached: int, thinking: int, *, cancelled: int = 0, failed: int = 0) -> Json:
     return {
         "generations": generations,
         "completed": generations - cancelled - failed,
@@ -76,6 +77,7 @@ def sums(generations: int, completion: int, cached: int, cancelled: int = 0, fai
         "promptTokens": completion * 10,
         "completionTokens": completion,
         "cachedTokens": cached,
+        "thinkingTokens": thinking,
     }
 
 
@@ -86,10 +88,10 @@ async def test_usage_is_summed_in_all_and_by_day(gateway_on_each_database: Runni
     await used(gateway, NOON + 2 * DAY, 5, state="FAILED", finish_reason=None)
     report = await usage(gateway, **MARCH)
     assert (report["from"], report["to"]) == ("2026-03-01T00:00:00+00:00", "2026-04-01T00:00:00+00:00")
-    assert report["totals"] == sums(3, 8, 7, 1, 1)
+    assert report["totals"] == sums(3, 8, 7, 5, cancelled=1, failed=1)
     assert [(row["start"][:10], row["end"][:10], row["totals"]) for row in report["rows"]["nodes"]] == [
-        ("2026-03-01", "2026-03-02", sums(2, 3, 2, 1)),
-        ("2026-03-03", "2026-03-04", sums(1, 5, 5, 0, 1)),
+        ("2026-03-01", "2026-03-02", sums(2, 3, 2, 1, cancelled=1)),
+        ("2026-03-03", "2026-03-04", sums(1, 5, 5, 4, failed=1)),
     ]
 
 
@@ -197,7 +199,7 @@ async def test_sums_may_outgrow_32_bits(gateway_on_each_database: RunningGateway
 
 async def test_where_nothing_was_used_there_are_zeros_and_no_rows(gateway: RunningGateway):
     report = await usage(gateway, **MARCH)
-    assert (report["totals"], report["rows"]["nodes"]) == (sums(0, 0, 0), [])
+    assert (report["totals"], report["rows"]["nodes"]) == (sums(0, 0, 0, 0), [])
 
 
 @pytest.mark.parametrize(

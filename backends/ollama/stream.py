@@ -109,4 +109,5 @@ class OllamaDecoder:
             usage,
             load_ms=as_milliseconds(value.get("load_duration"), NANOSECONDS),
             eval_ms=as_milliseconds(value.get("eval_duration"), NANOSECONDS),
+            prompt_ms=as_milliseconds(value.get("prompt_eval_duration"), NANOSECONDS),
         )

@@ -83,6 +83,7 @@ class OpenAIDecoder:
         self._reported: Usage | None = None
         self._counted = 0
         self._eval_ms: int | None = None
+        self._prompt_ms: int | None = None
         self._speech = Speech()
         self._tags = ThinkTags() if think_tags else None
 
@@ -195,23 +196,25 @@ class OpenAIDecoder:
         into += [ToolCallChunk(call) for call in self._calls.calls()]
         if reason is FinishReason.STOP and self._calls:
             reason = FinishReason.TOOL_CALLS
-        into.append(FinishChunk(reason, self._usage or Usage(), eval_ms=self._eval_ms))
+        into.append(FinishChunk(reason, self._usage or Usage(), eval_ms=self._eval_ms, prompt_ms=self._prompt_ms))
         self.finished = True
 
     def _report(self, into: list[Chunk]) -> None:
         """Tell usage that came without the end, or behind it."""
         if self._usage is not self._reported and (self._reason is None or self.finished):
-            into.append(UsageChunk(self._usage or Usage(), self._eval_ms))
+            into.append(UsageChunk(self._usage or Usage(), self._eval_ms, self._prompt_ms))
         self._reported = self._usage
 
     def _tokens(self, counts: dict[str, Json]) -> int:
         """Take llama.cpp's counts so far; give how many tokens were made since the last ones."""
         self._eval_ms = as_milliseconds(counts.get("predicted_ms"))
+        self._prompt_ms = as_milliseconds(counts.get("prompt_ms"))
         cached = as_count(counts.get("cache_n")) or 0
         prompt = cached + (as_count(counts.get("prompt_n")) or 0)
         predicted = as_count(counts.get("predicted_n")) or 0
         if prompt:
-            self._usage = Usage(prompt_tokens=as_count(prompt), completion_tokens=predicted, cached_tokens=cached)
+            thought = self._usage.thinking_tokens if self._usage else None  # the timings do not tell it
+            self._usage = Usage(as_count(prompt), predicted, cached, thought)
         new, self._counted = predicted - self._counted, predicted
         return max(new, 0)
 
@@ -221,4 +224,5 @@ def _usage(value: dict[str, Json]) -> Usage:
         prompt_tokens=as_count(value.get("prompt_tokens")),
         completion_tokens=as_count(value.get("completion_tokens")),
         cached_tokens=as_count(as_object(value.get("prompt_tokens_details")).get("cached_tokens")),
+        thinking_tokens=as_count(as_object(value.get("completion_tokens_details")).get("reasoning_tokens")),
     )

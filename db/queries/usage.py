@@ -34,6 +34,9 @@ DIMENSIONS = {
 }
 """The columns that usage can be summed by and chosen by."""
 
+_TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "thinking_tokens")
+"""The columns that are added up, in the order of UsageSums; null counts as nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class BucketRun:
@@ -58,6 +61,7 @@ class UsageSums:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    thinking_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ async def usage_groups(
     """
     bucket = _bucket(runs, _epoch(session.get_bind().dialect.name))
     columns = [DIMENSIONS[name] for name in dimensions]
-    numbers = (UsageRecord.prompt_tokens, UsageRecord.completion_tokens, UsageRecord.cached_tokens)
+    numbers = [getattr(UsageRecord, name) for name in _TOKENS]
     # the bucket is computed inside: PostgreSQL does not see that two expressions with parameters are the same
     rows = (
         select(bucket.label("bucket"), *columns, UsageRecord.state.label("ended_as"), *numbers)
@@ -107,7 +111,7 @@ async def usage_groups(
 def _parts(rows: Subquery) -> list[ColumnElement[Any]]:
     """Give what is added up of each row, in the order of UsageSums."""
     ended = [case((rows.c.ended_as == state, 1), else_=0) for state in ("COMPLETED", "CANCELLED", "FAILED")]
-    tokens = [func.coalesce(rows.c[name], 0) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")]
+    tokens = [func.coalesce(rows.c[name], 0) for name in _TOKENS]
     return [*ended, *tokens]
 
 

@@ -19,7 +19,8 @@ class Generation(Table):
 
     `detached_at` is since when its viewers may have seen more of the text than the log has that the gateways share.
 
-    `last_token_ms` is when the last of its text came, and `eval_ms` how long its model server says that it generated.
+    `last_token_ms` is when the last of its text came. `prompt_ms` and `eval_ms` are how long its model server says that
+    it read the prompt, and that it generated.
 
     `replica_id` is the gateway that runs it; None offers it to any other. Each change of hands raises `fence`, and
     who holds an older one writes nothing any more.
@@ -53,6 +54,7 @@ class Generation(Table):
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
     cached_tokens: Mapped[int | None]
+    thinking_tokens: Mapped[int | None]
     usage_source: Mapped[str | None] = mapped_column(String(16))
     queued_ms: Mapped[int | None]
     load_ms: Mapped[int | None]
@@ -60,6 +62,7 @@ class Generation(Table):
     total_ms: Mapped[int | None]
     last_token_ms: Mapped[int | None]
     eval_ms: Mapped[int | None]
+    prompt_ms: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -79,6 +82,7 @@ class GenerationAttempt(Table):
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
     cached_tokens: Mapped[int | None]
+    thinking_tokens: Mapped[int | None]
     usage_source: Mapped[str | None] = mapped_column(String(16))
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(String(500))

@@ -24,6 +24,7 @@ class UsageRecord(Table):
     prompt_tokens: Mapped[int]
     completion_tokens: Mapped[int]
     cached_tokens: Mapped[int | None]
+    thinking_tokens: Mapped[int | None]
     source: Mapped[str] = mapped_column(String(16))
     at: Mapped[datetime]
     backend: Mapped[str] = mapped_column(String(64), server_default="unknown")

@@ -33,22 +33,28 @@ def added(first: TokenUsage, second: TokenUsage) -> TokenUsage:
     """Give what two parts of one generation used together; the source is the weaker one's."""
     if NO_USAGE in (first, second):
         return second if first == NO_USAGE else first
-    cached = [part.cached_tokens for part in (first, second) if part.cached_tokens is not None]
     return bounded(
         TokenUsage(
             prompt_tokens=first.prompt_tokens + second.prompt_tokens,
             completion_tokens=first.completion_tokens + second.completion_tokens,
-            cached_tokens=sum(cached) if cached else None,
+            cached_tokens=_sum_of_told(first.cached_tokens, second.cached_tokens),
             source=max(first.source, second.source, key=_STRENGTH.index),
+            thinking_tokens=_sum_of_told(first.thinking_tokens, second.thinking_tokens),
         )
     )
+
+
+def _sum_of_told(*counts: int | None) -> int | None:
+    told = [count for count in counts if count is not None]
+    return sum(told) if told else None
 
 
 def bounded(usage: TokenUsage) -> TokenUsage:
     """Give the same counts, none larger than can be stored and told."""
     cached = None if usage.cached_tokens is None else min(usage.cached_tokens, LARGEST_COUNT)
+    thinking = None if usage.thinking_tokens is None else min(usage.thinking_tokens, LARGEST_COUNT)
     prompt, completion = min(usage.prompt_tokens, LARGEST_COUNT), min(usage.completion_tokens, LARGEST_COUNT)
-    return TokenUsage(prompt, completion, cached, usage.source)
+    return TokenUsage(prompt, completion, cached, usage.source, thinking)
 
 
 def prompt_of(request: ChatRequest) -> Prompt:
@@ -82,11 +88,14 @@ class Meter:
     def __init__(self, request: ChatRequest) -> None:
         self.eval_ms: int | None = None
         """What generating took, as the backend told it last."""
+        self.prompt_ms: int | None = None
+        """What reading the prompt took, as the backend told it last."""
         self._request = request
         self._asked = False
         self._finished = False
         self._told = Usage()
         self._counted = 0
+        self._thought = False
         self._pieces = Pieces()
         self._calls = 0
         self._rates = Rates()
@@ -106,12 +115,14 @@ class Meter:
             match chunk:
                 case TextChunk() | ThinkingChunk():
                     self._counted += chunk.tokens
+                    self._thought = self._thought or isinstance(chunk, ThinkingChunk)
                     self._pieces.add(chunk.text, chunk.tokens)
                 case ToolCallChunk(call):
                     self._calls += rounded_up(_call_tokens(call))
                 case UsageChunk() | FinishChunk():
                     self._told = _newer(self._told, chunk.usage)
                     self.eval_ms = chunk.eval_ms if chunk.eval_ms is not None else self.eval_ms
+                    self.prompt_ms = chunk.prompt_ms if chunk.prompt_ms is not None else self.prompt_ms
                     self._finished = self._finished or isinstance(chunk, FinishChunk)
 
     @property
@@ -140,15 +151,25 @@ class Meter:
         prompt = self._told.prompt_tokens or None
         completion = self._told.completion_tokens or (None if self.counted else self._told.completion_tokens)
         if prompt is not None and completion is not None and (self._finished or completion >= self._counted):
-            return TokenUsage(prompt, completion, self._told.cached_tokens, UsageSource.BACKEND)
+            thinking = self._thinking(completion)
+            return TokenUsage(prompt, completion, self._told.cached_tokens, UsageSource.BACKEND, thinking)
         said = self._rates.answer_tokens(self._pieces)
         guessed = prompt is None or self._calls > 0 or said != self._counted
+        written = min(max(said + self._calls, completion or 0), LARGEST_COUNT)
         return TokenUsage(
             prompt_tokens=self._rates.prompt_tokens(self._prompt) if prompt is None else prompt,
-            completion_tokens=min(max(said + self._calls, completion or 0), LARGEST_COUNT),
+            completion_tokens=written,
             cached_tokens=self._told.cached_tokens,
             source=UsageSource.ESTIMATED if guessed else UsageSource.COUNTED,
+            thinking_tokens=self._thinking(written),
         )
+
+    def _thinking(self, completion: int) -> int | None:
+        """Give the part of the completion that was thinking, where what was told of it can be that."""
+        told = self._told.thinking_tokens
+        if told is None or told > completion or (told == 0 and self._thought):
+            return None
+        return told
 
 
 def _newer(old: Usage, new: Usage) -> Usage:
@@ -157,4 +178,5 @@ def _newer(old: Usage, new: Usage) -> Usage:
         new.prompt_tokens or (new.prompt_tokens if old.prompt_tokens is None else old.prompt_tokens),
         new.completion_tokens or (new.completion_tokens if old.completion_tokens is None else old.completion_tokens),
         old.cached_tokens if new.cached_tokens is None else new.cached_tokens,
+        old.thinking_tokens if new.thinking_tokens is None else new.thinking_tokens,
     )

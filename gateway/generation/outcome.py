@@ -108,7 +108,8 @@ def usage_recorded(row: Generation | GenerationAttempt) -> TokenUsage | None:
     """Give the usage that was noted in a row last; None where none was."""
     if row.prompt_tokens is None or row.completion_tokens is None or row.usage_source is None:
         return None
-    return TokenUsage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, UsageSource(row.usage_source))
+    source = UsageSource(row.usage_source)
+    return TokenUsage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, source, row.thinking_tokens)
 
 
 def usage_columns(usage: TokenUsage | None) -> dict[str, object]:
@@ -117,6 +118,7 @@ def usage_columns(usage: TokenUsage | None) -> dict[str, object]:
         "prompt_tokens": usage.prompt_tokens if usage else None,
         "completion_tokens": usage.completion_tokens if usage else None,
         "cached_tokens": usage.cached_tokens if usage else None,
+        "thinking_tokens": usage.thinking_tokens if usage else None,
         "usage_source": usage.source if usage else None,
     }
 

@@ -211,8 +211,9 @@ class Run:
             error = ShuttingDown()
         reason = None if finish is None else FinishReason(finish.reason.value)
         self._attempts.end(self._meter.usage(), error)
-        eval_ms = self._meter.eval_ms if self._spent == NO_USAGE else None  # of one part it tells nothing
-        timings = self._stopwatch.timings(finish.load_ms if finish else None, eval_ms)
+        told = (self._meter.eval_ms, self._meter.prompt_ms)
+        eval_ms, prompt_ms = told if self._spent == NO_USAGE else (None, None)  # of one part they tell nothing
+        timings = self._stopwatch.timings(finish.load_ms if finish else None, eval_ms, prompt_ms)
         return Outcome(reason, error, self.usage(), timings, cancelled)
 
     def terminal(self, outcome: Outcome) -> End:

@@ -18,6 +18,8 @@ class Timings:
     last_token_ms: int | None = None
     eval_ms: int | None = None
     """Not from then on: how long the backend says that it generated."""
+    prompt_ms: int | None = None
+    """Not from then on either: how long the backend says that it read the prompt."""
 
 
 class Stopwatch:
@@ -43,10 +45,10 @@ class Stopwatch:
         if self._first_token_ms is None:
             self._first_token_ms = self._last_token_ms
 
-    def timings(self, load_ms: int | None, eval_ms: int | None) -> Timings:
-        """Give all marks, the total being now. `load_ms` and `eval_ms` are what the backend tells of itself."""
+    def timings(self, load_ms: int | None, eval_ms: int | None, prompt_ms: int | None) -> Timings:
+        """Give all marks, the total being now. The arguments are what the backend tells of itself."""
         total_ms = self._elapsed_ms()
-        return Timings(self._turn_ms, load_ms, self._first_token_ms, total_ms, self._last_token_ms, eval_ms)
+        return Timings(self._turn_ms, load_ms, self._first_token_ms, total_ms, self._last_token_ms, eval_ms, prompt_ms)
 
     def _elapsed_ms(self) -> int:
         return milliseconds(time.perf_counter() - self._started)

@@ -56,6 +56,10 @@ def _number(value: Any, least: int = 0) -> int:
     return value
 
 
+def _number_if_told(value: Any) -> int | None:
+    return None if value is None else _number(value)
+
+
 def _text(value: Any) -> str:
     if type(value) is not str:
         raise TypeError("not a text")
@@ -107,17 +111,17 @@ def _failed(
     usage: dict[str, Any],
     retry_after_ms: int | None = None,
 ) -> Failed:
-    pause = None if retry_after_ms is None else _number(retry_after_ms)
+    pause = _number_if_told(retry_after_ms)
     return Failed(sequence, ErrorCode(code), _text(message), bool(retryable), _usage(usage), pause)
 
 
 def _usage(value: dict[str, Any]) -> TokenUsage:
-    cached = value["cached_tokens"]
     return TokenUsage(
         _number(value["prompt_tokens"]),
         _number(value["completion_tokens"]),
-        None if cached is None else _number(cached),
-        source=UsageSource(value["source"]),
+        _number_if_told(value["cached_tokens"]),
+        UsageSource(value["source"]),
+        _number_if_told(value.get("thinking_tokens")),  # gateways before 1.0 did not write it
     )
 
 

@@ -30,12 +30,17 @@ class UsageSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
-    """What one generation used. `cached_tokens` are part of `prompt_tokens`; None where the backend does not tell."""
+    """What one generation used.
+
+    `cached_tokens` are part of `prompt_tokens`, and `thinking_tokens` of `completion_tokens`; None where the backend
+    does not tell.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int | None = None
     source: UsageSource = UsageSource.COUNTED
+    thinking_tokens: int | None = None
 
 
 NO_USAGE = TokenUsage()

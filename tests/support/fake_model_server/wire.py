@@ -83,6 +83,13 @@ def _text(content: str | list[dict[str, Any]]) -> str:
     return "".join(part["text"] for part in content if part["type"] == "text")
 
 
+PROMPT_MS = 20.9
+"""How long each fake model reads its prompt."""
+
+DURATIONS = {"load_duration": 42_000_000, "prompt_eval_duration": round(PROMPT_MS * 1_000_000)}
+"""In nanoseconds."""
+
+
 class OllamaWire:
     """NDJSON lines of `/api/chat`."""
 
@@ -107,7 +114,7 @@ class OllamaWire:
     def finish(self, reason: str, prompt_tokens: int, completion_tokens: int, *, usage: bool) -> list[bytes]:
         counts = {"prompt_eval_count": prompt_tokens, "eval_count": completion_tokens} if usage else {}
         message = {"role": "assistant", "content": ""}
-        return [self._line(message=message, done=True, done_reason=reason, load_duration=42_000_000, **counts)]
+        return [self._line(message=message, done=True, done_reason=reason, **DURATIONS, **counts)]
 
     def error(self, message: str) -> bytes:
         return orjson.dumps({"error": message}) + b"\n"
@@ -137,6 +144,7 @@ class OpenAIWire:
         self._timed = bool(body.get("timings_per_token"))
         self._prompt_tokens = read_prompt(body).words
         self._predicted = 0
+        self._thought = 0
 
     def begin(self) -> bytes:
         return self._choice({"role": "assistant", "content": None})
@@ -145,6 +153,7 @@ class OpenAIWire:
         return self._token({"content": piece})
 
     def thinking(self, piece: str) -> bytes:
+        self._thought += 1
         return self._token({"reasoning_content": piece})
 
     def tool_call(self, index: int, name: str, arguments: Mapping[str, Any]) -> list[bytes]:
@@ -157,11 +166,13 @@ class OpenAIWire:
     def finish(self, reason: str, prompt_tokens: int, completion_tokens: int, *, usage: bool) -> list[bytes]:
         events = [self._choice({}, reason)]
         if usage and self._usage:
-            counts = {
+            counts: dict[str, Any] = {
                 "prompt_tokens": prompt_tokens,
                 "completion_tokens": completion_tokens,
                 "total_tokens": prompt_tokens + completion_tokens,
             }
+            if self._thought:
+                counts["completion_tokens_details"] = {"reasoning_tokens": self._thought}
             events.append(self._event(choices=[], usage=counts))
         return [*events, b"data: [DONE]\n\n"]
 
@@ -175,7 +186,12 @@ class OpenAIWire:
         self._predicted += 1
         if not self._timed:
             return self._choice(delta)
-        timings = {"cache_n": 1, "prompt_n": self._prompt_tokens - 1, "predicted_n": self._predicted}
+        timings = {
+            "cache_n": 1,
+            "prompt_n": self._prompt_tokens - 1,
+            "prompt_ms": PROMPT_MS,
+            "predicted_n": self._predicted,
+        }
         return self._choice(delta, timings=timings)
 
     def _choice(self, delta: dict[str, Any], reason: str | None = None, **more: Any) -> bytes:
