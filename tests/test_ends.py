@@ -14,15 +14,16 @@ from anyio.lowlevel import checkpoint
 
 from db.clock import now
 from db.engine import Database, DatabaseUnavailable, WriteSession
-from db.queries.generation import mark_ended, mark_running
+from db.queries.generation import mark_ended, mark_running, note_usage
 from db.tables import Generation, User
 from gateway.errors import ErrorCode, GatewayError
 from gateway.generation.generations import GenerationFilter
 from gateway.generation.ledger import Ledger, LedgerEntry
+from gateway.generation.outcome import usage_columns, usage_recorded
 from gateway.generation.request import GenerationRequest, OnBackendLoss, OnDisconnect
 from gateway.generation.run import Outcome
 from gateway.generation.timings import Timings
-from gateway.streams.events import Failed, TokenUsage
+from gateway.streams.events import Failed, TokenUsage, UsageSource
 from gateway.streams.log import StreamOwner
 from gateway.tasks import spawn, spawn_service
 from tests.support.fake_model_server import FakeModelServer
@@ -36,7 +37,7 @@ ODD_ENDS = [
     {"prompt_eval_count": 2, "eval_count": 3_000_000_000},
     {"prompt_eval_count": 1e300, "eval_count": "2", "load_duration": 9e15},
     {"prompt_eval_count": -1, "eval_count": [], "load_duration": True},
-    {"prompt_eval_count": 2**70, "eval_count": 2**70, "load_duration": 2**70},
+    {"prompt_eval_count": 2**70, "eval_count": 2**70, "load_duration": 2**70, "prompt_eval_duration": 2**70},
 ]
 
 ROWS = """
@@ -118,6 +119,7 @@ async def running_ledger(database: Database) -> AsyncIterator[Ledger]:
     [
         (None, TokenUsage(2**31, 2**70), Timings(1, 2, 3, 4)),
         (None, TokenUsage(1, 1, 2**40), Timings(2**70, 2**31, 3, 4)),
+        (None, TokenUsage(1, 1, thinking_tokens=2**40), Timings(1, 2, 3, 4, prompt_ms=2**31)),
         (GatewayError("half a pair \ud800 and NUL \0"), TokenUsage(1, 1), Timings(1, 2, 3, 2**40)),
     ],
 )
@@ -136,6 +138,14 @@ async def test_what_a_column_cannot_hold_keeps_no_end_from_the_database(
         tasks.start_soon(ledger.write, LedgerEntry(other, good, now()))
     assert (await stored(database, row)).finished_at is not None
     assert (await stored(database, other)).prompt_tokens == 3
+
+
+@pytest.mark.parametrize("usage", [TokenUsage(3, 5, 1, UsageSource.BACKEND, 4), TokenUsage(3, 5)])
+async def test_what_a_running_generation_has_used_is_read_as_it_was_noted(database: Database, usage: TokenUsage):
+    row = await added(database)
+    async with database.transaction() as tx:
+        await note_usage(tx, [{"row_id": row.id, "row_fence": row.fence, **usage_columns(usage)}])
+    assert usage_recorded(await stored(database, row)) == usage
 
 
 async def test_a_turn_that_is_told_late_changes_no_end(database: Database):

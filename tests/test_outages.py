@@ -89,7 +89,7 @@ async def test_a_frozen_valkey_holds_nobody_up(own_valkey: ValkeyServer, monkeyp
 
 async def test_of_two_writers_only_the_later_one_gets_through(valkey: ValkeyServer):
     stream, heard = new_id(), Heard()
-    usage = TokenUsage(3, 2, None, UsageSource.COUNTED)
+    usage = TokenUsage(3, 2, None, UsageSource.COUNTED, 1)
     async with running_log(valkey, handlers=heard) as one, running_log(valkey) as other:
         await one.open(stream, StreamOwner(1, lambda: usage, b"request"))
         await one.append(stream, [Started(1, 0), *said(2, 3)])
