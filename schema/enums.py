@@ -222,6 +222,9 @@ _describe(
         "USER": "Each user that `filter` selects. Needs the ADMIN scope.",
         "BACKEND": "Each backend.",
         "FINISH": "How generations ended: each pair of `state` and `finishReason`.",
+        "TAG": "Each name and value of a tag, and one group for generations without tags. A generation counts in the "
+        "group of each of its tags.",
+        "END_USER": "Each `endUser`, and one group for generations without one.",
     },
 )
 _describe(

@@ -147,7 +147,7 @@ class GenerationOptions:
 
 @strawberry.input(description="A name and a value to group reports by.")
 class TagInput:
-    name: str = strawberry.field(description="The name, 1 to 64 characters. Each name may occur once.")
+    name: str = strawberry.field(description="The name, 1 to 64 characters.")
     value: str = strawberry.field(description="The value, up to 256 characters.")
 
     def to_tag(self) -> Tag:
@@ -196,8 +196,8 @@ class GenerateInput:
 
     tags: list[TagInput] | None = strawberry.field(
         default_factory=list[TagInput],
-        description="Names and values to group reports by, such as a team or a feature; at most 16. They are stored "
-        "with the generation and its usage, and never sent to a model server.",
+        description="Names and values to group reports by, such as a team or a feature; at most 16, each name once. "
+        "They are stored with the generation and its usage, and never sent to a model server.",
     )
     end_user: str | None = strawberry.field(
         default=None,

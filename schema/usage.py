@@ -15,6 +15,8 @@ from gateway.usage import Granularity, UsageDimension, UsageOrder, UsagePage, Us
 from schema.access import requires
 from schema.context import Info
 from schema.cost import page_of
+from schema.generation import Tag
+from schema.generation_input import TagInput
 from schema.identity import ApiKey, User
 from schema.node import MAX_PAGE, page_size, parse_uuid
 from schema.scalars import SafeInt
@@ -37,6 +39,14 @@ class UsageFilter:
         default=None, description="States: COMPLETED, CANCELLED, FAILED. Only ended generations are counted."
     )
     finish_reasons: list[FinishReason] | None = strawberry.field(default=None, description="Finish reasons.")
+    tags: list[TagInput] | None = strawberry.field(
+        default=None,
+        description="Tags: generations that have, for each name in the list, one of the values that the list has for "
+        "it. Rows of TAG also show the other tags of these generations.",
+    )
+    end_users: list[str] | None = strawberry.field(
+        default=None, description="End users, as in `GenerateInput.endUser`."
+    )
 
     def to_filter(self) -> usage.UsageFilter:
         """Give the gateway's filter. Raises InvalidInput for an id that is none."""
@@ -48,6 +58,8 @@ class UsageFilter:
             backends=self.backends,
             states=self.states,
             finish_reasons=self.finish_reasons,
+            tags=None if self.tags is None else [(tag.name, tag.value) for tag in self.tags],
+            end_users=self.end_users,
         )
 
 
@@ -67,7 +79,7 @@ class UsageInput:
         default=Granularity.DAY, description="How much time one row covers."
     )
     group_by: list[UsageDimension] | None = strawberry.field(
-        default_factory=list, description="What else to group by. USER needs the ADMIN scope."
+        default_factory=list, description="What else to group by, any combination. USER needs the ADMIN scope."
     )
     filter: UsageFilter | None = strawberry.field(
         default=None, description="Which generations to count; null for all of the caller's own."
@@ -115,7 +127,8 @@ class UsageTotals:
 
 @strawberry.type(
     description="The usage of one hour, day, week or month, for one value of each dimension in `groupBy`. A "
-    "dimension that is not in `groupBy` is null. Periods without usage have no row.",
+    "dimension that is not in `groupBy` is null. Periods without usage have no row. With TAG in `groupBy` a generation "
+    "counts in one row for each of its tags, so that rows may add up to more than `UsageReport.totals`.",
 )
 class UsageRow:
     api_key_uuid: strawberry.Private[UUID | None]
@@ -127,6 +140,12 @@ class UsageRow:
     state: State | None = strawberry.field(description="For FINISH: how the generations ended.")
     finish_reason: FinishReason | None = strawberry.field(
         description="For FINISH: why they completed; null if they did not."
+    )
+    tag: Tag | None = strawberry.field(
+        description="For TAG: a tag that the generations have; null for generations without tags."
+    )
+    end_user: str | None = strawberry.field(
+        description="For END_USER: `endUser` of the requests; null for generations without one."
     )
     totals: UsageTotals = strawberry.field(description="The sums.")
 
@@ -161,6 +180,8 @@ class UsageRow:
             backend=row.backend,
             state=None if row.state is None else State(row.state),
             finish_reason=FinishReason(row.finish_reason or "") if known else None,
+            tag=None if row.tag_name is None else Tag(name=row.tag_name, value=row.tag_value or ""),
+            end_user=row.end_user,
             totals=UsageTotals.of(row.sums),
         )
 
@@ -198,7 +219,9 @@ class UsageReport:
     )
     to: datetime = strawberry.field(description="The end, not included.")
 
-    @strawberry.field(description="The sums over all rows, not only those of one page.")
+    @strawberry.field(
+        description="The sums over all pages. Each generation counts once, even if TAG puts it in several rows."
+    )
     def totals(self) -> UsageTotals:
         """Add up all rows."""
         return UsageTotals.of(self.report.totals)

@@ -42,6 +42,8 @@ class UsageDimension(StrEnum):
     USER = "USER"
     BACKEND = "BACKEND"
     FINISH = "FINISH"
+    TAG = "TAG"
+    END_USER = "END_USER"
 
 
 _COLUMNS: Mapping[UsageDimension, Sequence[str]] = {
@@ -50,6 +52,8 @@ _COLUMNS: Mapping[UsageDimension, Sequence[str]] = {
     UsageDimension.USER: ("user_id",),
     UsageDimension.BACKEND: ("backend",),
     UsageDimension.FINISH: ("state", "finish_reason"),
+    UsageDimension.TAG: queries.usage.TAG,
+    UsageDimension.END_USER: ("end_user",),
 }
 
 
@@ -66,7 +70,8 @@ class UsageOrder(StrEnum):
 class UsageFilter:
     """Which generations count; None takes all.
 
-    `user_ids` None is the caller alone, unless `all_users` is set. Other users are for administrators only.
+    `user_ids` None is the caller alone, unless `all_users` is set. Other users are for administrators only. `tags` are
+    names and values: a generation must have one of the values for each of the names.
     """
 
     models: Sequence[str] | None = None
@@ -76,6 +81,8 @@ class UsageFilter:
     backends: Sequence[str] | None = None
     states: Sequence[str] | None = None
     finish_reasons: Sequence[str] | None = None
+    tags: Sequence[tuple[str, str]] | None = None
+    end_users: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +110,16 @@ class UsageRow:
     backend: str | None = None
     state: str | None = None
     finish_reason: str | None = None
+    end_user: str | None = None
+    tag_name: str | None = None
+    tag_value: str | None = None
 
 
 _Key = list[int | str]
 """What rows are sorted by."""
+
+_SORTED_BY = [*queries.usage.DIMENSIONS, *queries.usage.TAG]
+"""The dimensions by which equal rows are sorted, None first. None of them is ever "", but for the value of a tag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +137,14 @@ class UsageReport:
     start: datetime
     end: datetime
     rows: Sequence[UsageRow]
+    once: UsageSums | None = None
+    """The sums where a generation may count in several rows; None where it counts in one."""
 
     @cached_property
     def totals(self) -> UsageSums:
-        """Add up everything."""
+        """Add up everything, each generation once."""
+        if self.once is not None:
+            return self.once
         names = UsageSums.__slots__
         return UsageSums(**{name: sum(getattr(row.sums, name) for row in self.rows) for name in names})
 
@@ -156,19 +173,27 @@ class Usage:
         bounds = boundaries(start, end, time_zone(request.time_zone, "input.timeZone"), request.granularity)
         dimensions = [name for dimension in dict.fromkeys(request.group_by) for name in _COLUMNS[dimension]]
         async with self._database.reading() as session:
-            groups = await queries.usage.usage_groups(
-                session, start, end, runs=runs(bounds), dimensions=dimensions, chosen=chosen, limit=MAX_ROWS + 1
+            found = await queries.usage.usage_groups(
+                session,
+                start,
+                end,
+                runs=runs(bounds),
+                dimensions=dimensions,
+                chosen=chosen,
+                tags=request.filter.tags,
+                limit=MAX_ROWS + 1,
             )
-        if len(groups) > MAX_ROWS:
+        if len(found.groups) > MAX_ROWS:
             raise InvalidInput(
                 "input", f"the report has more than {MAX_ROWS:,} rows: shorten the time, or group by less."
             )
-        return UsageReport(start, end, [_row(group, bounds) for group in groups])
+        return UsageReport(start, end, [_row(group, bounds) for group in found.groups], found.once)
 
 
 def _chosen(principal: Principal, request: UsageRequest) -> dict[str, Sequence[object]]:
     """Give the values of columns that count. Raises Forbidden where the caller may not see them, and InvalidInput."""
     wanted = request.filter
+    _check_texts(wanted)
     if wanted.all_users and wanted.user_ids is not None:
         raise InvalidInput("input.filter", "takes either userIds or allUsers.")
     user_ids = [principal.user_id] if wanted.user_ids is None else wanted.user_ids
@@ -182,8 +207,19 @@ def _chosen(principal: Principal, request: UsageRequest) -> dict[str, Sequence[o
         "backend": wanted.backends,
         "state": wanted.states,
         "finish_reason": wanted.finish_reasons,
+        "end_user": wanted.end_users,
     }
     return {name: values for name, values in columns.items() if values is not None}
+
+
+def _check_texts(wanted: UsageFilter) -> None:
+    """Refuse a character that the ledger cannot have, and PostgreSQL cannot be asked for. Raises InvalidInput."""
+    tags = ["".join(tag) for tag in wanted.tags or ()]
+    lists = {"models": wanted.models, "backends": wanted.backends, "tags": tags, "endUsers": wanted.end_users}
+    for name, texts in lists.items():
+        for place, text in enumerate(texts or ()):
+            if "\0" in text:
+                raise InvalidInput(f"input.filter.{name}[{place}]", "may not hold the character U+0000.")
 
 
 def _range(request: UsageRequest) -> tuple[datetime, datetime]:
@@ -207,8 +243,7 @@ def _row(group: UsageGroup, bounds: Sequence[datetime]) -> UsageRow:
 def _key(row: UsageRow, order: UsageOrder) -> _Key:
     """Give what the row is sorted by; no two rows of a report have the same."""
     seconds = int((row.start - EARLIEST) / timedelta(microseconds=1))
-    dimensions = (row.model, row.api_key_id, row.user_id, row.backend, row.state, row.finish_reason)
-    names = ["" if value is None else str(value) for value in dimensions]
+    names = ["" if (value := getattr(row, name)) is None else str(value) for name in _SORTED_BY]
     match order:
         case UsageOrder.OLDEST_FIRST:
             return [seconds, *names]
@@ -231,7 +266,7 @@ def _read_cursor(cursor: str, order: UsageOrder) -> _Key:
     except (ValueError, TypeError, binascii.Error):
         raise InvalidInput("after", "is not a cursor of this API.") from None
     numbers = 1 if order in {UsageOrder.OLDEST_FIRST, UsageOrder.NEWEST_FIRST} else 2
-    kinds = [int] * numbers + [str] * 6
+    kinds = [int] * numbers + [str] * len(_SORTED_BY)
     if given != order or [type(part) for part in key] != kinds:
         raise InvalidInput("after", "is not a cursor of a report in this order.")
     return cast("_Key", key)
