@@ -130,9 +130,18 @@ async def test_a_filter_of_end_users_chooses_generations(database: Database):
         assert report.totals.generations == sum(row.end_user in chosen for row in rows)
 
 
-async def test_a_report_by_tag_of_nothing_has_no_rows(database: Database):
+async def test_tags_combine_with_all_dimensions(database: Database):
+    caller, rows = await some_usage(database, random.Random(6))
+    admin = Principal(caller.user_id, caller.username, ADMIN_SCOPES)
+    report = await Usage(database).report(admin, UsageRequest(*RANGE, group_by=list(UsageDimension)))
+    assert report.totals.generations == len(rows)
+    assert sum(row.sums.generations for row in report.rows) == sum(len(tags_of(row)) for row in rows)
+    assert {row.user_id for row in report.rows} == {caller.user_id}
+
+
+async def test_a_report_by_all_dimensions_of_nothing_has_no_rows(database: Database):
     caller = Principal(new_id(), "ada", ADMIN_SCOPES)
-    report = await Usage(database).report(caller, UsageRequest(*RANGE, group_by=[UsageDimension.TAG]))
+    report = await Usage(database).report(caller, UsageRequest(*RANGE, group_by=list(UsageDimension)))
     assert (report.rows, report.totals.generations, report.totals.prompt_tokens) == ([], 0, 0)
 
 
