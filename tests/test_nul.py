@@ -1,0 +1,34 @@
+"""The character U+0000, which PostgreSQL stores in no text: whatever holds it is refused, or finds nothing."""
+
+from tests.support.gateways import Json, RunningGateway
+
+NUL = "a\0b"
+SECOND = "{ __typename }"
+
+ASKED: list[tuple[str, Json]] = [
+    ("query($x: String!) { model(name: $x) { id } }", {"x": NUL}),
+    ("query($x: String!) { models(filter: {nameContains: $x, backend: $x}) { id } }", {"x": NUL}),
+    ("query($x: String!) { generations(filter: {model: $x}) { nodes { id } } }", {"x": NUL}),
+    ("query($x: String!) { generations(after: $x) { nodes { id } } }", {"x": NUL}),
+    ("query($x: ID!) { generation(id: $x) { id } }", {"x": NUL}),
+    ("query($x: ID!) { node(id: $x) { id } nodes(ids: [$x]) { id } }", {"x": NUL}),
+    ("query($x: String!) { usage(input: {filter: {models: [$x], backends: [$x]}}) { totals { completed } } }", {"x": NUL}),
+    ("query($x: String!) { usage(input: {timeZone: $x}) { totals { generations } } }", {"x": NUL}),
+    ("mutation($x: String!) { login(input: {username: $x, password: $x}) { __typename } }", {"x": NUL}),
+    ("mutation($x: String!) { createApiKey(input: {name: $x}) { __typename } }", {"x": NUL}),
+    ("mutation($x: ID!) { revokeApiKey(input: {id: $x}) { __typename } }", {"x": NUL}),
+    ("mutation($x: ID!) { cancelGeneration(input: {id: $x}) { __typename } }", {"x": NUL}),
+    ("mutation($i: GenerateInput!) { startGeneration(input: $i) { __typename } }",
+     {"i": {"model": NUL, "prompt": {"text": "x"}}}),
+    ("mutation($i: GenerateInput!) { startGeneration(input: $i) { __typename } }",
+     {"i": {"model": "fake:count-3", "prompt": {"text": "x"}, "idempotencyKey": NUL, "endUser": NUL,
+            "tags": [{"name": NUL, "value": NUL}], "options": {"stop": [NUL]}}}),
+]  # fmt: skip
+
+
+async def test_no_text_with_it_is_a_fault_of_the_gateway(gateway_on_each_database: RunningGateway):
+    for query, variables in ASKED:
+        answer = (await gateway_on_each_database.post(query, variables)).json()
+        codes = {error["extensions"]["code"] for error in answer.get("errors", [])}
+        assert not codes & {"INTERNAL_ERROR", "DATABASE_UNAVAILABLE"}, (query, answer)
+        assert await gateway_on_each_database.run(SECOND) == {"__typename": "Query"}
