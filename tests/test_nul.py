@@ -12,7 +12,7 @@ ASKED: list[tuple[str, Json]] = [
     ("query($x: String!) { generations(after: $x) { nodes { id } } }", {"x": NUL}),
     ("query($x: ID!) { generation(id: $x) { id } }", {"x": NUL}),
     ("query($x: ID!) { node(id: $x) { id } nodes(ids: [$x]) { id } }", {"x": NUL}),
-    ("query($x: String!) { usage(input: {filter: {models: [$x], backends: [$x]}}) { totals { completed } } }", {"x": NUL}),
+    ("query($x: String!) { usage(input: {filter: {models: [$x], backends: [$x]}}) { from } }", {"x": NUL}),
     ("query($x: String!) { usage(input: {timeZone: $x}) { totals { generations } } }", {"x": NUL}),
     ("mutation($x: String!) { login(input: {username: $x, password: $x}) { __typename } }", {"x": NUL}),
     ("mutation($x: String!) { createApiKey(input: {name: $x}) { __typename } }", {"x": NUL}),
