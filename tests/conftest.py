@@ -3,12 +3,14 @@
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from db.engine import Database
+from gateway.catalog.listing import Patience
 from tests.support.databases import PostgresqlDatabases, SqliteDatabases, postgresql_server, shared_statements
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.support.gateways import EVERY_MODEL, RunningGateway, gateway_settings, running_gateway
@@ -40,10 +42,11 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def patient_readiness() -> Iterator[None]:
-    """Readiness waits longer for its answers than orchestrators do: a busy machine is no outage of what it asks."""
+def patience_with_a_busy_machine() -> Iterator[None]:
+    """Let readiness and the catalog wait longer for an answer than in production: a busy machine is no outage."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("server.health.CHECK_SECONDS", 5)
+        patch.setattr("gateway.catalog.catalog.Patience", partial(Patience, first=8))
         yield
 
 

@@ -184,7 +184,7 @@ async def test_a_model_of_a_backend_that_answers_again_is_found_without_a_pause(
 
 async def test_the_refusal_names_those_that_could_not_be_asked(scene: Scene):
     fail(scene.openai)
-    with pytest.raises(ModelNotFound, match="Without an answer now: openai"):
+    with pytest.raises(ModelNotFound, match="These backends do not answer now: openai"):
         await scene.catalog.find("none")
 
 
@@ -233,7 +233,7 @@ async def test_a_silent_backend_is_not_asked_again_while_it_is_being_asked():
         fall_silent(scene.ollama)
         for _ in range(5):
             await scene.names()
-            with pytest.raises(ModelNotFound, match="Without an answer now: ollama"):
+            with pytest.raises(ModelNotFound, match="These backends do not answer now: ollama"):
                 await scene.catalog.find("none")
         assert list(scene.ollama.asked).count("GET /api/tags") == 1
 

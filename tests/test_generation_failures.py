@@ -111,7 +111,7 @@ async def test_a_backend_that_is_gone_is_told_from_a_model_that_never_was(sqlite
             assert (answer["__typename"], answer["code"]) == ("GenerateFailure", "BACKEND_UNAVAILABLE")
             refusal = (await gateway.run(START, asking("fake:none")))["startGeneration"]
             assert refusal["code"] == "MODEL_NOT_FOUND"
-            assert "Without an answer now: ollama." in refusal["message"]
+            assert "These backends do not answer now: ollama." in refusal["message"]
 
 
 async def test_a_backend_that_comes_back_is_used_again(sqlite_url: str, tmp_path: Path):
