@@ -1,9 +1,10 @@
 """What a model says, in the many forms in which servers write it, as chunks of text and of thinking."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from backends.logprobs import TokenLogprob
 from backends.protocol import Chunk, Json, TextChunk, ThinkingChunk
-from backends.wire import Joiner, as_list, as_object
+from backends.wire import Joiner, as_list, as_number, as_object, repaired
 
 _REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "reasoning_details", "thinking_blocks")
 """Names for one thing: llama.cpp's, DeepSeek's and older vLLM's; newer vLLM's and Ollama's; Ollama's own API's; further
@@ -44,13 +45,33 @@ def _parts(content: Json) -> Iterator[tuple[bool, str]]:
             yield thinks or inner, text
 
 
+def logprobs_of(told: Json) -> list[TokenLogprob]:
+    """Give the tokens of a list, which OpenAI's API and Ollama's write alike; what is odd in it is left out."""
+    return [logprob for entry in as_list(told) if (logprob := _logprob(as_object(entry))) is not None]
+
+
+def _logprob(entry: dict[str, Json]) -> TokenLogprob | None:
+    token, logprob = entry.get("token"), as_number(entry.get("logprob"))
+    if not isinstance(token, str) or logprob is None:
+        return None
+    try:
+        utf8 = bytes(as_list(entry["bytes"])) if isinstance(entry.get("bytes"), list) else None
+    except (TypeError, ValueError):  # not a list of bytes
+        utf8 = None
+    return TokenLogprob(repaired(token), logprob, utf8)
+
+
 class Speech:
-    """Makes chunks of texts. What is half a character waits for the rest, and so do its tokens."""
+    """Makes chunks of texts. What is half a character waits for the rest, and so do its tokens and logprobs.
+
+    Those of thoughts and of tool calls are left out: only text has a place for them.
+    """
 
     def __init__(self) -> None:
         self.begun = False
         self._joiners = {False: Joiner(), True: Joiner()}
         self._owed = 0
+        self._logprobs: list[TokenLogprob] | None = None
 
     def add(self, thinks: bool, text: str, tokens: int, into: list[Chunk]) -> None:
         """Append what is whole."""
@@ -63,6 +84,15 @@ class Speech:
         self.begun = True
         self._owed += tokens
 
+    def owe_logprobs(self, logprobs: Sequence[TokenLogprob]) -> None:
+        """Keep the logprobs of tokens for the text that they are part of."""
+        if logprobs:
+            self._logprobs = [*(self._logprobs or ()), *logprobs]
+
+    def forget_logprobs(self) -> None:
+        """Leave out the logprobs of tokens that turned out to be no text."""
+        self._logprobs = None
+
     def end(self, into: list[Chunk]) -> None:
         """Append what never became whole."""
         for thinks in (True, False):
@@ -70,5 +100,5 @@ class Speech:
                 self._append(thinks, rest, into)
 
     def _append(self, thinks: bool, text: str, into: list[Chunk]) -> None:
-        into.append((ThinkingChunk if thinks else TextChunk)(text, self._owed))
-        self._owed = 0
+        into.append(ThinkingChunk(text, self._owed) if thinks else TextChunk(text, self._owed, self._logprobs))
+        self._owed, self._logprobs = 0, None

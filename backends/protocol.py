@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from backends.loading import OnLoading
+from backends.logprobs import TokenLogprob
 
 Json = Any
 """A JSON value, as the standard decoder gives it."""
@@ -257,7 +258,7 @@ ToolChoice = ToolChoiceMode | NamedTool
 class ChatRequest:
     """Everything a backend needs for one answer.
 
-    `continues` says that the last message is the assistant's own, and that the answer goes on where it ends.
+    `continues`: the last message is the assistant's, and the answer goes on there. `logprobs`: tell those of tokens.
     """
 
     model: str
@@ -268,6 +269,7 @@ class ChatRequest:
     tool_choice: ToolChoice | None = None
     thinking: ThinkingLevel | None = None
     continues: bool = False
+    logprobs: bool = False
 
 
 class FinishReason(StrEnum):
@@ -302,6 +304,7 @@ class TextChunk:
 
     text: str
     tokens: int = 1
+    logprobs: Sequence[TokenLogprob] | None = None
 
 
 @dataclass(frozen=True, slots=True)

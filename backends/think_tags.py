@@ -18,6 +18,11 @@ class ThinkTags:
         self._behind_tag = False
         self._held = ""
 
+    @property
+    def aside(self) -> bool:
+        """Whether what comes now is a thought, or the blank lines behind one."""
+        return self._thinks or self._behind_tag
+
     def feed(self, text: str) -> Iterator[tuple[bool, str]]:
         """Give what is decided of the text so far."""
         text, self._held = self._held + text, ""

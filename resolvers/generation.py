@@ -25,6 +25,7 @@ from schema.results import (
     StartGenerationSuccess,
     generate_result,
 )
+from schema.selection import selects
 
 RESUMED_WITHOUT_KEY = (
     "is needed to resume this stream (Last-Event-ID): without it, a second generation would start. To resume, "
@@ -114,7 +115,8 @@ class GenerationSubscription:
         try:
             if seen is not None and input.idempotency_key is None:
                 raise InvalidInput("idempotencyKey", RESUMED_WITHOUT_KEY)
-            viewer = await context.gateway.generations.start_and_watch(context.caller, input.to_request(), seen or 0)
+            request = input.to_request(logprobs=selects(info, "logprobs"))
+            viewer = await context.gateway.generations.start_and_watch(context.caller, request, seen or 0)
         except GatewayError as error:
             if (refused := refusal(error)) is None:
                 raise

@@ -1,7 +1,7 @@
 """What a generation's subscription sends."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 import strawberry
@@ -9,9 +9,11 @@ import strawberry
 from auth.scopes import Scope
 from gateway import streams
 from gateway.streams import CancelReason, Event, FinishReason, LossReason, QueueReason
+from gateway.streams import TokenLogprob as GatewayTokenLogprob
 from schema.access import requires
 from schema.catalog import Model
 from schema.context import Info
+from schema.cost import FEW, list_of
 from schema.errors import UserError
 from schema.generation import Generation, GenerationError, TokenUsage
 from schema.tool_call import ToolCall
@@ -53,6 +55,21 @@ class GenerationStarted(GenerationEvent):
         return None if model is None else Model.of(model)
 
 
+@strawberry.type(description="How likely the model found one token that it wrote.")
+class TokenLogprob:
+    token: str = strawberry.field(description="The token as text.")
+    logprob: float = strawberry.field(description="The natural logarithm of its probability: 0 is certain.")
+    bytes: list[int] | None = strawberry.field(
+        description="The token in UTF-8, as numbers from 0 to 255: it may be a part of a character. Null if the model "
+        "server does not report it."
+    )
+
+    @classmethod
+    def of(cls, told: GatewayTokenLogprob) -> Self:
+        """Give the logprob as the API shows it."""
+        return cls(token=told.token, logprob=told.logprob, bytes=None if told.utf8 is None else list(told.utf8))
+
+
 @strawberry.type(description="A piece of the answer.")
 class TextDelta(GenerationEvent):
     text: str = strawberry.field(description="The text of this piece.")
@@ -61,6 +78,13 @@ class TextDelta(GenerationEvent):
         "no harm."
     )
     tokens: int = strawberry.field(description="How many tokens it contains.")
+    logprobs: list[TokenLogprob] | None = strawberry.field(
+        default=None,
+        description="The probabilities of its tokens, as far as the model server reports them. They are requested from "
+        "it only if the subscription `generate` that starts the generation selects this field: null for every other "
+        "generation, and if the model server does not report them.",
+        directives=[list_of(FEW)],
+    )
 
 
 @strawberry.type(description="A piece of the model's thinking, which is separate from the answer.")
@@ -183,7 +207,12 @@ _CONVERSIONS: dict[type[Event], _Convert] = {
         generation_id=id, sequence=event.sequence, generation_key=key, queued_ms=event.queued_ms, backend=event.backend
     ),
     streams.TextDelta: lambda id, key, event: TextDelta(
-        generation_id=id, sequence=event.sequence, text=event.text, offset=event.offset, tokens=event.tokens
+        generation_id=id,
+        sequence=event.sequence,
+        text=event.text,
+        offset=event.offset,
+        tokens=event.tokens,
+        logprobs=None if event.logprobs is None else [TokenLogprob.of(logprob) for logprob in event.logprobs],
     ),
     streams.ThinkingDelta: lambda id, key, event: ThinkingDelta(
         generation_id=id, sequence=event.sequence, text=event.text, offset=event.offset, tokens=event.tokens

@@ -206,7 +206,7 @@ class GenerateInput:
         "server.",
     )
 
-    def to_request(self) -> GenerationRequest:
+    def to_request(self, *, logprobs: bool = False) -> GenerationRequest:
         """In the gateway's form. Raises InvalidInput."""
         return GenerationRequest(
             model=self.model,
@@ -222,4 +222,5 @@ class GenerateInput:
             idempotency_key=self.idempotency_key,
             tags=tuple(tag.to_tag() for tag in self.tags or ()),
             end_user=self.end_user,
+            logprobs=logprobs,
         )

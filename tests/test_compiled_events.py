@@ -1,5 +1,6 @@
 """Compiled subscription events answer exactly as graphql-core does without them."""
 
+import math
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
+from backends.logprobs import TokenLogprob
 from backends.protocol import ToolCall
 from db.clock import new_id
 from gateway.errors import ErrorCode
@@ -26,6 +28,9 @@ EVENTS: tuple[events.Event, ...] = (
     events.Started(2, 17),
     events.TextDelta(3, 'say "hé" \u2028 😀', 0, 2),
     events.TextDelta(2**31, "a sequence that does not fit in an Int", 7, 1),
+    events.TextDelta(3, "ab", 0, 2, [TokenLogprob("a", -0.5, b"a"), TokenLogprob("b", 0.0)]),
+    events.TextDelta(3, "no number that JSON holds", 0, 2, [TokenLogprob("a", -math.inf)]),
+    events.TextDelta(3, "none", 0, 2, []),
     events.ThinkingDelta(4, "hm", 0, 1),
     events.ToolCallRequested(5, ToolCall("c1", "add", {"a": [1, {"b": None}]})),
     events.Completed(6, events.FinishReason.STOP, USAGE),
@@ -48,14 +53,15 @@ FIELDS = {
     "GenerationEvent": ("generationId", "sequence", "__typename"),
     "GenerationQueued": ("position", "ahead", "estimatedStartMs", "sequence"),
     "GenerationStarted": ("queuedMs", "backend", "__typename"),
-    "TextDelta": ("text", "offset", "tokens", "sequence"),
+    "TextDelta": ("text", "offset", "tokens", "sequence", "logprobs"),
     "ThinkingDelta": ("text", "offset", "tokens"),
     "ToolCallRequested": ("call", "generationId"),
     "GenerationCompleted": ("finishReason", "usage", "sequence"),
     "GenerationCancelled": ("cancelReason", "usage"),
     "GenerationFailed": ("error", "usage"),
 }
-NESTED = {"usage": USAGE_FIELDS, "call": CALL_FIELDS, "error": ERROR_FIELDS}
+LOGPROB_FIELDS = ("token", "logprob", "bytes", "__typename")
+NESTED = {"usage": USAGE_FIELDS, "call": CALL_FIELDS, "error": ERROR_FIELDS, "logprobs": LOGPROB_FIELDS}
 DIRECTIVES = ("", "@include(if: $yes)", "@skip(if: $yes)", "@include(if: false)", "@skip(if: $no)")
 
 
@@ -142,9 +148,10 @@ async def test_every_selection_is_answered_as_without_compiling(text: str, yes: 
 
 async def test_plain_events_do_not_go_the_ordinary_way():
     text = """subscription { generation(id: "x") {
-        __typename sequence ... on TextDelta { text } ... on GenerationCompleted { usage { source } }
+        __typename sequence ... on TextDelta { text logprobs { token logprob bytes } }
+        ... on GenerationCompleted { usage { source } }
     } }"""
     executor: Any = CompiledEventExecutor.build(SCHEMA, parse(text))
-    for event in (EVENTS[2], EVENTS[6]):
+    for event in (EVENTS[2], EVENTS[4], EVENTS[9]):
         payload = to_generation_event(global_id("Generation", KEY), KEY, event)
         assert not isinstance(executor.build_per_event_executor(payload), CompiledEventExecutor)

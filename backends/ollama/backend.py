@@ -152,8 +152,9 @@ class OllamaBackend:
     async def _ask(self, stack: AsyncExitStack, path: str, body: dict[str, Json]) -> AsyncIterator[Sequence[Chunk]]:
         """Ask; a server that does not know the level of thinking is asked for the next one to it."""
         while True:
+            decoder = OllamaDecoder(logprobs="logprobs" in body)
             try:
-                return await stack.enter_async_context(stream_chunks(self._client, path, body, OllamaDecoder()))
+                return await stack.enter_async_context(stream_chunks(self._client, path, body, decoder))
             except BackendRejected as error:
                 if "think value" not in str(error) or body.get("think") not in _LESS:
                     raise
@@ -204,6 +205,8 @@ def chat_body(request: ChatRequest) -> dict[str, Json]:
         ]
     if request.thinking is not None:
         body["think"] = _THINK[request.thinking]
+    if request.logprobs:
+        body["logprobs"] = True  # known since 0.12.11, and ignored before
     return body
 
 

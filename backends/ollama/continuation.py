@@ -36,7 +36,7 @@ async def raw_prompt(client: httpx.AsyncClient, request: ChatRequest, body: dict
 
 def raw_body(body: dict[str, Json], prompt: str) -> dict[str, Json]:
     """Build the body of `/api/generate` for a prompt that the model gets as it is."""
-    names = ("model", "options", "stream", "keep_alive", "truncate")
+    names = ("model", "options", "stream", "keep_alive", "truncate", "logprobs")
     kept = {name: body[name] for name in names if name in body}
     return {**kept, "prompt": prompt, "raw": True}
 

@@ -1,6 +1,6 @@
 """Turns a streamed answer of Ollama's own API into chunks."""
 
-from backends.content import Speech, pieces
+from backends.content import Speech, logprobs_of, pieces
 from backends.errors import BackendProtocolError
 from backends.protocol import (
     Chunk,
@@ -37,9 +37,10 @@ LOOP_TOKENS = 30
 
 
 class OllamaDecoder:
-    """Turns the lines of `/api/chat`, or of `/api/generate`, into chunks."""
+    """Turns the lines of `/api/chat`, or of `/api/generate`, into chunks. `logprobs` is whether they were asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, logprobs: bool = False) -> None:
+        self._logprobs = logprobs
         self.finished = False
         self._lines = NdjsonDecoder()
         self._called = False
@@ -80,11 +81,14 @@ class OllamaDecoder:
         if (value.get("error") or not value.keys() & _ANSWER) and told_error(decoded) is not None:
             raise failure(decoded)
         message = as_object(value.get("message")) or {**value, "content": value.get("response")}
+        if self._logprobs:
+            self._speech.owe_logprobs(logprobs_of(value.get("logprobs")))
         for thinks, text in pieces(message):
             self._say(thinks, text, into)
         for call in as_list(message.get("tool_calls")):
             into.append(ToolCallChunk(tool_call(as_object(call))))
             self._called = True
+            self._speech.forget_logprobs()
         if value.get("done"):
             self._speech.end(into)
             into.append(self._finish(value))

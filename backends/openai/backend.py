@@ -20,7 +20,7 @@ from backends.errors import (
 from backends.listing import usable_models
 from backends.loading import OnLoading
 from backends.openai.llama_server import LlamaServer, llama_server
-from backends.openai.request import EFFORT, TEMPLATE, ServerKind, chat_body, media_taken
+from backends.openai.request import EFFORT, LOGPROBS, TEMPLATE, TOP_LOGPROBS, ServerKind, chat_body, media_taken
 from backends.openai.stream import OpenAIDecoder
 from backends.protocol import BackendKind, ChatRequest, Chunk, Json, MediaKind, ModelInfo
 from backends.streaming import stream_chunks
@@ -29,7 +29,16 @@ from backends.wire import as_count, as_object, as_size, as_text, fetch_json, fet
 logger = logging.getLogger(__name__)
 
 _COUNTING = "timings_per_token"
-_ASKS_FOR_USAGE = {"stream_options": ("stream_options", "include_usage"), _COUNTING: (_COUNTING,)}
+_ASKS_FOR_MORE = {
+    "stream_options": ("stream_options", "include_usage"),
+    _COUNTING: (_COUNTING,),
+    LOGPROBS: (LOGPROBS,),
+    TOP_LOGPROBS: (LOGPROBS,),
+}
+"""Fields with which something is asked for beside the answer, and the words by which a server refuses each."""
+
+_BY_MODEL = {EFFORT, LOGPROBS, TOP_LOGPROBS}
+"""What another model of the same server may take: its levels of thinking differ, and some tell no logprobs."""
 
 INSPECT_SECONDS = 2.0
 """How long a server may take to say whether it is llama.cpp."""
@@ -151,7 +160,8 @@ class OpenAIBackend:
 
         Raises BackendError; BackendUnsupported for what the server cannot be told, as far as is known of it.
         A server that does not know a field with which only the usage is asked for is asked without from then on; one
-        that refuses one of the two fields that say how much to think, with the other alone.
+        that refuses one of the two fields that say how much to think, with the other alone; one whose model tells no
+        logprobs, without.
         """
         if request.format is not None and self._server_of(request.model) is ServerKind.UNKNOWN:
             await self._inspect_if_due()
@@ -170,7 +180,7 @@ class OpenAIBackend:
                     refused = _refused_fields(body, str(error))
                     if not refused:
                         raise
-                    self._refused |= refused - {EFFORT}  # it may be the level that this model does not know
+                    self._refused |= refused - _BY_MODEL
                     body = {name: value for name, value in body.items() if name not in refused}
             yield batches
 
@@ -180,7 +190,7 @@ class OpenAIBackend:
         return ServerKind.VLLM if model in self._vllm else ServerKind.UNKNOWN
 
     def _ask(self, body: dict[str, Json]) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Chunk]]]:
-        decoder = OpenAIDecoder(think_tags=self._think_tags)
+        decoder = OpenAIDecoder(think_tags=self._think_tags, logprobs=LOGPROBS in body)
         return stream_chunks(self._client, f"{self._path}/chat/completions", body, decoder)
 
     @contextmanager
@@ -196,10 +206,10 @@ class OpenAIBackend:
 def _refused_fields(asked: dict[str, Json], why: str) -> set[str]:
     """Give the fields that a server refuses and that may be left out.
 
-    Those are what only usage is asked for with, and one of the two that say how much to think.
+    Those are what only usage or logprobs are asked for with, and one of the two that say how much to think.
     """
     refused = {
-        field for field, words in _ASKS_FOR_USAGE.items() if field in asked and any(word in why for word in words)
+        field for field, words in _ASKS_FOR_MORE.items() if field in asked and any(word in why for word in words)
     }
     if {EFFORT, TEMPLATE} <= asked.keys():
         refused |= {field for field in (EFFORT, TEMPLATE) if field in why}

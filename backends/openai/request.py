@@ -53,6 +53,8 @@ _OPTION_NAMES: dict[str, tuple[str, ...]] = {
 EFFORT, TEMPLATE = "reasoning_effort", "chat_template_kwargs"
 """The two fields that say how much to think. Where a server refuses one of them, the other may say it alone."""
 
+LOGPROBS, TOP_LOGPROBS = "logprobs", "top_logprobs"
+
 _KNOWN_EFFORTS = {
     ThinkingLevel.MINIMAL: "low",
     ThinkingLevel.LOW: "low",
@@ -111,6 +113,10 @@ def chat_body(request: ChatRequest, server: ServerKind = ServerKind.UNKNOWN) -> 
         body |= _tools(request.tools, request.tool_choice, server)
     if request.thinking is not None:
         body |= _thinking(request.thinking, server)
+    if request.logprobs:
+        body[LOGPROBS] = True
+        if server is ServerKind.LLAMA_CPP:
+            body[TOP_LOGPROBS] = 1  # else it tells the 20 likeliest tokens for each one; with 0 it tells nothing
     if request.continues:
         # For vLLM; llama.cpp goes on with an assistant's last message by itself and ignores both.
         body |= {"continue_final_message": True, "add_generation_prompt": False}

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from backends.content import Speech, pieces
+from backends.content import Speech, logprobs_of, pieces
 from backends.errors import BackendError, BackendFailed, BackendProtocolError
 from backends.estimates import estimated_tokens
 from backends.protocol import (
@@ -67,10 +67,11 @@ class OpenAIDecoder:
     comes later is a UsageChunk behind it. Usage told before (llama.cpp's `timings`, vLLM's continuous usage) is handed
     on as one UsageChunk per read. A server that answers with one JSON document instead of a stream is understood too,
     and one that sends a document a line.
-    `think_tags` is whether `<think>…</think>` at the beginning of the text is the model's reasoning.
+    `think_tags` is whether `<think>…</think>` at the beginning of the text is the model's reasoning; `logprobs` whether
+    they were asked for.
     """
 
-    def __init__(self, *, think_tags: bool = False) -> None:
+    def __init__(self, *, think_tags: bool = False, logprobs: bool = False) -> None:
         self.finished = False
         self.complete = False
         self._events = SseDecoder()
@@ -86,6 +87,7 @@ class OpenAIDecoder:
         self._prompt_ms: int | None = None
         self._speech = Speech()
         self._tags = ThinkTags() if think_tags else None
+        self._logprobs = logprobs
 
     def feed(self, data: bytes, into: list[Chunk]) -> None:
         """Append the chunks that `data` completes. Raises BackendError, but not once there is a finish reason."""
@@ -164,11 +166,14 @@ class OpenAIDecoder:
         if not delta:  # the whole answer at once
             said = as_object(choice.get("message"))
             self._at_once = self._at_once or bool(said)
+        if self._logprobs:
+            self._speech.owe_logprobs(logprobs_of(as_object(choice.get("logprobs")).get("content")))
         if found := pieces(said):
             self._say(found, tokens if delta else math.ceil(sum(estimated_tokens(text) for _, text in found)), into)
         if "tool_calls" in said:
             for call in as_list(said["tool_calls"]):
                 self._calls.add(as_object(call))
+                self._speech.forget_logprobs()
         elif call := as_object(said.get("function_call")):  # what tool calls were called before
             self._calls.add({"function": call})
         if self._reason is None and (reason := as_text(choice.get("finish_reason")).lower()) not in _NO_REASON:
@@ -183,11 +188,14 @@ class OpenAIDecoder:
                 self._speech.add(thinks, text, tokens, into)
                 tokens = 0
             return
+        said = False
         for thinks, piece in found:
             for is_thought, text in [(thinks, piece)] if thinks else self._tags.feed(piece):
                 self._speech.add(is_thought, text, tokens, into)
-                tokens = 0
+                tokens, said = 0, True
         self._speech.owe(tokens)
+        if self._tags.aside and not said:  # a tag, or a blank line behind one
+            self._speech.forget_logprobs()
 
     def _finish(self, reason: FinishReason, into: list[Chunk]) -> None:
         for thinks, text in self._tags.end() if self._tags is not None else ():

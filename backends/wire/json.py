@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import sys
 from datetime import datetime
 from typing import cast
 
@@ -101,6 +102,13 @@ def as_count(value: Json, most: int = LARGEST_COUNT) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 <= value <= most else None
+
+
+def as_number(value: Json) -> float | None:
+    """Give a finite number as a float; None, "not told", for everything else."""
+    if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
+        return None
+    return float(value)
 
 
 def as_milliseconds(value: Json, per_millisecond: int = 1) -> int | None:

@@ -128,7 +128,8 @@ class Tag:
 class GenerationRequest:
     """One request as the user made it, in Python types. `prompt` is a single question, or a conversation.
 
-    There is none with a value that is wrong whatever the model: making it raises InvalidInput with the field's path.
+    `logprobs` is whether a viewer wants the probability of each token, which costs the model server work. There is no
+    request with a value that is wrong whatever the model: making it raises InvalidInput with the field's path.
     """
 
     model: str
@@ -144,6 +145,7 @@ class GenerationRequest:
     idempotency_key: str | None = None
     tags: Sequence[Tag] = ()
     end_user: str | None = None
+    logprobs: bool = False
 
     def __post_init__(self) -> None:
         """Check whatever goes on to a model server or is kept, wherever it stands in the request."""
@@ -169,6 +171,7 @@ def chat_request(request: GenerationRequest, model: Model) -> ChatRequest:
         tool_choice=request.tool_choice,
         thinking=request.thinking,
         continues=last.role == "assistant" and bool(last.text) and not last.tool_calls,
+        logprobs=request.logprobs,
     )
 
 

@@ -42,6 +42,7 @@ from gateway.streams import (
     StreamLog,
     TextDelta,
     ThinkingDelta,
+    TokenLogprob,
     TokenUsage,
     ToolCallRequested,
     utf16_length,
@@ -353,13 +354,15 @@ class Run:
         return events
 
     def _text(self, sequence: int, chunks: Iterable[Chunk]) -> TextDelta:
-        text, tokens = _joined(chunks)
-        delta = TextDelta(sequence, text, self._text_offset, tokens)
+        pieces = [chunk for chunk in chunks if isinstance(chunk, TextChunk)]
+        text, tokens = _joined(pieces)
+        logprobs = _logprobs(pieces) if self.job.request.logprobs else None
+        delta = TextDelta(sequence, text, self._text_offset, tokens, logprobs)
         self._text_offset += utf16_length(text)
         return delta
 
     def _thinking(self, sequence: int, chunks: Iterable[Chunk]) -> ThinkingDelta:
-        text, tokens = _joined(chunks)
+        text, tokens = _joined([chunk for chunk in chunks if isinstance(chunk, ThinkingChunk)])
         delta = ThinkingDelta(sequence, text, self._thinking_offset, tokens)
         self._thinking_offset += utf16_length(text)
         return delta
@@ -376,6 +379,10 @@ class Run:
         return self._sequence + 1
 
 
-def _joined(chunks: Iterable[Chunk]) -> tuple[str, int]:
-    pieces = [chunk for chunk in chunks if isinstance(chunk, TextChunk | ThinkingChunk)]
+def _joined(pieces: Sequence[TextChunk | ThinkingChunk]) -> tuple[str, int]:
     return "".join([piece.text for piece in pieces]), sum(piece.tokens for piece in pieces)
+
+
+def _logprobs(pieces: Iterable[TextChunk]) -> list[TokenLogprob] | None:
+    told = [piece.logprobs for piece in pieces if piece.logprobs is not None]
+    return [logprob for logprobs in told for logprob in logprobs] if told else None

@@ -1,5 +1,6 @@
 """The log of every stream: its events, where they are kept, and how viewers read them."""
 
+from backends.logprobs import TokenLogprob
 from gateway.streams.buffer import StreamBuffer
 from gateway.streams.codec import decode_transcript, encode_transcript
 from gateway.streams.events import (
@@ -60,6 +61,7 @@ __all__ = [
     "StreamWithoutEnd",
     "TextDelta",
     "ThinkingDelta",
+    "TokenLogprob",
     "TokenUsage",
     "ToolCall",
     "ToolCallRequested",

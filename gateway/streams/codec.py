@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from backends.logprobs import TokenLogprob
 from backends.protocol import ToolCall
 from gateway.errors import ErrorCode
 from gateway.streams.events import (
@@ -74,8 +75,17 @@ def _started(sequence: int, queued_ms: int, backend: str = "") -> Started:
     return Started(sequence, _number(queued_ms), _text(backend))
 
 
-def _text_delta(sequence: int, text: str, offset: int, tokens: int) -> TextDelta:
-    return TextDelta(sequence, _text(text), _number(offset), _number(tokens))
+def _text_delta(
+    sequence: int, text: str, offset: int, tokens: int, logprobs: list[list[Any]] | None = None, *_later: Any
+) -> TextDelta:
+    told = None if logprobs is None else [_logprob(*entry) for entry in logprobs]
+    return TextDelta(sequence, _text(text), _number(offset), _number(tokens), told)
+
+
+def _logprob(token: str, logprob: float, utf8: str | None) -> TokenLogprob:
+    if type(logprob) is not float:
+        raise TypeError("not a logarithm")
+    return TokenLogprob(_text(token), logprob, None if utf8 is None else bytes.fromhex(utf8))
 
 
 def _thinking_delta(sequence: int, text: str, offset: int, tokens: int) -> ThinkingDelta:
@@ -181,5 +191,12 @@ def decode_transcript(data: bytes) -> list[Event]:
 def _row(event: Event) -> list[Any]:
     kind = type(event)
     if isinstance(event, TextDelta | ThinkingDelta):  # the usual one, and the quickest way
-        return [_LETTERS[kind], event.sequence, event.text, event.offset, event.tokens]
+        row: list[Any] = [_LETTERS[kind], event.sequence, event.text, event.offset, event.tokens]
+        if isinstance(event, TextDelta) and event.logprobs is not None:  # older gateways know no fifth field
+            row.append([_logprob_row(logprob) for logprob in event.logprobs])
+        return row
     return [_LETTERS[kind], *(getattr(event, name) for name in _FIELDS[kind])]
+
+
+def _logprob_row(told: TokenLogprob) -> list[Any]:
+    return [told.token, told.logprob, None if told.utf8 is None else told.utf8.hex()]

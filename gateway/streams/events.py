@@ -8,10 +8,11 @@ It is queued again where its model has to be loaded. Each event has a sequence n
 one is the only terminal event.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from backends.logprobs import TokenLogprob
 from backends.protocol import ToolCall
 from gateway.errors import ErrorCode
 
@@ -97,12 +98,16 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """A piece of the answer. `offset` is where it begins in the whole text, in UTF-16 units as JavaScript counts."""
+    """A piece of the answer. `offset` is where it begins in the whole text, in UTF-16 units as JavaScript counts.
+
+    `logprobs` are those of its tokens; None where nobody asked for them, or the backend did not tell.
+    """
 
     sequence: int
     text: str
     offset: int
     tokens: int
+    logprobs: Sequence[TokenLogprob] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +182,9 @@ TERMINAL = (Completed, Cancelled, Failed)
 LONGEST_MERGED = 65_536
 """Characters: many WebSocket clients refuse a message of more than 1 MiB."""
 
+LOGPROB_CHARACTERS = 64
+"""What a logprob counts as beside its token, which makes a thousand of them an event: each is some 100 bytes there."""
+
 
 def utf16_length(text: str) -> int:
     """Give the length of a string as JavaScript counts it: characters beyond U+FFFF are two."""
@@ -200,19 +208,31 @@ def merged(events: Iterable[Event]) -> list[Event]:
             first, last = run[0], run[-1]
             text = "".join(delta.text for delta in run)
             tokens = sum(delta.tokens for delta in run)
-            result.append(type(first)(last.sequence, text, first.offset, tokens))
+            if isinstance(first, TextDelta):
+                result.append(TextDelta(last.sequence, text, first.offset, tokens, _all_logprobs(run)))
+            else:
+                result.append(ThinkingDelta(last.sequence, text, first.offset, tokens))
         run.clear()
 
     for event in events:
         if isinstance(event, TextDelta | ThinkingDelta):
-            if run and (type(run[0]) is not type(event) or length + len(event.text) > LONGEST_MERGED):
+            more = len(event.text)
+            if isinstance(event, TextDelta) and event.logprobs is not None:
+                more += LOGPROB_CHARACTERS * len(event.logprobs)
+            if run and (type(run[0]) is not type(event) or length + more > LONGEST_MERGED):
                 close_run()
                 length = 0
             run.append(event)
-            length += len(event.text)
+            length += more
         else:
             close_run()
             length = 0
             result.append(event)
     close_run()
     return result
+
+
+def _all_logprobs(deltas: Iterable[Delta]) -> list[TokenLogprob] | None:
+    """Give those of all deltas together; None where none has any."""
+    told = [delta.logprobs for delta in deltas if isinstance(delta, TextDelta) and delta.logprobs is not None]
+    return [logprob for logprobs in told for logprob in logprobs] if told else None

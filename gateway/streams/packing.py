@@ -5,10 +5,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 
+from backends.logprobs import TokenLogprob
 from gateway.streams.events import Delta, Event, TextDelta, ThinkingDelta, ToolCallRequested, utf16_length
 
 EVENT_BYTES = 160
 """What an event takes in memory beside its text (CPython 3.11, 64 bits)."""
+
+LOGPROB_BYTES = 200
+"""What the logprob of one token takes: the object, its text, its number and its bytes."""
 
 BLOCK_BYTES = 500
 """What a block takes beside its text and its numbers."""
@@ -24,12 +28,17 @@ class DeltaBlock:
     text: str
     ends: "array[int]"
     tokens: "array[int]"
+    logprobs: Sequence[Sequence[TokenLogprob] | None] | None = None
+    """Those of each delta; None where none has any."""
 
     def __iter__(self) -> Iterator[Delta]:
         begin, offset = 0, self.offset
         for index, end in enumerate(self.ends):
             text = self.text[begin:end]
-            yield self.kind(self.sequence + index, text, offset, self.tokens[index])
+            if self.logprobs is None:
+                yield self.kind(self.sequence + index, text, offset, self.tokens[index])
+            else:
+                yield TextDelta(self.sequence + index, text, offset, self.tokens[index], self.logprobs[index])
             begin, offset = end, offset + utf16_length(text)
 
 
@@ -61,20 +70,29 @@ def unpack(packed: Packed, after: int = 0) -> list[Event]:
 def packed_size(packed: Packed) -> int:
     """About how many bytes they take."""
     return sum(
-        BLOCK_BYTES + len(part.text) + 8 * len(part.ends) if isinstance(part, DeltaBlock) else size(part)
+        BLOCK_BYTES + len(part.text) + 8 * len(part.ends) + sum(map(_logprobs_size, part.logprobs or ()))
+        if isinstance(part, DeltaBlock)
+        else size(part)
         for part in packed
     )
 
 
 def size(event: Event) -> int:
     """About how many bytes an event takes by itself."""
-    if isinstance(event, TextDelta | ThinkingDelta):
+    if isinstance(event, TextDelta):
+        return EVENT_BYTES + len(event.text) + (0 if event.logprobs is None else _logprobs_size(event.logprobs))
+    if isinstance(event, ThinkingDelta):
         return EVENT_BYTES + len(event.text)
     return EVENT_BYTES + (2 * len(event.call.arguments_text) if isinstance(event, ToolCallRequested) else 0)
 
 
+def _logprobs_size(logprobs: Sequence[TokenLogprob] | None) -> int:
+    return LOGPROB_BYTES * len(logprobs or ())
+
+
 def _block(deltas: Sequence[Delta]) -> DeltaBlock:
     first = deltas[0]
+    logprobs = [delta.logprobs if isinstance(delta, TextDelta) else None for delta in deltas]
     return DeltaBlock(
         kind=type(first),
         sequence=first.sequence,
@@ -82,4 +100,5 @@ def _block(deltas: Sequence[Delta]) -> DeltaBlock:
         text="".join([delta.text for delta in deltas]),
         ends=array("I", accumulate(len(delta.text) for delta in deltas)),
         tokens=array("I", [delta.tokens for delta in deltas]),
+        logprobs=None if logprobs.count(None) == len(logprobs) else logprobs,
     )

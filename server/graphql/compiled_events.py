@@ -3,7 +3,7 @@
 graphql-core treats every event of a subscription as an operation of its own: it collects the fields, resolves and
 completes them, and keeps nothing from one event to the next. That takes most of the time of a token. Here the
 selection is turned once per operation and event type into pairs of response key and getter. Whatever is not provably a
-plain field (a resolver, an argument, a list, an abstract type, a value that does not fit its type) goes the ordinary
+plain field (a resolver, an argument, an abstract type, a value that does not fit its type) goes the ordinary
 way, which also reports the errors, so that both ways give the same response (a property test compares them).
 """
 
@@ -15,6 +15,7 @@ from graphql import (
     ExecutionResult,
     GraphQLEnumType,
     GraphQLField,
+    GraphQLList,
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLScalarType,
@@ -116,6 +117,8 @@ class CompiledEventExecutor(StrawberryGraphQLCoreExecutionContext):
             complete = self._leaf(named)
         elif isinstance(named, GraphQLObjectType) and named.is_type_of is None:
             complete = self._selection(named, details)
+        elif isinstance(named, GraphQLList):
+            complete = self._list(cast("Any", named).of_type, details)
         else:
             return None
         if complete is None:
@@ -127,6 +130,18 @@ class CompiledEventExecutor(StrawberryGraphQLCoreExecutionContext):
             if nullable:
                 return None
             raise _NotPlain
+
+        return completed
+
+    def _list(self, item_type: Any, details: Sequence[FieldDetails]) -> Getter | None:
+        complete = self._completion(item_type, details)
+        if complete is None:
+            return None
+
+        def completed(values: Any) -> Any:
+            if type(values) is not list:
+                raise _NotPlain
+            return [complete(value) for value in cast("list[Any]", values)]
 
         return completed
 

@@ -90,22 +90,30 @@ DURATIONS = {"load_duration": 42_000_000, "prompt_eval_duration": round(PROMPT_M
 """In nanoseconds."""
 
 
+def logprob(piece: str, place: int) -> dict[str, Any]:
+    """What both protocols tell of a token: the n-th has a probability of e to the power of -n/4."""
+    return {"token": piece, "logprob": -place / 4, "bytes": list(piece.encode()), "top_logprobs": []}
+
+
 class OllamaWire:
-    """NDJSON lines of `/api/chat`."""
+    """NDJSON lines of `/api/chat`; with logprobs when the request asks for them."""
 
     content_type = b"application/x-ndjson"
 
     def __init__(self, body: Body) -> None:
         self._base = {"model": body["model"], "created_at": "2026-08-21T10:00:00.123456789Z"}
+        self._logprobs = body.get("logprobs") is True
+        self._said = 0
 
     def begin(self) -> bytes:
         return b""
 
     def text(self, piece: str) -> bytes:
-        return self._line(message={"role": "assistant", "content": piece}, done=False)
+        return self._line(message={"role": "assistant", "content": piece}, done=False, **self._told(piece))
 
     def thinking(self, piece: str) -> bytes:
-        return self._line(message={"role": "assistant", "content": "", "thinking": piece}, done=False)
+        message = {"role": "assistant", "content": "", "thinking": piece}
+        return self._line(message=message, done=False, **self._told(piece))
 
     def tool_call(self, index: int, name: str, arguments: Mapping[str, Any]) -> list[bytes]:
         call = {"id": f"call_{index}", "function": {"index": index, "name": name, "arguments": arguments}}
@@ -122,6 +130,10 @@ class OllamaWire:
     def malformed(self) -> bytes:
         return b'{"message": {"content": "hal\n'
 
+    def _told(self, piece: str) -> dict[str, Any]:
+        self._said += 1
+        return {"logprobs": [logprob(piece, self._said - 1)]} if self._logprobs else {}
+
     def _line(self, **fields: Any) -> bytes:
         return orjson.dumps(self._base | fields) + b"\n"
 
@@ -130,11 +142,11 @@ class OllamaGenerateWire(OllamaWire):
     """NDJSON lines of `/api/generate`."""
 
     def text(self, piece: str) -> bytes:
-        return self._line(response=piece, done=False)
+        return self._line(response=piece, done=False, **self._told(piece))
 
 
 class OpenAIWire:
-    """Server-sent events of `/v1/chat/completions`; with llama.cpp's timings when the request asks for them."""
+    """Server-sent events of `/v1/chat/completions`; with llama.cpp's timings and logprobs when asked for them."""
 
     content_type = b"text/event-stream"
 
@@ -142,6 +154,7 @@ class OpenAIWire:
         self._base = {"id": "chatcmpl-fake", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}
         self._usage = bool(body.get("stream_options", {}).get("include_usage"))
         self._timed = bool(body.get("timings_per_token"))
+        self._logprobs = body.get("logprobs") is True
         self._prompt_tokens = read_prompt(body).words
         self._predicted = 0
         self._thought = 0
@@ -150,11 +163,11 @@ class OpenAIWire:
         return self._choice({"role": "assistant", "content": None})
 
     def text(self, piece: str) -> bytes:
-        return self._token({"content": piece})
+        return self._token({"content": piece}, piece)
 
     def thinking(self, piece: str) -> bytes:
         self._thought += 1
-        return self._token({"reasoning_content": piece})
+        return self._token({"reasoning_content": piece}, piece)
 
     def tool_call(self, index: int, name: str, arguments: Mapping[str, Any]) -> list[bytes]:
         text = orjson.dumps(arguments).decode()
@@ -182,20 +195,22 @@ class OpenAIWire:
     def malformed(self) -> bytes:
         return b'data: {"choices": [{"delta": {"content": "hal\n\n'
 
-    def _token(self, delta: dict[str, Any]) -> bytes:
+    def _token(self, delta: dict[str, Any], piece: str) -> bytes:
+        told = {"logprobs": {"content": [logprob(piece, self._predicted)]}} if self._logprobs else {}
         self._predicted += 1
         if not self._timed:
-            return self._choice(delta)
+            return self._choice(delta, told=told)
         timings = {
             "cache_n": 1,
             "prompt_n": self._prompt_tokens - 1,
             "prompt_ms": PROMPT_MS,
             "predicted_n": self._predicted,
         }
-        return self._choice(delta, timings=timings)
+        return self._choice(delta, told=told, timings=timings)
 
-    def _choice(self, delta: dict[str, Any], reason: str | None = None, **more: Any) -> bytes:
-        return self._event(choices=[{"index": 0, "delta": delta, "finish_reason": reason}], **more)
+    def _choice(self, delta: dict[str, Any], reason: str | None = None, told: Body | None = None, **more: Any) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": reason} | dict(told or {})
+        return self._event(choices=[choice], **more)
 
     def _event(self, **fields: Any) -> bytes:
         return b"data: " + orjson.dumps(self._base | fields) + b"\n\n"
