@@ -98,7 +98,9 @@ async def test_they_come_at_another_gateway_and_behind_a_cursor(
     assert len(ends(rest)) == 1
 
 
-async def test_an_answer_that_goes_on_elsewhere_tells_them_there_too(double: RunningGateway):
+@pytest.mark.parametrize("closes_turns", [False, True], ids=["chat", "raw"])
+async def test_an_answer_that_goes_on_elsewhere_tells_them_there_too(double: RunningGateway, closes_turns: bool):
+    double.fake.closes_turns = closes_turns
     double.fake.models.append("fake:loses-3-3")
     events = await double.events(GENERATE, asking("fake:loses-3-3", onBackendLoss="CONTINUE"))
     assert text_of(events) == "0 1 2 3 4 5 "
