@@ -98,9 +98,15 @@ async def test_they_come_at_another_gateway_and_behind_a_cursor(
     assert len(ends(rest)) == 1
 
 
-@pytest.mark.parametrize("closes_turns", [False, True], ids=["chat", "raw"])
-async def test_an_answer_that_goes_on_elsewhere_tells_them_there_too(double: RunningGateway, closes_turns: bool):
-    double.fake.closes_turns = closes_turns
+async def test_a_begun_answer_tells_them_where_the_turn_is_closed(double: RunningGateway):
+    double.fake.closes_turns = True
+    messages = [{"role": "USER", "text": "count"}, {"role": "ASSISTANT", "text": "0 1 2 "}]
+    events = await double.events(GENERATE, {"input": {"model": "fake:count-5", "prompt": {"messages": messages}}})
+    assert double.fake.requests[-1].path == "/api/generate"
+    assert [told["token"] for told in told_by(events)] == ["3 ", "4 "]
+
+
+async def test_an_answer_that_goes_on_elsewhere_tells_them_there_too(double: RunningGateway):
     double.fake.models.append("fake:loses-3-3")
     events = await double.events(GENERATE, asking("fake:loses-3-3", onBackendLoss="CONTINUE"))
     assert text_of(events) == "0 1 2 3 4 5 "
