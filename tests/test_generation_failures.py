@@ -22,9 +22,9 @@ INSTEAD_OF_AN_ANSWER = [
     ("fake:status-503", "BACKEND_OVERLOADED", True),
 ]
 TOO_LATE = [
-    ("fake:stall-3", {"between_tokens_timeout": 0.5}, "between tokens", 3),
-    ("fake:hold-3", {"first_byte_timeout": 0.5}, "first byte", 0),
-    ("fake:stall-3", {"generation_timeout": 0.8}, "total", 3),
+    ("fake:stall-3", {"between_tokens_timeout": 2}, "between tokens", 3),
+    ("fake:hold-3", {"first_byte_timeout": 2}, "first byte", 0),
+    ("fake:stall-3", {"generation_timeout": 3}, "total", 3),
 ]
 
 
