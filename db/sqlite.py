@@ -36,8 +36,11 @@ makes up for it at the end.
 """
 
 
-EAGER_ROWS = 8
-"""How many rows come along with a statement's execution. Most statements have fewer, and need no second trip."""
+EAGER_ROWS = 5
+"""How many rows come along with a statement's execution. Most statements have fewer, and need no second trip.
+
+No more than are streamed at once where rows hold megabytes (`db.queries.transcript`).
+"""
 
 
 class _Cursor:

@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, delete, exists, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import InstrumentedAttribute
 
 from db.engine import ReadSession, WriteSession
 from db.tables import Generation, Transcript
@@ -32,28 +34,29 @@ async def transcripts(
         yield row.generation_id, row.events
 
 
-async def requests(
+def requests(
     session: ReadSession, generation_ids: Sequence[UUID], at: datetime
 ) -> AsyncGenerator[tuple[UUID, bytes], None]:
     """Give what was asked of those of these generations of which it is kept at that moment, newest first."""
-    wanted = select(Transcript.generation_id, Transcript.request).where(
-        Transcript.generation_id.in_(generation_ids), Transcript.request.is_not(None), _is_kept(at)
-    )
-    newest_first = wanted.order_by(Transcript.generation_id.desc()).execution_options(yield_per=ROWS_AT_ONCE)
-    async for row in await session.stream(newest_first):
-        yield row.generation_id, row.request
+    return _newest_first(session, Transcript.request, generation_ids, at)
 
 
-async def media(
+def media(
     session: ReadSession, generation_ids: Sequence[UUID], at: datetime
 ) -> AsyncGenerator[tuple[UUID, bytes], None]:
     """Give the media that were sent with those of these generations of which they are kept, newest first."""
-    wanted = select(Transcript.generation_id, Transcript.media).where(
-        Transcript.generation_id.in_(generation_ids), Transcript.media.is_not(None), _is_kept(at)
+    return _newest_first(session, Transcript.media, generation_ids, at)
+
+
+async def _newest_first(
+    session: ReadSession, column: InstrumentedAttribute[Any], generation_ids: Sequence[UUID], at: datetime
+) -> AsyncGenerator[tuple[UUID, bytes], None]:
+    wanted = select(Transcript.generation_id, column).where(
+        Transcript.generation_id.in_(generation_ids), column.is_not(None), _is_kept(at)
     )
     newest_first = wanted.order_by(Transcript.generation_id.desc()).execution_options(yield_per=ROWS_AT_ONCE)
-    async for row in await session.stream(newest_first):
-        yield row.generation_id, row.media
+    async for generation_id, data in await session.stream(newest_first):
+        yield generation_id, data
 
 
 async def expiries(session: ReadSession, generation_ids: Sequence[UUID], at: datetime) -> dict[UUID, datetime]:
