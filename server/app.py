@@ -32,10 +32,9 @@ from server.graphql import (
     VariableLimits,
 )
 from server.health import Readiness, healthz
-from server.load_settings import SettingsError
 from server.page import page
 from server.server_info import introspection_access, server_info
-from server.settings import Settings
+from server.settings import Settings, SettingsError
 from server.transports import (
     BLOBS_PATH,
     GRAPHQL_PATHS,

@@ -11,8 +11,7 @@ from backends.ollama import OllamaBackend
 from backends.openai import OpenAIBackend
 from backends.protocol import Backend
 from backends.timeouts import TimedBackend, Timeouts
-from server.load_settings import SettingsError
-from server.settings import Settings
+from server.settings import Settings, SettingsError
 
 
 @asynccontextmanager

@@ -11,8 +11,7 @@ import click
 
 from auth.scopes import Scope
 from server import logs
-from server.load_settings import SettingsError, load_settings, unread_settings
-from server.settings import PREFIX, Settings
+from server.settings import PREFIX, Settings, SettingsError, load_settings, unread_settings
 
 
 class _Commands(click.Group):

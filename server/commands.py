@@ -23,8 +23,7 @@ from db.urls import DatabaseUrlError
 from gateway.errors import GatewayError
 from gateway.identity import Identity
 from server.first_start import make_identity, prepare_data_dir
-from server.load_settings import SettingsError
-from server.settings import Settings
+from server.settings import Settings, SettingsError
 
 EXPECTED = (
     SettingsError,

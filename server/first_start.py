@@ -13,8 +13,7 @@ from auth.tokens import TokenSigner
 from db.engine import Database
 from gateway.errors import InvalidInput
 from gateway.identity import Identity, LoginPolicy
-from server.load_settings import SettingsError
-from server.settings import DATABASE_FILE, Settings
+from server.settings import DATABASE_FILE, Settings, SettingsError
 
 logger = logging.getLogger(__name__)
 

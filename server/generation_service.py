@@ -25,8 +25,7 @@ from gateway.streams import (
     check_valkey,
 )
 from gateway.tasks import spawn_service
-from server.load_settings import SettingsError
-from server.settings import PREFIX, Settings
+from server.settings import PREFIX, Settings, SettingsError
 
 LEDGER_SECONDS = 5
 """How long a gateway that stops waits for the database to take the last ends."""

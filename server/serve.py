@@ -19,8 +19,7 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from server.app import Application, create_app
 from server.generation_service import GenerationService
-from server.load_settings import SettingsError
-from server.settings import Settings
+from server.settings import Settings, SettingsError
 from server.transports import bounded_websocket_protocol
 from server.uvicorn_protocol import bounded_http_protocol
 

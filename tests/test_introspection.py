@@ -7,8 +7,7 @@ import pytest
 from graphql import get_introspection_query, parse
 
 from server.graphql.introspection import FOR_CALLERS, OFF, introspects
-from server.load_settings import SettingsError, load_settings
-from server.settings import PREFIX, Settings
+from server.settings import PREFIX, Settings, SettingsError, load_settings
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import Json, gateway_settings, running_gateway
 

@@ -9,8 +9,7 @@ from backends.errors import BackendError
 from backends.ollama.backend import OllamaBackend
 from backends.openai import OpenAIBackend
 from backends.protocol import ChatRequest, Message
-from server.load_settings import SettingsError, load_settings
-from server.settings import Settings
+from server.settings import Settings, SettingsError, load_settings
 from tests.support.fake_model_server import FakeModelServer
 
 HELLO = ChatRequest("fake:echo", [Message("user", "hello")])

@@ -29,6 +29,7 @@ FLOORS = {
     "gateway.usage": 2,
     "gateway.generation": 3,
     "gateway.replicas": 4,
+    "server.settings": -1,
     "server.graphql": 0,
     "server.transports": 1,
 }

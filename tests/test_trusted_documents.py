@@ -13,7 +13,7 @@ import pytest
 from server.app import trusted_documents
 from server.graphql import trusted_documents as module
 from server.graphql.trusted_documents import ManifestError, TrustedDocuments, load_manifest
-from server.load_settings import SettingsError
+from server.settings import SettingsError
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import Json, RunningGateway, gateway_settings, running_gateway
 from tests.test_persisted import ANSWER, ME, OTHER, ask, automatic, code, digest

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from auth.weak_secrets import is_common_password, is_guessable_secret
-from server.environment import PREFIX
+from server.settings.environment import PREFIX
 
 if TYPE_CHECKING:
-    from server.settings import Settings
+    from server.settings.settings import Settings
 
 MIN_SECRET_BYTES = 32
 LARGEST_NUMBER = 1e12

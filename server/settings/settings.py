@@ -7,14 +7,17 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from server.addresses import is_loopback
-from server.environment import ENV_FILE, ENV_FILE_ENCODING, PREFIX, cleaned
-from server.setting_checks import check_settings
-from server.setting_types import AnyCase, FilePath, Hosts, Introspection, Key, Networks, OllamaUrl, OpenAIUrl, Origins
+from server.settings.checks import check_settings
+from server.settings.environment import ENV_FILE, ENV_FILE_ENCODING, PREFIX, cleaned
+from server.settings.identity import IdentitySettings
+from server.settings.model_servers import ModelServerSettings
+from server.settings.requests import RequestSettings
+from server.settings.types import AnyCase, FilePath, Hosts, Introspection, Networks, Origins
 
 DATABASE_FILE = "ollagraph.db"
 
 
-class Settings(BaseSettings):
+class Settings(RequestSettings, ModelServerSettings, IdentitySettings):
     """All settings, from the environment (`OLLAGRAPH_` and the name in capitals) or a file `.env`.
 
     Times are in seconds, sizes in bytes. A test holds docs/settings.md and .env.example to them.
@@ -50,82 +53,6 @@ class Settings(BaseSettings):
         le=500,
         description="The most connections to the database at once; on PostgreSQL the heartbeat has one more.",
     )
-    secret_key: SecretStr | None = Field(
-        default=None,
-        description="The key that signs access tokens; 32 bytes or more. Default: generated, kept in the data folder.",
-    )
-    access_token_lifetime: int = Field(default=28_800, ge=60, description="Seconds that a sign-in is valid.")
-    identity_max_age: float = Field(
-        default=2,
-        ge=0,
-        description="Seconds after which changes to users and keys by another process are noticed at the latest.",
-    )
-    login_max_failures: int = Field(
-        default=10,
-        ge=1,
-        description="Wrong passwords after which a user name is locked for an address. Three times as many lock the "
-        "address, ten times as many the name.",
-    )
-    login_lock_time: int = Field(
-        default=900, ge=1, description="Seconds that a lock lasts, and within which failures add up."
-    )
-    max_api_keys_per_user: int = Field(
-        default=100,
-        ge=1,
-        description="Valid API keys that one user may have at a time; more than 100 raise the cost of `apiKeys`.",
-    )
-    admin_username: str = Field(
-        default="admin", description="The first administrator's name, used when there is no user yet."
-    )
-    admin_password: SecretStr | None = Field(
-        default=None,
-        description="The first administrator's password. Default: generated at the first start and shown once.",
-    )
-    embedded: bool = Field(default=True, description="Run the built-in model, in a separate process.")
-    embedded_model: FilePath | None = Field(
-        default=None, description="A GGUF file to run instead of the packaged SmolLM2."
-    )
-    embedded_parallel: int = Field(
-        default=4, ge=1, le=64, description="Answers that the embedded model generates at the same time."
-    )
-    embedded_threads: int | None = Field(
-        default=None, ge=1, le=1024,
-        description="CPU cores that the embedded model uses. Default: all.",
-    )  # fmt: skip
-    ollama_url: OllamaUrl | None = Field(
-        default=None, description="An Ollama server, such as `http://localhost:11434`."
-    )
-    ollama_parallel: int = Field(
-        default=1, ge=1, le=10_000,
-        description="Answers that Ollama generates at the same time (its `OLLAMA_NUM_PARALLEL`). Other requests "
-            "wait in the gateway's queue.",
-    )  # fmt: skip
-    openai_url: OpenAIUrl | None = Field(
-        default=None,
-        description="An OpenAI-compatible server, such as vLLM, llama.cpp or LM Studio; not Ollama, which has its "
-        "own setting. `/v1` is added if the path has no version.",
-    )
-    openai_api_key: Key | None = Field(default=None, description="The API key for it, if it needs one.")
-    openai_parallel: int | None = Field(
-        default=None, ge=1, le=10_000,
-        description="Answers that the OpenAI-compatible server generates at the same time. Default: what llama.cpp "
-            "reports; 64 for others.",
-    )  # fmt: skip
-    openai_think_tags: bool = Field(
-        default=False,
-        description="Treat `<think>…</think>` at the beginning of its answers as the model's thinking.",
-    )
-    connect_timeout: float = Field(default=5, gt=0, description="Seconds to connect to a model server.")
-    load_timeout: float = Field(
-        default=600, gt=0, description="Seconds for a model server to load a model, if it reports loading (Ollama)."
-    )
-    first_byte_timeout: float = Field(
-        default=120,
-        gt=0,
-        description="Seconds from the request to the model's first token, not counting the time to load the model.",
-    )
-    between_tokens_timeout: float = Field(default=60, gt=0, description="Seconds from one token to the next.")
-    generation_timeout: float = Field(default=900, gt=0, description="Seconds for a whole answer.")
     max_queued: int = Field(
         default=1000, ge=0, description="Generations that may wait for one model server; more are refused."
     )
@@ -207,87 +134,6 @@ class Settings(BaseSettings):
         description="Bytes of blobs held in memory at the same time for running generations; further generations wait.",
     )
     max_uploads_per_user: int = Field(default=4, ge=1, description="Blobs that one user may upload at the same time.")
-    max_body_size: int = Field(
-        default=16_777_216,
-        ge=1024,
-        description="Maximum size of an HTTP body or WebSocket message from a caller with valid credentials, in bytes.",
-    )
-    max_anonymous_body_size: int = Field(
-        default=16_384, ge=1024, description="The same without valid credentials; such callers can only sign in."
-    )
-    max_bytes_in_flight: int = Field(
-        default=134_217_728,
-        ge=65_536,
-        description="Bytes of requests being read at the same time, over all callers; more are refused.",
-    )
-    keep_alive_timeout: int = Field(
-        default=75, ge=1, description="Seconds that an idle HTTP connection stays open for the next request."
-    )
-    request_timeout: float = Field(
-        default=10, gt=0, description="Seconds in which the head of an HTTP request, and then its body, must arrive."
-    )
-    max_query_length: int = Field(
-        default=15_000, ge=1, description="Maximum number of characters in a GraphQL document."
-    )
-    max_query_tokens: int = Field(default=700, ge=1, description="Maximum number of lexical tokens in a document.")
-    max_query_depth: int = Field(
-        default=10, ge=1, description="Maximum depth of fields. Introspection has its own limit."
-    )
-    max_query_aliases: int = Field(
-        default=15, ge=0, description="Maximum number of aliases in one operation, with fragments expanded."
-    )
-    max_query_root_fields: int = Field(default=10, ge=1, description="Maximum number of root fields in one operation.")
-    max_query_directives: int = Field(default=50, ge=0, description="Maximum number of directives in one operation.")
-    max_query_fragments: int = Field(
-        default=50, ge=0, description="Maximum number of fragment definitions in a document."
-    )
-    max_query_fields: int = Field(
-        default=1_000,
-        ge=1,
-        description="Maximum number of fields and fragments in a document, with fragments expanded.",
-    )
-    max_query_repeats: int = Field(
-        default=10,
-        ge=1,
-        description="How often one response name may occur in one selection set, with fragments expanded.",
-    )
-    max_list_length: int = Field(
-        default=500,
-        ge=1,
-        description="Maximum number of values in one list, in variables and documents: messages, tools, scopes.",
-    )
-    max_variable_values: int = Field(
-        default=10_000,
-        ge=1,
-        description="Maximum number of values in all variables of a request, including those within JSON.",
-    )
-    max_query_cost: int = Field(
-        default=1_000,
-        ge=1,
-        description="Maximum cost of an operation. An object costs 1, `generate` 100; the schema shows other weights.",
-    )
-    max_answer_text: int = Field(
-        default=16_000_000,
-        ge=1,
-        description="Maximum characters of generations' text in one response; the rest becomes errors.",
-    )
-    query_timeout: float = Field(
-        default=10,
-        gt=0,
-        description="Seconds that a query or mutation may take; `generate` has the time-outs of model servers instead.",
-    )
-    automatic_persisted_queries: bool = Field(
-        default=True,
-        description="Let clients send the SHA-256 hash of a document in place of a document that they sent before.",
-    )
-    trusted_documents: Annotated[Literal["off", "allow", "only"], AnyCase] = Field(
-        default="off",
-        description="Whether clients may (`allow`) or must (`only`) use trusted documents.",
-    )
-    trusted_documents_path: FilePath | None = Field(
-        default=None,
-        description="A file of ids and documents in JSON, or Apollo's manifest, or a folder of them; reread on change.",
-    )
     max_operations_per_socket: int = Field(
         default=20, ge=1, description="Operations that may run at the same time on one WebSocket."
     )

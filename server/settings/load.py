@@ -2,8 +2,8 @@
 
 from pydantic import ValidationError
 
-from server.environment import PREFIX, UnreadableEnvFile, read_env_file, remarks
-from server.settings import Settings
+from server.settings.environment import PREFIX, UnreadableEnvFile, read_env_file, remarks
+from server.settings.settings import Settings
 
 
 class SettingsError(Exception):

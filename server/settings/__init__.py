@@ -1,0 +1,8 @@
+"""The settings: what each is called, its default, what it means, and reading them from the environment."""
+
+from server.settings.environment import PREFIX
+from server.settings.load import SettingsError, load_settings, unread_settings
+from server.settings.settings import DATABASE_FILE, Settings
+from server.settings.types import Introspection
+
+__all__ = ["DATABASE_FILE", "PREFIX", "Introspection", "Settings", "SettingsError", "load_settings", "unread_settings"]
