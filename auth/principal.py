@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from auth.model_access import ALL_MODELS, ModelAccess
 from auth.scopes import Scope
 
 
@@ -13,14 +14,16 @@ class AuthMethod(StrEnum):
 
     ACCESS_TOKEN = "ACCESS_TOKEN"  # noqa: S105 - a kind of credentials, and none
     API_KEY = "API_KEY"
+    COMMAND_LINE = "COMMAND_LINE"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
     """An authenticated caller.
 
-    `api_key_id` is None for a signed-in session. `expires_at` is the moment (with zone) from which the credentials
-    hold no longer; None for a key without an end. A long subscription looks at it while it runs.
+    `api_key_id` is None for a signed-in session, `session_id` for an API key, and both for the command line.
+    `expires_at` is the moment (with zone) from which the credentials hold no longer; None for a key without an end.
+    `models` are those that the caller may use. Who `must_change_password` has no scope but PROFILE_WRITE.
     """
 
     user_id: UUID
@@ -28,19 +31,24 @@ class Principal:
     scopes: frozenset[Scope]
     api_key_id: UUID | None = None
     expires_at: datetime | None = None
+    session_id: UUID | None = None
+    models: ModelAccess = ALL_MODELS
+    must_change_password: bool = False
 
     @property
     def method(self) -> AuthMethod:
         """Tell what kind of credentials the caller sent."""
-        return AuthMethod.ACCESS_TOKEN if self.api_key_id is None else AuthMethod.API_KEY
+        if self.api_key_id is not None:
+            return AuthMethod.API_KEY
+        return AuthMethod.COMMAND_LINE if self.session_id is None else AuthMethod.ACCESS_TOKEN
 
     def has(self, scope: Scope) -> bool:
         """Tell whether the caller may do this."""
         return scope in self.scopes
 
-    def may_see(self, user_id: UUID) -> bool:
-        """Tell whether the caller may see what belongs to this user: everybody's own, and all for an administrator."""
-        return user_id == self.user_id or self.has(Scope.ADMIN)
+    def may_see_of(self, user_id: UUID, everybodys: Scope) -> bool:
+        """Tell whether the caller may see what belongs to this user: one's own, and with a scope everybody's."""
+        return user_id == self.user_id or self.has(everybodys)
 
     def expired(self, now: datetime) -> bool:
         """Tell whether the credentials no longer hold at `now` (with zone)."""

@@ -13,7 +13,7 @@ Variables = dict[str, Any]
 
 OBJECTS = {
     "Query": ("me", "models", "generations", "usage", "generation", "node"),
-    "User": ("id", "username", "isAdmin", "createdAt", "apiKeys"),
+    "User": ("id", "username", "role", "createdAt", "apiKeys"),
     "ApiKey": ("id", "name", "prefix", "scopes", "createdAt", "expiresAt", "lastUsedAt", "revokedAt", "user"),
     "Generation": ("id", "modelName", "state", "text", "model", "user", "apiKey", "usage", "timings", "error"),
     "Model": ("id", "name", "available", "capabilities", "contextLength", "family"),

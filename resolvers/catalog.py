@@ -28,7 +28,9 @@ class CatalogQuery:
         ] = None,
     ) -> list[Model] | None:
         wanted = (filter or ModelFilter()).to_filter()
-        return [Model.of(model) for model in await info.context.gateway.catalog.models(wanted)]
+        return [
+            Model.of(model) for model in await info.context.gateway.catalog.models(wanted, info.context.caller.models)
+        ]
 
     @strawberry.field(description="One model; null if there is none with this name.")
     @requires(Scope.MODELS_READ)
@@ -36,7 +38,7 @@ class CatalogQuery:
         self, info: Info, name: Annotated[str, strawberry.argument(description=MODEL_NAME)]
     ) -> Model | None:
         try:
-            return Model.of(await info.context.gateway.catalog.find(name))
+            return Model.of(await info.context.gateway.catalog.find(name, info.context.caller.models))
         except ModelNotFound:
             return None
 

@@ -26,7 +26,7 @@ async def _user(context: Context, key: UUID) -> User | None:
 
 
 async def _api_key(context: Context, key: UUID) -> ApiKey | None:
-    context.require(Scope.KEYS_WRITE)
+    context.require(Scope.KEYS_READ)
     row = await context.loaders.visible_api_keys.load(key)
     return None if row is None else ApiKey.of(row)
 

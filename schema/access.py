@@ -47,13 +47,15 @@ class RequiresScopes:
 class Authenticated: ...
 
 
-def requires(scope: Scope | Access, *, null_for_nobody: bool = False) -> Callable[[_Resolver], _Resolver]:
-    """Check the scope before the resolver runs, and mark the resolver with it.
+def requires(*needed: Scope | Access, null_for_nobody: bool = False) -> Callable[[_Resolver], _Resolver]:
+    """Check before the resolver runs that the caller has one of these scopes, and mark the resolver with them.
 
     Every root field carries this mark (a test walks them all), so that a permission cannot be forgotten. The resolver
     must take `info`. With `null_for_nobody` a caller who sends no credentials gets null instead of an error. Raises
     AuthenticationError or Forbidden.
     """
+
+    scopes = _scopes(needed)
 
     def decorate(resolver: _Resolver) -> _Resolver:
         @functools.wraps(resolver)
@@ -61,22 +63,22 @@ def requires(scope: Scope | Access, *, null_for_nobody: bool = False) -> Callabl
             context = kwargs["info"].context
             if null_for_nobody and context.is_nobody:
                 return None
-            if isinstance(scope, Scope):
-                context.require(scope)
-            elif scope is SIGNED_IN:
+            if scopes:
+                context.require(*scopes)
+            elif SIGNED_IN in needed:
                 _ = context.caller
             return await resolver(*args, **kwargs)
 
-        checked.required_scope = scope  # pyright: ignore[reportAttributeAccessIssue]
-        checked.is_public = null_for_nobody or scope is PUBLIC  # pyright: ignore[reportAttributeAccessIssue]
+        checked.needs = needed  # pyright: ignore[reportAttributeAccessIssue]
+        checked.is_public = null_for_nobody or PUBLIC in needed  # pyright: ignore[reportAttributeAccessIssue]
         return checked  # pyright: ignore[reportReturnType]
 
     return decorate
 
 
-def required_scope(field: StrawberryField) -> Scope | Access | None:
-    """Give what the resolver of a field was marked with; None for a field that checks nothing by itself."""
-    return _mark(field, "required_scope", None)
+def needs(field: StrawberryField) -> tuple[Scope | Access, ...]:
+    """Give what the resolver of a field was marked with; nothing for a field that checks nothing by itself."""
+    return _mark(field, "needs", ())
 
 
 def is_public(field: StrawberryField) -> bool:
@@ -86,10 +88,14 @@ def is_public(field: StrawberryField) -> bool:
 
 def access_directive(field: StrawberryField) -> RequiresScopes | Authenticated | None:
     """Give the directive that says what the field checks; None where it checks nothing."""
-    scope = required_scope(field)
-    if isinstance(scope, Scope):
-        return RequiresScopes(scopes=[[scope]])
-    return Authenticated() if scope is SIGNED_IN else None
+    needed = needs(field)
+    if scopes := _scopes(needed):
+        return RequiresScopes(scopes=[[scope] for scope in scopes])
+    return Authenticated() if SIGNED_IN in needed else None
+
+
+def _scopes(needed: tuple[Scope | Access, ...]) -> tuple[Scope, ...]:
+    return tuple(it for it in needed if isinstance(it, Scope))
 
 
 def _mark(field: StrawberryField, name: str, default: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 import strawberry
 
+from auth.client import UNKNOWN_CLIENT, Client
 from auth.errors import AuthenticationError, MissingCredentials
 from auth.principal import Principal
 from auth.scopes import Scope
@@ -18,7 +19,7 @@ class Context:
     """One operation: who asks, and what it has loaded. It holds no database session: sibling fields run at once.
 
     `refused` is why the credentials that were given did not hold, or could not be checked. `max_text` is how many
-    characters of generations' text the answer may hold, `host` the address that the client connects from.
+    characters of generations' text the answer may hold, `client` where the request comes from.
 
     `last_event_id` is the sequence number after which a client that was cut off wants its stream to go on; `sequence`
     is that of the event that is being sent, for transports that number their messages.
@@ -29,7 +30,7 @@ class Context:
     principal: Principal | None = None
     refused: AuthenticationError | GatewayError | None = None
     max_text: int = 16_000_000
-    host: str | None = None
+    client: Client = UNKNOWN_CLIENT
     last_event_id: int | None = None
     sequence: int | None = None
     loaders: Loaders = field(init=False)
@@ -54,11 +55,14 @@ class Context:
             raise self.refused or MissingCredentials()
         return self.principal
 
-    def require(self, scope: Scope) -> Principal:
-        """Give the caller, who may do this. Raises AuthenticationError or Forbidden."""
+    def require(self, *scopes: Scope) -> Principal:
+        """Give the caller, who has one of these scopes. Raises AuthenticationError or Forbidden."""
         caller = self.caller
-        if not caller.has(scope):
-            raise Forbidden(f"This needs the scope {scope.value}, which these credentials do not have.")
+        if not any(map(caller.has, scopes)):
+            if caller.must_change_password:
+                raise Forbidden("Choose a password of your own first, with the mutation `changePassword`.")
+            wanted = " or ".join(scope.name for scope in scopes)
+            raise Forbidden(f"This needs the scope {wanted}, which these credentials do not have.")
         return caller
 
     def answered(self, text: str) -> str:

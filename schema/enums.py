@@ -70,6 +70,7 @@ _describe(
     {
         "ACCESS_TOKEN": "An access token, which `login` returned.",
         "API_KEY": "An API key.",
+        "COMMAND_LINE": "A command on the machine of the gateway; never a request.",
     },
 )
 _describe(

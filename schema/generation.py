@@ -39,6 +39,8 @@ from schema.tool_call import ToolCall
 READ_FROM_THE_LOG = Cost(weight="10")
 """The cost of a scalar that is not small: a whole answer is read from the stream log."""
 
+OWN_WORDS = Scope.GENERATIONS_READ, Scope.GENERATIONS_WRITE  # the latter for whoever just started it
+
 READ_AS_A_WHOLE = Cost(weight="10")
 """The cost of a kept request, however much of it is selected: what it holds is bounded by its size."""
 
@@ -218,6 +220,7 @@ class Generation(Node):
         description="What the model has written so far; null when the text is no longer kept.",
         directives=[READ_FROM_THE_LOG],
     )
+    @requires(*OWN_WORDS)
     async def text(self, info: Info) -> str | None:
         """Those of a page are read together, each once, however often the answer holds it."""
         output = await self._output(info)
@@ -227,6 +230,7 @@ class Generation(Node):
         description="What the model has thought so far, empty if nothing; null when the text is no longer kept.",
         directives=[READ_FROM_THE_LOG],
     )
+    @requires(*OWN_WORDS)
     async def thinking(self, info: Info) -> str | None:
         """Read together with the text."""
         output = await self._output(info)
@@ -235,6 +239,7 @@ class Generation(Node):
     @strawberry.field(
         description="The tool calls requested so far; null when the text is no longer kept.", directives=[list_of(FEW)]
     )
+    @requires(*OWN_WORDS)
     async def tool_calls(self, info: Info) -> list[ToolCall] | None:
         """Read together with the text."""
         output = await self._output(info)
@@ -261,6 +266,7 @@ class Generation(Node):
         "its media has at most 4,000,000 bytes.",
         directives=[READ_AS_A_WHOLE],
     )
+    @requires(*OWN_WORDS)
     async def input(self, info: Info) -> GenerationInput | None:
         """Those of a page are read together, and count by what the answer holds of them."""
         kept = await info.context.loaders.inputs.load(self.row.id)
@@ -303,22 +309,22 @@ class Generation(Node):
         model = await info.context.loaders.models.load(self.row.model)
         return None if model is None else Model.of(model)
 
-    @strawberry.field(description="The user who requested it. Needs PROFILE_READ.")
+    @strawberry.field(
+        description="The user who requested it; null if the caller may not see that user. Needs PROFILE_READ."
+    )
     @requires(Scope.PROFILE_READ)
     async def user(self, info: Info) -> User | None:
-        """Null only for a caller who may not see it: deleting the user deletes the generation."""
-        row = await info.context.loaders.users.load(self.row.user_id)
-        if row is None:
-            raise LookupError(f"the user of generation {self.row.id} is gone")
-        return User.of(row)
+        """All users of a page are fetched in one statement."""
+        row = await info.context.loaders.visible_users.load(self.row.user_id)
+        return None if row is None else User.of(row)
 
-    @strawberry.field(description="The API key that was used; null if an access token was used. Needs KEYS_WRITE.")
-    @requires(Scope.KEYS_WRITE)
+    @strawberry.field(description="The API key that was used; null if an access token was used. Needs KEYS_READ.")
+    @requires(Scope.KEYS_READ)
     async def api_key(self, info: Info) -> ApiKey | None:
         """All keys of a page are fetched in one statement."""
         if self.row.api_key_id is None:
             return None
-        row = await info.context.loaders.api_keys.load(self.row.api_key_id)
+        row = await info.context.loaders.visible_api_keys.load(self.row.api_key_id)
         return None if row is None else ApiKey.of(row)
 
     @classmethod

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from aiodataloader import DataLoader
 
+from auth.model_access import ALL_MODELS
 from auth.principal import Principal
 from db import tables
 from gateway import Gateway
@@ -32,19 +33,19 @@ class Loaders:
         self._principal = principal
         self._max_text = max_text
         self.users: DataLoader[UUID, tables.User | None] = DataLoader(
-            gateway.identity.users_by_id, max_batch_size=MAX_BATCH
+            gateway.identity.accounts.by_id, max_batch_size=MAX_BATCH
         )
         self.api_keys: DataLoader[UUID, tables.ApiKey | None] = DataLoader(
-            gateway.identity.api_keys_by_id, max_batch_size=MAX_BATCH
+            gateway.identity.api_keys.by_id, max_batch_size=MAX_BATCH
         )
         self.api_keys_of_user: DataLoader[UUID, list[tables.ApiKey]] = DataLoader(
-            gateway.identity.api_keys_of_users, max_batch_size=MAX_BATCH
+            gateway.identity.api_keys.of_users, max_batch_size=MAX_BATCH
         )
         self.generations: DataLoader[UUID, tables.Generation | None] = DataLoader(
             gateway.generations.by_id, max_batch_size=MAX_BATCH
         )
-        self.visible_users = self._visible(gateway.identity.visible_users)
-        self.visible_api_keys = self._visible(gateway.identity.visible_api_keys)
+        self.visible_users = self._visible(gateway.identity.accounts.visible)
+        self.visible_api_keys = self._visible(gateway.identity.api_keys.visible)
         self.visible_generations = self._visible(gateway.generations.visible)
         # not remembered: who watches a generation may ask for its text again when there is more of it
         self.outputs: DataLoader[UUID, Output | GatewayError | None] = DataLoader(
@@ -60,10 +61,14 @@ class Loaders:
         self.attempts: DataLoader[UUID, list[Attempt]] = DataLoader(
             gateway.generations.attempts, max_batch_size=MAX_BATCH, cache=False
         )
-        self.models: DataLoader[str, Model | None] = DataLoader(gateway.catalog.by_name, max_batch_size=MAX_BATCH)
+        self.models: DataLoader[str, Model | None] = DataLoader(self._models, max_batch_size=MAX_BATCH)
         self.loaded_models: DataLoader[str, Mapping[str, LoadedModel] | None] = DataLoader(
             gateway.catalog.loaded_models, max_batch_size=MAX_BATCH
         )
+
+    async def _models(self, names: list[str]) -> list[Model | None]:
+        access = ALL_MODELS if self._principal is None else self._principal.models
+        return await self._gateway.catalog.by_name(names, access)
 
     async def _outputs(self, ids: list[UUID]) -> list[Output | GatewayError | None]:
         return await self._gateway.generations.outputs(ids, self._max_text)

@@ -149,22 +149,22 @@ class UsageRow:
     )
     totals: UsageTotals = strawberry.field(description="The sums.")
 
-    @strawberry.field(description="The API key; null for generations without a key. Needs KEYS_WRITE.")
-    @requires(Scope.KEYS_WRITE)
+    @strawberry.field(description="The API key; null for generations without a key. Needs KEYS_READ.")
+    @requires(Scope.KEYS_READ)
     async def api_key(self, info: Info) -> ApiKey | None:
         """All keys of a report are fetched in one statement."""
         if self.api_key_uuid is None:
             return None
-        row = await info.context.loaders.api_keys.load(self.api_key_uuid)
+        row = await info.context.loaders.visible_api_keys.load(self.api_key_uuid)
         return None if row is None else ApiKey.of(row)
 
-    @strawberry.field(description="The user. Needs PROFILE_READ.")
+    @strawberry.field(description="The user; null if the caller may not see that user. Needs PROFILE_READ.")
     @requires(Scope.PROFILE_READ)
     async def user(self, info: Info) -> User | None:
         """All users of a report are fetched in one statement."""
         if self.user_uuid is None:
             return None
-        row = await info.context.loaders.users.load(self.user_uuid)
+        row = await info.context.loaders.visible_users.load(self.user_uuid)
         return None if row is None else User.of(row)
 
     @classmethod

@@ -107,7 +107,7 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
         async with running_gateway(settings, password_cost) as (gateway, database, service):
             running = Running(database, service, await ensure_admin(settings, gateway.identity))
             app.begin(running)
-            watch = CredentialWatch(gateway.identity, settings.recheck_interval)
+            watch = CredentialWatch(gateway.identity.authentication, settings.recheck_interval)
             readiness = Readiness(database, gateway.catalog, service)
             app.router.routes += _routes(
                 settings, gateway, executor, readiness, watch, running.open_streams, body_limits

@@ -72,9 +72,10 @@ def migrate() -> None:
 
 @main.command("create-user")
 @click.argument("username")
-@click.option("--admin", is_flag=True, help="Make an administrator.")
+@click.option("--admin", is_flag=True, help="Make an administrator: the same as --role admin.")
+@click.option("--role", default="developer", show_default=True, help="What the user may do.")
 @click.option("--password", envvar="OLLAGRAPH_NEW_PASSWORD", help="The password. Default: made up and shown once.")
-def create_user(username: str, *, admin: bool, password: str | None) -> None:
+def create_user(username: str, *, admin: bool, role: str, password: str | None) -> None:
     """Make a user who can sign in.
 
     A password on the command line can be seen by others on the machine: rather give it in the environment as
@@ -83,7 +84,7 @@ def create_user(username: str, *, admin: bool, password: str | None) -> None:
     settings = _settings(_warn)
     from server import commands
 
-    _run(partial(commands.create_user, settings, username, password, is_admin=admin))
+    _run(partial(commands.create_user, settings, username, password, role="admin" if admin else role))
 
 
 @main.command("create-key")

@@ -55,14 +55,14 @@ async def migrate(settings: Settings) -> None:
         click.echo(f"The database is at {await current_revision(database)}.")
 
 
-async def create_user(settings: Settings, username: str, password: str | None, *, is_admin: bool) -> None:
+async def create_user(settings: Settings, username: str, password: str | None, *, role: str) -> None:
     """Make a user; without a password, one with a password that is made up and printed. Raises SettingsError."""
     if settings.environment == "production" and password is not None and is_common_password(password, username):
         raise SettingsError("The password is one of the first that are tried. Take another in production.")
     made_up = generate_password()
     async with _identity(settings) as (identity, place):
-        user = await identity.create_user(username, password or made_up, is_admin=is_admin)
-        click.echo(f"Made the {'administrator' if is_admin else 'user'} {user.username} in the database {place}.")
+        user = await identity.accounts.create(username, password or made_up, role=role)
+        click.echo(f"Made the user {user.username} with the role {user.role} in the database {place}.")
         if password is None:
             click.echo(f"Password: {made_up}\nIt is shown this once.")
 
@@ -72,10 +72,10 @@ async def create_key(
 ) -> None:
     """Make an API key and print it."""
     async with _identity(settings) as (identity, place):
-        principal = await identity.principal_named(username)
+        principal = await identity.accounts.principal_named(username)
         expires_at = None if expires_in_days is None else now() + timedelta(days=expires_in_days)
         wanted = [Scope(scope) for scope in scopes] or None
-        new = await identity.create_api_key(principal, name, expires_at, wanted)
+        new = await identity.api_keys.create(principal, name, expires_at, wanted)
         click.echo(f"Made API key {new.key.name!r} of {principal.username} in the database {place}.", err=True)
         click.echo("It is shown this once:", err=True)
         click.echo(new.secret)
@@ -84,7 +84,7 @@ async def create_key(
 async def unlock(settings: Settings, username: str) -> None:
     """Forget the wrong passwords under a name."""
     async with _identity(settings) as (identity, place):
-        counted = await identity.unlock(username)
+        counted = await identity.sign_ins.unlock(username)
         said = "is open again" if counted else "was open: nothing had been counted"
         click.echo(f"Sign-in as {username!r} {said}, in the database {place}.")
 

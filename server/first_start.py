@@ -9,10 +9,20 @@ from datetime import timedelta
 from pathlib import Path
 
 from auth.passwords import Argon2Cost, PasswordHasher, generate_password
+from auth.roles import BuiltInRole
 from auth.tokens import TokenSigner
 from db.engine import Database
 from gateway.errors import InvalidInput
-from gateway.identity import Identity, LoginPolicy
+from gateway.identity import (
+    Accounts,
+    ApiKeys,
+    Authentication,
+    Identity,
+    KeyUses,
+    KnownCallers,
+    LoginPolicy,
+    SignIns,
+)
 from server.settings import DATABASE_FILE, Settings, SettingsError
 
 logger = logging.getLogger(__name__)
@@ -104,13 +114,13 @@ def make_identity(settings: Settings, database: Database, password_cost: Argon2C
     tokens = TokenSigner(signing_secret(settings), issuer=ISSUER, audience=AUDIENCE, lifetime=lifetime)
     policy = LoginPolicy(settings.login_max_failures, timedelta(seconds=settings.login_lock_time))
     passwords = PasswordHasher(password_cost)
+    known, key_uses = KnownCallers(database, settings.identity_max_age), KeyUses(database)
     return Identity(
-        database,
-        passwords,
-        tokens,
-        policy,
-        identity_max_age=settings.identity_max_age,
-        max_api_keys_per_user=settings.max_api_keys_per_user,
+        Authentication(known, tokens, key_uses),
+        SignIns(database, passwords, tokens, policy),
+        Accounts(database, known, passwords),
+        ApiKeys(database, known, key_uses, max_api_keys_per_user=settings.max_api_keys_per_user),
+        key_uses,
     )
 
 
@@ -119,14 +129,14 @@ async def ensure_admin(settings: Settings, identity: Identity) -> str | None:
 
     Raises SettingsError for a name or a password that may not be used.
     """
-    if await identity.any_user_exists():
+    if await identity.accounts.any_exists():
         return None
     given = settings.admin_password
     password = generate_password() if given is None else given.get_secret_value()
     try:
-        await identity.create_user(settings.admin_username, password, is_admin=True)
+        await identity.accounts.create(settings.admin_username, password, role=BuiltInRole.ADMIN)
     except InvalidInput as error:
-        if await identity.any_user_exists():
+        if await identity.accounts.any_exists():
             return None  # another gateway that was started at the same time was quicker
         told = [f"OLLAGRAPH_ADMIN_{issue.field.upper()}: {issue.message}" for issue in error.issues]
         raise SettingsError("\n".join(told)) from error

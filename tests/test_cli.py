@@ -180,7 +180,7 @@ def test_a_password_given_in_the_environment_is_not_shown(data_dir: Path):
     result = run_here(data_dir, "create-user", "ada", "--admin", NEW_PASSWORD="a password of mine")
     assert (result.exit_code, result.stdout) == (
         0,
-        f"Made the administrator ada in the database {data_dir / 'ollagraph.db'}.\n",
+        f"Made the user ada with the role admin in the database {data_dir / 'ollagraph.db'}.\n",
     )
 
 

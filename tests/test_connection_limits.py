@@ -11,6 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from auth.client import UNKNOWN_CLIENT
 from auth.credentials import ApiKeySecret, BearerToken, Credentials
 from auth.errors import AuthenticationError
 from db.clock import now
@@ -185,14 +186,16 @@ async def test_many_keys_and_tokens_are_looked_up_in_few_statements(gateway: Run
     await gateway.make_user("ada")
     tokens = [await gateway.sign_in(), await gateway.sign_in("ada")]
     watched = [ApiKeySecret(key["secret"]) for key in keys] + [BearerToken(token) for token in tokens]
-    watch = CredentialWatch(make_identity(gateway.settings, gateway.database, CHEAP), interval=0)
+    watch = CredentialWatch(make_identity(gateway.settings, gateway.database, CHEAP).authentication, interval=0)
     lost: dict[Credentials, str] = {}
     async with gateway.database.transaction() as tx:
         await tx.execute(update(ApiKey).where(ApiKey.name == "key 7").values(revoked_at=now()))
         await tx.execute(update(User).where(User.username == "ada").values(disabled_at=now()))
     async with AsyncExitStack() as stack:
         for each in watched:
-            stack.enter_context(watch.watching(each, lambda error, each=each: lost.update({each: error.code})))
+            stack.enter_context(
+                watch.watching(each, UNKNOWN_CLIENT, lambda error, each=each: lost.update({each: error.code}))
+            )
         with statements() as asked:
             await watch.look()
     assert [statement.split()[0] for statement in asked].count("SELECT") == 2
@@ -201,11 +204,11 @@ async def test_many_keys_and_tokens_are_looked_up_in_few_statements(gateway: Run
 
 async def test_a_thousand_sockets_with_one_key_are_looked_up_once(gateway: RunningGateway):
     secret = ApiKeySecret((await gateway.make_key())["secret"])
-    watch = CredentialWatch(make_identity(gateway.settings, gateway.database, CHEAP), interval=0)
+    watch = CredentialWatch(make_identity(gateway.settings, gateway.database, CHEAP).authentication, interval=0)
     lost: list[AuthenticationError] = []
     async with AsyncExitStack() as stack:
         for _ in range(1000):
-            stack.enter_context(watch.watching(secret, lost.append))
+            stack.enter_context(watch.watching(secret, UNKNOWN_CLIENT, lost.append))
         with statements() as asked:
             await watch.look()
     assert [statement.split()[0] for statement in asked].count("SELECT") == 1

@@ -200,7 +200,7 @@ async def test_what_is_no_id_of_this_api_is_refused(gateway: RunningGateway, id:
 
 
 @pytest.mark.parametrize(
-    ("kind", "scope"), [("User", "profile:read"), ("ApiKey", "keys:write"), ("Generation", "generations:read")]
+    ("kind", "scope"), [("User", "PROFILE_READ"), ("ApiKey", "KEYS_READ"), ("Generation", "GENERATIONS_READ")]
 )
 async def test_a_thing_needs_the_scope_of_its_kind(own_gateway: RunningGateway, kind: str, scope: str):
     ids = await things_of_ada(own_gateway)

@@ -10,7 +10,7 @@ from tests.support.gateways import Json, RunningGateway
 from tests.support.generations import COMPLETE, START, asking
 from tests.support.http_streams import http_stream
 
-NEEDED = {"User": "profile:read", "ApiKey": "keys:write", "Model": "models:read"}
+NEEDED = {"User": "PROFILE_READ", "ApiKey": "KEYS_READ", "Model": "MODELS_READ"}
 """The types that have a scope of their own, and which. A Generation is given only to who may read it, or began or
 ended it."""
 

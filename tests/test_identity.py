@@ -25,7 +25,7 @@ from tests.support.gateways import (
 LOGIN = """
 mutation($input: LoginInput!) { login(input: $input) {
   __typename
-  ... on LoginSuccess { accessToken expiresAt user { username isAdmin } }
+  ... on LoginSuccess { accessToken expiresAt user { username role } }
   ... on UserError { message code } ... on AccountLocked { retryAfterMs lockedUntil }
 } }
 """
@@ -55,7 +55,7 @@ async def change(gateway: RunningGateway, table: type, **values: object) -> None
 
 async def test_the_right_password_signs_in(gateway: RunningGateway):
     answer = await login(gateway, ADMIN, PASSWORD)
-    assert answer["user"] == {"username": ADMIN, "isAdmin": True}
+    assert answer["user"] == {"username": ADMIN, "role": "admin"}
 
 
 @pytest.mark.parametrize("typed", ["ADMIN", "  Admin "])

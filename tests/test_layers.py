@@ -45,15 +45,18 @@ def test_only_the_gateway_opens_transactions(layer: str):
 
 
 def test_a_resolver_makes_one_gateway_call():
-    files = sorted((ROOT / "resolvers").glob("*.py"))
+    files = sorted((ROOT / "resolvers").rglob("*.py"))
     assert {file.name: found for file in files if (found := talkative(file.read_text()))} == {}
 
 
 def test_the_same_noun_names_the_file_in_each_layer():
-    nouns = sorted(file.stem for file in (ROOT / "resolvers").glob("*.py") if file.stem not in NOT_NOUNS)
+    paths = [
+        path for path in (ROOT / "resolvers").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()
+    ]
+    nouns = sorted(path.stem for path in paths if path.stem not in NOT_NOUNS)
     assert nouns
     for noun in nouns:
-        assert (ROOT / f"schema/{noun}.py").is_file(), noun
+        assert (ROOT / f"schema/{noun}").is_dir() or (ROOT / f"schema/{noun}.py").is_file(), noun
         assert (ROOT / f"gateway/{noun}").is_dir() or (ROOT / f"gateway/{noun}.py").is_file(), noun
 
 

@@ -22,6 +22,12 @@ from db.tables import Generation, Table, Transcript, UsageRecord, User
 
 PROJECT = Path(__file__).parent.parent
 
+ADA = "INSERT INTO users (id, username, password_hash, created_at) VALUES ('u', 'ada', '!', '2026-02-03')"
+HER_KEY = (
+    "INSERT INTO api_keys (id, user_id, name, prefix, secret_hash, scopes, created_at) "
+    "VALUES ('k', 'u', 'laptop', 'olg_', '0', '[]', '2026-02-03')"
+)
+
 
 def differences(connection: Connection) -> list[Any]:
     context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
@@ -195,10 +201,8 @@ async def test_a_migration_may_replace_a_table_that_others_refer_to(sqlite_url: 
     """As Alembic does on SQLite; with foreign keys on it would delete the keys of all users."""
     database = Database(sqlite_url)
     async with database.transaction() as tx:
-        await tx.execute(text("INSERT INTO users VALUES ('u', 'ada', '!', 0, '2026-02-03', NULL)"))
-        await tx.execute(
-            text("INSERT INTO api_keys VALUES ('k', 'u', 'laptop', 'olg_', '0', '[]', '2026-02-03', NULL, NULL, NULL)")
-        )
+        await tx.execute(text(ADA))
+        await tx.execute(text(HER_KEY))
     async with database.migrating() as connection:
         await connection.execute(text("CREATE TABLE new_users AS SELECT * FROM users"))
         await connection.execute(text("DROP TABLE users"))
@@ -212,10 +216,8 @@ async def test_a_migration_may_replace_a_table_that_others_refer_to(sqlite_url: 
 async def test_a_migration_that_leaves_a_reference_to_nothing_is_undone(sqlite_url: str) -> None:
     database = Database(sqlite_url)
     async with database.transaction() as tx:
-        await tx.execute(text("INSERT INTO users VALUES ('u', 'ada', '!', 0, '2026-02-03', NULL)"))
-        await tx.execute(
-            text("INSERT INTO api_keys VALUES ('k', 'u', 'laptop', 'olg_', '0', '[]', '2026-02-03', NULL, NULL, NULL)")
-        )
+        await tx.execute(text(ADA))
+        await tx.execute(text(HER_KEY))
     with pytest.raises(RuntimeError, match="left rows in 'api_keys' that refer to missing rows in 'users'"):
         async with database.migrating() as connection:
             await connection.execute(text("DELETE FROM users"))
@@ -293,7 +295,12 @@ async def test_the_ledger_learns_where_and_how_its_generations_ended(database: D
         is_admin, at = ("0", "2026-02-03 23:30:00.000000")
         if database.dialect == "postgresql":
             is_admin, at = ("false", "2026-02-03 23:30:00+00")
-        await tx.execute(text(f"INSERT INTO users VALUES ('{user}', 'ada', '!', {is_admin}, '2026-02-03', NULL)"))
+        await tx.execute(
+            text(
+                "INSERT INTO users (id, username, password_hash, is_admin, created_at) "
+                f"VALUES ('{user}', 'ada', '!', {is_admin}, '2026-02-03')"
+            )
+        )
         for number, state, reason in ((1, "CANCELLED", "NULL"), (2, "COMPLETED", "'length'"), (3, None, None)):
             key = f"{number:032x}"
             if state is not None:

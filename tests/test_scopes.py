@@ -9,14 +9,8 @@ import pytest
 
 from auth import errors
 from auth.principal import Principal
-from auth.scopes import (
-    ADMIN_SCOPES,
-    DEFAULT_KEY_SCOPES,
-    USER_SCOPES,
-    Scope,
-    scopes_of_key,
-    scopes_of_user,
-)
+from auth.roles import BUILT_IN_ROLES, known_scopes
+from auth.scopes import DEFAULT_KEY_SCOPES, DEVELOPER_SCOPES, Scope
 
 NOW = datetime(2026, 2, 3, tzinfo=UTC)
 ERRORS = [
@@ -33,37 +27,31 @@ def test_every_scope_is_described_in_a_sentence(scope: Scope) -> None:
     assert scope.description.endswith(".")
 
 
-def test_a_user_may_do_all_but_administer() -> None:
-    assert set(Scope) - USER_SCOPES == {Scope.ADMIN}
+def test_each_role_may_do_all_that_the_one_below_may() -> None:
+    below, *above = (BUILT_IN_ROLES[name].scopes for name in ("read-only", "user", "developer", "admin"))
+    for scopes in above:
+        assert below < scopes
+        below = scopes
+    assert below == set(Scope)
 
 
-def test_an_administrator_may_do_everything() -> None:
-    assert scopes_of_user(is_admin=True) == ADMIN_SCOPES == set(Scope)
+def test_nobody_but_an_administrator_sees_what_is_not_theirs() -> None:
+    everybodys = {scope for scope in Scope if scope.value.endswith("_all") or scope.value.startswith("users:")}
+    assert len(everybodys) == 4
+    assert not everybodys & DEVELOPER_SCOPES
 
 
 def test_an_app_may_not_make_keys_unless_told() -> None:
-    assert USER_SCOPES - DEFAULT_KEY_SCOPES == {Scope.KEYS_WRITE}
-
-
-def test_a_key_may_do_what_it_was_granted() -> None:
-    assert scopes_of_key(["models:read", "usage:read"], is_admin=False) == {Scope.MODELS_READ, Scope.USAGE_READ}
-
-
-def test_a_key_of_an_administrator_may_administer_only_if_granted() -> None:
-    assert scopes_of_key(["models:read"], is_admin=True) == {Scope.MODELS_READ}
-
-
-def test_a_key_loses_what_its_user_lost() -> None:
-    assert scopes_of_key(["admin", "models:read"], is_admin=False) == {Scope.MODELS_READ}
+    assert DEVELOPER_SCOPES - DEFAULT_KEY_SCOPES == {Scope.KEYS_READ, Scope.KEYS_WRITE, Scope.PROFILE_WRITE}
 
 
 def test_a_word_that_is_no_scope_grants_nothing() -> None:
-    assert scopes_of_key(["everything", "ADMIN", ""], is_admin=True) == frozenset()
+    assert known_scopes(["models:read", "everything", "MODELS_READ", "admin", ""]) == {Scope.MODELS_READ}
 
 
 def test_a_principal_has_the_scopes_it_was_given() -> None:
     assert principal().has(Scope.MODELS_READ)
-    assert not principal().has(Scope.ADMIN)
+    assert not principal().has(Scope.USERS_READ)
 
 
 def test_a_principal_is_expired_from_its_end_on() -> None:

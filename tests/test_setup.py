@@ -63,7 +63,7 @@ def test_a_folder_that_is_not_ours_alone_is_left_and_warned_of(tmp_path: Path, c
 def test_the_database_is_in_the_data_folder_whatever_its_name(tmp_path: Path, name: str):
     data_dir = tmp_path / name
     result = run_command(data_dir, "create-user", "ada", NEW_PASSWORD="a password of mine")
-    assert result.stdout == f"Made the user ada in the database {data_dir / 'ollagraph.db'}.\n"
+    assert result.stdout == f"Made the user ada with the role developer in the database {data_dir / 'ollagraph.db'}.\n"
     assert (data_dir / "ollagraph.db").is_file()
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -124,7 +124,7 @@ async def test_the_first_administrator_is_made_once(tmp_path: Path, given: str |
         made_up = await ensure_admin(settings, identity)
         assert await ensure_admin(settings, identity) is None
         assert (made_up is None) == (given is not None)
-        assert (await identity.login("ada", made_up or given or "")).user.is_admin
+        assert (await identity.sign_ins.sign_in("ada", made_up or given or "")).user.role == "admin"
     finally:
         await database.close()
 

@@ -11,7 +11,7 @@ from sqlalchemy import event, select, text
 from db.clock import new_id, now
 from db.engine import Database, ReadSession
 from db.queries.generation import generations_page
-from db.queries.identity import api_keys_by_hash, api_keys_of_users
+from db.queries.identity import api_keys_of_users, callers_by_key
 from db.queries.usage import BucketRun, usage_groups
 from db.tables import UsageRecord, User
 from schema.node import global_id
@@ -347,7 +347,7 @@ async def usage_of(session: ReadSession, *by: str, **chosen: list[Any]) -> None:
             lambda session: generations_page(session, new_id(), limit=21, before=None, states=["FAILED"], models=None),
             "ix_generations_user_id_state_id",
         ),
-        (lambda session: api_keys_by_hash(session, ["0" * 64, "1" * 64]), "secret_hash"),
+        (lambda session: callers_by_key(session, ["0" * 64, "1" * 64]), "secret_hash"),
         (lambda session: api_keys_of_users(session, [new_id(), new_id()], now(), 10), "ix_api_keys_user_id_id"),
     ],
     ids=["usage", "usage-of-all", "usage-by-tag", "generations", "generations-by-state", "key", "keys-of-users"],

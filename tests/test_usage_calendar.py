@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from auth.principal import Principal
-from auth.scopes import ADMIN_SCOPES
+from auth.scopes import ALL_SCOPES
 from db.clock import new_id
 from db.engine import Database
 from db.tables import UsageRecord, User
@@ -109,7 +109,7 @@ async def some_usage(database: Database, rng: random.Random) -> tuple[Principal,
         tx.add(user)
         await tx.flush()
         tx.add_all(rows)
-    return Principal(user.id, user.username, ADMIN_SCOPES), rows
+    return Principal(user.id, user.username, ALL_SCOPES), rows
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SEEDS", "1"))))

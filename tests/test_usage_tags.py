@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from auth.principal import Principal
-from auth.scopes import ADMIN_SCOPES, USER_SCOPES
+from auth.scopes import ALL_SCOPES, DEVELOPER_SCOPES
 from db.clock import new_id
 from db.engine import Database
 from db.tables import UsageRecord, User
@@ -59,7 +59,7 @@ async def some_usage(database: Database, rng: random.Random) -> tuple[Principal,
         tx.add_all([ada, bob])
         await tx.flush()
         tx.add_all(rows)
-    return Principal(ada.id, ada.username, USER_SCOPES), rows[1:]
+    return Principal(ada.id, ada.username, DEVELOPER_SCOPES), rows[1:]
 
 
 def tags_of(row: UsageRecord) -> list[Tagged]:
@@ -132,7 +132,7 @@ async def test_a_filter_of_end_users_chooses_generations(database: Database):
 
 async def test_tags_combine_with_all_dimensions(database: Database):
     caller, rows = await some_usage(database, random.Random(6))
-    admin = Principal(caller.user_id, caller.username, ADMIN_SCOPES)
+    admin = Principal(caller.user_id, caller.username, ALL_SCOPES)
     report = await Usage(database).report(admin, UsageRequest(*RANGE, group_by=list(UsageDimension)))
     assert report.totals.generations == len(rows)
     assert sum(row.sums.generations for row in report.rows) == sum(len(tags_of(row)) for row in rows)
@@ -140,7 +140,7 @@ async def test_tags_combine_with_all_dimensions(database: Database):
 
 
 async def test_a_report_by_all_dimensions_of_nothing_has_no_rows(database: Database):
-    caller = Principal(new_id(), "ada", ADMIN_SCOPES)
+    caller = Principal(new_id(), "ada", ALL_SCOPES)
     report = await Usage(database).report(caller, UsageRequest(*RANGE, group_by=list(UsageDimension)))
     assert (report.rows, report.totals.generations, report.totals.prompt_tokens) == ([], 0, 0)
 
@@ -206,6 +206,6 @@ async def test_tags_and_end_users_of_requests_are_reported(used_gateway: Running
     ids=["models", "backends", "end-users", "names", "values"],
 )
 async def test_a_text_that_no_generation_has_is_refused(shared_gateway: RunningGateway, chosen: UsageFilter):
-    caller = Principal(new_id(), "ada", USER_SCOPES)
+    caller = Principal(new_id(), "ada", DEVELOPER_SCOPES)
     with pytest.raises(InvalidInput, match=r"input\.filter\.\w+\[1\]"):
         await Usage(shared_gateway.database).report(caller, UsageRequest(filter=chosen))

@@ -1,11 +1,13 @@
 """Every statement, in a module for each noun: `queries.generation`, `queries.usage`."""
 
-from db.queries import blob, generation, idempotency, identity, replica, sign_in, transcript, usage
+from db.queries import blob, generation, idempotency, identity, replica, session, sign_in, transcript, usage
+from db.queries.identity import Caller
 from db.queries.sign_in import Subject, Who
 from db.queries.usage import BucketRun, UsageGroup, UsageSums
 
 __all__ = [
     "BucketRun",
+    "Caller",
     "Subject",
     "UsageGroup",
     "UsageSums",
@@ -15,6 +17,7 @@ __all__ = [
     "idempotency",
     "identity",
     "replica",
+    "session",
     "sign_in",
     "transcript",
     "usage",

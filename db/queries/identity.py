@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, or_, select, update
 
 from db.engine import ReadSession, WriteSession
-from db.tables import ApiKey, User
+from db.tables import ApiKey, Group, GroupMember, Role, User
 
 
 async def user_by_name(session: ReadSession, username: str) -> User | None:
@@ -31,12 +32,55 @@ async def set_password_hash(session: WriteSession, user_id: UUID, password_hash:
     await session.execute(update(User).where(User.id == user_id).values(password_hash=password_hash))
 
 
-async def api_keys_by_hash(session: ReadSession, hashes: Sequence[str]) -> dict[str, tuple[ApiKey, User]]:
-    """Give the keys with these hashes and their users."""
+class Caller(NamedTuple):
+    """A user with what decides about their rights: the scopes of a role that is not built in, and their groups."""
+
+    user: User
+    role_scopes: list[str] | None
+    group_models: list[list[str] | None]
+
+
+async def callers_by_key(session: ReadSession, hashes: Sequence[str]) -> list[tuple[ApiKey, Caller]]:
+    """Give the keys with these hashes, among them those of secrets that were rotated lately, and their users."""
+    asked = or_(ApiKey.secret_hash.in_(hashes), ApiKey.previous_hash.in_(hashes))
     rows = await session.execute(
-        select(ApiKey, User).join(User, User.id == ApiKey.user_id).where(ApiKey.secret_hash.in_(hashes))
+        _with_rights(select(ApiKey, *_RIGHTS).join(User, User.id == ApiKey.user_id)).where(asked)
     )
-    return {key.secret_hash: (key, user) for key, user in rows}
+    keys: dict[UUID, tuple[ApiKey, Caller]] = {}
+    for key, *rights in rows:
+        if key.id in keys:
+            keys[key.id][1].group_models.append(rights[-1])
+        else:
+            keys[key.id] = key, _caller(*rights)
+    return list(keys.values())
+
+
+async def callers_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, Caller]:
+    """Give the users of these ids, with what decides about their rights."""
+    rows = await session.execute(_with_rights(select(*_RIGHTS).select_from(User)).where(User.id.in_(ids)))
+    callers: dict[UUID, Caller] = {}
+    for user, role_scopes, group_id, models in rows:
+        if user.id in callers:
+            callers[user.id].group_models.append(models)
+        else:
+            callers[user.id] = _caller(user, role_scopes, group_id, models)
+    return callers
+
+
+_RIGHTS = User, Role.scopes, GroupMember.group_id, Group.models
+
+
+def _with_rights(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """Add the role and the groups: a row for each group, at least one."""
+    return (
+        query.outerjoin(Role, Role.name == User.role)
+        .outerjoin(GroupMember, GroupMember.user_id == User.id)
+        .outerjoin(Group, Group.id == GroupMember.group_id)
+    )
+
+
+def _caller(user: User, role_scopes: list[str] | None, group_id: UUID | None, models: list[str] | None) -> Caller:
+    return Caller(user, role_scopes, [] if group_id is None else [models])
 
 
 async def api_keys_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, ApiKey]:

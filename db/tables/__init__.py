@@ -3,23 +3,36 @@
 Keys are UUIDv7 (RFC 9562), so they sort by time of creation. Times are UTC with a zone on every database.
 """
 
+from db.tables.audit import AuditEvent
 from db.tables.blob import Blob, BlobChunk
 from db.tables.generation import Generation, GenerationAttempt, IdempotencyKey, Transcript
-from db.tables.identity import ApiKey, KnownAddress, LoginAttempts, User
+from db.tables.identity import ApiKey, ExternalAccount, Group, GroupMember, Role, User
 from db.tables.replica import Replica
+from db.tables.session import OneTimeLink, RefreshToken, Session
+from db.tables.sign_in import DeviceCode, KnownAddress, LoginAttempts, LoginFlow
 from db.tables.table import Table
 from db.tables.usage import UsageRecord
 
 __all__ = [
     "ApiKey",
+    "AuditEvent",
     "Blob",
     "BlobChunk",
+    "DeviceCode",
+    "ExternalAccount",
     "Generation",
     "GenerationAttempt",
+    "Group",
+    "GroupMember",
     "IdempotencyKey",
     "KnownAddress",
     "LoginAttempts",
+    "LoginFlow",
+    "OneTimeLink",
+    "RefreshToken",
     "Replica",
+    "Role",
+    "Session",
     "Table",
     "Transcript",
     "UsageRecord",

@@ -16,7 +16,7 @@ class UsageRecord(Table):
     __table_args__ = (Index(None, "user_id", "at"), Index(None, "at"))
 
     generation_id: Mapped[UUID] = mapped_column(primary_key=True)
-    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="RESTRICT"))
     api_key_id: Mapped[UUID | None] = mapped_column(ForeignKey("api_keys.id", ondelete="SET NULL"))
     model: Mapped[str] = mapped_column(String(255))
     tags: Mapped[Tags | None]

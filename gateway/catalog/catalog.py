@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import TaskGroup
 
+from auth.model_access import ALL_MODELS, ModelAccess
 from backends.errors import BackendError
 from backends.protocol import Backend, ModelInfo
 from backends.protocol import BackendKind as BackendKind
@@ -125,11 +126,14 @@ class Catalog:
         self._listings = [Listing(backend, tasks, self._patience, self._forget_names) for backend in backends]
         self._listed_names: ModelNames | None = None
 
-    async def models(self, wanted: ModelFilter | None = None) -> list[Model]:
-        """List models, those of the first backend first; of a backend that does not answer, those it listed last."""
+    async def models(self, wanted: ModelFilter | None = None, access: ModelAccess = ALL_MODELS) -> list[Model]:
+        """List the models that `access` allows, those of the first backend first.
+
+        Of a backend that does not answer they are those it listed last.
+        """
         await self._refresh()
         every = (model for name in self._names if (model := self._known(name)))
-        return [model for model in every if wanted is None or wanted.takes(model)]
+        return [model for model in every if access.allows(model.name) and (wanted is None or wanted.takes(model))]
 
     async def backends(self) -> list[BackendState]:
         """Tell how each backend answered when it was last asked for its models."""
@@ -150,13 +154,16 @@ class Catalog:
         model = self._known(name)
         return name if model is None else model.name
 
-    async def by_name(self, names: Sequence[str]) -> list[Model | None]:
-        """Give the models of these names, in their order; None where there is none."""
+    async def by_name(self, names: Sequence[str], access: ModelAccess = ALL_MODELS) -> list[Model | None]:
+        """Give the models of these names, in their order; None where there is none, or none that `access` allows."""
         await self._refresh()
-        return [self._known(name) for name in names]
+        models = [self._known(name) for name in names]
+        return [model if model is not None and access.allows(model.name) else None for model in models]
 
-    async def find(self, name: str) -> Model:
+    async def find(self, name: str, access: ModelAccess = ALL_MODELS) -> Model:
         """Give the model of this name, however it is written. Raises ModelNotFound, after asking the backends anew.
+
+        One that `access` does not allow is not found, just like one that does not exist.
 
         A name that is known waits for nobody. A model that a backend had when it last answered is still found: asking
         for it tells what is wrong there.
@@ -164,9 +171,9 @@ class Catalog:
         for listing in self._listings:
             listing.ask(self._models_max_age)
         found = self._known(name) or await self._search(name)
-        if found is None:
+        if found is None or not access.allows(found.name):
             silent = [listing.backend.name for listing in self._listings if not listing.answers]
-            raise ModelNotFound(name, silent, self._names.like(name))
+            raise ModelNotFound(name, silent, self._names.like(name, access))
         return found
 
     async def serving(self, model: Model) -> list[Model]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from auth.model_access import ALL_MODELS, ModelAccess
 from backends.protocol import ModelInfo
 from gateway.catalog.listing import Listing
 
@@ -83,10 +84,10 @@ class ModelNames:
         """Tell whether a model is listed under exactly this name."""
         return name in self._places
 
-    def like(self, name: str) -> list[str]:
-        """Give the listed names that are most like this one, the likeliest first."""
+    def like(self, name: str, access: ModelAccess = ALL_MODELS) -> list[str]:
+        """Give the listed names, as far as `access` allows them, that are most like this one, the likeliest first."""
         known: dict[str, str] = {}
-        for listed in self._places:
+        for listed in filter(access.allows, self._places):
             for written in (listed.casefold(), listed.casefold().partition(":")[0]):
                 known.setdefault(written, listed)
         found = get_close_matches(name[:LONGEST_COMPARED].casefold(), known, n=2 * MOST_SUGGESTIONS)

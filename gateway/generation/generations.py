@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 import anyio
@@ -11,14 +12,16 @@ from anyio import to_thread
 from sqlalchemy.exc import IntegrityError
 
 from auth.principal import Principal
+from auth.scopes import Scope
 from db import queries
-from db.clock import new_id, now
+from db.clock import now
 from db.engine import Database, WriteSession
 from db.tables import Generation
 from gateway.blobs import Blobs
-from gateway.catalog import Catalog, Model
+from gateway.catalog import Catalog
 from gateway.errors import (
     ErrorCode,
+    Forbidden,
     GatewayError,
     NotFound,
     ShuttingDown,
@@ -34,6 +37,7 @@ from gateway.generation.ledger import Ledger
 from gateway.generation.outcome import State, outcome_recorded, terminal_event
 from gateway.generation.output import Output, output_of
 from gateway.generation.request import GenerationRequest, OnBackendLoss, blob_references, chat_request
+from gateway.generation.row import new_row
 from gateway.generation.run import Job
 from gateway.generation.runner import Phase, Runner
 from gateway.streams import (
@@ -115,7 +119,7 @@ class Generations:
             return begun
         if self.stopping:
             raise ShuttingDown
-        model = await self._catalog.find(request.model)
+        model = await self._catalog.find(request.model, principal.models)
         chat, references = chat_request(request, model), blob_references(request)
         blobs = await self._blobs.check(principal, references)
         packed = None
@@ -124,7 +128,7 @@ class Generations:
         if self.stopping:
             raise ShuttingDown
         encoded = encode_request(chat) if request.on_backend_loss is OnBackendLoss.CONTINUE else b""
-        row = self._new_row(principal, request, model)
+        row = new_row(principal, request, model, self._runner.replica_id)
         kept = 0 if request.idempotency_key is None else self._idempotency_time  # who asks again gets the answer again
         job = Job(row, chat, encoded=encoded, kept=packed, text_retention=kept)
 
@@ -166,10 +170,13 @@ class Generations:
     async def cancel(self, principal: Principal, generation_id: UUID) -> Generation:
         """End a generation and return it as it ended; one that has ended stays as it is.
 
-        Raises NotFound, and StreamLogUnavailable where the gateway that runs it cannot be told now.
+        Somebody else's only with FLEET_WRITE. Raises NotFound; Forbidden; and StreamLogUnavailable where the gateway
+        that runs it cannot be told now.
         """
         run = self._runner.get(generation_id)  # looked up first: what is not there by now has its end elsewhere
         generation = await self.get(principal, generation_id)
+        if not principal.may_see_of(generation.user_id, Scope.FLEET_WRITE):
+            raise Forbidden("Cancelling a generation of another user needs the scope FLEET_WRITE.")
         if run is not None:
             run.cancel(CancelReason.REQUESTED)
             await run.finished.wait()
@@ -188,7 +195,8 @@ class Generations:
 
     async def visible(self, principal: Principal, ids: Sequence[UUID]) -> list[Generation | None]:
         """Give those of these generations that the caller may see, in the order of the ids; None for the others."""
-        return [row if row and principal.may_see(row.user_id) else None for row in await self.by_id(ids)]
+        may_see = partial(principal.may_see_of, everybodys=Scope.GENERATIONS_READ_ALL)
+        return [row if row and may_see(row.user_id) else None for row in await self.by_id(ids)]
 
     async def by_id(self, ids: Sequence[UUID]) -> list[Generation | None]:
         """Give many generations at once, in the order of the ids; whoever asks has checked whose they are."""
@@ -377,19 +385,3 @@ class Generations:
         async with self._database.reading() as session:
             data = await queries.transcript.find_transcript(session, generation_id, now())
         return None if data is None else decode_transcript(data)
-
-    def _new_row(self, principal: Principal, request: GenerationRequest, model: Model) -> Generation:
-        return Generation(
-            id=new_id(),
-            user_id=principal.user_id,
-            api_key_id=principal.api_key_id,
-            model=model.name,
-            backend=model.backend.name,
-            replica_id=self._runner.replica_id,
-            fence=1,
-            tags={tag.name: tag.value for tag in request.tags} or None,
-            end_user=request.end_user,
-            on_disconnect=request.on_disconnect,
-            on_backend_loss=request.on_backend_loss,
-            created_at=now(),
-        )

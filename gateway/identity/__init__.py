@@ -1,6 +1,22 @@
-"""Who asks: sign-in, API keys, and the short memory of both."""
+"""Who asks: sign-in, users, API keys, and what each may do."""
 
-from gateway.identity.authentication import Identity, NewApiKey
-from gateway.identity.sign_in import LoginPolicy, SignedIn
+from gateway.identity.accounts import Accounts
+from gateway.identity.api_keys import ApiKeys, NewApiKey
+from gateway.identity.authentication import Authentication
+from gateway.identity.identity import Identity
+from gateway.identity.key_uses import KeyUses
+from gateway.identity.known import KnownCallers
+from gateway.identity.sign_in import LoginPolicy, SignedIn, SignIns
 
-__all__ = ["Identity", "LoginPolicy", "NewApiKey", "SignedIn"]
+__all__ = [
+    "Accounts",
+    "ApiKeys",
+    "Authentication",
+    "Identity",
+    "KeyUses",
+    "KnownCallers",
+    "LoginPolicy",
+    "NewApiKey",
+    "SignIns",
+    "SignedIn",
+]

@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 
 import anyio
 
+from auth.client import UNKNOWN_CLIENT, Client
 from auth.lane import LaneFull
 from auth.passwords import PasswordHasher, Verified
 from auth.tokens import IssuedToken, TokenSigner
@@ -83,13 +84,13 @@ class SignIns:
         self._tokens = tokens
         self._policy = policy
 
-    async def sign_in(self, username: str, password: str, host: str | None) -> SignedIn:
-        """Check a password of a client at `host`.
+    async def sign_in(self, username: str, password: str, client: Client = UNKNOWN_CLIENT) -> SignedIn:
+        """Check a password.
 
         Raises InvalidCredentials or AccountLocked, which are the same, and take the same time, whether or not there is
         such a user; Overloaded where too many wait to have their passwords looked at.
         """
-        username, address = _typed_name(username), origin(host)
+        username, address = _typed_name(username), origin(client.host)
         at = now()
         async with self._database.reading() as session:
             who = await queries.sign_in.who_signs_in(session, username, address, at - KNOWN_TIME)

@@ -197,9 +197,9 @@ def _chosen(principal: Principal, request: UsageRequest) -> dict[str, Sequence[o
     if wanted.all_users and wanted.user_ids is not None:
         raise InvalidInput("input.filter", "takes either userIds or allUsers.")
     user_ids = [principal.user_id] if wanted.user_ids is None else wanted.user_ids
-    others = wanted.all_users or not all(map(principal.may_see, user_ids))
-    if (others or UsageDimension.USER in request.group_by) and not principal.has(Scope.ADMIN):
-        raise Forbidden("Only an administrator may see the usage of others.")
+    others = wanted.all_users or any(user_id != principal.user_id for user_id in user_ids)
+    if (others or UsageDimension.USER in request.group_by) and not principal.has(Scope.USAGE_READ_ALL):
+        raise Forbidden("The usage of other users needs the scope USAGE_READ_ALL.")
     columns: dict[str, Sequence[object] | None] = {
         "user_id": None if wanted.all_users else user_ids,
         "model": wanted.models,

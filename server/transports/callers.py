@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
+from auth.client import Client, shown_user_agent
 from auth.credentials import Credentials, read_credentials
 from auth.errors import AuthenticationError
 from db.engine import DatabaseUnavailable
@@ -17,9 +18,13 @@ from schema.context import Context
 logger = logging.getLogger(__name__)
 
 
-def host_of(request: Request) -> str | None:
-    """Give the address of the client; None where the connection has none."""
-    return request.client.host if request.client else None
+def client_of(connection: HTTPConnection) -> Client:
+    """Give where a request or a socket comes from."""
+    return Client(
+        host=connection.client.host if connection.client else None,
+        origin=connection.headers.get("origin"),
+        user_agent=shown_user_agent(connection.headers.get("user-agent")),
+    )
 
 
 def credentials_of(request: Request) -> Credentials | AuthenticationError | None:
@@ -38,30 +43,30 @@ class Callers:
     max_text: int
 
     async def context(
-        self, credentials: Credentials | AuthenticationError | None, request_id: str, host: str | None
+        self, credentials: Credentials | AuthenticationError | None, request_id: str, client: Client
     ) -> Context:
-        """Give a fresh context for a client at `host`.
+        """Give a fresh context for a client.
 
         Credentials that do not hold are kept as the reason, for the fields that need them.
         """
         if credentials is None:
-            return self._context(request_id, host)
+            return self._context(request_id, client)
         if isinstance(credentials, AuthenticationError):
-            return self._context(request_id, host, refused=credentials)
+            return self._context(request_id, client, refused=credentials)
         try:
-            principal = await self.gateway.identity.authenticate(credentials)
+            principal = await self.gateway.identity.authentication.authenticate(credentials, client)
         except AuthenticationError as error:
-            return self._context(request_id, host, refused=error)
+            return self._context(request_id, client, refused=error)
         except DatabaseUnavailable:
-            return self._context(request_id, host, refused=DatabaseDown())
+            return self._context(request_id, client, refused=DatabaseDown())
         except SQLAlchemyError:
             logger.exception("request %s: the credentials could not be checked", request_id)
-            return self._context(request_id, host, refused=InternalError())
-        return self._context(request_id, host, principal=principal)
+            return self._context(request_id, client, refused=InternalError())
+        return self._context(request_id, client, principal=principal)
 
     async def context_of(self, request: Request) -> Context:
         """Give a fresh context for whoever sent a request, by the credentials in its head."""
-        return await self.context(credentials_of(request), request.state.request_id, host_of(request))
+        return await self.context(credentials_of(request), request.state.request_id, client_of(request))
 
-    def _context(self, request_id: str, host: str | None, **who: Any) -> Context:
-        return Context(self.gateway, request_id, max_text=self.max_text, host=host, **who)
+    def _context(self, request_id: str, client: Client, **who: Any) -> Context:
+        return Context(self.gateway, request_id, max_text=self.max_text, client=client, **who)

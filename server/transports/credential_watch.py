@@ -6,10 +6,11 @@ from contextlib import contextmanager
 
 import anyio
 
+from auth.client import Client
 from auth.credentials import Credentials
 from auth.errors import AuthenticationError
 from db.engine import DatabaseUnavailable
-from gateway.identity import Identity
+from gateway.identity import Authentication
 
 logger = logging.getLogger(__name__)
 
@@ -23,25 +24,25 @@ class CredentialWatch:
     One task looks for all, at hundreds in one statement: thousands of open sockets are no load on the database.
     """
 
-    def __init__(self, identity: Identity, interval: float) -> None:
-        self._identity = identity
+    def __init__(self, authentication: Authentication, interval: float) -> None:
+        self._authentication = authentication
         self._interval = interval
-        self._watched: dict[Credentials, list[Revoked]] = {}
+        self._watched: dict[tuple[Credentials, Client], list[Revoked]] = {}
 
     @contextmanager
-    def watching(self, credentials: Credentials | None, revoked: Revoked) -> Generator[None]:
+    def watching(self, credentials: Credentials | None, client: Client, revoked: Revoked) -> Generator[None]:
         """Within the block, `revoked` is called once if the credentials hold no longer."""
         if credentials is None:
             yield
             return
-        watchers = self._watched.setdefault(credentials, [])
+        watchers = self._watched.setdefault(caller := (credentials, client), [])
         watchers.append(revoked)
         try:
             yield
         finally:
             watchers.remove(revoked)
-            if not watchers and self._watched.get(credentials) is watchers:
-                del self._watched[credentials]
+            if not watchers and self._watched.get(caller) is watchers:
+                del self._watched[caller]
 
     async def run(self) -> None:
         """Look, for ever. Whoever starts it ends it."""
@@ -53,14 +54,14 @@ class CredentialWatch:
         """Look once at each of the credentials in use."""
         watched = list(self._watched)
         try:
-            found = await self._identity.authenticate_all(watched)
+            found = await self._authentication.authenticate_all(watched)
         except DatabaseUnavailable:
             logger.warning("the credentials of open connections could not be checked: the database does not answer")
             return
         except Exception:  # in the task group of the whole application it would end everything
             logger.exception("the credentials of open connections could not be checked")
             return
-        for credentials, principal in zip(watched, found, strict=True):
+        for caller, principal in zip(watched, found, strict=True):
             if isinstance(principal, AuthenticationError):
-                for revoked in self._watched.pop(credentials, [])[:]:
+                for revoked in self._watched.pop(caller, [])[:]:
                     revoked(principal)

@@ -35,7 +35,7 @@ from server.graphql import (
     read_json,
 )
 from server.transports.bodies import SLOWEST_BODY, BodyLimits, too_large
-from server.transports.callers import Callers, credentials_of, host_of
+from server.transports.callers import Callers, client_of, credentials_of
 from server.transports.connection_limits import ConnectionLimiter, TooManyConnections
 from server.transports.credential_watch import CredentialWatch
 from server.transports.http_stream import Allowed, EndStream, HttpStream, StreamLimits, cancel_when_left
@@ -108,7 +108,7 @@ class GraphQLOverHttp:
         """
         _check_head(request)
         credentials = credentials_of(request)
-        context = await self.callers.context(credentials, request.state.request_id, host_of(request))
+        context = await self.callers.context(credentials, request.state.request_id, client_of(request))
         context.last_event_id = _last_event_id(request.headers)
         graphql_request = await self._read(request, context)
         try:
@@ -154,7 +154,7 @@ class GraphQLOverHttp:
                 end(self.executor.formatted([GraphQLError(str(error), original_error=error)], context.request_id))
 
             held = None if isinstance(credentials, AuthenticationError) else credentials
-            with self.watch.watching(held, revoked), ExitStack() as slots:
+            with self.watch.watching(held, context.client, revoked), ExitStack() as slots:
                 try:
                     slots.enter_context(self.limiter.slot(context.principal, request.client))
                 except TooManyConnections as error:

@@ -21,7 +21,7 @@ from schema.context import Context
 from server.graphql import Executor, Operation, RequestError, Response, TooMuchJson, raised
 from server.transports.bodies import BodyLimits, too_large
 from server.transports.bounded_websockets import known
-from server.transports.callers import Callers
+from server.transports.callers import Callers, client_of
 from server.transports.connection_limits import ConnectionLimiter, TooManyConnections
 from server.transports.credential_watch import CredentialWatch
 from server.transports.websocket_messages import (
@@ -115,6 +115,7 @@ class _Connection:
 
     def __init__(self, websocket: WebSocket, endpoint: GraphQLOverWebSocket, held: ExitStack) -> None:
         self._websocket = websocket
+        self._client = client_of(websocket)
         self._executor = endpoint.executor
         self._callers = endpoint.callers
         self._limits = endpoint.limits
@@ -129,11 +130,6 @@ class _Connection:
         self._idle_since = anyio.current_time()
         self._revoked_by: AuthenticationError | None = None
         self._credentials_revoked = anyio.Event()
-
-    @property
-    def _host(self) -> str | None:
-        client = self._websocket.client
-        return client.host if client else None
 
     async def serve(self) -> None:
         """Run the connection to its end and close it with the code that tells why."""
@@ -195,7 +191,7 @@ class _Connection:
             raise _Closing(CloseCode.TOO_LARGE, f"A message may have at most {self._most:,} bytes")
         if id in self._operations:
             raise _Closing(CloseCode.SUBSCRIBER_EXISTS, f"Subscriber for {id[:64]} already exists")
-        context = await self._callers.context(self._credentials, uuid4().hex, self._host)
+        context = await self._callers.context(self._credentials, uuid4().hex, self._client)
         if reason is None:
             error = too_large("a message", context, self._endpoint.body_limits)
         else:
@@ -209,7 +205,9 @@ class _Connection:
         try:
             credentials = read_connection_params(payload) or read_credentials(self._websocket.headers)
             with anyio.fail_after(self._limits.check_timeout):
-                principal = credentials and await self._callers.gateway.identity.authenticate(credentials)
+                principal = credentials and await self._callers.gateway.identity.authentication.authenticate(
+                    credentials, self._client
+                )
         except AuthenticationError as error:
             raise _Closing(CloseCode.FORBIDDEN, str(error)) from error
         except DatabaseUnavailable as error:
@@ -220,7 +218,7 @@ class _Connection:
             self._held.enter_context(self._endpoint.limiter.slot(principal, self._websocket.client))
         except TooManyConnections as error:
             raise _Closing(CloseCode.TRY_LATER, f"Too many connections are open ({error.setting})") from error
-        self._held.enter_context(self._endpoint.watch.watching(credentials, self._revoked))
+        self._held.enter_context(self._endpoint.watch.watching(credentials, self._client, self._revoked))
         self._credentials = credentials
         if principal is not None:
             self._most = self._endpoint.body_limits.known
@@ -272,7 +270,7 @@ class _Connection:
         request_id = uuid4().hex
         with scope:
             try:
-                context = await self._callers.context(self._credentials, request_id, self._host)
+                context = await self._callers.context(self._credentials, request_id, self._client)
                 if isinstance(context.refused, AuthenticationError):
                     raise _Closing(CloseCode.FORBIDDEN, str(context.refused))
                 operation = self._executor.prepare(message.request, context.nobody)

@@ -113,10 +113,10 @@ class RunningGateway:
         self.token = data["login"]["accessToken"]
         return cast("str", self.token)
 
-    async def make_user(self, username: str, *, is_admin: bool = False) -> User:
+    async def make_user(self, username: str, *, role: str = "developer") -> User:
         """Another user, with the administrator's password."""
         identity = make_identity(self.settings, self.database, CHEAP)
-        return await identity.create_user(username, PASSWORD, is_admin=is_admin)
+        return await identity.accounts.create(username, PASSWORD, role=role)
 
     async def make_key(self, name: str = "key", **input: Any) -> Json:
         """An API key of the caller's: its `secret` and its `apiKey`."""

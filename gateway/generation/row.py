@@ -1,0 +1,27 @@
+"""The row of a generation that begins."""
+
+from uuid import UUID
+
+from auth.principal import Principal
+from db.clock import new_id, now
+from db.tables import Generation
+from gateway.catalog import Model
+from gateway.generation.request import GenerationRequest
+
+
+def new_row(principal: Principal, request: GenerationRequest, model: Model, replica_id: UUID) -> Generation:
+    """Make the row of a generation that this replica is about to run."""
+    return Generation(
+        id=new_id(),
+        user_id=principal.user_id,
+        api_key_id=principal.api_key_id,
+        model=model.name,
+        backend=model.backend.name,
+        replica_id=replica_id,
+        fence=1,
+        tags={tag.name: tag.value for tag in request.tags} or None,
+        end_user=request.end_user,
+        on_disconnect=request.on_disconnect,
+        on_backend_loss=request.on_backend_loss,
+        created_at=now(),
+    )

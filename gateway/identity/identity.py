@@ -1,0 +1,28 @@
+"""Everything about who asks, put together."""
+
+from dataclasses import dataclass
+
+import anyio
+
+from gateway.identity.accounts import Accounts
+from gateway.identity.api_keys import ApiKeys
+from gateway.identity.authentication import Authentication
+from gateway.identity.key_uses import KeyUses
+from gateway.identity.sign_in import SignIns
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The use cases of identity, one object for each noun."""
+
+    authentication: Authentication
+    sign_ins: SignIns
+    accounts: Accounts
+    api_keys: ApiKeys
+    key_uses: KeyUses
+
+    async def run(self) -> None:
+        """Write what no request waits for, until cancelled. To be started in the application's task group."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.key_uses.run)
+            tasks.start_soon(self.sign_ins.run)

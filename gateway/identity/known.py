@@ -1,0 +1,90 @@
+"""The callers looked up a moment ago: users with their rights, and the keys they asked with."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import UUID
+
+from auth.model_access import ModelAccess, access_of_groups
+from auth.roles import BUILT_IN_ROLES, known_scopes
+from auth.scopes import Scope
+from db import queries
+from db.engine import Database
+from db.queries import Caller
+from db.tables import ApiKey, User
+from gateway.identity.cache import TtlCache
+
+MOST_AT_ONCE = 500
+"""Credentials looked up in one statement."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownUser:
+    """A user, what their role allows, and the models that their groups allow."""
+
+    user: User
+    scopes: frozenset[Scope]
+    models: ModelAccess
+
+    @property
+    def is_active(self) -> bool:
+        """Tell whether the user may use the gateway at all."""
+        return self.user.disabled_at is None
+
+    @classmethod
+    def of(cls, caller: Caller) -> "KnownUser":
+        """Give the user with their rights. A role that does not exist any more allows nothing."""
+        built_in = BUILT_IN_ROLES.get(caller.user.role)
+        scopes = built_in.scopes if built_in else known_scopes(caller.role_scopes or ())
+        return cls(caller.user, scopes, access_of_groups(caller.group_models))
+
+
+class KnownCallers:
+    """Looks callers up, and remembers them for `identity_max_age` seconds.
+
+    What this process changes holds at once, when it calls `clear`; what another one does, when that time is over.
+    """
+
+    def __init__(self, database: Database, identity_max_age: float) -> None:
+        self._database = database
+        self._keys: TtlCache[str, tuple[ApiKey, KnownUser]] = TtlCache(identity_max_age)
+        self._users: TtlCache[UUID, KnownUser] = TtlCache(identity_max_age)
+
+    def clear(self) -> None:
+        """Forget everything: users, roles, groups or keys have changed."""
+        self._keys.clear()
+        self._users.clear()
+
+    async def users(self, ids: Sequence[UUID]) -> dict[UUID, KnownUser]:
+        """Give those of these users that there are."""
+        found = {user_id: known for user_id in ids if (known := self._users.get(user_id)) is not None}
+        for missing in portions([user_id for user_id in ids if user_id not in found]):
+            version = self._users.version
+            async with self._database.reading() as session:
+                callers = await queries.identity.callers_by_id(session, missing)
+            for user_id, caller in callers.items():
+                found[user_id] = KnownUser.of(caller)
+                self._users.put(user_id, found[user_id], version)
+        return found
+
+    async def keys(self, hashes: Sequence[str]) -> dict[str, tuple[ApiKey, KnownUser]]:
+        """Give the keys of these hashes, also where it is that of the secret before, with their users."""
+        found = {it: known for it in hashes if (known := self._keys.get(it)) is not None}
+        for missing in portions([it for it in hashes if it not in found]):
+            version = self._keys.version
+            async with self._database.reading() as session:
+                looked_up = await queries.identity.callers_by_key(session, missing)
+            for key, caller in looked_up:
+                known = key, KnownUser.of(caller)
+                for secret_hash in set(missing) & {key.secret_hash, key.previous_hash or ""}:
+                    found[secret_hash] = known
+                    self._keys.put(secret_hash, known, version)
+        return found
+
+
+def portions(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """As many as go into one statement."""
+    for first in range(0, len(values), MOST_AT_ONCE):
+        yield values[first : first + MOST_AT_ONCE]
