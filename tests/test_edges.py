@@ -92,7 +92,7 @@ async def test_an_edge_without_its_scope_is_forbidden(gateway: RunningGateway, e
 @pytest.mark.parametrize("edge", EDGES)
 async def test_with_the_scope_it_is_there(gateway: RunningGateway, edge: str):
     scopes, query = EDGES[edge]
-    more = ["PROFILE_READ", "KEYS_WRITE", "MODELS_READ"]
+    more = ["PROFILE_READ", "KEYS_READ", "MODELS_READ"]
     response = await over(gateway, [*scopes, *(scope for scope in more if scope not in scopes)], query)
     assert "errors" not in response
 
