@@ -40,7 +40,7 @@ class Principal:
         """Tell what kind of credentials the caller sent."""
         if self.api_key_id is not None:
             return AuthMethod.API_KEY
-        return AuthMethod.COMMAND_LINE if self.session_id is None else AuthMethod.ACCESS_TOKEN
+        return AuthMethod.COMMAND_LINE if self.expires_at is None else AuthMethod.ACCESS_TOKEN
 
     def has(self, scope: Scope) -> bool:
         """Tell whether the caller may do this."""

@@ -89,8 +89,9 @@ _AT_THE_TOP = {
 
 
 class Forbidden(GatewayError):
-    """The caller is known and may not do this."""
+    """The caller is known and may not do this. `recorded`: the audit log has been told."""
 
+    recorded = False
     transport_code = TransportErrorCode.FORBIDDEN
 
 

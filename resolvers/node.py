@@ -15,7 +15,7 @@ from schema.catalog import Model
 from schema.context import Context, Info
 from schema.cost import ListSize
 from schema.generation import Generation
-from schema.identity import ApiKey, User
+from schema.identity import ApiKey, AuditEvent, User
 from schema.node import MAX_NODE_IDS, Node, parse_global_id, parse_uuid
 
 
@@ -29,6 +29,12 @@ async def _api_key(context: Context, key: UUID) -> ApiKey | None:
     context.require(Scope.KEYS_READ)
     row = await context.loaders.visible_api_keys.load(key)
     return None if row is None else ApiKey.of(row)
+
+
+async def _audit_event(context: Context, key: UUID) -> AuditEvent | None:
+    context.require(Scope.AUDIT_READ)
+    row = await context.loaders.audit_events.load(key)
+    return None if row is None else AuditEvent.of(row)
 
 
 async def _generation(context: Context, key: UUID) -> Generation | None:
@@ -46,6 +52,7 @@ async def _model(context: Context, name: str) -> Model | None:
 _BY_UUID: dict[str, Callable[[Context, UUID], Awaitable[Node | None]]] = {
     "User": _user,
     "ApiKey": _api_key,
+    "AuditEvent": _audit_event,
     "Generation": _generation,
 }
 

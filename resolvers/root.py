@@ -16,6 +16,7 @@ from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.schema_directive import StrawberrySchemaDirective
 
 from resolvers.access import print_access
+from resolvers.audit import audit_mutations
 from resolvers.catalog import CatalogQuery
 from resolvers.generation import GenerationMutation, GenerationQuery, GenerationSubscription
 from resolvers.identity import IdentityMutation, IdentityQuery
@@ -57,6 +58,7 @@ def build_schema() -> strawberry.Schema:
     made = schema._schema  # pyright: ignore[reportPrivateUsage] - Strawberry has no other way to it
     _leave_out_null_defaults(made)
     print_access(made)
+    audit_mutations(made)
     _describe_directives(made)
     return schema
 

@@ -11,6 +11,7 @@ from auth.principal import Principal
 from auth.scopes import Scope
 from gateway import Gateway
 from gateway.errors import Forbidden, GatewayError, TooMuchText
+from gateway.identity import AuditOutcome, Deed, Target
 from schema.loaders import Loaders
 
 
@@ -59,11 +60,27 @@ class Context:
         """Give the caller, who has one of these scopes. Raises AuthenticationError or Forbidden."""
         caller = self.caller
         if not any(map(caller.has, scopes)):
-            if caller.must_change_password:
-                raise Forbidden("Choose a password of your own first, with the mutation `changePassword`.")
             wanted = " or ".join(scope.name for scope in scopes)
-            raise Forbidden(f"This needs the scope {wanted}, which these credentials do not have.")
+            refusal = Forbidden(f"This needs the scope {wanted}, which these credentials do not have.")
+            if caller.must_change_password:
+                refusal = Forbidden("Choose a password of your own first, with the mutation `changePassword`.")
+            self._note_refusal(caller, wanted)
+            refusal.recorded = True
+            raise refusal
         return caller
+
+    def _note_refusal(self, caller: Principal, wanted: str) -> None:
+        self.gateway.identity.audit.note(
+            Deed(
+                "use",
+                AuditOutcome.REFUSED,
+                "FORBIDDEN",
+                principal=caller,
+                client=self.client,
+                request_id=self.request_id,
+                target=Target("Scope", wanted),
+            )
+        )
 
     def answered(self, text: str) -> str:
         """Give a text that goes into the answer, counted. Raises TooMuchText where the answer has no room for it."""

@@ -12,6 +12,7 @@ from auth.scopes import Scope
 from gateway.catalog import BackendKind, Capability
 from gateway.errors import ErrorCode
 from gateway.generation import OnBackendLoss, OnDisconnect, State, ThinkingLevel, ToolChoiceMode
+from gateway.identity import AuditOutcome
 from gateway.server_info import IntrospectionAccess, SubscriptionTransport, TrustedDocumentsMode
 from gateway.streams import CancelReason, FinishReason, LossReason, QueueReason, UsageSource
 from gateway.usage import Granularity, UsageDimension, UsageOrder
@@ -71,6 +72,16 @@ _describe(
         "ACCESS_TOKEN": "An access token, which `login` returned.",
         "API_KEY": "An API key.",
         "COMMAND_LINE": "A command on the machine of the gateway; never a request.",
+    },
+)
+_describe(
+    AuditOutcome,
+    "AuditOutcome",
+    "What came of something that somebody did.",
+    {
+        "SUCCESS": "It was done.",
+        "REFUSED": "It was refused; `code` says why.",
+        "FAILED": "It failed by a fault of the gateway or of the request; `code` says why.",
     },
 )
 _describe(

@@ -44,6 +44,9 @@ class Loaders:
         self.generations: DataLoader[UUID, tables.Generation | None] = DataLoader(
             gateway.generations.by_id, max_batch_size=MAX_BATCH
         )
+        self.audit_events: DataLoader[UUID, tables.AuditEvent | None] = DataLoader(
+            gateway.identity.audit.by_id, max_batch_size=MAX_BATCH
+        )
         self.visible_users = self._visible(gateway.identity.accounts.visible)
         self.visible_api_keys = self._visible(gateway.identity.api_keys.visible)
         self.visible_generations = self._visible(gateway.generations.visible)

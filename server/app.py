@@ -20,6 +20,7 @@ from gateway.tasks import spawn_service
 from gateway.usage import Usage
 from resolvers.root import build_schema
 from server.addresses import HostPatterns, parse_network
+from server.audit_export import audit_export
 from server.backends import running_backends
 from server.first_start import ensure_admin, make_identity, prepare_data_dir
 from server.generation_service import GenerationService, running_generation_service
@@ -265,6 +266,7 @@ def _routes(
         Route("/healthz", healthz),
         Route("/readyz", readiness.check),
         Route("/schema.graphql", schema_document(build_schema(), introspection_access(settings), callers)),
+        Route("/audit.jsonl", audit_export(callers)),
         *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),
         *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),
     ]

@@ -116,6 +116,17 @@ def unlock(username: str) -> None:
     _run(partial(commands.unlock, settings, username))
 
 
+@main.command("export-audit")
+@click.option("--since", help="From this moment on, such as 2026-01-31T12:00:00Z.")
+@click.option("--until", help="Before this moment.")
+def export_audit(since: str | None, until: str | None) -> None:
+    """Print the audit log as JSON lines, oldest first."""
+    settings = _settings(_warn)
+    from server import commands
+
+    _run(partial(commands.export_audit, settings, since, until))
+
+
 @main.command("export-schema")
 def export_schema() -> None:
     """Print the GraphQL schema in the schema definition language."""

@@ -4,7 +4,7 @@ Apart from `server.cli`, which finds mistakes in the settings before any of this
 """
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 
 import click
@@ -21,7 +21,8 @@ from db.ownership import UnusableDatabase
 from db.reasons import explain, unavailable
 from db.urls import DatabaseUrlError
 from gateway.errors import GatewayError
-from gateway.identity import Identity
+from gateway.identity import AuditChoice, Identity
+from server.audit_export import exported, read_moment
 from server.first_start import make_identity, prepare_data_dir
 from server.settings import Settings, SettingsError
 
@@ -87,6 +88,18 @@ async def unlock(settings: Settings, username: str) -> None:
         counted = await identity.sign_ins.unlock(username)
         said = "is open again" if counted else "was open: nothing had been counted"
         click.echo(f"Sign-in as {username!r} {said}, in the database {place}.")
+
+
+async def export_audit(settings: Settings, since: str | None, until: str | None) -> None:
+    """Print the audit log as JSON lines. Raises SettingsError for what is no moment."""
+    try:
+        limits = {name: read_moment(text, f"--{name}") for name, text in (("since", since), ("until", until)) if text}
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    wanted = AuditChoice(since=limits.get("since"), until=limits.get("until"))
+    async with _identity(settings) as (identity, _), aclosing(exported(identity.audit, wanted)) as lines:
+        async for portion in lines:
+            click.echo(portion, nl=False)
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from gateway.errors import InvalidInput
 from gateway.identity import (
     Accounts,
     ApiKeys,
+    AuditLog,
     Authentication,
     Identity,
     KeyUses,
@@ -121,6 +122,7 @@ def make_identity(settings: Settings, database: Database, password_cost: Argon2C
         Accounts(database, known, passwords),
         ApiKeys(database, known, key_uses, max_api_keys_per_user=settings.max_api_keys_per_user),
         key_uses,
+        AuditLog(database, settings.audit_retention),
     )
 
 

@@ -89,6 +89,9 @@ class WithoutLoaders(Context):
     def __post_init__(self) -> None:
         pass
 
+    def _note_refusal(self, caller: Principal, wanted: str) -> None:
+        pass
+
 
 def refused(schema: GraphQLSchema, kind: str, name: str, principal: Principal | None) -> Exception:
     """What the resolver of a field raises for a caller; its other arguments are not looked at before that."""

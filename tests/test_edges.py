@@ -30,6 +30,8 @@ EDGES: dict[str, tuple[list[str], str]] = {
         "{ usage(input: {groupBy: [API_KEY]}) { rows { nodes { apiKey { id } totals { generations } } } } }",
     ),
     "UsageRow.user": (["USAGE_READ"], "{ usage { rows { nodes { user { id } totals { generations } } } } }"),
+    "AuditEvent.actor": (["AUDIT_READ"], "{ auditLog { nodes { id actor { id } } } }"),
+    "AuditEvent.apiKey": (["AUDIT_READ"], "{ auditLog { nodes { id apiKey { id } } } }"),
     "Viewer.user": (["MODELS_READ"], "{ viewer { user { id } } }"),
     "User.apiKeys": (["PROFILE_READ"], "{ me { apiKeys { id } } }"),
     "ApiKey.user": (
@@ -83,7 +85,7 @@ async def test_an_edge_without_its_scope_is_forbidden(gateway: RunningGateway, e
     scopes, query = EDGES[edge]
     response = await over(gateway, scopes, query)
     kind = edge.rpartition(".")[2]
-    needed = {"user": "User", "model": "Model"}.get(kind, "ApiKey")
+    needed = {"actor": "User", "user": "User", "model": "Model"}.get(kind, "ApiKey")
     assert {error["extensions"]["code"] for error in response["errors"]} == {"FORBIDDEN"}
     assert NEEDED[needed] in response["errors"][0]["message"]
     assert response["errors"][0]["path"][-1] == kind

@@ -1,17 +1,20 @@
 """Every statement, in a module for each noun: `queries.generation`, `queries.usage`."""
 
-from db.queries import blob, generation, idempotency, identity, replica, session, sign_in, transcript, usage
+from db.queries import audit, blob, generation, idempotency, identity, replica, session, sign_in, transcript, usage
+from db.queries.audit import AuditChoice
 from db.queries.identity import Caller
 from db.queries.sign_in import Subject, Who
 from db.queries.usage import BucketRun, UsageGroup, UsageSums
 
 __all__ = [
+    "AuditChoice",
     "BucketRun",
     "Caller",
     "Subject",
     "UsageGroup",
     "UsageSums",
     "Who",
+    "audit",
     "blob",
     "generation",
     "idempotency",

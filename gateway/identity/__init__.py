@@ -2,6 +2,7 @@
 
 from gateway.identity.accounts import Accounts
 from gateway.identity.api_keys import ApiKeys, NewApiKey
+from gateway.identity.audit import AuditChoice, AuditLog, AuditOutcome, Deed, Target, told, with_outcome
 from gateway.identity.authentication import Authentication
 from gateway.identity.identity import Identity
 from gateway.identity.key_uses import KeyUses
@@ -11,7 +12,11 @@ from gateway.identity.sign_in import LoginPolicy, SignedIn, SignIns
 __all__ = [
     "Accounts",
     "ApiKeys",
+    "AuditChoice",
+    "AuditLog",
+    "AuditOutcome",
     "Authentication",
+    "Deed",
     "Identity",
     "KeyUses",
     "KnownCallers",
@@ -19,4 +24,7 @@ __all__ = [
     "NewApiKey",
     "SignIns",
     "SignedIn",
+    "Target",
+    "told",
+    "with_outcome",
 ]

@@ -16,3 +16,13 @@ def origin(host: str | None) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(ip_network((address.packed, 64), strict=False))
+
+
+def shown_address(host: str | None) -> str | None:
+    """Give an address as it is kept and shown; None for what is none."""
+    try:
+        address = ip_address((host or "").partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)

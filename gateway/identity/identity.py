@@ -6,6 +6,7 @@ import anyio
 
 from gateway.identity.accounts import Accounts
 from gateway.identity.api_keys import ApiKeys
+from gateway.identity.audit import AuditLog
 from gateway.identity.authentication import Authentication
 from gateway.identity.key_uses import KeyUses
 from gateway.identity.sign_in import SignIns
@@ -20,9 +21,11 @@ class Identity:
     accounts: Accounts
     api_keys: ApiKeys
     key_uses: KeyUses
+    audit: AuditLog
 
     async def run(self) -> None:
         """Write what no request waits for, until cancelled. To be started in the application's task group."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.key_uses.run)
             tasks.start_soon(self.sign_ins.run)
+            tasks.start_soon(self.audit.run)

@@ -9,6 +9,7 @@ from schema.identity.api_key import (
     RevokeApiKeyResult,
     RevokeApiKeySuccess,
 )
+from schema.identity.audit import AuditConnection, AuditEvent, AuditFilter
 from schema.identity.sign_in import LoginInput, LoginResult, LoginSuccess
 from schema.identity.user import ASSUMED_API_KEYS, User
 from schema.identity.viewer import Viewer
@@ -16,6 +17,9 @@ from schema.identity.viewer import Viewer
 __all__ = [
     "ASSUMED_API_KEYS",
     "ApiKey",
+    "AuditConnection",
+    "AuditEvent",
+    "AuditFilter",
     "CreateApiKeyInput",
     "CreateApiKeyResult",
     "CreateApiKeySuccess",

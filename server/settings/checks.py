@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from server.settings.settings import Settings
 
 MIN_SECRET_BYTES = 32
+MIN_AUDIT_RETENTION = 172_800
+"""Seconds. The database itself lets nobody remove an event of the last day."""
+
 LARGEST_NUMBER = 1e12
 """More than any setting needs, and less than breaks a clock."""
 
@@ -24,6 +27,8 @@ def check_settings(settings: "Settings") -> None:
         raise ValueError(f"{PREFIX}CORS_ORIGINS may not be * together with {PREFIX}CORS_CREDENTIALS: name the origins")
     if settings.trusted_documents != "off" and settings.trusted_documents_path is None:
         raise ValueError(f"set {PREFIX}TRUSTED_DOCUMENTS_PATH, or leave {PREFIX}TRUSTED_DOCUMENTS off")
+    if 0 < settings.audit_retention < MIN_AUDIT_RETENTION:
+        raise ValueError(f"{PREFIX}AUDIT_RETENTION must be 0 or at least {MIN_AUDIT_RETENTION:,}")
     if settings.environment == "production":
         _check_production(settings)
 

@@ -38,3 +38,8 @@ class IdentitySettings(BaseSettings):
         default=None,
         description="The first administrator's password. Default: generated at the first start and shown once.",
     )
+    audit_retention: float = Field(
+        default=0,
+        ge=0,
+        description="Seconds that the audit log keeps an event, at least 172,800 (two days); 0: for ever.",
+    )
