@@ -38,12 +38,16 @@ class IssuedToken:
 
 @dataclass(frozen=True, slots=True)
 class TokenClaims:
-    """What a valid token says. `jti` is unique among all tokens; the times are in UTC."""
+    """What a valid token says. `jti` is unique among all tokens; the times are in UTC.
+
+    `session_id` is the claim `sid`: the session that the token belongs to; None for a token that belongs to none.
+    """
 
     user_id: UUID
     jti: str
     issued_at: datetime
     expires_at: datetime
+    session_id: UUID | None = None
 
 
 class TokenSigner:
@@ -64,8 +68,11 @@ class TokenSigner:
         self._audience = audience
         self._lifetime = lifetime
 
-    def issue(self, user_id: UUID, *, now: datetime | None = None) -> IssuedToken:
-        """Make a token for a user who has just signed in. `now` has a zone; a token counts in whole seconds."""
+    def issue(self, user_id: UUID, session_id: UUID | None = None, *, now: datetime | None = None) -> IssuedToken:
+        """Make a token for a user, as part of a session if one is given.
+
+        `now` has a zone; a token counts in whole seconds.
+        """
         issued_at = (now or datetime.now(UTC)).replace(microsecond=0)
         expires_at = issued_at + self._lifetime
         claims = {
@@ -76,6 +83,8 @@ class TokenSigner:
             "exp": expires_at,
             "jti": str(uuid4()),
         }
+        if session_id is not None:
+            claims["sid"] = str(session_id)
         # PyJWT's types name cryptography's key classes, which are not installed and not needed for HS256.
         token = jwt.encode(  # pyright: ignore[reportUnknownMemberType]
             claims,
@@ -95,8 +104,9 @@ class TokenSigner:
                 jti=claims["jti"],
                 issued_at=_moment(claims["iat"]),
                 expires_at=_moment(claims["exp"]),
+                session_id=UUID(claims["sid"]) if "sid" in claims else None,
             )
-        except (ValueError, TypeError, OverflowError, OSError):
+        except (ValueError, TypeError, AttributeError, OverflowError, OSError):  # UUID asks a text of what it is given
             raise InvalidToken from None
         if found.issued_at > now + CLOCK_SKEW:
             raise InvalidToken

@@ -70,6 +70,15 @@ def test_each_token_has_an_identifier_of_its_own() -> None:
     assert len({signer().verify(token, now=NOW).jti for token in tokens}) == 10
 
 
+def test_a_token_names_the_session_it_belongs_to() -> None:
+    session = uuid4()
+    assert signer().verify(signer().issue(USER, session, now=NOW).token, now=NOW).session_id == session
+
+
+def test_a_token_may_belong_to_no_session() -> None:
+    assert signer().verify(signer().issue(USER, now=NOW).token, now=NOW).session_id is None
+
+
 def test_a_token_holds_until_its_last_second() -> None:
     token = signer().issue(USER, now=NOW).token
     assert signer().verify(token, now=NOW + HOUR - timedelta(microseconds=1)).user_id == USER
@@ -99,6 +108,9 @@ def test_a_replica_whose_clock_is_a_little_ahead_is_believed() -> None:
         pytest.param(signed(claims(), typ=None), id="no type"),
         pytest.param(signed(claims(iat=int((NOW + CLOCK_SKEW).timestamp()) + 1)), id="issued in the future"),
         pytest.param(signed(claims(sub="ada")), id="a user that is no UUID"),
+        pytest.param(signed(claims(sid="mine")), id="a session that is no UUID"),
+        pytest.param(signed(claims(sid=7)), id="a session that is a number"),
+        pytest.param(signed(claims() | {"sid": None}), id="a session that is null"),
         pytest.param(signed(claims(exp=10**30)), id="an end that no calendar has"),
         pytest.param(signed(claims(exp=float("nan"))), id="an end that is no number"),
         pytest.param(signed(claims(exp=True)), id="an end that is a truth value"),
@@ -144,7 +156,9 @@ def test_any_text_is_refused_as_invalid(text: str) -> None:
 
 
 @given(
-    st.dictionaries(st.sampled_from(["sub", "exp", "iat", "jti", "aud", "nbf"]), st.integers() | st.text() | st.none())
+    st.dictionaries(
+        st.sampled_from(["sub", "exp", "iat", "jti", "aud", "nbf", "sid"]), st.integers() | st.text() | st.none()
+    )
 )
 def test_any_claims_that_we_sign_are_read_or_refused(changes: dict[str, Any]) -> None:
     token = signed(claims() | changes)
