@@ -1,7 +1,6 @@
 """Passwords: hashed with Argon2id (RFC 9106) away from the event loop, and never kept."""
 
 import secrets
-import unicodedata
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,22 +11,18 @@ from argon2.profiles import RFC_9106_LOW_MEMORY
 from passlib.context import CryptContext  # pyright: ignore[reportMissingTypeStubs] - passlib has none
 
 from auth.lane import Lane
+from auth.password_policy import MAX_PASSWORD_LENGTH, PasswordPolicy, normal_form
 
 _T = TypeVar("_T")
 
-MIN_PASSWORD_LENGTH = 8
-"""NIST SP 800-63B §5.1.1.1."""
-
-MAX_PASSWORD_LENGTH = 256
-"""Long enough for every phrase, short enough that nobody can keep us busy with one."""
-
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without i, l, o, 0 and 1, which are mistaken for each other
+_CAPITALS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 _GROUPS = 4
 _GROUP_LENGTH = 5
 
 
-class PasswordPolicyError(ValueError):
-    """The password may not be used. The message says why, to the user, and does not hold it."""
+class UnusablePassword(ValueError):
+    """This cannot be anybody's password: it is too long, or no valid Unicode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +57,9 @@ class PasswordHasher:
     of sign-ins can take. The others wait in a line, which is bounded for those who take a `place` in it.
     """
 
-    def __init__(self, cost: Argon2Cost | None = None, *, concurrency: int = 2) -> None:
+    def __init__(
+        self, cost: Argon2Cost | None = None, policy: PasswordPolicy | None = None, *, concurrency: int = 2
+    ) -> None:
         cost = cost or Argon2Cost()
         context = CryptContext(
             schemes=["argon2"],
@@ -72,6 +69,7 @@ class PasswordHasher:
             argon2__parallelism=cost.parallelism,
         )
         self._context = cast("_Context", context)
+        self._policy = policy or PasswordPolicy()
         self._dummy = self._context.hash(secrets.token_urlsafe())
         self._limiter = CapacityLimiter(concurrency)
         self._lane = Lane(concurrency)
@@ -81,9 +79,15 @@ class PasswordHasher:
         return self._lane.place(origin, known=known)
 
     async def hash(self, password: str) -> str:
-        """Give the hash to store. Raises PasswordPolicyError for a password that may not be used."""
-        check_password_policy(password)
-        return await self._work(lambda: self._hash(_normal(password)), known=True)
+        """Give the hash to store. The policy is asked before, with `problems`. Raises UnusablePassword."""
+        normal = normal_form(password)
+        if normal is None:
+            raise UnusablePassword(f"a password has at most {MAX_PASSWORD_LENGTH} characters of valid Unicode")
+        return await self._work(lambda: self._hash(normal), known=True)
+
+    async def problems(self, password: str, username: str = "") -> list[str]:
+        """Tell what the policy has against a new password, all at once and away from the event loop."""
+        return await self._work(lambda: self._policy.problems(password, username), known=True)
 
     async def verify(self, password: str, password_hash: str | None, *, known: bool = True) -> Verified:
         """Tell whether the password is the one of this hash. Who is not `known` lets the others go first.
@@ -101,40 +105,26 @@ class PasswordHasher:
         return self._context.hash(password)
 
     def _verify(self, password: str, password_hash: str | None) -> Verified:
-        if not _usable(password):
+        normal = normal_form(password)
+        if normal is None:
             return Verified(ok=False)  # at once, whoever it is for: nobody has such a password
         if password_hash is None or self._context.identify(password_hash) is None:
-            self._context.verify_and_update(_normal(password), self._dummy)
+            self._context.verify_and_update(normal, self._dummy)
             return Verified(ok=False)
-        ok, new_hash = self._context.verify_and_update(_normal(password), password_hash)
+        ok, new_hash = self._context.verify_and_update(normal, password_hash)
         return Verified(ok, new_hash)
 
 
-def check_password_policy(password: str) -> None:
-    """Refuse a password that may not be used, with PasswordPolicyError.
+def generate_password(policy: PasswordPolicy | None = None) -> str:
+    """Make a password that can be read aloud and typed: four groups of five, 99 random bits.
 
-    Only the length counts, in characters: rules about kinds of characters make passwords worse (NIST SP 800-63B
-    §5.1.1.2).
+    It is longer and has capitals only where the policy requires that.
     """
-    if len(password) < MIN_PASSWORD_LENGTH:
-        raise PasswordPolicyError(f"The password must have at least {MIN_PASSWORD_LENGTH} characters.")
-    if len(password) > MAX_PASSWORD_LENGTH:
-        raise PasswordPolicyError(f"The password must have at most {MAX_PASSWORD_LENGTH} characters.")
-    if not _usable(password):
-        raise PasswordPolicyError("The password contains characters that are not valid Unicode.")
-
-
-def generate_password() -> str:
-    """Make a password that can be read aloud and typed: four groups of five, 99 random bits."""
-    groups = ("".join(secrets.choice(_LETTERS) for _ in range(_GROUP_LENGTH)) for _ in range(_GROUPS))
-    return "-".join(groups)
-
-
-def _usable(password: str) -> bool:
-    """Tell whether this can be anybody's password: short enough, and no half of a surrogate pair, as JSON may hold."""
-    return len(password) <= MAX_PASSWORD_LENGTH and not any("\ud800" <= letter <= "\udfff" for letter in password)
-
-
-def _normal(password: str) -> str:
-    """Give the one form of a password that keyboards write in several (RFC 8265 §4.2.2: OpaqueString is in NFC)."""
-    return unicodedata.normalize("NFC", password)
+    policy = policy or PasswordPolicy()
+    letters = _LETTERS + (_CAPITALS if "upper" in policy.required_classes else "")
+    groups = max(_GROUPS, -(-(policy.min_length + 1) // (_GROUP_LENGTH + 1)))
+    while True:
+        parts = ("".join(secrets.choice(letters) for _ in range(_GROUP_LENGTH)) for _ in range(groups))
+        password = "-".join(parts)
+        if not policy.missing_classes(password):
+            return password

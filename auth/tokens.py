@@ -1,9 +1,12 @@
-"""Session tokens: JWTs (RFC 7519) that only this gateway can make, following RFC 8725 and the typing of RFC 9068.
+"""Access tokens: JWTs (RFC 7519) that only this gateway can make, following RFC 8725 and the typing of RFC 9068.
 
 A token says who it is and until when, not what they may do: that is looked up at each use, so a permission taken
 away is gone at once.
 """
 
+import base64
+import json
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -12,20 +15,22 @@ from uuid import UUID, uuid4
 import jwt
 
 from auth.errors import ExpiredToken, InvalidToken
-
-MIN_SECRET_BYTES = 32
-"""A key for HS256 must have at least as many bits as its output (RFC 7518 §3.2)."""
+from auth.signing_keys import TokenKey, TokenKeys
 
 CLOCK_SKEW = timedelta(seconds=30)
 """How far another replica's clock may be ahead of ours."""
 
-_ALGORITHM = "HS256"
+MAX_TOKEN_LENGTH = 4096
+"""Characters. Ours have a few hundred, and up to 1,800 with the largest RSA key."""
+
 _TYPE = "at+jwt"
 _CLAIMS = ["iss", "aud", "sub", "exp", "iat", "jti"]
 
+_HEADER = frozenset({"alg", "typ", "kid"})
+"""What our headers hold. Others name keys to be fetched (`jku`, `x5u`), bring one along (`jwk`, `x5c`), or ask for what
+we do not do (`crit`): a token that has any of them is not ours."""
 
-class WeakSecretError(ValueError):
-    """The secret is too short to sign with. The message does not hold it."""
+_FORM = re.compile(r"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +56,13 @@ class TokenClaims:
 
 
 class TokenSigner:
-    """Issues tokens and verifies them.
+    """Issues tokens and verifies them, with whatever keys `keys` holds at that moment.
 
-    `issuer` and `audience` are compared as they are; tokens made with others are refused, though the secret be the
-    same. Raises WeakSecretError for a secret of less than 32 bytes.
+    `issuer` and `audience` are compared as they are; tokens made with others are refused, though the key be the same.
     """
 
-    def __init__(self, secret: str, *, issuer: str, audience: str, lifetime: timedelta) -> None:
-        self._secret = secret.encode()
-        if len(self._secret) < MIN_SECRET_BYTES:
-            raise WeakSecretError(
-                f"The secret for session tokens has {len(self._secret)} bytes; it needs {MIN_SECRET_BYTES} or more. "
-                'Make one with: python -c "import secrets; print(secrets.token_urlsafe(32))"'
-            )
+    def __init__(self, keys: TokenKeys, *, issuer: str, audience: str, lifetime: timedelta) -> None:
+        self._keys = keys
         self._issuer = issuer
         self._audience = audience
         self._lifetime = lifetime
@@ -85,13 +84,11 @@ class TokenSigner:
         }
         if session_id is not None:
             claims["sid"] = str(session_id)
-        # PyJWT's types name cryptography's key classes, which are not installed and not needed for HS256.
-        token = jwt.encode(  # pyright: ignore[reportUnknownMemberType]
-            claims,
-            self._secret,
-            algorithm=_ALGORITHM,
-            headers={"typ": _TYPE},
-        )
+        key = self._keys.for_signing(issued_at)
+        if key.signing is None:
+            raise LookupError("a key without its private half cannot sign")
+        header = {"typ": _TYPE} if key.kid is None else {"typ": _TYPE, "kid": key.kid}
+        token = jwt.encode(claims, key.signing, algorithm=key.algorithm, headers=header)
         return IssuedToken(token=token, expires_at=expires_at)
 
     def verify(self, token: str, *, now: datetime | None = None) -> TokenClaims:
@@ -116,20 +113,55 @@ class TokenSigner:
 
     def _read(self, token: str) -> dict[str, Any]:
         """Check the signature, the type, and whom the token is from and for. The times are checked by the caller."""
+        key = self._key_of(token)
         try:
-            decoded = jwt.decode_complete(  # pyright: ignore[reportUnknownMemberType] - as above
+            return jwt.decode(
                 token,
-                self._secret,
-                algorithms=[_ALGORITHM],
+                key.verifying,
+                algorithms=[key.algorithm],
                 issuer=self._issuer,
                 audience=self._audience,
                 options={"require": _CLAIMS, "strict_aud": True, "verify_exp": False, "verify_iat": False},
             )
-        except (jwt.PyJWTError, ValueError):  # ValueError: half a surrogate pair has no bytes to be signed
+        except (jwt.PyJWTError, ValueError):
             raise InvalidToken from None
-        if decoded["header"].get("typ") != _TYPE:
+
+    def _key_of(self, token: str) -> TokenKey:
+        """Find the key that the token must be signed with: by its `kid`, and without one the secret.
+
+        The signature must be in the one form that we write, for base64 decoders take several for the same.
+        """
+        form = _FORM.fullmatch(token) if len(token) <= MAX_TOKEN_LENGTH else None
+        if form is None or not _is_canonical(form[2]):
             raise InvalidToken
-        return cast("dict[str, Any]", decoded["payload"])
+        header = _header(form[1])
+        kid = header.get("kid")
+        if header.get("typ") != _TYPE or not header.keys() <= _HEADER or ("kid" in header and not isinstance(kid, str)):
+            raise InvalidToken
+        key = self._keys.for_verifying(kid)
+        if key is None or header.get("alg") != key.algorithm:
+            raise InvalidToken
+        return key
+
+
+def _header(part: str) -> dict[str, Any]:
+    """Read the header of a token that nobody has verified yet. Raises InvalidToken."""
+    try:
+        header = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (ValueError, RecursionError):  # the latter for a thousand brackets, which whoever has no key may send
+        raise InvalidToken from None
+    if not isinstance(header, dict):
+        raise InvalidToken
+    return cast("dict[str, Any]", header)
+
+
+def _is_canonical(part: str) -> bool:
+    """Tell whether base64url without padding is written in its one form: no other letters, no loose bits at the end."""
+    try:
+        data = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except ValueError:
+        return False
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode() == part
 
 
 def _moment(seconds: object) -> datetime:

@@ -9,7 +9,6 @@ import strawberry
 from fastapi import FastAPI
 from starlette.routing import Mount, Route, WebSocketRoute
 
-from auth.passwords import Argon2Cost
 from backends.protocol import Backend
 from db.engine import Database
 from db.migrations import upgrade
@@ -33,9 +32,11 @@ from server.graphql import (
     VariableLimits,
 )
 from server.health import Readiness, healthz
+from server.key_set import KEY_SET_PATH, key_set
 from server.page import page
 from server.server_info import introspection_access, server_info
 from server.settings import Settings, SettingsError
+from server.signing_keys import SigningKeys
 from server.transports import (
     BLOBS_PATH,
     GRAPHQL_PATHS,
@@ -90,11 +91,8 @@ class Application(FastAPI):
         self._running = running
 
 
-def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -> Application:
-    """Make the ASGI application. Nothing is opened before its lifespan begins.
-
-    `password_cost` is what one sign-in costs; tests make it cheap.
-    """
+def create_app(settings: Settings) -> Application:
+    """Make the ASGI application. Nothing is opened before its lifespan begins."""
 
     body_limits = BodyLimits(
         settings.max_body_size, settings.max_anonymous_body_size, BytesInFlight(settings.max_bytes_in_flight)
@@ -105,7 +103,7 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
         prepare_data_dir(settings)
         trusted, schema = trusted_documents(settings), build_schema()
         executor = _executor(settings, schema, trusted)
-        async with running_gateway(settings, password_cost) as (gateway, database, service):
+        async with running_gateway(settings) as (gateway, database, service, signing):
             running = Running(database, service, await ensure_admin(settings, gateway.identity))
             app.begin(running)
             watch = CredentialWatch(gateway.identity.authentication, settings.recheck_interval)
@@ -113,6 +111,7 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
             app.router.routes += _routes(
                 settings, gateway, executor, readiness, watch, running.open_streams, body_limits
             )
+            app.router.routes.append(Route(KEY_SET_PATH, key_set(signing.keys)))
             if settings.serves_page:
                 app.router.routes.append(Mount("/", page()))
             async with anyio.create_task_group() as tasks:
@@ -120,6 +119,7 @@ def create_app(settings: Settings, *, password_cost: Argon2Cost | None = None) -
                 spawn_service(tasks, "the upkeep of sign-in and keys", gateway.identity.run)
                 spawn_service(tasks, "the checks of readiness", readiness.run)
                 spawn_service(tasks, "watching the trusted documents", trusted.watch)
+                spawn_service(tasks, "watching the signing keys", signing.watch)
                 yield
                 tasks.cancel_scope.cancel()
 
@@ -149,8 +149,8 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 
 @asynccontextmanager
 async def running_gateway(
-    settings: Settings, password_cost: Argon2Cost | None = None
-) -> AsyncGenerator[tuple[Gateway, Database, GenerationService]]:
+    settings: Settings,
+) -> AsyncGenerator[tuple[Gateway, Database, GenerationService, SigningKeys]]:
     """Give the gateway at work: tables up to date, backends up. At the end everything is finished and closed."""
     database = Database(settings.database, pool_size=settings.database_pool_size)
     try:
@@ -160,9 +160,10 @@ async def running_gateway(
             catalog = Catalog(backends, settings.models_max_age, tasks, queues=queues)
             blobs = Blobs(database, _blob_limits(settings))
             async with running_generation_service(settings, database, catalog, queues, blobs, tasks) as service:
-                identity = make_identity(settings, database, password_cost)
+                signing = SigningKeys(settings)
+                identity = make_identity(settings, database, signing.keys)
                 usage, info = Usage(database), server_info(settings)
-                yield Gateway(identity, catalog, service.generations, usage, blobs, info), database, service
+                yield Gateway(identity, catalog, service.generations, usage, blobs, info), database, service, signing
             tasks.cancel_scope.cancel()
     finally:
         await database.close()

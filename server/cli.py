@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import anyio
 import click
@@ -125,6 +125,22 @@ def export_audit(since: str | None, until: str | None) -> None:
     from server import commands
 
     _run(partial(commands.export_audit, settings, since, until))
+
+
+@main.command("create-signing-key")
+@click.option(
+    "--algorithm", type=click.Choice(["EdDSA", "RS256"], case_sensitive=False), default="EdDSA", show_default=True,
+    help="EdDSA (Ed25519), or RS256 (RSA, 3072 bits) for readers that know no other.",
+)  # fmt: skip
+def create_signing_key(algorithm: Literal["EdDSA", "RS256"]) -> None:
+    """Make a key that signs access tokens, in the folder OLLAGRAPH_SIGNING_KEYS.
+
+    Running gateways take it without a restart. The file is readable by its owner only.
+    """
+    settings = _settings(_warn)
+    from server import commands
+
+    commands.create_signing_key(settings, algorithm)
 
 
 @main.command("export-schema")

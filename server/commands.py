@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from auth.errors import AuthenticationError
 from auth.passwords import generate_password
 from auth.scopes import Scope
-from auth.weak_secrets import is_common_password
+from auth.signing_keys import PairAlgorithm
 from db.clock import now
 from db.engine import Database, DatabaseUnavailable
 from db.migrations import MigrationsMissing, current_revision, upgrade
@@ -23,8 +23,9 @@ from db.urls import DatabaseUrlError
 from gateway.errors import GatewayError
 from gateway.identity import AuditChoice, Identity
 from server.audit_export import exported, read_moment
-from server.first_start import make_identity, prepare_data_dir
+from server.first_start import make_identity, password_policy, prepare_data_dir
 from server.settings import Settings, SettingsError
+from server.signing_keys import SigningKeys, write_new_key
 
 EXPECTED = (
     SettingsError,
@@ -58,9 +59,7 @@ async def migrate(settings: Settings) -> None:
 
 async def create_user(settings: Settings, username: str, password: str | None, *, role: str) -> None:
     """Make a user; without a password, one with a password that is made up and printed. Raises SettingsError."""
-    if settings.environment == "production" and password is not None and is_common_password(password, username):
-        raise SettingsError("The password is one of the first that are tried. Take another in production.")
-    made_up = generate_password()
+    made_up = generate_password(password_policy(settings))
     async with _identity(settings) as (identity, place):
         user = await identity.accounts.create(username, password or made_up, role=role)
         click.echo(f"Made the user {user.username} with the role {user.role} in the database {place}.")
@@ -102,6 +101,18 @@ async def export_audit(settings: Settings, since: str | None, until: str | None)
             click.echo(portion, nl=False)
 
 
+def create_signing_key(settings: Settings, algorithm: PairAlgorithm) -> None:
+    """Make a key pair in the folder of signing keys. Raises SettingsError."""
+    if settings.signing_keys is None:
+        raise SettingsError("Set OLLAGRAPH_SIGNING_KEYS to the folder of the signing keys, for the gateways, too.")
+    path, kid = write_new_key(settings.signing_keys, algorithm)
+    click.echo(f"Made the signing key {path} ({algorithm}, kid {kid}).")
+    click.echo(
+        f"Gateways that read this folder publish it within seconds, and sign with it after "
+        f"{settings.signing_key_delay:g} s. See docs/settings.md, Signing keys."
+    )
+
+
 @asynccontextmanager
 async def _database(settings: Settings) -> AsyncGenerator[Database]:
     prepare_data_dir(settings)
@@ -117,4 +128,4 @@ async def _identity(settings: Settings) -> AsyncGenerator[tuple[Identity, str]]:
     """Give the identity use cases, and the place of the database that they write to."""
     async with _database(settings) as database:
         await upgrade(database)
-        yield make_identity(settings, database), database.place
+        yield make_identity(settings, database, SigningKeys(settings).keys), database.place

@@ -8,8 +8,10 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+from auth.password_policy import PasswordPolicy
 from auth.passwords import Argon2Cost, PasswordHasher, generate_password
 from auth.roles import BuiltInRole
+from auth.signing_keys import TokenKeys
 from auth.tokens import TokenSigner
 from db.engine import Database
 from gateway.errors import InvalidInput
@@ -109,13 +111,19 @@ def _kept_secret(path: Path) -> str:
     return secret.decode()
 
 
-def make_identity(settings: Settings, database: Database, password_cost: Argon2Cost | None = None) -> Identity:
-    """Give the identity use cases, for the gateway and for the command line. Raises SettingsError."""
+def password_policy(settings: Settings) -> PasswordPolicy:
+    """Give the rules for new passwords that the settings ask for."""
+    return PasswordPolicy(settings.least_password_length, frozenset(settings.password_required_classes))
+
+
+def make_identity(settings: Settings, database: Database, keys: TokenKeys) -> Identity:
+    """Give the identity use cases, for the gateway and for the command line."""
     lifetime = timedelta(seconds=settings.access_token_lifetime)
-    tokens = TokenSigner(signing_secret(settings), issuer=ISSUER, audience=AUDIENCE, lifetime=lifetime)
+    tokens = TokenSigner(keys, issuer=ISSUER, audience=AUDIENCE, lifetime=lifetime)
     policy = LoginPolicy(settings.login_max_failures, timedelta(seconds=settings.login_lock_time))
-    passwords = PasswordHasher(password_cost)
     known, key_uses = KnownCallers(database, settings.identity_max_age), KeyUses(database)
+    cost = Argon2Cost(settings.argon2_time_cost, settings.argon2_memory_kib, settings.argon2_parallelism)
+    passwords = PasswordHasher(cost, password_policy(settings))
     return Identity(
         Authentication(known, tokens, key_uses),
         SignIns(database, passwords, tokens, policy),
@@ -134,7 +142,7 @@ async def ensure_admin(settings: Settings, identity: Identity) -> str | None:
     if await identity.accounts.any_exists():
         return None
     given = settings.admin_password
-    password = generate_password() if given is None else given.get_secret_value()
+    password = generate_password(password_policy(settings)) if given is None else given.get_secret_value()
     try:
         await identity.accounts.create(settings.admin_username, password, role=BuiltInRole.ADMIN)
     except InvalidInput as error:

@@ -196,8 +196,8 @@ BAD: dict[str, tuple[Callable[[Scene], None], str]] = {
         settings(ENVIRONMENT="production", SECRET_KEY="a" * 64), "OLLAGRAPH_SECRET_KEY can be guessed"),
     "production with one word": (
         settings(ENVIRONMENT="production", SECRET_KEY="changeme" * 5), "OLLAGRAPH_SECRET_KEY can be guessed"),
-    "production with a common password": (
-        settings(ENVIRONMENT="production", SECRET_KEY=SECRET, ADMIN_PASSWORD="P@ssw0rd1"), "OLLAGRAPH_ADMIN_PASSWORD "),
+    "production with cheap hashes": (
+        settings(ENVIRONMENT="production", SECRET_KEY=SECRET, ARGON2_MEMORY_KIB="64"), "OLLAGRAPH_ARGON2_MEMORY_KIB "),
     "a model server that is none": (settings(OLLAMA_URL="localhost"), "OLLAGRAPH_OLLAMA_URL: The address of a model s"),
     "an address of an operation": (
         settings(OPENAI_URL="http://h/v1/chat/completions"), "OLLAGRAPH_OPENAI_URL: The address of a model ser"),

@@ -74,7 +74,7 @@ def test_every_setting_that_is_named_is_one():
     named = {
         (str(path), name)
         for path in [*documents(), PurePosixPath("Makefile"), PurePosixPath(".env.example")]
-        for name in re.findall(rf"{PREFIX}[A-Z_]*[A-Z]", text_of(path))
+        for name in re.findall(rf"{PREFIX}[A-Z0-9_]*[A-Z0-9]", text_of(path))
     }
     assert [(path, name) for path, name in sorted(named) if name not in known] == []
 

@@ -265,30 +265,33 @@ def test_production_refuses_a_secret_that_can_be_guessed(monkeypatch: pytest.Mon
     assert said.startswith("OLLAGRAPH_SECRET_KEY can be guessed")
 
 
-@pytest.mark.parametrize(
-    "password",
-    [
-        "password",
-        "Passw0rd!",
-        "12345678",
-        "qwertyuiop",
-        "admin123",
-        "Administrator1",
-        "ollagraph",
-        "aaaaaaaa",
-        "letmein!",
-    ],
-)
-def test_production_refuses_a_password_that_is_common(monkeypatch: pytest.MonkeyPatch, password: str):
-    said = refusal(monkeypatch, ENVIRONMENT="production", SECRET_KEY=SECRET, ADMIN_PASSWORD=password)
-    assert said.startswith("OLLAGRAPH_ADMIN_PASSWORD is one of the first that are tried")
+@pytest.mark.parametrize(("passes", "least"), [(1, 47_104), (2, 19_456), (3, 12_288), (4, 9_216), (7, 7_168)])
+def test_production_refuses_hashes_that_are_too_cheap(monkeypatch: pytest.MonkeyPatch, passes: int, least: int):
+    values = {"ENVIRONMENT": "production", "SECRET_KEY": SECRET, "ARGON2_TIME_COST": str(passes)}
+    said = refusal(monkeypatch, **values, ARGON2_MEMORY_KIB=str(least - 1))
+    assert said.startswith(f"OLLAGRAPH_ARGON2_MEMORY_KIB must be at least {least} in production")
+    monkeypatch.setenv("OLLAGRAPH_ARGON2_MEMORY_KIB", str(least))
+    assert load_settings().argon2_time_cost == passes
 
 
-@pytest.mark.parametrize("password", ["correct horse battery", "k7pq-x2mw-9fhd", "a password of mine"])
-def test_production_takes_a_password_that_is_not(monkeypatch: pytest.MonkeyPatch, password: str):
-    for name, value in {"ENVIRONMENT": "production", "SECRET_KEY": SECRET, "ADMIN_PASSWORD": password}.items():
+def test_a_lane_needs_memory(monkeypatch: pytest.MonkeyPatch):
+    said = refusal(monkeypatch, ARGON2_MEMORY_KIB="31", ARGON2_PARALLELISM="4")
+    assert said.startswith("OLLAGRAPH_ARGON2_MEMORY_KIB must be at least 8 times")
+
+
+@pytest.mark.parametrize(("environment", "least"), [("development", 8), ("production", 15)])
+def test_passwords_are_longer_in_production(monkeypatch: pytest.MonkeyPatch, environment: str, least: int):
+    for name, value in {"ENVIRONMENT": environment, "SECRET_KEY": SECRET}.items():
         monkeypatch.setenv(PREFIX + name, value)
-    assert load_settings().environment == "production"
+    assert load_settings().least_password_length == least
+    monkeypatch.setenv("OLLAGRAPH_PASSWORD_MIN_LENGTH", "12")
+    assert load_settings().least_password_length == 12
+
+
+def test_production_needs_no_secret_where_key_pairs_sign(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OLLAGRAPH_ENVIRONMENT", "production")
+    monkeypatch.setenv("OLLAGRAPH_SIGNING_KEYS", "keys")
+    assert load_settings().secret_key is None
 
 
 ONLY_IN_DEVELOPMENT = {

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from auth.passwords import PasswordHasher
+from auth.signing_keys import TokenKeys
 from db.engine import Database
 from db.migrations import upgrade
 from server.first_start import SECRET_FILE, ensure_admin, make_identity, prepare_data_dir, signing_secret
@@ -120,7 +121,7 @@ async def test_the_first_administrator_is_made_once(tmp_path: Path, given: str |
     database = Database(settings.database)
     try:
         await upgrade(database)
-        identity = make_identity(settings, database)
+        identity = make_identity(settings, database, TokenKeys(signing_secret(settings)))
         made_up = await ensure_admin(settings, identity)
         assert await ensure_admin(settings, identity) is None
         assert (made_up is None) == (given is not None)
@@ -137,7 +138,9 @@ async def test_of_two_gateways_started_at_once_one_makes_the_administrator(tmp_p
         prepare_data_dir(settings)
         database = Database(settings.database)
         try:
-            passwords.append(await ensure_admin(settings, make_identity(settings, database)))
+            passwords.append(
+                await ensure_admin(settings, make_identity(settings, database, TokenKeys(signing_secret(settings))))
+            )
         finally:
             await database.close()
 

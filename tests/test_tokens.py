@@ -2,26 +2,73 @@
 
 import base64
 import json
+import string
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import cache
+from typing import Any, cast, get_args
 from uuid import UUID, uuid4
 
 import jwt
 import pytest
-from hypothesis import given
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from auth.errors import ExpiredToken, InvalidToken
-from auth.tokens import CLOCK_SKEW, TokenSigner, WeakSecretError
+from auth.signing_keys import (
+    Algorithm,
+    PairAlgorithm,
+    Published,
+    TokenKey,
+    TokenKeys,
+    WeakSecretError,
+    new_pem,
+    read_pem,
+)
+from auth.tokens import CLOCK_SKEW, MAX_TOKEN_LENGTH, TokenSigner
 
 SECRET = "0123456789abcdef0123456789abcdef"
 USER = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 NOW = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+BASE64URL = string.ascii_letters + string.digits + "-_"
 
 
 def signer(secret: str = SECRET, issuer: str = "https://olla.example", audience: str = "ollagraph") -> TokenSigner:
-    return TokenSigner(secret, issuer=issuer, audience=audience, lifetime=HOUR)
+    return TokenSigner(TokenKeys(secret), issuer=issuer, audience=audience, lifetime=HOUR)
+
+
+def pair(algorithm: PairAlgorithm, name: str = "a.pem") -> Published:
+    return Published(name, read_pem(new_pem(algorithm)), NOW)
+
+
+@cache
+def keys_of(algorithm: Algorithm) -> TokenKeys:
+    """The same keys for all tests."""
+    if algorithm == "HS256":
+        return TokenKeys(SECRET)
+    keys = TokenKeys(None)
+    keys.publish([pair(algorithm)])
+    return keys
+
+
+every_algorithm = pytest.mark.parametrize("algorithm", get_args(Algorithm))
+
+
+def signer_of(keys: TokenKeys) -> TokenSigner:
+    return TokenSigner(keys, issuer="https://olla.example", audience="ollagraph", lifetime=HOUR)
+
+
+def resigned(token: str, key: TokenKey, header: dict[str, Any]) -> str:
+    """The claims of a token under another header, signed with the right key."""
+    payload = token.split(".")[1]
+    signing_input = f"{base64url(json.dumps(header).encode())}.{payload}"
+    by = jwt.get_algorithm_by_name(key.algorithm)
+    return f"{signing_input}.{base64url(by.sign(signing_input.encode(), cast('Any', key.signing)))}"
+
+
+def base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def claims(**changes: Any) -> dict[str, Any]:
@@ -185,3 +232,123 @@ def test_an_error_does_not_hold_the_token() -> None:
     with pytest.raises(InvalidToken) as caught:
         signer().verify(token, now=NOW)
     assert token not in str(caught.value)
+
+
+@every_algorithm
+def test_a_token_is_verified_by_the_key_that_signed_it(algorithm: Algorithm) -> None:
+    verifier = signer_of(keys_of(algorithm))
+    token = verifier.issue(USER, now=NOW).token
+    assert (jwt.get_unverified_header(token)["alg"], verifier.verify(token, now=NOW).user_id) == (algorithm, USER)
+
+
+@every_algorithm
+def test_a_token_of_another_key_is_refused(algorithm: Algorithm) -> None:
+    others = TokenKeys(SECRET[::-1])
+    others.publish([pair("EdDSA")])
+    with pytest.raises(InvalidToken):
+        signer_of(others).verify(signer_of(keys_of(algorithm)).issue(USER, now=NOW).token, now=NOW)
+
+
+@every_algorithm
+@given(data=st.data())
+def test_a_token_with_any_character_changed_is_refused(algorithm: Algorithm, data: st.DataObject) -> None:
+    """Also the last one, of which some bits are no part of the signature."""
+    token = signer_of(keys_of(algorithm)).issue(USER, now=NOW).token
+    at = data.draw(st.integers(0, len(token) - 1) | st.just(len(token) - 1))
+    other = data.draw(st.sampled_from(BASE64URL + "=.+/ \n") | st.characters())
+    assume(other != token[at])
+    with pytest.raises(InvalidToken):
+        signer_of(keys_of(algorithm)).verify(token[:at] + other + token[at + 1 :], now=NOW)
+
+
+@every_algorithm
+def test_a_token_that_is_cut_short_is_refused_wherever(algorithm: Algorithm) -> None:
+    verifier = signer_of(keys_of(algorithm))
+    token = verifier.issue(USER, now=NOW).token
+    for length in range(len(token)):
+        with pytest.raises(InvalidToken):
+            verifier.verify(token[:length], now=NOW)
+
+
+@every_algorithm
+@pytest.mark.parametrize("more", ["=", "==", "A", "\n", ".", ".AAAA", "A" * MAX_TOKEN_LENGTH, "A" * 1_000_000])
+def test_a_token_with_something_behind_it_is_refused(algorithm: Algorithm, more: str) -> None:
+    verifier = signer_of(keys_of(algorithm))
+    with pytest.raises(InvalidToken):
+        verifier.verify(verifier.issue(USER, now=NOW).token + more, now=NOW)
+
+
+@every_algorithm
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"crit": ["b64"], "b64": True},
+        {"crit": []},
+        {"jku": "https://olla.example/keys"},
+        {"x5u": "file:///etc/passwd"},
+        {"jwk": {"kty": "oct", "k": "AAAA"}},
+        {"x5c": ["AAAA"]},
+        {"zip": "DEF"},
+        {"cty": "JWT"},
+        {"kid": "../../dev/null"},
+        {"kid": "' OR 1=1 --"},
+        {"kid": ""},
+        {"kid": None},
+        {"kid": 7},
+        {"kid": ["a"]},
+        {"kid": {}},
+        {"typ": "JWT"},
+        {"typ": None},
+        {"alg": "none"},
+        {"alg": "HS512"},
+        {"alg": "PS256"},
+        {"alg": "eddsa"},
+        {"alg": None},
+    ],
+    ids=str,
+)
+def test_a_header_that_is_not_ours_is_refused_though_the_signature_be_right(
+    algorithm: Algorithm, changes: dict[str, Any]
+) -> None:
+    verifier, key = signer_of(keys_of(algorithm)), keys_of(algorithm).for_signing(NOW)
+    token = verifier.issue(USER, now=NOW).token
+    header = jwt.get_unverified_header(token)
+    assert verifier.verify(resigned(token, key, header), now=NOW).user_id == USER  # it is the change that is refused
+    with pytest.raises(InvalidToken):
+        verifier.verify(resigned(token, key, header | changes), now=NOW)
+
+
+@pytest.mark.parametrize("algorithm", ["EdDSA", "RS256"])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_public_key_is_no_secret_to_sign_with(algorithm: Algorithm, named: bool) -> None:
+    key = keys_of(algorithm).for_signing(NOW)
+    assert not isinstance(key.verifying, bytes)
+    for encoding, form in (
+        (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        (Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+    ):
+        secret = TokenKey(None, "HS256", b"", key.verifying.public_bytes(encoding, form))
+        header = {"alg": "HS256", "typ": "at+jwt"} | ({"kid": key.kid} if named else {})
+        forged = resigned(f".{base64url(json.dumps(claims()).encode())}.", secret, header)
+        with pytest.raises(InvalidToken):
+            signer_of(keys_of(algorithm)).verify(forged, now=NOW)
+
+
+@pytest.mark.parametrize("header", [b"[" * 3000, b'{"alg":' + b"[" * 2900, b"[]", b"null", b"7", b"\xff", b""], ids=str)
+def test_a_header_that_is_no_object_is_refused(header: bytes) -> None:
+    with pytest.raises(InvalidToken):
+        signer().verify(f"{base64url(header)}.e30.AAAA", now=NOW)
+
+
+def test_a_token_without_the_name_of_a_key_is_of_the_secret_alone() -> None:
+    key = keys_of("EdDSA").for_signing(NOW)
+    token = signer_of(keys_of("EdDSA")).issue(USER, now=NOW).token
+    with pytest.raises(InvalidToken):
+        signer_of(keys_of("EdDSA")).verify(resigned(token, key, {"alg": "EdDSA", "typ": "at+jwt"}), now=NOW)
+
+
+def test_the_secret_verifies_while_key_pairs_sign() -> None:
+    keys = TokenKeys(SECRET)
+    keys.publish([pair("EdDSA")])
+    assert signer_of(keys).verify(signed(claims()), now=NOW).user_id == USER
+    assert jwt.get_unverified_header(signer_of(keys).issue(USER, now=NOW).token)["alg"] == "EdDSA"

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 
-from auth.passwords import PasswordHasher, PasswordPolicyError, check_password_policy
+from auth.passwords import PasswordHasher
 from auth.principal import Principal
 from auth.roles import BuiltInRole
 from auth.scopes import Scope
@@ -36,10 +36,8 @@ class Accounts:
             issues.add(
                 "username", "must have 1 to 64 letters, digits or . _ @ + - and begin and end with none of these signs."
             )
-        try:
-            check_password_policy(password)
-        except PasswordPolicyError as error:
-            issues.add("password", str(error))
+        for problem in await self._passwords.problems(password, username):
+            issues.add("password", problem)
         issues.check()
         password_hash = await self._passwords.hash(password)
         user = User(id=new_id(), username=username, password_hash=password_hash, role=role, created_at=now())

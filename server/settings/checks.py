@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from auth.weak_secrets import is_common_password, is_guessable_secret
+from auth.weak_secrets import is_guessable_secret
 from server.settings.environment import PREFIX
 
 if TYPE_CHECKING:
@@ -14,6 +14,9 @@ MIN_AUDIT_RETENTION = 172_800
 
 LARGEST_NUMBER = 1e12
 """More than any setting needs, and less than breaks a clock."""
+
+LEAST_ARGON2_MEMORY = ((5, 7_168), (4, 9_216), (3, 12_288), (2, 19_456), (1, 47_104))
+"""Time cost, and KiB of memory that it needs at least: OWASP's five settings of equal strength."""
 
 
 def check_settings(settings: "Settings") -> None:
@@ -29,18 +32,22 @@ def check_settings(settings: "Settings") -> None:
         raise ValueError(f"set {PREFIX}TRUSTED_DOCUMENTS_PATH, or leave {PREFIX}TRUSTED_DOCUMENTS off")
     if 0 < settings.audit_retention < MIN_AUDIT_RETENTION:
         raise ValueError(f"{PREFIX}AUDIT_RETENTION must be 0 or at least {MIN_AUDIT_RETENTION:,}")
+    if settings.argon2_memory_kib < 8 * settings.argon2_parallelism:
+        raise ValueError(f"{PREFIX}ARGON2_MEMORY_KIB must be at least 8 times {PREFIX}ARGON2_PARALLELISM (RFC 9106)")
     if settings.environment == "production":
         _check_production(settings)
 
 
 def _check_production(settings: "Settings") -> None:
-    if settings.secret_key is None:
+    if settings.secret_key is None and settings.signing_keys is None:
         raise ValueError(f"set {PREFIX}SECRET_KEY in production: openssl rand -hex 32")
-    if is_guessable_secret(settings.secret_key.get_secret_value()):
+    if settings.secret_key is not None and is_guessable_secret(settings.secret_key.get_secret_value()):
         raise ValueError(f"{PREFIX}SECRET_KEY can be guessed, in production make one with openssl rand -hex 32")
-    if settings.admin_password is not None and is_common_password(
-        settings.admin_password.get_secret_value(), settings.admin_username
-    ):
-        raise ValueError(f"{PREFIX}ADMIN_PASSWORD is one of the first that are tried, take another in production")
+    least = next(kib for passes, kib in LEAST_ARGON2_MEMORY if settings.argon2_time_cost >= passes)
+    if settings.argon2_memory_kib < least:
+        raise ValueError(
+            f"{PREFIX}ARGON2_MEMORY_KIB must be at least {least} in production, "
+            f"with {PREFIX}ARGON2_TIME_COST={settings.argon2_time_cost}"
+        )
     if settings.debug:
         raise ValueError(f"unset {PREFIX}DEBUG in production: it tells internal errors to clients")

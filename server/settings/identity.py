@@ -3,13 +3,25 @@
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
 
+from auth.password_policy import MIN_LENGTH, CharacterClass
+from server.settings.types import Classes, FilePath
+
 
 class IdentitySettings(BaseSettings):
     """Who asks."""
 
     secret_key: SecretStr | None = Field(
         default=None,
-        description="The key that signs access tokens; 32 bytes or more. Default: generated, kept in the data folder.",
+        description="The key that signs access tokens; 32 bytes or more. Default: generated, kept in the data folder. "
+        "Not needed with key pairs.",
+    )
+    signing_keys: FilePath | None = Field(
+        default=None,
+        description="A folder of private keys (`*.pem`, Ed25519 or RSA) that sign access tokens instead of the secret. "
+        "The last by name signs, all verify.",
+    )
+    signing_key_delay: float = Field(
+        default=600, ge=0, description="Seconds that a new key pair is published before it signs."
     )
     access_token_lifetime: int = Field(default=28_800, ge=60, description="Seconds that a sign-in is valid.")
     identity_max_age: float = Field(
@@ -26,6 +38,22 @@ class IdentitySettings(BaseSettings):
     login_lock_time: int = Field(
         default=900, ge=1, description="Seconds that a lock lasts, and within which failures add up."
     )
+    password_min_length: int | None = Field(
+        default=None,
+        ge=MIN_LENGTH,
+        le=64,
+        description="Minimum number of characters in a new password. Default: 8, in production 15.",
+    )
+    password_required_classes: Classes = Field(
+        default_factory=list[CharacterClass],
+        description='Kinds of characters that a new password must contain, as JSON: `["lower", "upper", "digit", '
+        '"symbol"]`.',
+    )
+    argon2_time_cost: int = Field(default=3, ge=1, le=100, description="Passes over the memory to hash a password.")
+    argon2_memory_kib: int = Field(
+        default=65_536, ge=8, le=4_194_304, description="Memory to hash a password, in KiB; two are hashed at a time."
+    )
+    argon2_parallelism: int = Field(default=4, ge=1, le=64, description="Lanes (threads) to hash a password.")
     max_api_keys_per_user: int = Field(
         default=100,
         ge=1,

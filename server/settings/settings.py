@@ -213,6 +213,11 @@ class Settings(RequestSettings, ModelServerSettings, IdentitySettings):
         return self.introspection or ("on" if self.environment == "development" else "off")
 
     @property
+    def least_password_length(self) -> int:
+        """The setting, or its default for the environment: NIST's for passwords without a second factor."""
+        return self.password_min_length or (8 if self.environment == "development" else 15)
+
+    @property
     def gives_suggestions(self) -> bool:
         """The setting, or its default for the environment."""
         return self._or_in_development(self.suggestions)

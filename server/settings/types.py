@@ -8,6 +8,7 @@ import orjson
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
+from auth.password_policy import CharacterClass
 from backends.wire import ollama_address, openai_address
 from server.addresses import NotAnAddress, parse_host_name, parse_network, parse_origin
 
@@ -95,6 +96,9 @@ Key = Annotated[SecretStr, AfterValidator(_sendable)]
 OllamaUrl = Annotated[str, AfterValidator(ollama_address)]
 OpenAIUrl = Annotated[str, AfterValidator(openai_address)]
 """The address of a model server, in the form that its adapter needs."""
+
+Classes = Annotated[list[CharacterClass], NoDecode, BeforeValidator(_strings)]
+"""Kinds of characters in a password."""
 
 Strings = Annotated[list[str], NoDecode, BeforeValidator(_strings)]
 Origins = Annotated[Strings, AfterValidator(_origins)]

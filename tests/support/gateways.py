@@ -16,7 +16,6 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websocket
 from websockets.typing import Subprotocol
 
-from auth.passwords import Argon2Cost
 from db.engine import Database
 from db.tables import User
 from server.app import Application, create_app
@@ -24,15 +23,13 @@ from server.first_start import make_identity
 from server.graphql.executor import Executor
 from server.serve import server_config
 from server.settings import Settings
+from server.signing_keys import SigningKeys
 from server.transports.http import GraphQLOverHttp
 from server.transports.websocket import GraphQLOverWebSocket
 from tests.support.fake_model_server import FakeModelServer
 
 ADMIN = "admin"
 PASSWORD = "correct horse battery"
-
-CHEAP = Argon2Cost(time_cost=1, memory_kib=64, parallelism=1)
-"""What hashing a password costs in tests: next to nothing."""
 
 _KINDS = ("count", "together", "no-usage", "hold", "stall", "error", "malformed", "truncated", "cut")
 
@@ -115,7 +112,7 @@ class RunningGateway:
 
     async def make_user(self, username: str, *, role: str = "developer") -> User:
         """Another user, with the administrator's password."""
-        identity = make_identity(self.settings, self.database, CHEAP)
+        identity = make_identity(self.settings, self.database, SigningKeys(self.settings).keys)
         return await identity.accounts.create(username, PASSWORD, role=role)
 
     async def make_key(self, name: str = "key", **input: Any) -> Json:
@@ -224,6 +221,8 @@ def gateway_settings(data_dir: Path, database_url: str, fake_url: str | None, **
         "max_operations_per_socket": 1000,
         **others,
     }
+    if values.get("environment") != "production":  # which refuses hashes that cost nothing
+        values = {"argon2_time_cost": 1, "argon2_memory_kib": 8, "argon2_parallelism": 1, **values}
     return Settings(_env_file=None, **values)  # pyright: ignore[reportCallIssue]
 
 
@@ -268,7 +267,7 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def running_gateway(settings: Settings, fake: FakeModelServer) -> AsyncGenerator[RunningGateway]:
     """Start a gateway on a free port, sign in as the administrator, and stop it gracefully after the block."""
-    app = create_app(settings, password_cost=CHEAP)
+    app = create_app(settings)
     server = _Server(server_config(app, settings), app, settings)
     listening = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
