@@ -143,7 +143,7 @@ def test_a_database_that_is_none_is_told_in_a_sentence(data_dir: Path, command: 
         ({"OPENAI_URL": "localhost"}, "OLLAGRAPH_OPENAI_URL: The address of a model server must begin with http"),
         ({"EMBEDDED": "true", "EMBEDDED_MODEL": "none.gguf"}, "The model file none.gguf cannot be read"),
         ({"PORT": "abc"}, "OLLAGRAPH_PORT: Input should be a valid integer"),
-        ({"ADMIN_PASSWORD": "short"}, "OLLAGRAPH_ADMIN_PASSWORD: The password must have at least 8 characters."),
+        ({"ADMIN_PASSWORD": "kq7#vz"}, "OLLAGRAPH_ADMIN_PASSWORD: The password must have at least 8 characters."),
         ({"ADMIN_USERNAME": "no name"}, "OLLAGRAPH_ADMIN_USERNAME: must have 1 to 64"),
     ],
 )
@@ -189,7 +189,7 @@ def test_a_password_given_in_the_environment_is_not_shown(data_dir: Path):
     [
         (["ada"], "Error: username: 'ada' is taken.\n"),
         (["a b"], "Error: username: must have 1 to 64 letters"),
-        (["eve", "--password", "short"], "Error: password: The password must have at least 8 characters.\n"),
+        (["eve", "--password", "kq7#vz"], "Error: password: The password must have at least 8 characters.\n"),
     ],
 )
 def test_a_user_that_cannot_be_made_is_told_in_a_sentence(data_dir: Path, arguments: list[str], said: str):
