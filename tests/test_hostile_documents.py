@@ -154,7 +154,39 @@ def test_validation_finds_what_graphql_core_finds(seed: int):
     except GraphQLError:
         return
     expected = validate(SCHEMA, parsed, specified_rules, max_errors=MAX_ERRORS)
-    assert [error.message for error in found] == [error.message for error in expected]
+    assert [without_suggestion(error) for error in found] == [without_suggestion(error) for error in expected]
+
+
+def without_suggestion(error: GraphQLError) -> str:
+    """graphql-core suggests names in every error."""
+    return error.message.partition(" Did you mean")[0]
+
+
+UNKNOWN = {
+    "types": "... on GenerationConnectio%d{id}",
+    "fields": "usernam%d",
+    "arguments": "generations(firs%d:1){__typename}",
+    "enum values": "generations(filter:{states:[COMPLETE%d]}){__typename}",
+}
+
+
+@pytest.mark.parametrize("kind", UNKNOWN)
+def test_the_first_errors_of_a_document_suggest_names_and_no_more(kind: str):
+    each = UNKNOWN[kind] if "generations" in UNKNOWN[kind] else f"me{{{UNKNOWN[kind]}}}"
+    document = "{" + " ".join(f"a{number}:{each % number}" for number in range(4)) + "}"
+    errors = validation_errors(SCHEMA, parse(document), document, hide_suggestions=False)
+    assert ["Did you mean" in error.message for error in errors] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("Generatoin", "Generation"), ("user", "User"), ("CreateApiKeyInputt0123456", "CreateApiKeyInput")],
+)
+def test_a_type_that_was_misspelt_is_suggested_first_without_looking_at_all_types(wrong: str, meant: str):
+    document = f"{{me{{... on {wrong}{{id}}}}}}"
+    EXECUTOR.forget()
+    assert f"'{wrong}'. Did you mean '{meant}'" in refusal(document).message
+    assert work(document) < MOST_CALLS / 6
 
 
 EVENTS = ("GenerationQueued", "GenerationStarted", "TextDelta", "ThinkingDelta", "GenerationCompleted")
