@@ -1,5 +1,6 @@
 """What stands around every answer: headers, the access log, CORS, and the page."""
 
+import gc
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from server.page import FILES
+from server.serve import spare_the_collector
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 
@@ -173,3 +175,11 @@ async def test_a_named_site_may_read_the_request_id(start: Start):
     async with start(cors_origins=[ORIGIN]) as gateway:
         response = await gateway.client.get("/healthz", headers={"Origin": ORIGIN})
     assert "x-request-id" in response.headers["access-control-expose-headers"].split(", ")
+
+
+def test_what_lives_as_long_as_the_server_is_not_looked_at_for_garbage():
+    gc.unfreeze()
+    gc.disable()
+    spare_the_collector()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 10 * len(gc.get_objects())
