@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from pathlib import Path
 
 import alembic.command
@@ -29,12 +30,12 @@ async def upgrade(database: Database | str, revision: str = "head") -> None:
     a time, for Alembic keeps the connection in a global. Raises MigrationsMissing, DatabaseUnavailable,
     DatabaseUrlError and UnusableDatabase.
     """
-    await _migrate(database, lambda config: alembic.command.upgrade(config, revision))
+    await _migrate(database, lambda config: alembic.command.upgrade(config, revision), revision)
 
 
 async def downgrade(database: Database | str, revision: str) -> None:
     """Take a database back to a revision; "base" drops all tables. Raises as `upgrade` does."""
-    await _migrate(database, lambda config: alembic.command.downgrade(config, revision))
+    await _migrate(database, lambda config: alembic.command.downgrade(config, revision), revision)
 
 
 async def current_revision(database: Database) -> str | None:
@@ -53,19 +54,25 @@ async def current_revision(database: Database) -> str | None:
 
 def head_revision() -> str:
     """Give the revision this version needs. Raises MigrationsMissing."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
+    head = _scripts(_folder()).get_current_head()
     if head is None:
         raise MigrationsMissing(f"There are no migrations in {str(_SCRIPTS / 'versions')!r}.")
     return head
 
 
-async def _migrate(target: Database | str, command: Callable[[Config], None]) -> None:
-    """Run one of Alembic's commands on a connection of ours, which `alembic/env.py` finds in the attributes."""
+async def _migrate(target: Database | str, command: Callable[[Config], None], revision: str) -> None:
+    """Run one of Alembic's commands on a connection of ours, which `alembic/env.py` finds in the attributes.
+
+    Most starts find a database that is where it should be, and need not wait for the command.
+    """
     config = _config()
     known = _known_revisions()
+    wanted = head_revision() if revision == "head" else revision
 
     def run(connection: Connection) -> None:
         check_ownership(connection, known)
+        if MigrationContext.configure(connection).get_current_heads() == (wanted,):
+            return
         config.attributes["connection"] = connection
         command(config)
 
@@ -76,7 +83,13 @@ async def _migrate(target: Database | str, command: Callable[[Config], None]) ->
 
 
 def _known_revisions() -> frozenset[str]:
-    return frozenset(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
+    return frozenset(script.revision for script in _scripts(_folder()).walk_revisions())
+
+
+@cache
+def _scripts(folder: Path) -> ScriptDirectory:
+    """Read the scripts once: a process asks for them several times, and they do not change under it."""
+    return ScriptDirectory(folder)
 
 
 @contextmanager
@@ -108,14 +121,18 @@ async def _opened(target: Database | str) -> AsyncGenerator[Database]:
         await database.close()
 
 
-def _config() -> Config:
-    """Point Alembic at our scripts, wherever the process was started. Raises MigrationsMissing."""
+def _folder() -> Path:
+    """Find our scripts, wherever the process was started. Raises MigrationsMissing."""
     # Not only the folder: in an installed copy the folder of that name is the library itself.
     if not (_SCRIPTS / "env.py").is_file():
         raise MigrationsMissing(
             "The migrations are not beside the code: run Ollagraph from its project folder, "
             "or copy the folder 'alembic' next to the folder 'db'."
         )
+    return _SCRIPTS
+
+
+def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config.set_main_option("script_location", str(_folder()).replace("%", "%%"))
     return config
