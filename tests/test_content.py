@@ -15,6 +15,13 @@ from tests.support.gateways import GraphQLErrors, Json, RunningGateway, refused_
 from tests.support.generations import COMPLETE, none_runs
 from tests.support.wire_requests import PHOTO, PIXEL
 
+
+@pytest.fixture
+def gateway(used_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, whatever the earlier ones left in its database."""
+    return used_gateway
+
+
 ROWS = "{ generations(first: 100) { nodes { id } } }"
 
 

@@ -25,6 +25,13 @@ from tests.support.fake_model_server import Ending, Script
 from tests.support.gateways import Json, RunningGateway
 from tests.support.generations import asking, text_of
 
+
+@pytest.fixture
+def gateway(used_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, whatever the earlier ones left in its database."""
+    return used_gateway
+
+
 EVENT = """__typename ... on GenerationEvent { sequence } ... on TextDelta { text offset }
   ... on GenerationResumed { lossReason backend }
   ... on GenerationCompleted { finishReason usage { promptTokens completionTokens source } }
@@ -199,25 +206,25 @@ async def attempts(gateway: RunningGateway) -> list[Json]:
     return node["attempts"]
 
 
-async def test_each_backend_that_was_asked_is_recorded(gateway: RunningGateway):
-    await gateway.events(GENERATE, asking("fake:count-3"))
-    [attempt] = await attempts(gateway)
+async def test_each_backend_that_was_asked_is_recorded(own_gateway: RunningGateway):
+    await own_gateway.events(GENERATE, asking("fake:count-3"))
+    [attempt] = await attempts(own_gateway)
     assert (attempt["backend"], attempt["error"]) == ("ollama", None)
     assert attempt["usage"] == {"completionTokens": 3}
     assert attempt["startedAt"] <= attempt["finishedAt"]
 
 
-async def test_an_attempt_under_way_is_shown(gateway: RunningGateway):
-    async with gateway.connect() as socket:
+async def test_an_attempt_under_way_is_shown(own_gateway: RunningGateway):
+    async with own_gateway.connect() as socket:
         await socket.subscribe(GENERATE, asking("fake:hold-3"))
-        await gateway.fake.request()
-        [attempt] = await attempts(gateway)
+        await own_gateway.fake.request()
+        [attempt] = await attempts(own_gateway)
         assert (attempt["backend"], attempt["finishedAt"], attempt["usage"]) == ("ollama", None, None)
 
 
-async def test_an_attempt_that_failed_says_why(gateway: RunningGateway):
-    await gateway.events(GENERATE, asking("fake:cut-3"))
-    [attempt] = await attempts(gateway)
+async def test_an_attempt_that_failed_says_why(own_gateway: RunningGateway):
+    await own_gateway.events(GENERATE, asking("fake:cut-3"))
+    [attempt] = await attempts(own_gateway)
     assert attempt["error"] == {"code": "BACKEND_UNAVAILABLE", "retryable": True}
     assert attempt["usage"] == {"completionTokens": 3}
 

@@ -23,6 +23,13 @@ from tests.support.generations import (
     until,
 )
 
+
+@pytest.fixture
+def gateway(used_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, whatever the earlier ones left in its database."""
+    return used_gateway
+
+
 LAST = "{ generations(first: 1) { nodes { id state usage { completionTokens } } } }"
 
 
@@ -60,17 +67,17 @@ async def left(request: FakeRequest) -> bool:
 
 
 @every_way_to_leave
-async def test_the_last_viewer_who_leaves_takes_the_generation_along(gateway: RunningGateway, leave: Leave):
-    async with gateway.connect() as socket:
+async def test_the_last_viewer_who_leaves_takes_the_generation_along(own_gateway: RunningGateway, leave: Leave):
+    async with own_gateway.connect() as socket:
         await socket.subscribe(GENERATE, asking("fake:stall-5"))
         id = (await read_until_it_stalls(socket, 5))["generationId"]
         await leave(socket)
-        request = await gateway.fake.request()
+        request = await own_gateway.fake.request()
         assert await left(request)
-    ended = await cancel(gateway, id)  # which only waits now
+    ended = await cancel(own_gateway, id)  # which only waits now
     assert (ended["state"], ended["finishReason"], ended["cancelReason"]) == ("CANCELLED", None, "VIEWERS_LEFT")
     assert ended["usage"] == {"promptTokens": 4, "completionTokens": request.sent, "source": "ESTIMATED"}
-    assert await total(gateway) == {"generations": 1, "promptTokens": 4, "completionTokens": 5}
+    assert await total(own_gateway) == {"generations": 1, "promptTokens": 4, "completionTokens": 5}
 
 
 @every_way_to_leave
@@ -160,16 +167,16 @@ async def test_viewers_who_leave_before_the_first_event_leave_nothing_running(ga
     assert all([await left(request) for request in gateway.fake.requests])
 
 
-async def test_viewers_who_leave_near_the_end_never_make_two_ends_of_it(gateway: RunningGateway):
+async def test_viewers_who_leave_near_the_end_never_make_two_ends_of_it(own_gateway: RunningGateway):
     ids: list[str] = []
     for _ in range(20):
-        async with gateway.connect() as socket:
+        async with own_gateway.connect() as socket:
             await socket.subscribe(GENERATE, asking("fake:together-5"))
             ids.append((await next_event(socket))["generationId"])
             await tear(socket)
-    await none_runs(gateway)
-    assert [len(ends(await gateway.events(WATCH, {"id": id}))) for id in ids] == [1] * 20
-    assert (await total(gateway))["generations"] == 20
+    await none_runs(own_gateway)
+    assert [len(ends(await own_gateway.events(WATCH, {"id": id}))) for id in ids] == [1] * 20
+    assert (await total(own_gateway))["generations"] == 20
 
 
 async def test_a_slow_reader_holds_nobody_back_and_loses_nothing(gateway: RunningGateway):

@@ -10,6 +10,13 @@ from tests.support.gateways import Json, RunningGateway
 from tests.support.generations import COMPLETE, START, asking
 from tests.support.http_streams import http_stream
 
+
+@pytest.fixture
+def gateway(used_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, whatever the earlier ones left in its database."""
+    return used_gateway
+
+
 NEEDED = {"User": "PROFILE_READ", "ApiKey": "KEYS_READ", "Model": "MODELS_READ"}
 """The types that have a scope of their own, and which. A Generation is given only to who may read it, or began or
 ended it."""
@@ -102,8 +109,8 @@ async def test_with_the_scope_it_is_there(gateway: RunningGateway, edge: str):
 @pytest.mark.parametrize(
     "query", ["{ generations { nodes { id user { id } } } }", "{ generations { nodes { id apiKey { id } } } }"]
 )
-async def test_what_stands_beside_a_forbidden_edge_is_there(gateway: RunningGateway, query: str):
-    response: dict[str, Any] = await over(gateway, ["GENERATIONS_READ"], query)
+async def test_what_stands_beside_a_forbidden_edge_is_there(own_gateway: RunningGateway, query: str):
+    response: dict[str, Any] = await over(own_gateway, ["GENERATIONS_READ"], query)
     [node] = response["data"]["generations"]["nodes"]
     assert node["id"]
 

@@ -9,6 +9,13 @@ from tests.support.fake_model_server import FakeModelServer, running_fake_model_
 from tests.support.gateways import EVERY_MODEL, Json, RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import COMPLETE, GENERATE, START, WATCH, asking, ends, look, start, text_of, total, until
 
+
+@pytest.fixture
+def gateway(used_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, whatever the earlier ones left in its database."""
+    return used_gateway
+
+
 IN_THE_STREAM = [
     ("fake:error-3", "BACKEND_FAILED"),
     ("fake:malformed-3", "BACKEND_PROTOCOL_ERROR"),
@@ -39,14 +46,14 @@ async def failure(gateway: RunningGateway, model: str) -> tuple[list[Json], Json
 
 @pytest.mark.parametrize(("model", "code"), IN_THE_STREAM)
 async def test_a_failure_in_the_stream_ends_it_once_and_counts_what_came(
-    gateway: RunningGateway, model: str, code: str
+    own_gateway: RunningGateway, model: str, code: str
 ):
-    events, end = await failure(gateway, model)
+    events, end = await failure(own_gateway, model)
     assert (end["error"]["code"], end["error"]["retryable"]) == (code, True)
     assert end["generation"] == {"state": "FAILED", "error": {"code": code}}
     assert text_of(events) == "0 1 2 "
     assert end["usage"] == {"promptTokens": 4, "completionTokens": 3, "source": "ESTIMATED"}
-    assert await total(gateway) == {"generations": 1, "promptTokens": 4, "completionTokens": 3}
+    assert await total(own_gateway) == {"generations": 1, "promptTokens": 4, "completionTokens": 3}
 
 
 @pytest.mark.parametrize(("model", "code"), IN_THE_STREAM)

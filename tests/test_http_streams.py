@@ -12,6 +12,13 @@ from tests.support.gateways import Json, RunningGateway
 from tests.support.generations import GENERATE, WATCH, asking, cancel, look, start, text_of, total
 from tests.support.http_streams import EVENT_STREAM, MULTIPART, http_stream
 
+
+@pytest.fixture
+def gateway(used_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, whatever the earlier ones left in its database."""
+    return used_gateway
+
+
 ME = "{ me { username } }"
 
 every_protocol = pytest.mark.parametrize("accept", [EVENT_STREAM, MULTIPART])
@@ -56,14 +63,14 @@ async def test_each_token_comes_when_the_model_says_it(gateway: RunningGateway, 
 
 
 @every_protocol
-async def test_a_client_that_leaves_a_stream_takes_the_generation_along(gateway: RunningGateway, accept: str):
-    async with http_stream(gateway, accept, GENERATE, asking("fake:stall-5")) as stream:
+async def test_a_client_that_leaves_a_stream_takes_the_generation_along(own_gateway: RunningGateway, accept: str):
+    async with http_stream(own_gateway, accept, GENERATE, asking("fake:stall-5")) as stream:
         event = await anext(stream.events())
-        request = await gateway.fake.request()
+        request = await own_gateway.fake.request()
     await request.ended.wait()
     assert request.left
-    assert (await cancel(gateway, event["generationId"]))["state"] == "CANCELLED"
-    assert (await total(gateway))["completionTokens"] == request.sent
+    assert (await cancel(own_gateway, event["generationId"]))["state"] == "CANCELLED"
+    assert (await total(own_gateway))["completionTokens"] == request.sent
 
 
 @every_protocol
@@ -100,16 +107,16 @@ async def test_a_silent_stream_has_a_heartbeat(gateway: RunningGateway, accept: 
     ],
 )
 async def test_a_subscription_that_cannot_begin_says_why(
-    shared_gateway: RunningGateway, accept: str, query: str, variables: Json, code: str
+    gateway: RunningGateway, accept: str, query: str, variables: Json, code: str
 ):
-    first, end, *_ = await read(shared_gateway, accept, query, variables)
+    first, end, *_ = await read(gateway, accept, query, variables)
     assert [error["extensions"]["code"] for error in first["payload"]["errors"]] == [code]
     assert end == {"complete": True}
 
 
 @every_protocol
-async def test_a_generation_that_is_refused_is_told_as_an_event(shared_gateway: RunningGateway, accept: str):
-    first, end, *_ = await read(shared_gateway, accept, GENERATE, asking("no-such-model"))
+async def test_a_generation_that_is_refused_is_told_as_an_event(gateway: RunningGateway, accept: str):
+    first, end, *_ = await read(gateway, accept, GENERATE, asking("no-such-model"))
     refused = first["payload"]["data"]["generate"]
     assert (refused["__typename"], refused["error"]["__typename"]) == ("GenerationRefused", "ModelNotFound")
     assert end == {"complete": True}
@@ -122,15 +129,15 @@ async def test_without_credentials_a_stream_says_so(gateway: RunningGateway, acc
     assert first["payload"]["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
 
 
-async def test_a_query_is_streamed_to_a_client_that_reads_nothing_else(shared_gateway: RunningGateway):
-    answer, end = await read(shared_gateway, EVENT_STREAM, ME)
+async def test_a_query_is_streamed_to_a_client_that_reads_nothing_else(gateway: RunningGateway):
+    answer, end = await read(gateway, EVENT_STREAM, ME)
     assert (answer["payload"]["data"], end) == ({"me": {"username": "admin"}}, {"complete": True})
 
 
 async def test_an_invalid_document_is_told_in_a_stream_to_a_client_that_reads_nothing_else(
-    shared_gateway: RunningGateway,
+    gateway: RunningGateway,
 ):
-    first, end = await read(shared_gateway, EVENT_STREAM, "{ nothing }")
+    first, end = await read(gateway, EVENT_STREAM, "{ nothing }")
     assert first["payload"]["errors"][0]["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
     assert end == {"complete": True}
 
@@ -162,10 +169,12 @@ async def test_the_form_of_the_answer_is_negotiated(
 
 
 @pytest.mark.parametrize("accept", ["application/json", "multipart/mixed", "multipart/*", "text/event-stream;q=0"])
-async def test_a_subscription_that_may_not_be_streamed_is_406_and_starts_nothing(gateway: RunningGateway, accept: str):
-    response = await gateway.post(GENERATE, asking("fake:count-3"), Accept=accept)
+async def test_a_subscription_that_may_not_be_streamed_is_406_and_starts_nothing(
+    own_gateway: RunningGateway, accept: str
+):
+    response = await own_gateway.post(GENERATE, asking("fake:count-3"), Accept=accept)
     assert response.status_code == 406
-    assert (await total(gateway))["generations"] == len(gateway.fake.requests) == 0
+    assert (await total(own_gateway))["generations"] == len(own_gateway.fake.requests) == 0
 
 
 async def test_a_subscription_by_get_is_405(gateway: RunningGateway):

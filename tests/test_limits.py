@@ -7,6 +7,13 @@ from server.app import document_limits
 from server.settings import Settings
 from tests.support.gateways import GraphQLErrors, RunningGateway
 
+
+@pytest.fixture
+def gateway(used_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, whatever the earlier ones left in its database."""
+    return used_gateway
+
+
 LIMITS = document_limits(Settings(_env_file=None))
 
 DEEP = "{ me { apiKeys { user { apiKeys { user { apiKeys { user { apiKeys { user { apiKeys { id } } } } } } } } } } }"
