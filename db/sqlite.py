@@ -153,6 +153,11 @@ class _Connection(aiosqlite.Connection):
         """Do something in the connection's thread, to its end."""
         return await self._execute(do, *arguments)
 
+    async def rollback(self) -> None:
+        """Undo what was not committed; without a trip where nothing is open, as whenever the pool gets it back."""
+        if self.sqlite.in_transaction:
+            await super().rollback()
+
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         with CancelScope(shield=True):
             return await super()._execute(fn, *args, **kwargs)  # pyright: ignore[reportUnknownMemberType] - no types
