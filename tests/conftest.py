@@ -204,6 +204,47 @@ async def used_gateway(shared_gateway: RunningGateway) -> RunningGateway:
     return shared_gateway
 
 
+@pytest.fixture
+async def emptied_gateway(used_gateway: RunningGateway) -> RunningGateway:
+    """The same, with a database that is as new, too. For tests that leave nothing running."""
+    await used_gateway.empty()
+    await used_gateway.sign_in()
+    return used_gateway
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def shared_database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database of each kind in turn, for all tests of a module."""
+    databases: SqliteDatabases | PostgresqlDatabases = request.getfixturevalue(f"{request.param}_databases")
+    if isinstance(databases, SqliteDatabases):
+        with databases.fresh(tmp_path_factory.mktemp("each")) as url:
+            yield url
+    else:
+        with databases.fresh() as url:
+            yield url
+
+
+@pytest.fixture(scope="module")
+async def _shared_on_each_database(
+    shared_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[RunningGateway]:
+    async with running_fake_model_server() as fake:
+        settings = gateway_settings(tmp_path_factory.mktemp("each"), shared_database_url, fake.url)
+        async with running_gateway(settings, fake) as gateway:
+            yield gateway
+
+
+@pytest.fixture
+async def emptied_gateway_on_each_database(_shared_on_each_database: RunningGateway) -> RunningGateway:
+    """One gateway over a database of each kind in turn for all tests of a module, emptied before each of them."""
+    gateway = _shared_on_each_database
+    gateway.fake.reset()
+    gateway.fake.models += EVERY_MODEL
+    await gateway.empty()
+    await gateway.sign_in()
+    return gateway
+
+
 @asynccontextmanager
 async def _gateway_before_fake(
     databases: SqliteDatabases, folder: Path, *, as_openai: bool

@@ -20,6 +20,13 @@ from gateway.blobs import CHUNK_SIZE, BlobLimits, Blobs
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import Json, RunningGateway, gateway_settings, running_gateway
 
+
+@pytest.fixture
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
+
+
 PNG = b"\x89PNG\r\n\x1a\n"
 STRANGER = "https://stranger.example"
 LIMITS = BlobLimits(enabled=True, size=1_000, quota=1_000, request=1_000, memory=1_000, retention=60)
@@ -66,8 +73,10 @@ async def small(sqlite_url: str, tmp_path: Path, fake: FakeModelServer) -> Async
         yield gateway
 
 
-async def test_a_file_is_stored_once_and_given_back_until_it_is_deleted(gateway_on_each_database: RunningGateway):
-    gateway, data = gateway_on_each_database, picture(CHUNK_SIZE * 2 + 7)
+async def test_a_file_is_stored_once_and_given_back_until_it_is_deleted(
+    emptied_gateway_on_each_database: RunningGateway,
+):
+    gateway, data = emptied_gateway_on_each_database, picture(CHUNK_SIZE * 2 + 7)
     first = await send(gateway, data, **{"Content-Type": "text/html"})
     blob = first.json()
     assert (first.status_code, first.headers["Location"]) == (201, f"/blobs/{blob['id']}")
@@ -82,10 +91,10 @@ async def test_a_file_is_stored_once_and_given_back_until_it_is_deleted(gateway_
     assert await stored(gateway) == (0, 0)
 
 
-async def test_what_is_given_back_can_do_nothing_in_a_browser(shared_gateway: RunningGateway):
+async def test_what_is_given_back_can_do_nothing_in_a_browser(gateway: RunningGateway):
     page = b"<html><script>alert(1)</script></html>"
-    blob = (await send(shared_gateway, page)).json()
-    answers = [await look(shared_gateway, method, blob["id"]) for method in ("HEAD", "GET")]
+    blob = (await send(gateway, page)).json()
+    answers = [await look(gateway, method, blob["id"]) for method in ("HEAD", "GET")]
     assert [answer.content for answer in answers] == [b"", page]
     for headers in (answer.headers for answer in answers):
         assert (headers["Content-Type"], headers["X-Content-Type-Options"]) == ("text/plain; charset=utf-8", "nosniff")
@@ -96,15 +105,15 @@ async def test_what_is_given_back_can_do_nothing_in_a_browser(shared_gateway: Ru
         assert headers["Repr-Digest"] == f"sha-256=:{digest}:"
 
 
-async def test_a_body_without_a_length_and_a_form_with_one_file_are_the_same_file(shared_gateway: RunningGateway):
+async def test_a_body_without_a_length_and_a_form_with_one_file_are_the_same_file(gateway: RunningGateway):
     data = picture(500_000, 1)
 
     async def pieces() -> AsyncIterator[bytes]:
         for at in range(0, len(data), 99_999):
             yield data[at : at + 99_999]
 
-    first = await send(shared_gateway, pieces())
-    form = await shared_gateway.client.post("/blobs", files={"f": ("x.html", data)}, headers=shared_gateway.headers())
+    first = await send(gateway, pieces())
+    form = await gateway.client.post("/blobs", files={"f": ("x.html", data)}, headers=gateway.headers())
     assert [first.status_code, form.status_code] == [201, 200]
     assert form.json()["id"] == first.json()["id"]
 
@@ -119,14 +128,14 @@ FORMS: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize("kind", FORMS)
-async def test_a_form_that_holds_no_one_file_is_refused(shared_gateway: RunningGateway, kind: str):
+async def test_a_form_that_holds_no_one_file_is_refused(gateway: RunningGateway, kind: str):
     boundary, body = FORMS[kind]
-    refused = told(await send(shared_gateway, body, **{"Content-Type": f"multipart/form-data; boundary={boundary}"}))
+    refused = told(await send(gateway, body, **{"Content-Type": f"multipart/form-data; boundary={boundary}"}))
     assert (refused["status"], refused["code"]) == (400, "INVALID_INPUT")
 
 
-async def test_a_form_without_a_boundary_is_refused(shared_gateway: RunningGateway):
-    refused = told(await send(shared_gateway, b"x", **{"Content-Type": "multipart/form-data"}))
+async def test_a_form_without_a_boundary_is_refused(gateway: RunningGateway):
+    refused = told(await send(gateway, b"x", **{"Content-Type": "multipart/form-data"}))
     assert (refused["status"], "boundary" in refused["message"]) == (400, True)
 
 
@@ -143,25 +152,23 @@ async def test_a_form_without_a_boundary_is_refused(shared_gateway: RunningGatew
     ],
 )
 async def test_what_cannot_be_taken_is_told_why(
-    shared_gateway: RunningGateway, data: bytes, headers: dict[str, str], status: int, code: str
+    gateway: RunningGateway, data: bytes, headers: dict[str, str], status: int, code: str
 ):
-    before = await stored(shared_gateway)
-    refused = told(await send(shared_gateway, data, **headers))
+    before = await stored(gateway)
+    refused = told(await send(gateway, data, **headers))
     assert (refused["status"], refused["code"]) == (status, code)
-    assert await stored(shared_gateway) == before
+    assert await stored(gateway) == before
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/blobs"), ("PUT", "/blobs/x"), ("POST", "/blobs/x")])
-async def test_other_methods_are_refused_with_those_that_are_there(
-    shared_gateway: RunningGateway, method: str, path: str
-):
-    answer = await shared_gateway.client.request(method, path, headers=shared_gateway.headers())
+async def test_other_methods_are_refused_with_those_that_are_there(gateway: RunningGateway, method: str, path: str):
+    answer = await gateway.client.request(method, path, headers=gateway.headers())
     assert (answer.status_code, answer.headers["Allow"]) == (405, "POST" if path == "/blobs" else "DELETE, GET, HEAD")
 
 
-async def test_a_page_of_another_site_may_send_no_file_without_a_preflight(shared_gateway: RunningGateway):
+async def test_a_page_of_another_site_may_send_no_file_without_a_preflight(gateway: RunningGateway):
     headers = {"Origin": STRANGER, "Content-Type": "text/plain"}
-    answer = await shared_gateway.client.post("/blobs", content=b"x", headers=headers)
+    answer = await gateway.client.post("/blobs", content=b"x", headers=headers)
     assert (answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) == (403, "FORBIDDEN")
 
 
@@ -181,8 +188,8 @@ async def test_what_is_anothers_is_not_there_whatever_one_may_do(gateway: Runnin
 
 
 @pytest.mark.parametrize("id", ["x", "%2e%2e", "QmxvYjp4", "TW9kZWw6eA==", "A" * 5_000])
-async def test_an_address_that_is_no_id_is_not_there(shared_gateway: RunningGateway, id: str):
-    assert told(await look(shared_gateway, "GET", id))["code"] == "NOT_FOUND"
+async def test_an_address_that_is_no_id_is_not_there(gateway: RunningGateway, id: str):
+    assert told(await look(gateway, "GET", id))["code"] == "NOT_FOUND"
 
 
 async def test_a_key_needs_the_scope_of_what_it_does(gateway: RunningGateway):
@@ -234,8 +241,8 @@ async def open_upload(gateway: RunningGateway, sent: bytes) -> SocketStream:
     return stream
 
 
-async def test_of_a_client_that_leaves_nothing_stays(gateway_on_each_database: RunningGateway):
-    gateway = gateway_on_each_database
+async def test_of_a_client_that_leaves_nothing_stays(emptied_gateway_on_each_database: RunningGateway):
+    gateway = emptied_gateway_on_each_database
     async with await open_upload(gateway, picture(CHUNK_SIZE + 1)):
         await until_stored(gateway, 1)
         assert await stored(gateway) == (1, 1)
@@ -278,8 +285,8 @@ async def test_one_user_sends_so_many_at_once(small: RunningGateway):
     assert (await send(small, picture(100))).status_code == 201
 
 
-async def test_what_has_expired_is_not_there_and_is_removed(gateway_on_each_database: RunningGateway):
-    gateway, data = gateway_on_each_database, picture(100)
+async def test_what_has_expired_is_not_there_and_is_removed(emptied_gateway_on_each_database: RunningGateway):
+    gateway, data = emptied_gateway_on_each_database, picture(100)
     id = (await send(gateway, data)).json()["id"]
     async with gateway.database.transaction() as tx:
         await tx.execute(update(Blob).values(expires_at=now() - timedelta(seconds=1)))

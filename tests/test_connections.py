@@ -11,6 +11,13 @@ from db.clock import new_id, now
 from db.tables import Generation, User
 from tests.support.gateways import ADMIN, GraphQLErrors, Json, RunningGateway
 
+
+@pytest.fixture
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
+
+
 PAGE = """
 query($first: Int, $after: String, $filter: GenerationFilter) {
   generations(first: $first, after: $after, filter: $filter) {
@@ -24,12 +31,6 @@ query($id: ID!) { node(id: $id) {
   __typename id ... on User { username } ... on ApiKey { name } ... on Generation { modelName } ... on Model { name }
 } }
 """
-
-
-@pytest.fixture
-def gateway(used_gateway: RunningGateway) -> RunningGateway:
-    """One for all tests here, whatever the earlier ones left in its database."""
-    return used_gateway
 
 
 async def write_generations(gateway: RunningGateway, user: User | None, *models: str, state: str = "COMPLETED") -> None:
@@ -58,8 +59,8 @@ def models(page: Json) -> list[str]:
     return [edge["node"]["modelName"] for edge in page["edges"]]
 
 
-async def test_pages_go_from_the_newest_to_the_oldest(gateway_on_each_database: RunningGateway):
-    gateway = gateway_on_each_database
+async def test_pages_go_from_the_newest_to_the_oldest(emptied_gateway_on_each_database: RunningGateway):
+    gateway = emptied_gateway_on_each_database
     await write_generations(gateway, None, "a", "b", "c", "d", "e")
     seen, after = [], None
     for more in (True, True, False):
@@ -71,9 +72,9 @@ async def test_pages_go_from_the_newest_to_the_oldest(gateway_on_each_database: 
     assert seen == [["e", "d"], ["c", "b"], ["a"]]
 
 
-async def test_a_page_that_ends_with_the_last_one_has_no_next(own_gateway: RunningGateway):
-    await write_generations(own_gateway, None, "a", "b")
-    assert (await page(own_gateway, first=2))["pageInfo"]["hasNextPage"] is False
+async def test_a_page_that_ends_with_the_last_one_has_no_next(gateway: RunningGateway):
+    await write_generations(gateway, None, "a", "b")
+    assert (await page(gateway, first=2))["pageInfo"]["hasNextPage"] is False
 
 
 async def test_what_comes_while_paging_does_not_shift_the_pages(gateway: RunningGateway):
@@ -91,8 +92,8 @@ async def test_the_cursors_of_a_page_are_those_of_its_ends(gateway: RunningGatew
     assert len(found["nodes"]) == 2
 
 
-async def test_a_page_of_nothing_has_no_cursors(own_gateway: RunningGateway):
-    assert await page(own_gateway) == {
+async def test_a_page_of_nothing_has_no_cursors(gateway: RunningGateway):
+    assert await page(gateway) == {
         "edges": [],
         "nodes": [],
         "pageInfo": {"hasNextPage": False, "hasPreviousPage": False, "startCursor": None, "endCursor": None},
@@ -113,9 +114,9 @@ async def test_a_page_of_nothing_has_no_cursors(own_gateway: RunningGateway):
     ],
 )
 async def test_a_filter_takes_by_state_and_model(
-    gateway_on_each_database: RunningGateway, filter: Json | None, found: list[str]
+    emptied_gateway_on_each_database: RunningGateway, filter: Json | None, found: list[str]
 ):
-    gateway = gateway_on_each_database
+    gateway = emptied_gateway_on_each_database
     await write_generations(gateway, None, "a", "a")
     await write_generations(gateway, None, "b", state="FAILED")
     assert models(await page(gateway, filter=filter)) == found
@@ -135,17 +136,17 @@ async def test_a_cursor_of_something_else_is_refused(gateway: RunningGateway, cu
     assert caught.value.code == "INVALID_INPUT"
 
 
-async def test_a_model_name_that_postgresql_cannot_hold_is_refused(gateway_on_each_database: RunningGateway):
+async def test_a_model_name_that_postgresql_cannot_hold_is_refused(emptied_gateway_on_each_database: RunningGateway):
     with pytest.raises(GraphQLErrors, match=r"filter\.model"):
-        await page(gateway_on_each_database, filter={"model": "a\0b"})
+        await page(emptied_gateway_on_each_database, filter={"model": "a\0b"})
 
 
-async def test_nobody_pages_through_the_generations_of_others(own_gateway: RunningGateway):
-    ada = await own_gateway.make_user("ada")
-    await write_generations(own_gateway, ada, "hers")
-    assert models(await page(own_gateway)) == []
-    await own_gateway.sign_in("ada")
-    assert models(await page(own_gateway)) == ["hers"]
+async def test_nobody_pages_through_the_generations_of_others(gateway: RunningGateway):
+    ada = await gateway.make_user("ada")
+    await write_generations(gateway, ada, "hers")
+    assert models(await page(gateway)) == []
+    await gateway.sign_in("ada")
+    assert models(await page(gateway)) == ["hers"]
 
 
 async def things_of_ada(gateway: RunningGateway) -> dict[str, str]:
@@ -161,8 +162,8 @@ async def things_of_ada(gateway: RunningGateway) -> dict[str, str]:
     }
 
 
-async def test_a_user_finds_each_thing_of_theirs_by_its_id(gateway_on_each_database: RunningGateway):
-    gateway = gateway_on_each_database
+async def test_a_user_finds_each_thing_of_theirs_by_its_id(emptied_gateway_on_each_database: RunningGateway):
+    gateway = emptied_gateway_on_each_database
     found = {name: (await gateway.run(NODE, {"id": id}))["node"] for name, id in (await things_of_ada(gateway)).items()}
     assert {name: node["__typename"] for name, node in found.items()} == {name: name for name in found}
     assert [found["User"]["username"], found["ApiKey"]["name"], found["Generation"]["modelName"]] == (
@@ -170,11 +171,11 @@ async def test_a_user_finds_each_thing_of_theirs_by_its_id(gateway_on_each_datab
     )
 
 
-async def test_nobody_finds_the_things_of_others(own_gateway: RunningGateway):
-    ids = await things_of_ada(own_gateway)
-    await own_gateway.make_user("bob")
-    await own_gateway.sign_in("bob")
-    assert [(await own_gateway.run(NODE, {"id": id}))["node"] for id in ids.values()] == [None, None, None]
+async def test_nobody_finds_the_things_of_others(gateway: RunningGateway):
+    ids = await things_of_ada(gateway)
+    await gateway.make_user("bob")
+    await gateway.sign_in("bob")
+    assert [(await gateway.run(NODE, {"id": id}))["node"] for id in ids.values()] == [None, None, None]
 
 
 async def test_a_model_is_found_by_its_id(gateway: RunningGateway):
@@ -202,10 +203,10 @@ async def test_what_is_no_id_of_this_api_is_refused(gateway: RunningGateway, id:
 @pytest.mark.parametrize(
     ("kind", "scope"), [("User", "PROFILE_READ"), ("ApiKey", "KEYS_READ"), ("Generation", "GENERATIONS_READ")]
 )
-async def test_a_thing_needs_the_scope_of_its_kind(own_gateway: RunningGateway, kind: str, scope: str):
-    ids = await things_of_ada(own_gateway)
+async def test_a_thing_needs_the_scope_of_its_kind(gateway: RunningGateway, kind: str, scope: str):
+    ids = await things_of_ada(gateway)
     scopes = ["MODELS_READ"] if kind == "User" else ["PROFILE_READ"]
-    own_gateway.token = (await own_gateway.make_key(scopes=scopes))["secret"]
+    gateway.token = (await gateway.make_key(scopes=scopes))["secret"]
     with pytest.raises(GraphQLErrors, match=scope) as caught:
-        await own_gateway.run(NODE, {"id": ids[kind]})
+        await gateway.run(NODE, {"id": ids[kind]})
     assert caught.value.code == "FORBIDDEN"

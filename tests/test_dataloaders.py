@@ -75,9 +75,9 @@ async def write_rows(gateway: RunningGateway, count: int) -> None:
 
 @pytest.mark.parametrize("selection", [NESTED, "{ generations(first: 100) { nodes { apiKey { name } } } }"])
 async def test_the_statements_of_a_nested_query_do_not_grow_with_the_rows(
-    gateway_on_each_database: RunningGateway, selection: str
+    emptied_gateway_on_each_database: RunningGateway, selection: str
 ):
-    gateway = gateway_on_each_database
+    gateway = emptied_gateway_on_each_database
     gateway.limit_documents(cost=100_000)
     counts: list[int] = []
     for more in (1, 5, 40):

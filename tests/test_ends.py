@@ -59,14 +59,16 @@ async def only_row(gateway: RunningGateway) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("counts", ODD_ENDS)
-async def test_counts_that_make_no_sense_are_not_told(gateway_on_each_database: RunningGateway, counts: dict[str, Any]):
+async def test_counts_that_make_no_sense_are_not_told(
+    emptied_gateway_on_each_database: RunningGateway, counts: dict[str, Any]
+):
     end = {"model": "m", "message": {"content": ""}, "done": True, "done_reason": "stop"}
     numbers = b"".join(b',"%s":%s' % (name.encode(), _json(value)) for name, value in counts.items())
     reply = CHUNK + orjson.dumps(end)[:-1] + numbers + b"}\n"
-    gateway_on_each_database.fake.replies["/api/chat"] = (200, reply)
-    events = await gateway_on_each_database.events(GENERATE, asking("fake:echo"))
+    emptied_gateway_on_each_database.fake.replies["/api/chat"] = (200, reply)
+    events = await emptied_gateway_on_each_database.events(GENERATE, asking("fake:echo"))
     assert events[-1]["__typename"] == "GenerationCompleted"
-    row = await only_row(gateway_on_each_database)
+    row = await only_row(emptied_gateway_on_each_database)
     assert row["state"] == "COMPLETED"
     assert row["usage"]["promptTokens"] < 100
 
@@ -77,12 +79,12 @@ def _json(value: Any) -> bytes:
 
 @pytest.mark.parametrize("words", ["a\\u0000b", "x" * 10_000, "\\ud83d\\ude00" * 600])
 async def test_an_error_message_that_no_column_takes_ends_it_all_the_same(
-    gateway_on_each_database: RunningGateway, words: str
+    emptied_gateway_on_each_database: RunningGateway, words: str
 ):
-    gateway_on_each_database.fake.replies["/api/chat"] = (200, CHUNK + b'{"error":"%s"}\n' % words.encode())
-    events = await gateway_on_each_database.events(GENERATE, asking("fake:echo"))
+    emptied_gateway_on_each_database.fake.replies["/api/chat"] = (200, CHUNK + b'{"error":"%s"}\n' % words.encode())
+    events = await emptied_gateway_on_each_database.events(GENERATE, asking("fake:echo"))
     assert events[-1]["__typename"] == "GenerationFailed"
-    assert (await only_row(gateway_on_each_database))["state"] == "FAILED"
+    assert (await only_row(emptied_gateway_on_each_database))["state"] == "FAILED"
 
 
 async def added(database: Database, **columns: Any) -> Generation:

@@ -21,6 +21,13 @@ from tests.support.fake_model_server import Script
 from tests.support.gateways import PASSWORD, Json, RunningGateway
 from tests.support.node import ROOT, node
 
+
+@pytest.fixture
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
+
+
 EXAMPLES = ROOT / "examples"
 SECONDS = 60
 """Until an example must have printed what it is waited for: far more than it takes."""
@@ -122,9 +129,10 @@ async def test_an_example_loses_nothing_when_its_connection_is_cut(name: str, ga
 async def test_an_example_that_is_interrupted_cancels_its_generation(
     name: str, gateway: RunningGateway, proxy: CutProxy
 ):
-    gateway.fake.scripts["story"] = Script(TEXT, stall=True)
-    gateway.fake.models.append("story")
-    async with running(name, proxy, "story", OLLAGRAPH_PASSWORD=PASSWORD) as example:
+    # no other test has this model finish an answer, which would teach the gateway how long its tokens are
+    gateway.fake.scripts["unfinished"] = Script(TEXT, stall=True)
+    gateway.fake.models.append("unfinished")
+    async with running(name, proxy, "unfinished", OLLAGRAPH_PASSWORD=PASSWORD) as example:
         await example.read("".join(TEXT))
         example.process.send_signal(signal.SIGINT)
         # two of the eight pieces hold an emoji, which no model says in one token

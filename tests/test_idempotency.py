@@ -18,6 +18,13 @@ from tests.support.generations import COMPLETE, GENERATE, START, asking, text_of
 from tests.support.valkeys import ValkeyServer
 from tests.test_replicas import gateways
 
+
+@pytest.fixture
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
+
+
 START_FIELD = START.replace("... on UserError", "... on InvalidInput { issues { path } } ... on UserError")
 
 
@@ -26,10 +33,10 @@ async def start(gateway: RunningGateway, model: str = "fake:count-3", **fields: 
     return (await gateway.run(START_FIELD, {"input": asked["input"] | fields}))["startGeneration"]
 
 
-async def test_the_same_key_starts_nothing_new(gateway_on_each_database: RunningGateway):
-    first, second = await start(gateway_on_each_database), await start(gateway_on_each_database)
+async def test_the_same_key_starts_nothing_new(emptied_gateway_on_each_database: RunningGateway):
+    first, second = await start(emptied_gateway_on_each_database), await start(emptied_gateway_on_each_database)
     assert first["generation"]["id"] == second["generation"]["id"]
-    assert len(gateway_on_each_database.fake.requests) <= 1
+    assert len(emptied_gateway_on_each_database.fake.requests) <= 1
 
 
 async def test_a_subscription_under_the_key_watches_what_it_started(gateway: RunningGateway):
@@ -133,11 +140,11 @@ async def test_a_key_is_its_principals_own(gateway: RunningGateway):
     assert len({each["generation"]["id"] for each in (first, second, third)}) == 3
 
 
-async def test_a_key_may_be_used_again_after_a_day(gateway_on_each_database: RunningGateway):
-    first = await start(gateway_on_each_database)
-    async with gateway_on_each_database.database.transaction() as tx:
+async def test_a_key_may_be_used_again_after_a_day(emptied_gateway_on_each_database: RunningGateway):
+    first = await start(emptied_gateway_on_each_database)
+    async with emptied_gateway_on_each_database.database.transaction() as tx:
         await tx.execute(update(IdempotencyKey).values(created_at=now() - timedelta(days=1)))
-    second = await start(gateway_on_each_database, prompt={"text": "something else"})
+    second = await start(emptied_gateway_on_each_database, prompt={"text": "something else"})
     assert first["generation"]["id"] != second["generation"]["id"]
 
 

@@ -9,6 +9,13 @@ from schema.node import MAX_NODE_IDS, global_id
 from tests.support.gateways import GraphQLErrors, Json, RunningGateway
 from tests.test_dataloaders import statements, write_rows
 
+
+@pytest.fixture
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
+
+
 NODES = """
 query($ids: [ID!]!) { nodes(ids: $ids) {
   __typename id ... on User { username } ... on ApiKey { name } ... on Generation { modelName } ... on Model { name }
@@ -42,8 +49,8 @@ async def test_objects_of_all_types_come_in_the_order_of_their_ids(gateway: Runn
     assert {node["__typename"] for node in await nodes(gateway, ids)} == {"User", "ApiKey", "Generation", "Model"}
 
 
-async def test_there_is_one_statement_for_each_type_however_many_ids(gateway_on_each_database: RunningGateway):
-    gateway = gateway_on_each_database
+async def test_there_is_one_statement_for_each_type_however_many_ids(emptied_gateway_on_each_database: RunningGateway):
+    gateway = emptied_gateway_on_each_database
     await write_rows(gateway, 20)
     ids = await ids_of(gateway)
     counts: list[int] = []

@@ -15,6 +15,13 @@ from tests.support.browsers import run_prompt, sign_in
 from tests.support.fake_model_server import FakeModelServer, Script, count
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 
+
+@pytest.fixture
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
+
+
 ROOT = Path(__file__).parent.parent
 OPERATIONS = ROOT / "web" / "src" / "operations"
 STARTERS: list[dict[str, Any]] = json.loads((OPERATIONS / "starters.json").read_text())

@@ -3,12 +3,19 @@
 from contextlib import suppress
 from datetime import datetime
 
+import pytest
 from playwright.async_api import Page
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from tests.support.browsers import look_away_and_back, run_prompt, sign_in
 from tests.support.gateways import RunningGateway
 from tests.support.generations import start
+
+
+@pytest.fixture
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
 
 
 def take_away_models(gateway: RunningGateway) -> None:

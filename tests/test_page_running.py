@@ -16,6 +16,12 @@ from tests.support.gateways import RunningGateway, gateway_settings, running_gat
 from tests.support.generations import COMPLETE, asking, look, none_runs, start
 
 
+@pytest.fixture
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
+
+
 async def test_a_reloaded_page_finds_its_running_answer_again(signed_in: Page, gateway: RunningGateway):
     gateway.fake.scripts["fake:echo"] = Script(count(5), stall=True, rest=["end"])
     await run_prompt(signed_in, "fake:echo")

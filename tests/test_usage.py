@@ -17,6 +17,13 @@ from db.tables import UsageRecord, User
 from schema.node import global_id
 from tests.support.gateways import ADMIN, GraphQLErrors, Json, RunningGateway
 
+
+@pytest.fixture
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
+
+
 SUMS = "generations completed cancelled failed promptTokens completionTokens cachedTokens thinkingTokens"
 USAGE = f"""
 query($input: UsageInput, $first: Int, $after: String, $order: UsageOrder) {{ usage(input: $input) {{
@@ -81,8 +88,8 @@ def sums(generations: int, completion: int, cached: int, thinking: int, *, cance
     }
 
 
-async def test_usage_is_summed_in_all_and_by_day(gateway_on_each_database: RunningGateway):
-    gateway = gateway_on_each_database
+async def test_usage_is_summed_in_all_and_by_day(emptied_gateway_on_each_database: RunningGateway):
+    gateway = emptied_gateway_on_each_database
     await used(gateway, NOON, 2)
     await used(gateway, NOON, 1, state="CANCELLED", finish_reason=None)
     await used(gateway, NOON + 2 * DAY, 5, state="FAILED", finish_reason=None)
@@ -95,8 +102,8 @@ async def test_usage_is_summed_in_all_and_by_day(gateway_on_each_database: Runni
     ]
 
 
-async def test_rows_are_divided_by_every_dimension(gateway_on_each_database: RunningGateway):
-    gateway = gateway_on_each_database
+async def test_rows_are_divided_by_every_dimension(emptied_gateway_on_each_database: RunningGateway):
+    gateway = emptied_gateway_on_each_database
     await gateway.make_user("ada")
     await gateway.make_key("laptop")
     async with gateway.database.reading() as session:
@@ -143,8 +150,8 @@ async def test_a_filter_chooses_generations(gateway: RunningGateway, chosen: Jso
     assert (await usage(gateway, **MARCH, filter=chosen))["totals"]["completionTokens"] == tokens
 
 
-async def test_a_range_begins_with_its_start_and_ends_before_its_end(gateway_on_each_database: RunningGateway):
-    gateway = gateway_on_each_database
+async def test_a_range_begins_with_its_start_and_ends_before_its_end(emptied_gateway_on_each_database: RunningGateway):
+    gateway = emptied_gateway_on_each_database
     instant = timedelta(microseconds=1)
     for moment, tokens in [(NOON - instant, 1), (NOON, 10), (NOON + DAY - instant, 100)]:
         await used(gateway, moment, tokens)
@@ -153,8 +160,8 @@ async def test_a_range_begins_with_its_start_and_ends_before_its_end(gateway_on_
     assert report["totals"]["completionTokens"] == 110
 
 
-async def test_days_are_those_of_the_time_zone(gateway_on_each_database: RunningGateway):
-    gateway = gateway_on_each_database
+async def test_days_are_those_of_the_time_zone(emptied_gateway_on_each_database: RunningGateway):
+    gateway = emptied_gateway_on_each_database
     await used(gateway, datetime(2026, 3, 28, 22, 59, 59, 999_999, tzinfo=UTC), 1)
     await used(gateway, datetime(2026, 3, 28, 23, tzinfo=UTC), 10)
     await used(gateway, datetime(2026, 3, 29, 21, 59, tzinfo=UTC), 100)  # the clock goes forward on that day
@@ -170,9 +177,9 @@ async def test_days_are_those_of_the_time_zone(gateway_on_each_database: Running
 @pytest.mark.parametrize(
     "zone", ["", "Mars/Olympus", "Europe", "../etc/passwd", "/etc/localtime", "a" * 999, "\0", "é"]
 )
-async def test_a_time_zone_that_there_is_not_is_refused(shared_gateway: RunningGateway, zone: str):
+async def test_a_time_zone_that_there_is_not_is_refused(gateway: RunningGateway, zone: str):
     with pytest.raises(GraphQLErrors, match="timeZone: must be a time zone") as caught:
-        await usage(shared_gateway, timeZone=zone)
+        await usage(gateway, timeZone=zone)
     assert caught.value.code == "INVALID_INPUT"
 
 
@@ -191,10 +198,10 @@ async def test_null_means_the_default(gateway: RunningGateway):
     assert await usage(gateway, **MARCH, **nulls) == await usage(gateway, **MARCH)
 
 
-async def test_sums_may_outgrow_32_bits(gateway_on_each_database: RunningGateway):
+async def test_sums_may_outgrow_32_bits(emptied_gateway_on_each_database: RunningGateway):
     for _ in range(3):
-        await used(gateway_on_each_database, NOON, 200_000_000)
-    assert (await usage(gateway_on_each_database, **MARCH))["totals"]["promptTokens"] == 6_000_000_000
+        await used(emptied_gateway_on_each_database, NOON, 200_000_000)
+    assert (await usage(emptied_gateway_on_each_database, **MARCH))["totals"]["promptTokens"] == 6_000_000_000
 
 
 async def test_where_nothing_was_used_there_are_zeros_and_no_rows(gateway: RunningGateway):
@@ -214,11 +221,9 @@ async def test_where_nothing_was_used_there_are_zeros_and_no_rows(gateway: Runni
         (None, "0001-01-01T00:00:00Z", "before to"),
     ],
 )
-async def test_a_range_that_cannot_be_is_refused(
-    shared_gateway: RunningGateway, start: str | None, end: str, said: str
-):
+async def test_a_range_that_cannot_be_is_refused(gateway: RunningGateway, start: str | None, end: str, said: str):
     with pytest.raises(GraphQLErrors, match=said) as caught:
-        await usage(shared_gateway, timeZone="Asia/Tokyo", **{"from": start, "to": end})
+        await usage(gateway, timeZone="Asia/Tokyo", **{"from": start, "to": end})
     assert caught.value.code == "INVALID_INPUT"
 
 
@@ -259,9 +264,9 @@ async def test_pages_follow_one_another_in_every_order(gateway: RunningGateway, 
 
 
 @pytest.mark.parametrize("after", ["", "x", "W10=", "WzFd", "WyJPTERFU1RfRklSU1QiXQ==", "é"])
-async def test_what_is_no_cursor_is_refused(shared_gateway: RunningGateway, after: str):
+async def test_what_is_no_cursor_is_refused(gateway: RunningGateway, after: str):
     with pytest.raises(GraphQLErrors) as caught:
-        await shared_gateway.run(USAGE, {"after": after})
+        await gateway.run(USAGE, {"after": after})
     assert caught.value.code == "INVALID_INPUT"
 
 

@@ -4,6 +4,13 @@ import pytest
 
 from tests.support.gateways import ADMIN, GraphQLErrors, RunningGateway
 
+
+@pytest.fixture
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
+
+
 VIEWER = "{ viewer { user { username } apiKey { name } method scopes expiresAt } }"
 
 

@@ -12,13 +12,14 @@ import httpx
 import orjson
 import uvicorn
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+from sqlalchemy import delete
 from starlette.routing import Route, WebSocketRoute
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websocket
 from websockets.typing import Subprotocol
 
 from db.engine import Database
-from db.tables import User
+from db.tables import Table, User
 from server.app import Application, create_app
 from server.first_start import make_identity
 from server.graphql.executor import Executor
@@ -120,6 +121,14 @@ class RunningGateway:
         """An API key of the caller's: its `secret` and its `apiKey`."""
         data = await self.run(CREATE_KEY, {"input": {"name": name, **input}})
         return data["createApiKey"]
+
+    async def empty(self) -> None:
+        """Delete what there is but for the administrator and the replica."""
+        async with self.database.transaction() as tx:
+            for table in reversed(Table.metadata.sorted_tables):
+                if table.name not in {"users", "replicas"}:
+                    await tx.execute(delete(table))
+            await tx.execute(delete(User).where(User.username != ADMIN))
 
     def limit_sockets(self, **limits: float) -> None:
         """Change fields of SocketLimits, for the sockets that are opened from now on."""
