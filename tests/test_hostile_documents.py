@@ -127,6 +127,23 @@ def test_a_list_in_a_document_is_as_long_as_one_in_variables_may_be():
     assert (error.extensions or {})["limit"] == 500
 
 
+@pytest.mark.parametrize("argument", ["$input", "{model:$model prompt:{messages:[$message]}}"])
+def test_a_variable_counts_for_each_root_field_that_uses_it(argument: str):
+    parts = [{"image": {"base64": "eA=="}}] * 400
+    declared = "$input:GenerateInput!" if argument == "$input" else "$model:String! $message:MessageInput!"
+    message = {"role": "USER", "parts": parts}
+    variables = {"input": {"model": "x", "prompt": {"messages": [message]}}, "model": "x", "message": message}
+    used = {name: value for name, value in variables.items() if f"${name}" in argument}
+
+    def document(fields: int) -> str:
+        argument_ = f"input:{argument}"
+        return f"mutation({declared}){{{' '.join(f'a{n}:generate({argument_}){{__typename}}' for n in range(fields))}}}"
+
+    EXECUTOR.prepare(GraphQLRequest(document(8), variables=used), None)
+    with pytest.raises(RequestError, match=r"OLLAGRAPH_MAX_VARIABLE_VALUES.*each root field"):
+        EXECUTOR.prepare(GraphQLRequest(document(9), variables=used), None)
+
+
 def test_what_takes_too_long_to_compare_is_refused_as_too_much():
     spreads = " ".join(f"...F{number}" for number in range(50))
     names = " ".join(f"x{number}:id" for number in range(7))

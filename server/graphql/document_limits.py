@@ -22,6 +22,7 @@ from graphql import (
     SelectionNode,
     SelectionSetNode,
     ValueNode,
+    VariableNode,
 )
 
 from gateway.errors import TransportErrorCode, cut
@@ -162,6 +163,22 @@ def fragments_of(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
 def root_fields(document: DocumentNode, operation: OperationDefinitionNode) -> Counter[str]:
     """Give the names of the root fields that an operation within its limits selects, and how often each."""
     return Counter(node.name.value for node in _top(operation.selection_set, fragments_of(document)))
+
+
+def variable_uses(document: DocumentNode, operation: OperationDefinitionNode) -> Counter[str]:
+    """Count how often the arguments of an operation's root fields use each variable."""
+    uses: Counter[str] = Counter()
+    for field in _top(operation.selection_set, fragments_of(document)):
+        waiting = [argument.value for argument in field.arguments or ()]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, VariableNode):
+                uses[node.name.value] += 1
+            elif isinstance(node, ListValueNode):
+                waiting += node.values
+            elif isinstance(node, ObjectValueNode):
+                waiting += [part.value for part in node.fields]
+    return uses
 
 
 def response_name(node: FieldNode) -> str:

@@ -39,13 +39,14 @@ from server.graphql.document_limits import (
     limit_exceeded,
     root_fields,
     too_costly,
+    variable_uses,
 )
 from server.graphql.error_format import ErrorFormat, raised
 from server.graphql.introspection import introspection_error, introspection_refusal, introspects
 from server.graphql.persisted import PersistedDocuments
 from server.graphql.request import GraphQLRequest
 from server.graphql.validation import MAX_ERRORS, validation_errors
-from server.graphql.variables import VariableLimits, check_variables
+from server.graphql.variables import VariableLimits, check_uses, check_variables
 
 # graphql-core's own annotations leave type variables open, which strict checking does not let through
 _execute = cast("Callable[..., Awaitable[ExecutionResult] | ExecutionResult]", graphql.execute)  # pyright: ignore[reportUnknownMemberType]
@@ -165,6 +166,8 @@ class Executor:
         else:
             self._documents.move_to_end(text)
         chosen = _chosen(document, name)
+        if request.variables:
+            check_uses(request.variables, variable_uses(document, chosen), self._variable_limits)
         if refused is None:
             self._persisted.keep(request)
             self._persisted.trusted.note_untrusted(text, document)

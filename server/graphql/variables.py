@@ -42,6 +42,32 @@ def check_variables(variables: Mapping[str, Any], limits: VariableLimits) -> Non
         level = below
 
 
+def check_uses(variables: Mapping[str, Any], uses: Mapping[str, int], limits: VariableLimits) -> None:
+    """Check variables that several root fields use: each of the fields makes objects of its own of their values.
+
+    `uses` tells how often each variable is used. Raises as `check_variables` does.
+    """
+    values = sum(count * _count(variables[name]) for name, count in uses.items() if count > 1 and name in variables)
+    if values > limits.values:
+        most = f"{limits.values:,} values in all (OLLAGRAPH_MAX_VARIABLE_VALUES), counted for each root field that uses"
+        raise _exceeded(f"{most} them", limits.values)
+
+
+def _count(value: object) -> int:
+    """Count a value and those within it."""
+    values, waiting = 0, [value]
+    while waiting:
+        values += len(waiting)
+        below: list[object] = []
+        for one in waiting:
+            if isinstance(one, list):
+                below += cast("list[object]", one)
+            elif isinstance(one, dict):
+                below += cast("dict[str, object]", one).values()
+        waiting = below
+    return values
+
+
 def _exceeded(most: str, limit: int) -> GraphQLError:
     return GraphQLError(
         f"The variables may have at most {most}.",

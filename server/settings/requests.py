@@ -63,7 +63,8 @@ class RequestSettings(BaseSettings):
     max_variable_values: int = Field(
         default=10_000,
         ge=1,
-        description="Maximum number of values in all variables of a request, including those within JSON.",
+        description="Maximum number of values in all variables of a request, including those within JSON. A variable "
+        "that several root fields use counts for each of them.",
     )
     max_query_cost: int = Field(
         default=1_000,

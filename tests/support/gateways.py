@@ -123,10 +123,10 @@ class RunningGateway:
         return data["createApiKey"]
 
     async def empty(self) -> None:
-        """Delete what there is but for the administrator and the replica."""
+        """Delete what there is but for the administrator, the replica and the roles."""
         async with self.database.transaction() as tx:
             for table in reversed(Table.metadata.sorted_tables):
-                if table.name not in {"users", "replicas"}:
+                if table.name not in {"replicas", "roles", "users"}:
                     await tx.execute(delete(table))
             await tx.execute(delete(User).where(User.username != ADMIN))
 
