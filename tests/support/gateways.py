@@ -123,10 +123,10 @@ class RunningGateway:
         return data["createApiKey"]
 
     async def empty(self) -> None:
-        """Delete what there is but for the administrator, the replica and the roles."""
+        """Delete what there is but for the administrator, the replica, the roles and the audit log."""
         async with self.database.transaction() as tx:
             for table in reversed(Table.metadata.sorted_tables):
-                if table.name not in {"replicas", "roles", "users"}:
+                if table.name not in {"audit_events", "replicas", "roles", "users"}:
                     await tx.execute(delete(table))
             await tx.execute(delete(User).where(User.username != ADMIN))
 
