@@ -7,7 +7,10 @@ AuthenticationError           anything below; answered with 401, or by refusing 
 ├── ExpiredToken              a session token that held once
 ├── InvalidApiKey             no such key
 ├── ExpiredApiKey             a key past its end
-└── RevokedApiKey             a key that its user took back
+├── RevokedApiKey             a key that its user took back
+├── RotatedApiKey             the secret that a key had before it was rotated
+├── AddressNotAllowed         a key for other networks than the client's
+└── OriginNotAllowed          a key for the pages of other sites
 
 The messages are fit for a user. None tells whether a user exists, and none holds the credentials.
 """
@@ -75,3 +78,24 @@ class RevokedApiKey(AuthenticationError):
 
     code = "REVOKED_API_KEY"
     default_message = "The API key was revoked. Create a new one."
+
+
+class RotatedApiKey(AuthenticationError):
+    """The key has another secret by now."""
+
+    code = "ROTATED_API_KEY"
+    default_message = "The API key was rotated. Use its new secret."
+
+
+class AddressNotAllowed(AuthenticationError):
+    """The key is limited to networks, and the client is in none of them. Which they are is not told."""
+
+    code = "ADDRESS_NOT_ALLOWED"
+    default_message = "The API key may not be used from this address. Ask its owner."
+
+
+class OriginNotAllowed(AuthenticationError):
+    """The key is limited to pages of some sites, and the request came from none of them. Which ones is not told."""
+
+    code = "ORIGIN_NOT_ALLOWED"
+    default_message = "The API key may only be used by pages of certain sites. Ask its owner."

@@ -43,6 +43,12 @@ def matches(pattern: str, model: str) -> bool:
     return _compiled(pattern).fullmatch(model) is not None
 
 
+def covers(outer: str, inner: str) -> bool:
+    """Tell whether a pattern means all the names that another one does."""
+    # What a star stands for can be any characters, so also one that no pattern holds: only a star matches that.
+    return matches(outer, inner.replace("*", "\0"))
+
+
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
     # several stars in a row mean one: each one more would multiply the work on names that do not match

@@ -9,6 +9,7 @@ import strawberry
 from fastapi import FastAPI
 from starlette.routing import Mount, Route, WebSocketRoute
 
+from auth.addresses import HostPatterns, parse_network
 from backends.protocol import Backend
 from db.engine import Database
 from db.migrations import upgrade
@@ -18,7 +19,6 @@ from gateway.catalog import BackendQueue, Catalog
 from gateway.tasks import spawn_service
 from gateway.usage import Usage
 from resolvers.root import build_schema
-from server.addresses import HostPatterns, parse_network
 from server.audit_export import audit_export
 from server.backends import running_backends
 from server.first_start import ensure_admin, make_identity, prepare_data_dir

@@ -1,18 +1,16 @@
 """The command line: `ollagraph`, or `python -m server`."""
 
 import gc
-import logging
-import os
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Literal, cast
 
-import anyio
 import click
 
-from auth.scopes import Scope
-from server import logs
-from server.settings import PREFIX, Settings, SettingsError, load_settings, unread_settings
+from server.command_settings import run as _run
+from server.command_settings import settings_of_command as _settings
+from server.command_settings import warn as _warn
+from server.key_cli import KEY_COMMANDS
+from server.settings import SettingsError
 
 
 class _Commands(click.Group):
@@ -90,22 +88,6 @@ def create_user(username: str, *, admin: bool, role: str, password: str | None) 
     _run(partial(commands.create_user, settings, username, password, role="admin" if admin else role))
 
 
-@main.command("create-key")
-@click.argument("username")
-@click.option("--name", default="command line", show_default=True, help="What to call the key.")
-@click.option("--expires-in-days", type=click.IntRange(min=1), help="When it ends. Default: never.")
-@click.option(
-    "--scope", "scopes", multiple=True, type=click.Choice([scope.value for scope in Scope]),
-    help="What it may do; may be given several times. Default: all that an app needs.",
-)  # fmt: skip
-def create_key(username: str, name: str, expires_in_days: int | None, scopes: tuple[str, ...]) -> None:
-    """Make an API key for a user and print it, once."""
-    settings = _settings(_warn)
-    from server import commands
-
-    _run(partial(commands.create_key, settings, username, name, expires_in_days, scopes))
-
-
 @main.command()
 @click.argument("username")
 def unlock(username: str) -> None:
@@ -154,21 +136,5 @@ def export_schema() -> None:
     click.echo(build_schema().as_str())
 
 
-def _settings(warn: Callable[[str], None] | None = None) -> Settings:
-    """Load the settings, set up the log unless the command tells its warnings itself, and keep files to the owner."""
-    os.umask(0o077)
-    settings = load_settings()
-    if warn is None:
-        logs.configure(settings.log_level)
-        warn = logging.getLogger(PREFIX.strip("_").lower()).warning
-    for remark in unread_settings():
-        warn(remark)
-    return settings
-
-
-def _warn(remark: str) -> None:
-    click.echo(f"Warning: {remark}", err=True)
-
-
-def _run(work: Callable[[], Awaitable[None]]) -> None:
-    anyio.run(work)
+for key_command in KEY_COMMANDS:
+    main.add_command(key_command)

@@ -5,16 +5,13 @@ Apart from `server.cli`, which finds mistakes in the settings before any of this
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
-from datetime import timedelta
 
 import click
 from sqlalchemy.exc import DBAPIError
 
 from auth.errors import AuthenticationError
 from auth.passwords import generate_password
-from auth.scopes import Scope
 from auth.signing_keys import PairAlgorithm
-from db.clock import now
 from db.engine import Database, DatabaseUnavailable
 from db.migrations import MigrationsMissing, current_revision, upgrade
 from db.ownership import UnusableDatabase
@@ -60,30 +57,16 @@ async def migrate(settings: Settings) -> None:
 async def create_user(settings: Settings, username: str, password: str | None, *, role: str) -> None:
     """Make a user; without a password, one with a password that is made up and printed. Raises SettingsError."""
     made_up = generate_password(password_policy(settings))
-    async with _identity(settings) as (identity, place):
+    async with openedopened_identity(settings) as (identity, place):
         user = await identity.accounts.create(username, password or made_up, role=role)
         click.echo(f"Made the user {user.username} with the role {user.role} in the database {place}.")
         if password is None:
             click.echo(f"Password: {made_up}\nIt is shown this once.")
 
 
-async def create_key(
-    settings: Settings, username: str, name: str, expires_in_days: int | None, scopes: tuple[str, ...]
-) -> None:
-    """Make an API key and print it."""
-    async with _identity(settings) as (identity, place):
-        principal = await identity.accounts.principal_named(username)
-        expires_at = None if expires_in_days is None else now() + timedelta(days=expires_in_days)
-        wanted = [Scope(scope) for scope in scopes] or None
-        new = await identity.api_keys.create(principal, name, expires_at, wanted)
-        click.echo(f"Made API key {new.key.name!r} of {principal.username} in the database {place}.", err=True)
-        click.echo("It is shown this once:", err=True)
-        click.echo(new.secret)
-
-
 async def unlock(settings: Settings, username: str) -> None:
     """Forget the wrong passwords under a name."""
-    async with _identity(settings) as (identity, place):
+    async with openedopened_identity(settings) as (identity, place):
         counted = await identity.sign_ins.unlock(username)
         said = "is open again" if counted else "was open: nothing had been counted"
         click.echo(f"Sign-in as {username!r} {said}, in the database {place}.")
@@ -96,7 +79,7 @@ async def export_audit(settings: Settings, since: str | None, until: str | None)
     except ValueError as error:
         raise SettingsError(str(error)) from error
     wanted = AuditChoice(since=limits.get("since"), until=limits.get("until"))
-    async with _identity(settings) as (identity, _), aclosing(exported(identity.audit, wanted)) as lines:
+    async with openedopened_identity(settings) as (identity, _), aclosing(exported(identity.audit, wanted)) as lines:
         async for portion in lines:
             click.echo(portion, nl=False)
 
@@ -124,7 +107,7 @@ async def _database(settings: Settings) -> AsyncGenerator[Database]:
 
 
 @asynccontextmanager
-async def _identity(settings: Settings) -> AsyncGenerator[tuple[Identity, str]]:
+async def opened_identity(settings: Settings) -> AsyncGenerator[tuple[Identity, str]]:
     """Give the identity use cases, and the place of the database that they write to."""
     async with _database(settings) as database:
         await upgrade(database)

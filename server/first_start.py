@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+from auth.derived_keys import derive_key
 from auth.password_policy import PasswordPolicy
 from auth.passwords import Argon2Cost, PasswordHasher, generate_password
 from auth.roles import BuiltInRole
@@ -24,6 +25,8 @@ from gateway.identity import (
     KeyUses,
     KnownCallers,
     LoginPolicy,
+    Rotations,
+    ServiceAccounts,
     SignIns,
 )
 from server.settings import DATABASE_FILE, Settings, SettingsError
@@ -32,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 ISSUER = "ollagraph"
 AUDIENCE = "ollagraph"
+
+ROTATION_LABEL = "ollagraph: rotated API keys"
 
 SECRET_FILE = "secret.key"  # noqa: S105 - the name of the file, not what is in it
 SECRET_BYTES = 32
@@ -131,6 +136,8 @@ def make_identity(settings: Settings, database: Database, keys: TokenKeys) -> Id
         ApiKeys(database, known, key_uses, max_api_keys_per_user=settings.max_api_keys_per_user),
         key_uses,
         AuditLog(database, settings.audit_retention),
+        Rotations(database, known, key_uses, derive_key(signing_secret(settings), ROTATION_LABEL)),
+        ServiceAccounts(database),
     )
 
 

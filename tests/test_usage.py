@@ -10,8 +10,9 @@ from sqlalchemy import event, select, text
 
 from db.clock import new_id, now
 from db.engine import Database, ReadSession
+from db.queries.api_key import api_keys_of_users
 from db.queries.generation import generations_page
-from db.queries.identity import api_keys_of_users, callers_by_key
+from db.queries.identity import callers_by_key
 from db.queries.usage import BucketRun, usage_groups
 from db.tables import UsageRecord, User
 from schema.node import global_id

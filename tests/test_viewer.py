@@ -17,7 +17,7 @@ VIEWER = "{ viewer { user { username } apiKey { name } method scopes expiresAt }
 async def test_a_session_sees_its_user_its_scopes_and_its_end(gateway: RunningGateway):
     viewer = (await gateway.run(VIEWER))["viewer"]
     assert (viewer["user"], viewer["apiKey"], viewer["method"]) == ({"username": ADMIN}, None, "ACCESS_TOKEN")
-    assert "ADMIN" in viewer["scopes"]
+    assert "USERS_WRITE" in viewer["scopes"]
     assert viewer["expiresAt"] is not None
 
 

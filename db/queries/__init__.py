@@ -1,6 +1,19 @@
 """Every statement, in a module for each noun: `queries.generation`, `queries.usage`."""
 
-from db.queries import audit, blob, generation, idempotency, identity, replica, session, sign_in, transcript, usage
+from db.queries import (
+    api_key,
+    audit,
+    blob,
+    generation,
+    idempotency,
+    identity,
+    replica,
+    session,
+    sign_in,
+    transcript,
+    usage,
+)
+from db.queries.api_key import KeyUse
 from db.queries.audit import AuditChoice
 from db.queries.identity import Caller
 from db.queries.sign_in import Subject, Who
@@ -10,10 +23,12 @@ __all__ = [
     "AuditChoice",
     "BucketRun",
     "Caller",
+    "KeyUse",
     "Subject",
     "UsageGroup",
     "UsageSums",
     "Who",
+    "api_key",
     "audit",
     "blob",
     "generation",

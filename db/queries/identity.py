@@ -1,11 +1,10 @@
-"""The statements about users and their keys."""
+"""The statements about users, and about those who ask with their keys."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import Select, or_, select, update
 
 from db.engine import ReadSession, WriteSession
 from db.tables import ApiKey, Group, GroupMember, Role, User
@@ -30,6 +29,11 @@ async def any_user_exists(session: ReadSession) -> bool:
 async def set_password_hash(session: WriteSession, user_id: UUID, password_hash: str) -> None:
     """Keep a new hash of the same or a new password."""
     await session.execute(update(User).where(User.id == user_id).values(password_hash=password_hash))
+
+
+async def scopes_of_role(session: ReadSession, name: str) -> list[str] | None:
+    """Give the scopes of a role that is not built in; None where there is none of this name."""
+    return await session.scalar(select(Role.scopes).where(Role.name == name))
 
 
 class Caller(NamedTuple):
@@ -81,63 +85,3 @@ def _with_rights(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
 
 def _caller(user: User, role_scopes: list[str] | None, group_id: UUID | None, models: list[str] | None) -> Caller:
     return Caller(user, role_scopes, [] if group_id is None else [models])
-
-
-async def api_keys_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, ApiKey]:
-    """Give the keys of these ids."""
-    keys = await session.scalars(select(ApiKey).where(ApiKey.id.in_(ids)))
-    return {key.id: key for key in keys}
-
-
-async def api_keys_of_users(
-    session: ReadSession, user_ids: Sequence[UUID], at: datetime, most: int
-) -> dict[UUID, list[ApiKey]]:
-    """Give the keys of each of these users, newest first: at most `most`, those that hold before those that ended."""
-    place = func.row_number().over(
-        partition_by=ApiKey.user_id, order_by=(case((_holds(at), 0), else_=1), ApiKey.id.desc())
-    )
-    numbered = select(ApiKey.id, place.label("place")).where(ApiKey.user_id.in_(user_ids)).subquery()
-    keys = await session.scalars(
-        select(ApiKey)
-        .join(numbered, numbered.c.id == ApiKey.id)
-        .where(numbered.c.place <= most)
-        .order_by(ApiKey.id.desc())
-    )
-    found: dict[UUID, list[ApiKey]] = {user_id: [] for user_id in user_ids}
-    for key in keys:
-        found[key.user_id].append(key)
-    return found
-
-
-async def count_api_keys(session: WriteSession, user_id: UUID, at: datetime) -> int:
-    """Count how many of a user's keys hold. Until the transaction ends, no other one counts them in this way."""
-    # PostgreSQL; SQLite has one writer. Not FOR UPDATE: that would hold up every row that refers to the user
-    await session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
-    held = select(func.count()).select_from(ApiKey).where(ApiKey.user_id == user_id, _holds(at))
-    return await session.scalar(held) or 0
-
-
-def _holds(at: datetime) -> ColumnElement[bool]:
-    return and_(ApiKey.revoked_at.is_(None), or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > at))
-
-
-async def note_key_uses(session: WriteSession, uses: Mapping[UUID, datetime]) -> None:
-    """Note when keys were used last, many in one go, always in the same order: other gateways note the same keys."""
-    statement = (
-        update(ApiKey)
-        .where(
-            ApiKey.id == bindparam("key_id"),
-            or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < bindparam("used_at")),
-        )
-        .values(last_used_at=bindparam("used_at"))
-    )
-    rows = [{"key_id": key_id, "used_at": uses[key_id]} for key_id in sorted(uses)]
-    await (await session.connection()).execute(statement, rows)
-
-
-async def revoke_api_key(session: WriteSession, key_id: UUID, user_id: UUID, at: datetime) -> ApiKey | None:
-    """Revoke this user's key; one revoked earlier keeps its date. None when the user has no such key."""
-    key = await session.scalar(select(ApiKey).where(ApiKey.id == key_id, ApiKey.user_id == user_id).with_for_update())
-    if key is not None and key.revoked_at is None:
-        key.revoked_at = at
-    return key

@@ -1,15 +1,20 @@
 """Who asks: sign-in, users, API keys, and what each may do."""
 
 from gateway.identity.accounts import Accounts
-from gateway.identity.api_keys import ApiKeys, NewApiKey
+from gateway.identity.api_keys import UNCHANGED, ApiKeys, KeyChanges, KeyFilter, KeyRequest, NewApiKey, Unchanged
 from gateway.identity.audit import AuditChoice, AuditLog, AuditOutcome, Deed, Target, told, with_outcome
 from gateway.identity.authentication import Authentication
 from gateway.identity.identity import Identity
 from gateway.identity.key_uses import KeyUses
 from gateway.identity.known import KnownCallers
+from gateway.identity.rotations import DEFAULT_GRACE, MAX_GRACE, Rotations
+from gateway.identity.service_accounts import ServiceAccounts
 from gateway.identity.sign_in import LoginPolicy, SignedIn, SignIns
 
 __all__ = [
+    "DEFAULT_GRACE",
+    "MAX_GRACE",
+    "UNCHANGED",
     "Accounts",
     "ApiKeys",
     "AuditChoice",
@@ -18,13 +23,19 @@ __all__ = [
     "Authentication",
     "Deed",
     "Identity",
+    "KeyChanges",
+    "KeyFilter",
+    "KeyRequest",
     "KeyUses",
     "KnownCallers",
     "LoginPolicy",
     "NewApiKey",
+    "Rotations",
+    "ServiceAccounts",
     "SignIns",
     "SignedIn",
     "Target",
+    "Unchanged",
     "told",
     "with_outcome",
 ]

@@ -1,13 +1,22 @@
 """Who is asking: the one way from credentials to a principal."""
 
+import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from uuid import UUID
 
 from auth import api_keys
+from auth.addresses import shown
 from auth.client import UNKNOWN_CLIENT, Client
 from auth.credentials import ApiKeySecret, Credentials
-from auth.errors import AuthenticationError, ExpiredApiKey, InvalidApiKey, InvalidToken, RevokedApiKey
+from auth.errors import (
+    AuthenticationError,
+    ExpiredApiKey,
+    InvalidApiKey,
+    InvalidToken,
+    RevokedApiKey,
+    RotatedApiKey,
+)
+from auth.key_limits import misplaced
 from auth.principal import Principal
 from auth.roles import known_scopes
 from auth.scopes import Scope
@@ -16,6 +25,8 @@ from db.clock import now
 from db.tables import ApiKey
 from gateway.identity.key_uses import KeyUses
 from gateway.identity.known import KnownCallers, KnownUser
+
+logger = logging.getLogger(__name__)
 
 FORCED_CHANGE_SCOPES = frozenset({Scope.PROFILE_READ, Scope.PROFILE_WRITE})
 """What a session may do before its user has chosen a password of their own."""
@@ -87,15 +98,21 @@ class Authentication:
         self, secret_hash: str, key: ApiKey, known: KnownUser, client: Client
     ) -> Principal | AuthenticationError:
         moment = now()
-        if not _is_secret_of(secret_hash, key, moment):
+        is_current, was_before = _is_secret_of(secret_hash, key)
+        if not is_current and not was_before:
             return InvalidApiKey()
         if key.revoked_at is not None:
             return RevokedApiKey()
         if key.expires_at is not None and key.expires_at <= moment:
             return ExpiredApiKey()
+        if not is_current and (key.previous_expires_at is None or key.previous_expires_at <= moment):
+            return RotatedApiKey()
         if not known.is_active:
             return InvalidApiKey()
-        self._key_uses.note(key, moment)
+        if refusal := misplaced(client, key.networks, key.origins):
+            logger.info("the API key %s was refused from %s: %s", key.prefix, shown(client.host), refusal.code)
+            return refusal
+        self._key_uses.note(key, moment, client.host)
         return Principal(
             known.user.id,
             known.user.username,
@@ -106,9 +123,9 @@ class Authentication:
         )
 
 
-def _is_secret_of(secret_hash: str, key: ApiKey, at: datetime) -> bool:
-    """Tell whether this is the secret of the key, or for a time after a rotation the one before."""
-    if api_keys.same_hash(key.secret_hash, secret_hash):
-        return True
-    before = key.previous_hash is not None and api_keys.same_hash(key.previous_hash, secret_hash)
-    return before and key.previous_expires_at is not None and at < key.previous_expires_at
+def _is_secret_of(secret_hash: str, key: ApiKey) -> tuple[bool, bool]:
+    """Tell whether this is the secret of the key, and whether it was that before the last rotation."""
+    return (
+        api_keys.same_hash(key.secret_hash, secret_hash),
+        key.previous_hash is not None and api_keys.same_hash(key.previous_hash, secret_hash),
+    )

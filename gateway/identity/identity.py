@@ -9,6 +9,8 @@ from gateway.identity.api_keys import ApiKeys
 from gateway.identity.audit import AuditLog
 from gateway.identity.authentication import Authentication
 from gateway.identity.key_uses import KeyUses
+from gateway.identity.rotations import Rotations
+from gateway.identity.service_accounts import ServiceAccounts
 from gateway.identity.sign_in import SignIns
 
 
@@ -22,6 +24,8 @@ class Identity:
     api_keys: ApiKeys
     key_uses: KeyUses
     audit: AuditLog
+    rotations: Rotations
+    service_accounts: ServiceAccounts
 
     async def run(self) -> None:
         """Write what no request waits for, until cancelled. To be started in the application's task group."""

@@ -1,4 +1,4 @@
-"""When API keys were used last: written beside the requests, for none of them shall wait for it or fail by it."""
+"""When and from where API keys were used last. It is written beside the requests: none waits for it or fails by it."""
 
 import logging
 from datetime import datetime, timedelta
@@ -8,6 +8,7 @@ import anyio
 
 from db import queries
 from db.engine import Database, DatabaseUnavailable
+from db.queries import KeyUse
 from db.tables import ApiKey
 
 logger = logging.getLogger(__name__)
@@ -19,26 +20,33 @@ WRITE_SECONDS = 5
 
 LAST_WRITE_SECONDS = 2
 
+LONGEST_ADDRESS = 64
+"""Characters that are kept: an IPv6 address has up to 45, and the name of its interface may follow."""
+
 
 class KeyUses:
     """The uses that are not in the database yet. While that takes no writes they wait here, one for each key."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._noted: dict[UUID, datetime] = {}
+        self._noted: dict[UUID, KeyUse] = {}
         self._came = anyio.Event()
 
-    def note(self, key: ApiKey, at: datetime) -> None:
+    def note(self, key: ApiKey, at: datetime, address: str | None) -> None:
         """Note that a key was used, unless that is known to the minute."""
-        last = self.last(key)
+        last = self.told(key).last_used_at
         if last is None or last < at - RESOLUTION:
-            self._noted[key.id] = key.last_used_at = at  # the row may be remembered for longer than it waits here
+            use = KeyUse(at, address and address[:LONGEST_ADDRESS])
+            self._noted[key.id] = use
+            key.last_used_at, key.last_used_address = use  # the row may be remembered for longer than it waits here
             self._came.set()
 
-    def last(self, key: ApiKey) -> datetime | None:
-        """When it was used last, as far as this gateway knows."""
-        moments = [at for at in (key.last_used_at, self._noted.get(key.id)) if at is not None]
-        return max(moments, default=None)
+    def told(self, key: ApiKey) -> ApiKey:
+        """Give the key with its last use, as far as this gateway knows it."""
+        noted = self._noted.get(key.id)
+        if noted is not None and (key.last_used_at is None or key.last_used_at < noted.at):
+            key.last_used_at, key.last_used_address = noted
+        return key
 
     async def run(self) -> None:
         """Write until cancelled, and then once more."""
@@ -58,10 +66,10 @@ class KeyUses:
             return
         try:
             async with self._database.transaction() as tx:
-                await queries.identity.note_key_uses(tx, uses)
+                await queries.api_key.note_key_uses(tx, uses)
         except DatabaseUnavailable:
             self._came.set()  # the database has told the log
             return
         except Exception:
             logger.exception("%d API keys were used last at moments that cannot be written", len(uses))
-        self._noted = {key_id: at for key_id, at in self._noted.items() if uses.get(key_id) != at}
+        self._noted = {key_id: use for key_id, use in self._noted.items() if uses.get(key_id) != use}

@@ -2,17 +2,18 @@
 
 import strawberry
 
-from resolvers.identity.api_keys import ApiKeyMutation
+from resolvers.identity.api_keys import ApiKeyMutation, ApiKeyQuery
 from resolvers.identity.audit import AuditQuery
+from resolvers.identity.service_accounts import ServiceAccountMutation
 from resolvers.identity.sign_in import SignInMutation
 from resolvers.identity.users import UserQuery
 
 
 @strawberry.type
-class IdentityQuery(UserQuery, AuditQuery):
+class IdentityQuery(UserQuery, ApiKeyQuery, AuditQuery):
     pass
 
 
 @strawberry.type
-class IdentityMutation(SignInMutation, ApiKeyMutation):
+class IdentityMutation(SignInMutation, ApiKeyMutation, ServiceAccountMutation):
     pass

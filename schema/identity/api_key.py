@@ -1,33 +1,54 @@
 """API keys."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Self
 from uuid import UUID
 
 import strawberry
+from strawberry import relay
 
 from auth.scopes import Scope
 from db import tables
-from gateway.identity import NewApiKey
+from gateway.errors import InvalidInput as GatewayInvalidInput
+from gateway.identity import KeyFilter
 from schema.access import requires
 from schema.context import Info
-from schema.errors import InvalidInput, LimitExceeded, NotFound
 from schema.identity.user import User
-from schema.node import Node, global_id
+from schema.node import Node, global_id, parse_uuid
+
+LONGEST_SEARCH = 100
 
 
-@strawberry.type(description="A key that authenticates a program. Its secret is shown once, when the key is created.")
+@strawberry.type(description="A key that authenticates a program. Its secret is shown once.")
 class ApiKey(Node):
     user_key: strawberry.Private[UUID]
     name: str = strawberry.field(description="The name that its user gave it.")
     prefix: str = strawberry.field(description="The first characters of the secret, to recognize it by.")
     scopes: list[Scope] = strawberry.field(description="What it may do. It never allows more than its user may do.")
+    models: list[str] | None = strawberry.field(
+        description="Patterns of the models that it may use, such as `llama3*`; null if it is not limited. The groups "
+        "of its user limit it, too."
+    )
+    allowed_origins: list[str] | None = strawberry.field(
+        description="The sites whose pages may use it; null if it is not limited. With a list, it is for browsers only."
+    )
+    allowed_networks: list[str] | None = strawberry.field(
+        description="The networks, in CIDR notation, from which it may be used; null if it is not limited."
+    )
     created_at: datetime = strawberry.field(description="When it was created.")
     expires_at: datetime | None = strawberry.field(description="When it expires; null if it does not expire.")
     last_used_at: datetime | None = strawberry.field(
         description="When it was last used, with a precision of one minute; null if never."
     )
+    last_used_address: str | None = strawberry.field(
+        description="The address from which it was last used; null if unknown."
+    )
     revoked_at: datetime | None = strawberry.field(description="When it was revoked; null if it was not.")
+    rotated_at: datetime | None = strawberry.field(description="When it got its present secret; null if at creation.")
+    previous_expires_at: datetime | None = strawberry.field(
+        description="When the secret before the last rotation stops working, or stopped; null if there is none."
+    )
 
     @strawberry.field(description="The user who owns the key. Needs PROFILE_READ.")
     @requires(Scope.PROFILE_READ)
@@ -47,55 +68,65 @@ class ApiKey(Node):
             scopes=[scope for scope in Scope if scope.value in row.scopes],
             created_at=row.created_at,
             expires_at=row.expires_at,
+            models=row.models,
+            allowed_origins=row.origins,
+            allowed_networks=row.networks,
             last_used_at=row.last_used_at,
+            last_used_address=row.last_used_address,
             revoked_at=row.revoked_at,
+            rotated_at=row.rotated_at,
+            previous_expires_at=row.previous_expires_at,
         )
 
 
-@strawberry.input(description="A key to create.")
-class CreateApiKeyInput:
-    name: str = strawberry.field(description="Its name, 1 to 100 characters.")
-    expires_at: datetime | None = strawberry.field(
-        default=None,
-        description="When it expires. Null: never, or together with the key that creates it. A key cannot create "
-        "one that outlives it.",
+@strawberry.input(
+    description="Which API keys to list. A key has to match every field that is set.", name="ApiKeyFilter"
+)
+class ApiKeyFilterInput:
+    user_id: strawberry.ID | None = strawberry.field(
+        default=None, description="Keys of this user. Those of others need USERS_READ."
     )
-    scopes: list[Scope] | None = strawberry.field(
-        default=None,
-        description="What it may do; null for everything an app needs, which does not include creating keys.",
+    search: str | None = strawberry.field(
+        default=None, description="A part of the name in any case, or the beginning of the secret."
+    )
+    active: bool | None = strawberry.field(
+        default=None, description="True for valid keys, false for those that expired or were revoked."
     )
 
+    def to_filter(self) -> KeyFilter:
+        """In the gateway's form. Raises InvalidInput for what can be in no name."""
+        if self.search is not None and (len(self.search) > LONGEST_SEARCH or not self.search.isprintable()):
+            raise GatewayInvalidInput("filter.search", f"must have at most {LONGEST_SEARCH} printable characters.")
+        user_id = None if self.user_id is None else parse_uuid(self.user_id, "User", "filter.userId")
+        return KeyFilter(user_id=user_id, search=self.search or None, active=self.active)
 
-@strawberry.type(description="The key was created.")
-class CreateApiKeySuccess:
-    api_key: ApiKey = strawberry.field(description="The key.")
-    secret: str = strawberry.field(
-        description="The secret. It is shown here only: the gateway stores nothing but a hash."
-    )
+
+@strawberry.type(description="An API key in a page.")
+class ApiKeyEdge:
+    cursor: str = strawberry.field(description="Pass as `after` to get the items after this one.")
+    node: ApiKey = strawberry.field(description="The key.")
+
+
+@strawberry.type(description="A page of API keys, newest first.")
+class ApiKeyConnection:
+    edges: list[ApiKeyEdge] = strawberry.field(description="The keys of this page with their cursors.")
+    page_info: relay.PageInfo = strawberry.field(description="How to get the next page.")
+
+    @strawberry.field(description="The keys of this page.")
+    def nodes(self) -> list[ApiKey]:
+        """For those who need no cursors."""
+        return [edge.node for edge in self.edges]
 
     @classmethod
-    def of(cls, new: NewApiKey) -> Self:
-        """Give the key and its secret."""
-        return cls(api_key=ApiKey.of(new.key), secret=new.secret)
-
-
-CreateApiKeyResult = Annotated[
-    CreateApiKeySuccess | InvalidInput | LimitExceeded,
-    strawberry.union("CreateApiKeyResult", description="The result of `createApiKey`."),
-]
-
-
-@strawberry.input(description="A key to revoke.")
-class RevokeApiKeyInput:
-    id: strawberry.ID = strawberry.field(description="The key's id.")
-
-
-@strawberry.type(description="The key no longer works.")
-class RevokeApiKeySuccess:
-    api_key: ApiKey = strawberry.field(description="The key, with `revokedAt`.")
-
-
-RevokeApiKeyResult = Annotated[
-    RevokeApiKeySuccess | NotFound | InvalidInput,
-    strawberry.union("RevokeApiKeyResult", description="The result of `revokeApiKey`."),
-]
+    def of(cls, rows: Sequence[tables.ApiKey], *, has_more: bool, after: str | None) -> Self:
+        """Give a page of rows. A cursor is the key's id: UUIDv7 sort by time."""
+        edges = [ApiKeyEdge(cursor=global_id("ApiKey", row.id), node=ApiKey.of(row)) for row in rows]
+        return cls(
+            edges=edges,
+            page_info=relay.PageInfo(
+                has_next_page=has_more,
+                has_previous_page=after is not None,
+                start_cursor=edges[0].cursor if edges else None,
+                end_cursor=edges[-1].cursor if edges else None,
+            ),
+        )

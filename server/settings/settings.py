@@ -6,7 +6,7 @@ from platformdirs import user_data_path
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from server.addresses import is_loopback
+from auth.addresses import is_loopback
 from server.settings.checks import check_settings
 from server.settings.environment import ENV_FILE, ENV_FILE_ENCODING, PREFIX, cleaned
 from server.settings.identity import IdentitySettings

@@ -8,9 +8,9 @@ import orjson
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
+from auth.addresses import NotAnAddress, parse_host_name, parse_network, parse_origin
 from auth.password_policy import CharacterClass
 from backends.wire import ollama_address, openai_address
-from server.addresses import NotAnAddress, parse_host_name, parse_network, parse_origin
 
 
 def _strings(value: Any) -> Any:

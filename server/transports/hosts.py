@@ -13,8 +13,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from auth.addresses import HostPatterns, NotAnAddress, parse_host, shown
 from gateway.errors import TransportErrorCode
-from server.addresses import HostPatterns, NotAnAddress, parse_host, shown
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from auth.addresses import NotAnAddress, parse_host, parse_origin, shown
 from gateway.errors import TransportErrorCode
-from server.addresses import NotAnAddress, parse_host, parse_origin, shown
 from server.transports.middleware import BLOBS_PATH, GRAPHQL_PATHS
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.addresses import Host, NotAnAddress, parse_host, parse_ip
+from auth.addresses import Host, NotAnAddress, parse_host, parse_ip
 
 Network = IPv4Network | IPv6Network
 

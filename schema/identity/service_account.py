@@ -1,0 +1,30 @@
+"""Service accounts."""
+
+from typing import Annotated
+
+import strawberry
+
+from schema.errors import InvalidInput
+from schema.identity.user import User
+
+
+@strawberry.input(description="A service account to create.")
+class CreateServiceAccountInput:
+    username: str = strawberry.field(description="Its name, 1 to 64 characters: letters, digits and some signs.")
+    display_name: str | None = strawberry.field(
+        default=None, description="A name for people, at most 100 characters; null for none."
+    )
+    role: str = strawberry.field(
+        default="user", description="The role, which limits what its keys may do. It allows no more than you may do."
+    )
+
+
+@strawberry.type(description="The service account was created.")
+class CreateServiceAccountSuccess:
+    user: User = strawberry.field(description="The account. Create its keys with `createApiKey(input: {userId: …})`.")
+
+
+CreateServiceAccountResult = Annotated[
+    CreateServiceAccountSuccess | InvalidInput,
+    strawberry.union("CreateServiceAccountResult", description="The result of `createServiceAccount`."),
+]
