@@ -93,7 +93,7 @@ async def _id_of(identity: Identity, key: str) -> UUID:
     """Find a key by its id, in either form, or by how its secret begins. Raises NotFound and InvalidInput."""
     if key.startswith(KEY_PREFIX):
         prefix = shown_prefix(key)
-        found = await identity.api_keys.recognised(prefix)
+        found = await identity.api_keys.recognised(key)
         if not found:
             raise NotFound(f"There is no API key that begins with {prefix!r}.", "ApiKey", prefix)
         if len(found) > 1:

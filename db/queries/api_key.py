@@ -75,9 +75,10 @@ async def locked_api_key(session: WriteSession, key_id: UUID) -> ApiKey | None:
     return await session.scalar(select(ApiKey).where(ApiKey.id == key_id).with_for_update())
 
 
-async def api_keys_by_prefix(session: ReadSession, prefix: str) -> list[ApiKey]:
-    """Give the keys whose secret begins so."""
-    return list(await session.scalars(select(ApiKey).where(ApiKey.prefix == prefix)))
+async def api_keys_recognised(session: ReadSession, prefix: str, secret_hash: str) -> list[ApiKey]:
+    """Give the keys whose secret begins so, or whose secret before the last rotation has this hash."""
+    asked = select(ApiKey).where(or_(ApiKey.prefix == prefix, ApiKey.previous_hash == secret_hash))
+    return list(await session.scalars(asked))
 
 
 async def api_keys_page(

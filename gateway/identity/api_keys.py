@@ -175,10 +175,14 @@ class ApiKeys:
             )
         return [self._key_uses.told(key) for key in rows[:first]], len(rows) > first
 
-    async def recognised(self, prefix: str) -> list[ApiKey]:
-        """Give the keys whose secret begins so, for the command line on the machine: one, but for the rarest chance."""
+    async def recognised(self, secret: str) -> list[ApiKey]:
+        """Give the keys with this secret, or one that begins so, for the command line: one, but for the rarest chance.
+
+        A whole secret may also be that before the last rotation.
+        """
+        prefix, secret_hash = api_keys.shown_prefix(secret), api_keys.hash_api_key(secret)
         async with self._database.reading() as session:
-            return await queries.api_key.api_keys_by_prefix(session, prefix)
+            return await queries.api_key.api_keys_recognised(session, prefix, secret_hash)
 
     async def visible(self, principal: Principal, ids: Sequence[UUID]) -> list[ApiKey | None]:
         """Give those of these keys that the caller may see, in the order of the ids; None for the others."""
