@@ -52,8 +52,13 @@ EDGES: dict[str, tuple[list[str], str]] = {
 GIVEN = {
     "Viewer.apiKey": "it is the key that asks, which may describe itself",
     "LoginSuccess.user": "who signs in has no scopes yet, and is told who they are",
-    "CreateApiKeySuccess.apiKey": "its mutation needs KEYS_WRITE",
-    "RevokeApiKeySuccess.apiKey": "its mutation needs KEYS_WRITE",
+    "CreateApiKeySuccess.apiKey": "its mutation needs KEYS_WRITE, or USERS_WRITE",
+    "UpdateApiKeySuccess.apiKey": "as above",
+    "RotateApiKeySuccess.apiKey": "as above",
+    "RevokeApiKeySuccess.apiKey": "as above",
+    "ApiKeyConnection.nodes": "its query needs KEYS_READ, or USERS_READ",
+    "ApiKeyEdge.node": "as above",
+    "CreateServiceAccountSuccess.user": "its mutation needs USERS_WRITE",
 }
 """The edges that are no way round anything, and why."""
 

@@ -282,9 +282,11 @@ async def test_the_last_use_has_the_address(own_gateway: RunningGateway):
 
 
 async def test_a_service_account_owns_keys_and_cannot_sign_in(own_gateway: RunningGateway):
-    create = """mutation($role: String!) { createServiceAccount(input: {username: "CI", role: $role, displayName: "C"}) {
+    create = """
+    mutation($role: String!) { createServiceAccount(input: {username: "CI", role: $role, displayName: "Builds"}) {
       ... on CreateServiceAccountSuccess { user { id username } } ... on UserError { code message }
-    } }"""
+    } }
+    """
     session = own_gateway.token
     own_gateway.token = (await own_gateway.make_key(scopes=["USERS_WRITE", "MODELS_READ"]))["secret"]
     refused = (await own_gateway.run(create, {"role": "user"}))["createServiceAccount"]
@@ -296,7 +298,6 @@ async def test_a_service_account_owns_keys_and_cannot_sign_in(own_gateway: Runni
     key = await own_gateway.make_key(userId=account["id"])
     for password in ("!", "", "correct horse battery"):
         with pytest.raises(KeyError):
-            own_gateway.token = None
             await own_gateway.sign_in("ci", password)
     own_gateway.token = key["secret"]
     assert (await own_gateway.run("{ me { username } }"))["me"] == {"username": "ci"}

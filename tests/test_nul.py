@@ -16,6 +16,13 @@ ASKED: list[tuple[str, Json]] = [
     ("query($x: String!) { usage(input: {timeZone: $x}) { totals { generations } } }", {"x": NUL}),
     ("mutation($x: String!) { login(input: {username: $x, password: $x}) { __typename } }", {"x": NUL}),
     ("mutation($x: String!) { createApiKey(input: {name: $x}) { __typename } }", {"x": NUL}),
+    ("mutation($x: String!, $y: [String!]) "
+     "{ createApiKey(input: {name: $x, models: $y, allowedOrigins: $y, allowedNetworks: $y}) { __typename } }",
+     {"x": "k", "y": [NUL]}),
+    ("query($x: String!) { apiKeys(filter: {search: $x}) { nodes { id } } }", {"x": NUL}),
+    ("mutation($x: String!) { createServiceAccount(input: {username: $x, role: $x, displayName: $x}) { __typename } }",
+     {"x": NUL}),
+    ("mutation($x: ID!) { rotateApiKey(input: {id: $x}) { __typename } }", {"x": NUL}),
     ("mutation($x: ID!) { revokeApiKey(input: {id: $x}) { __typename } }", {"x": NUL}),
     ("mutation($x: ID!) { cancelGeneration(input: {id: $x}) { __typename } }", {"x": NUL}),
     ("mutation($i: GenerateInput!) { startGeneration(input: $i) { __typename } }",

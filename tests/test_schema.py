@@ -27,6 +27,7 @@ from graphql import (
 )
 from strawberry.types.base import StrawberryObjectDefinition
 
+from auth import errors as auth_errors
 from auth.scopes import Scope
 from gateway import errors
 from gateway.codes import ErrorCode, TransportErrorCode
@@ -216,8 +217,10 @@ def test_every_error_code_is_used_somewhere(codes: type[ErrorCode | TransportErr
 
 
 def test_the_codes_at_the_top_level_are_documented():
-    documented = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE)
-    assert documented == list(TransportErrorCode)
+    codes, _, reasons = (ROOT / "docs" / "errors.md").read_text().partition("| `extensions.reason` |")
+    assert re.findall(r"^\| `([A-Z_]+)` \|", codes, re.MULTILINE) == list(TransportErrorCode)
+    kinds = {kind.code for kind in auth_errors.AuthenticationError.__subclasses__()}
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", reasons, re.MULTILINE)) == kinds
 
 
 def test_the_codes_in_the_schema_are_those_of_the_gateway(schema: GraphQLSchema):
