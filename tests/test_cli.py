@@ -208,6 +208,24 @@ async def test_a_key_made_on_the_command_line_works_and_is_all_of_standard_outpu
         assert await served.run("{ me { username } }", key) == {"me": {"username": "ada"}}
 
 
+def test_the_keys_of_a_service_account_are_managed_on_the_command_line(data_dir: Path):
+    assert "with the role user" in run_here(data_dir, "create-service-account", "ci", "--display-name", "Builds").stdout
+    made = run_here(data_dir, "create-key", "ci", "--name", "runner", "--model", "fake:*", "--network", "10.0.0.0/8")
+    first = made.stdout.strip()
+    rotated = run_here(data_dir, "rotate-key", first[:12], "--grace-hours", "0.5").stdout.strip()
+    assert is_well_formed(rotated)
+    assert rotated != first
+    [line] = run_here(data_dir, "list-keys", "ci").stdout.splitlines()
+    key_id, prefix, *_ = line.split("  ")
+    assert (prefix, line.endswith("valid  never used  runner")) == (rotated[:12], True)
+    assert run_here(data_dir, "revoke-key", first).stdout.startswith("Revoked API key 'runner'")
+    assert "  revoked " in run_here(data_dir, "list-keys", "ci").stdout
+    assert run_here(data_dir, "rotate-key", key_id).stderr == (
+        "Error: id: this API key was revoked. Create a new one.\n"
+    )
+    assert run_here(data_dir, "revoke-key", "nonsense").exit_code == 1
+
+
 async def test_a_name_that_is_locked_is_opened_at_once_on_the_command_line(data_dir: Path):
     async with serving(data_dir, ADMIN_PASSWORD="a password of mine", LOGIN_MAX_FAILURES="1") as served:
         await served.sign_in("a wrong password", "Ada")
