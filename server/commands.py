@@ -57,7 +57,7 @@ async def migrate(settings: Settings) -> None:
 async def create_user(settings: Settings, username: str, password: str | None, *, role: str) -> None:
     """Make a user; without a password, one with a password that is made up and printed. Raises SettingsError."""
     made_up = generate_password(password_policy(settings))
-    async with openedopened_identity(settings) as (identity, place):
+    async with opened_identity(settings) as (identity, place):
         user = await identity.accounts.create(username, password or made_up, role=role)
         click.echo(f"Made the user {user.username} with the role {user.role} in the database {place}.")
         if password is None:
@@ -66,7 +66,7 @@ async def create_user(settings: Settings, username: str, password: str | None, *
 
 async def unlock(settings: Settings, username: str) -> None:
     """Forget the wrong passwords under a name."""
-    async with openedopened_identity(settings) as (identity, place):
+    async with opened_identity(settings) as (identity, place):
         counted = await identity.sign_ins.unlock(username)
         said = "is open again" if counted else "was open: nothing had been counted"
         click.echo(f"Sign-in as {username!r} {said}, in the database {place}.")
@@ -79,7 +79,7 @@ async def export_audit(settings: Settings, since: str | None, until: str | None)
     except ValueError as error:
         raise SettingsError(str(error)) from error
     wanted = AuditChoice(since=limits.get("since"), until=limits.get("until"))
-    async with openedopened_identity(settings) as (identity, _), aclosing(exported(identity.audit, wanted)) as lines:
+    async with opened_identity(settings) as (identity, _), aclosing(exported(identity.audit, wanted)) as lines:
         async for portion in lines:
             click.echo(portion, nl=False)
 

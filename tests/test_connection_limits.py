@@ -17,9 +17,10 @@ from auth.errors import AuthenticationError
 from db.clock import now
 from db.tables import ApiKey, User
 from server.first_start import make_identity
+from server.signing_keys import SigningKeys
 from server.transports.credential_watch import CredentialWatch
 from tests.support.fake_model_server import FakeModelServer
-from tests.support.gateways import CHEAP, Json, RunningGateway, Socket, gateway_settings, running_gateway
+from tests.support.gateways import Json, RunningGateway, Socket, gateway_settings, running_gateway
 from tests.support.generations import GENERATE, asking, none_runs
 from tests.support.http_streams import EVENT_STREAM, MULTIPART, http_stream
 from tests.test_dataloaders import statements
@@ -186,7 +187,9 @@ async def test_many_keys_and_tokens_are_looked_up_in_few_statements(gateway: Run
     await gateway.make_user("ada")
     tokens = [await gateway.sign_in(), await gateway.sign_in("ada")]
     watched = [ApiKeySecret(key["secret"]) for key in keys] + [BearerToken(token) for token in tokens]
-    watch = CredentialWatch(make_identity(gateway.settings, gateway.database, CHEAP).authentication, interval=0)
+    watch = CredentialWatch(
+        make_identity(gateway.settings, gateway.database, SigningKeys(gateway.settings).keys).authentication, interval=0
+    )
     lost: dict[Credentials, str] = {}
     async with gateway.database.transaction() as tx:
         await tx.execute(update(ApiKey).where(ApiKey.name == "key 7").values(revoked_at=now()))
@@ -204,7 +207,9 @@ async def test_many_keys_and_tokens_are_looked_up_in_few_statements(gateway: Run
 
 async def test_a_thousand_sockets_with_one_key_are_looked_up_once(gateway: RunningGateway):
     secret = ApiKeySecret((await gateway.make_key())["secret"])
-    watch = CredentialWatch(make_identity(gateway.settings, gateway.database, CHEAP).authentication, interval=0)
+    watch = CredentialWatch(
+        make_identity(gateway.settings, gateway.database, SigningKeys(gateway.settings).keys).authentication, interval=0
+    )
     lost: list[AuthenticationError] = []
     async with AsyncExitStack() as stack:
         for _ in range(1000):
