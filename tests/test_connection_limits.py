@@ -16,6 +16,7 @@ from auth.credentials import ApiKeySecret, BearerToken, Credentials
 from auth.errors import AuthenticationError
 from db.clock import now
 from db.tables import ApiKey, User
+from gateway.identity import Identity
 from server.first_start import make_identity
 from server.signing_keys import SigningKeys
 from server.transports.credential_watch import CredentialWatch
@@ -65,6 +66,11 @@ async def refusal(socket: Socket, id: str) -> Json:
         pass
     assert message["type"] == "error"
     return message["payload"][0]["extensions"]
+
+
+def identity_of(gateway: RunningGateway) -> Identity:
+    """A second one over the same database, which remembers nothing of what the first one knows."""
+    return make_identity(gateway.settings, gateway.database, SigningKeys(gateway.settings).keys)
 
 
 async def test_one_operation_too_many_is_refused_and_the_others_go_on(strict: RunningGateway):
