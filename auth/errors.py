@@ -5,6 +5,7 @@ AuthenticationError           anything below; answered with 401, or by refusing 
 ├── MalformedCredentials      they cannot be read: wrong scheme, empty, or two different ones at once
 ├── InvalidToken              a session token that this gateway did not issue, or for somewhere else
 ├── ExpiredToken              a session token that held once
+├── RevokedSession            a session token whose session was ended: signed out, revoked, or its refresh token stolen
 ├── InvalidApiKey             no such key
 ├── ExpiredApiKey             a key past its end
 ├── RevokedApiKey             a key that its user took back
@@ -56,7 +57,16 @@ class ExpiredToken(AuthenticationError):
     """The token held once."""
 
     code = "EXPIRED_TOKEN"
-    default_message = "The session has expired. Sign in again."
+    default_message = (
+        "The access token has expired. Get a new one with the mutation `refreshSession`, or sign in again."
+    )
+
+
+class RevokedSession(AuthenticationError):
+    """The session that the token belongs to was ended."""
+
+    code = "REVOKED_SESSION"
+    default_message = "This session was ended. Sign in again."
 
 
 class InvalidApiKey(AuthenticationError):

@@ -4,6 +4,7 @@ GatewayError                 anything below; has a `code` and a message fit for 
 ├── Forbidden                the credentials lack a scope
 ├── InvalidCredentials       wrong username or password (never tells which)
 ├── AccountLocked            too many wrong passwords, by name or address; `locked_until` says when to come back
+├── SessionEnded             the refresh token leads to no session that holds
 ├── InvalidInput             values that are refused; `issues` tells of each
 │   ├── IdempotencyKeyReused the key stands for another request
 │   └── UnknownMediaType     the file is of no type that a model takes
@@ -113,6 +114,17 @@ class AccountLocked(GatewayError):
         self.locked_until = locked_until
         self.retry_after_ms = max(0, ceil((locked_until - now()).total_seconds() * 1000))
         super().__init__(f"Too many failed sign-ins. Try again after {locked_until:%Y-%m-%d %H:%M:%S} UTC.")
+
+
+class SessionEnded(GatewayError):
+    """A refresh token that leads on to nothing: unknown, used before, or of a session that is over."""
+
+    code = ErrorCode.SESSION_ENDED
+
+    def __init__(
+        self, message: str = "The session has ended, or the refresh token is not valid. Sign in again."
+    ) -> None:
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,9 @@ from schema.node import Node, parse_global_id
 IN_THE_LEDGER = frozenset({"generate", "startGeneration"})
 """What is not recorded here, since each has a row of its own for good that says as much, and they are many."""
 
+ROUTINE = frozenset({"refreshSession"})
+"""What clients do by themselves every few minutes: only refusals are recorded."""
+
 TOLD = frozenset(
     {
         "active",
@@ -72,7 +75,7 @@ def _audited(name: str, field: GraphQLField) -> Callable[..., Awaitable[Any]]:
             raise
         if isinstance(result, UserError):
             await audit.record(with_outcome(deed, AuditOutcome.REFUSED, result.code.value))
-        else:
+        elif name not in ROUTINE:
             await audit.record(with_outcome(deed, AuditOutcome.SUCCESS, target=_target_of(result)))
         return result
 

@@ -15,7 +15,7 @@ from schema.catalog import Model
 from schema.context import Context, Info
 from schema.cost import ListSize
 from schema.generation import Generation
-from schema.identity import ApiKey, AuditEvent, User
+from schema.identity import ApiKey, AuditEvent, Session, User
 from schema.node import MAX_NODE_IDS, Node, parse_global_id, parse_uuid
 
 
@@ -37,6 +37,12 @@ async def _audit_event(context: Context, key: UUID) -> AuditEvent | None:
     return None if row is None else AuditEvent.of(row)
 
 
+async def _session(context: Context, key: UUID) -> Session | None:
+    context.require(Scope.PROFILE_READ)
+    row = await context.loaders.visible_sessions.load(key)
+    return None if row is None else Session.of(row, context.caller)
+
+
 async def _generation(context: Context, key: UUID) -> Generation | None:
     context.require(Scope.GENERATIONS_READ)
     row = await context.loaders.visible_generations.load(key)
@@ -53,6 +59,7 @@ _BY_UUID: dict[str, Callable[[Context, UUID], Awaitable[Node | None]]] = {
     "User": _user,
     "ApiKey": _api_key,
     "AuditEvent": _audit_event,
+    "Session": _session,
     "Generation": _generation,
 }
 

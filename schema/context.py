@@ -13,6 +13,7 @@ from gateway import Gateway
 from gateway.errors import Forbidden, GatewayError, TooMuchText
 from gateway.identity import AuditOutcome, Deed, Target
 from schema.loaders import Loaders
+from schema.session_cookie import SessionCookie
 
 
 @dataclass(slots=True)
@@ -20,7 +21,8 @@ class Context:
     """One operation: who asks, and what it has loaded. It holds no database session: sibling fields run at once.
 
     `refused` is why the credentials that were given did not hold, or could not be checked. `max_text` is how many
-    characters of generations' text the answer may hold, `client` where the request comes from.
+    characters of generations' text the answer may hold, `client` where the request comes from. `cookie` is the session
+    cookie, where the answer can set one: in one response over HTTP.
 
     `last_event_id` is the sequence number after which a client that was cut off wants its stream to go on; `sequence`
     is that of the event that is being sent, for transports that number their messages.
@@ -32,6 +34,7 @@ class Context:
     refused: AuthenticationError | GatewayError | None = None
     max_text: int = 16_000_000
     client: Client = UNKNOWN_CLIENT
+    cookie: SessionCookie | None = None
     last_event_id: int | None = None
     sequence: int | None = None
     loaders: Loaders = field(init=False)

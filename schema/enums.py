@@ -37,6 +37,7 @@ _describe(
     {
         "INVALID_CREDENTIALS": "The user name or the password is wrong.",
         "ACCOUNT_LOCKED": "Too many failed sign-ins with this name.",
+        "SESSION_ENDED": "The refresh token leads to no session that is still open. Sign in again.",
         "INVALID_INPUT": "A value is invalid; `issues` names each.",
         "NOT_FOUND": "It does not exist, or it does not belong to you.",
         "MODEL_NOT_FOUND": "No backend serves a model with this name.",

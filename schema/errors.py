@@ -34,6 +34,13 @@ class AccountLocked(UserError):
     locked_until: datetime = strawberry.field(description="When the lock ends.")
 
 
+@strawberry.type(
+    description="The refresh token is unknown, expired or was used before, or its session was ended. Sign in again."
+)
+class SessionEnded(UserError):
+    pass
+
+
 @strawberry.type(description="One invalid value.")
 class InputIssue:
     path: list[str] = strawberry.field(
@@ -121,6 +128,7 @@ def _retry(error: GatewayError) -> dict[str, object]:
 EXPECTED_ERRORS = (
     _Expected(errors.InvalidCredentials, InvalidCredentials),
     _Expected(errors.AccountLocked, AccountLocked, lambda error: _retry(error) | {"locked_until": error.locked_until}),
+    _Expected(errors.SessionEnded, SessionEnded),
     _Expected(
         errors.InvalidInput,
         InvalidInput,

@@ -47,6 +47,10 @@ class Loaders:
         self.audit_events: DataLoader[UUID, tables.AuditEvent | None] = DataLoader(
             gateway.identity.audit.by_id, max_batch_size=MAX_BATCH
         )
+        self.sessions_of_user: DataLoader[UUID, list[tables.Session]] = DataLoader(
+            self._sessions_of_users, max_batch_size=MAX_BATCH
+        )
+        self.visible_sessions = self._visible(gateway.identity.sessions.visible)
         self.visible_users = self._visible(gateway.identity.accounts.visible)
         self.visible_api_keys = self._visible(gateway.identity.api_keys.visible)
         self.visible_generations = self._visible(gateway.generations.visible)
@@ -72,6 +76,11 @@ class Loaders:
     async def _models(self, names: list[str]) -> list[Model | None]:
         access = ALL_MODELS if self._principal is None else self._principal.models
         return await self._gateway.catalog.by_name(names, access)
+
+    async def _sessions_of_users(self, user_ids: list[UUID]) -> list[list[tables.Session]]:
+        if self._principal is None:
+            return [[] for _ in user_ids]
+        return await self._gateway.identity.sessions.of_users(self._principal, user_ids)
 
     async def _outputs(self, ids: list[UUID]) -> list[Output | GatewayError | None]:
         return await self._gateway.generations.outputs(ids, self._max_text)

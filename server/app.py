@@ -54,6 +54,7 @@ from server.transports import (
     OriginCheck,
     Origins,
     RequestContext,
+    SessionCookies,
     SocketLimits,
     StreamLimits,
     TrustedProxies,
@@ -247,6 +248,7 @@ def _routes(
         watch,
         ConnectionLimiter(settings.max_streams_per_user, "OLLAGRAPH_MAX_STREAMS_PER_USER"),
         open_streams,
+        SessionCookies.of(settings.cors_origins, credentials=settings.cors_credentials),
     )
     socket_limits = SocketLimits(
         check_timeout=settings.query_timeout,

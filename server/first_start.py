@@ -27,6 +27,9 @@ from gateway.identity import (
     LoginPolicy,
     Rotations,
     ServiceAccounts,
+    SessionPolicy,
+    Sessions,
+    SessionUses,
     SignIns,
 )
 from server.settings import DATABASE_FILE, Settings, SettingsError
@@ -129,15 +132,28 @@ def make_identity(settings: Settings, database: Database, keys: TokenKeys) -> Id
     known, key_uses = KnownCallers(database, settings.identity_max_age), KeyUses(database)
     cost = Argon2Cost(settings.argon2_time_cost, settings.argon2_memory_kib, settings.argon2_parallelism)
     passwords = PasswordHasher(cost, password_policy(settings))
+    session_uses = SessionUses(database)
+    sessions = Sessions(database, known, tokens, session_uses, session_policy(settings))
     return Identity(
-        Authentication(known, tokens, key_uses),
-        SignIns(database, passwords, tokens, policy),
-        Accounts(database, known, passwords),
-        ApiKeys(database, known, key_uses, max_api_keys_per_user=settings.max_api_keys_per_user),
-        key_uses,
-        AuditLog(database, settings.audit_retention),
-        Rotations(database, known, key_uses, derive_key(signing_secret(settings), ROTATION_LABEL)),
-        ServiceAccounts(database),
+        authentication=Authentication(known, tokens, key_uses, session_uses),
+        sign_ins=SignIns(database, passwords, sessions, policy),
+        accounts=Accounts(database, known, passwords),
+        api_keys=ApiKeys(database, known, key_uses, max_api_keys_per_user=settings.max_api_keys_per_user),
+        key_uses=key_uses,
+        audit=AuditLog(database, settings.audit_retention),
+        rotations=Rotations(database, known, key_uses, derive_key(signing_secret(settings), ROTATION_LABEL)),
+        service_accounts=ServiceAccounts(database),
+        sessions=sessions,
+        session_uses=session_uses,
+    )
+
+
+def session_policy(settings: Settings) -> SessionPolicy:
+    """Give how long sessions last, and how many a user may have."""
+    return SessionPolicy(
+        timedelta(seconds=settings.refresh_token_lifetime),
+        timedelta(seconds=settings.session_lifetime),
+        settings.max_sessions_per_user,
     )
 
 

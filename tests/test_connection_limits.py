@@ -12,11 +12,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from auth.client import UNKNOWN_CLIENT
-from auth.credentials import ApiKeySecret, BearerToken, Credentials
+from auth.credentials import ApiKeySecret, BearerToken
 from auth.errors import AuthenticationError
 from db.clock import now
 from db.tables import ApiKey, User
-from gateway.identity import Identity
+from gateway.identity import Identity, OpenCredentials
 from server.first_start import make_identity
 from server.signing_keys import SigningKeys
 from server.transports.credential_watch import CredentialWatch
@@ -192,11 +192,11 @@ async def test_many_keys_and_tokens_are_looked_up_in_few_statements(gateway: Run
     keys = [await gateway.make_key(f"key {number}") for number in range(50)]
     await gateway.make_user("ada")
     tokens = [await gateway.sign_in(), await gateway.sign_in("ada")]
-    watched = [ApiKeySecret(key["secret"]) for key in keys] + [BearerToken(token) for token in tokens]
-    watch = CredentialWatch(
-        make_identity(gateway.settings, gateway.database, SigningKeys(gateway.settings).keys).authentication, interval=0
-    )
-    lost: dict[Credentials, str] = {}
+    authentication = identity_of(gateway).authentication
+    sessions = [(await authentication.authenticate(BearerToken(token))).session_id for token in tokens]
+    watched = [ApiKeySecret(key["secret"]) for key in keys] + [it for it in sessions if it is not None]
+    watch = CredentialWatch(authentication, interval=0)
+    lost: dict[OpenCredentials, str] = {}
     async with gateway.database.transaction() as tx:
         await tx.execute(update(ApiKey).where(ApiKey.name == "key 7").values(revoked_at=now()))
         await tx.execute(update(User).where(User.username == "ada").values(disabled_at=now()))

@@ -74,7 +74,7 @@ def directives(field: GraphQLField) -> dict[str, Arguments]:
 
 GUARDS = {"requiresScopes", "authenticated"}
 
-SOMEBODYS = {"User", "ApiKey", "Generation", "GenerationConnection", "UsageReport"}
+SOMEBODYS = {"User", "ApiKey", "Session", "Generation", "GenerationConnection", "UsageReport"}
 """The types that belong to a user."""
 
 EVENTS = {"GenerationCompleted", "GenerationCancelled", "GenerationFailed", "GenerateFailure"}

@@ -56,10 +56,11 @@ async def test_the_commands_of_the_shell_run(gateway: RunningGateway):
     (begin,) = blocks("sh", holding="graphql() {")
     begin = begin.replace("PASSWORD", PASSWORD).partition("TOKEN=")[0]
     (signed_in,) = answers(await run_shell(gateway, begin, TOKEN=""))
-    token = signed_in["data"]["login"]["accessToken"]
+    token, refresh_token = (signed_in["data"]["login"][name] for name in ("accessToken", "refreshToken"))
     function = begin.splitlines()[0]
     for block in blocks("sh", holding="graphql '{")[1:]:
-        for answer in answers(await run_shell(gateway, function + "\n" + block.partition("TOKEN=...")[0], TOKEN=token)):
+        block = block.replace("REFRESH_TOKEN", refresh_token).partition("TOKEN=...")[0]
+        for answer in answers(await run_shell(gateway, function + "\n" + block, TOKEN=token)):
             assert "errors" not in answer
             assert "message" not in json.dumps(answer["data"])
     (stream,) = blocks("sh", holding="curl -N")

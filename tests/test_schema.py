@@ -39,8 +39,8 @@ from tests.support.gateways import RunningGateway
 
 ROOT = Path(__file__).parent.parent
 
-WITHOUT_CREDENTIALS = {"me", "viewer", "login"}
-WITHOUT_A_SCOPE = {"server_info"}
+WITHOUT_CREDENTIALS = {"me", "viewer", "login", "refresh_session"}
+WITHOUT_A_SCOPE = {"server_info", "logout"}
 
 
 @pytest.fixture(scope="module")

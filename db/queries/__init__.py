@@ -16,6 +16,7 @@ from db.queries import (
 from db.queries.api_key import KeyUse
 from db.queries.audit import AuditChoice
 from db.queries.identity import Caller
+from db.queries.session import SessionUse
 from db.queries.sign_in import Subject, Who
 from db.queries.usage import BucketRun, UsageGroup, UsageSums
 
@@ -24,6 +25,7 @@ __all__ = [
     "BucketRun",
     "Caller",
     "KeyUse",
+    "SessionUse",
     "Subject",
     "UsageGroup",
     "UsageSums",

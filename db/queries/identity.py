@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Select, or_, select, update
 
 from db.engine import ReadSession, WriteSession
-from db.tables import ApiKey, Group, GroupMember, Role, User
+from db.tables import ApiKey, Group, GroupMember, Role, Session, User
 
 
 async def user_by_name(session: ReadSession, username: str) -> User | None:
@@ -57,6 +57,20 @@ async def callers_by_key(session: ReadSession, hashes: Sequence[str]) -> list[tu
         else:
             keys[key.id] = key, _caller(*rights)
     return list(keys.values())
+
+
+async def callers_by_session(session: ReadSession, ids: Sequence[UUID]) -> list[tuple[Session, Caller]]:
+    """Give the sessions of these ids, also those that ended, and their users."""
+    rows = await session.execute(
+        _with_rights(select(Session, *_RIGHTS).join(User, User.id == Session.user_id)).where(Session.id.in_(ids))
+    )
+    sessions: dict[UUID, tuple[Session, Caller]] = {}
+    for signed_in, *rights in rows:
+        if signed_in.id in sessions:
+            sessions[signed_in.id][1].group_models.append(rights[-1])
+        else:
+            sessions[signed_in.id] = signed_in, _caller(*rights)
+    return list(sessions.values())
 
 
 async def callers_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, Caller]:

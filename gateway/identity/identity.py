@@ -11,6 +11,8 @@ from gateway.identity.authentication import Authentication
 from gateway.identity.key_uses import KeyUses
 from gateway.identity.rotations import Rotations
 from gateway.identity.service_accounts import ServiceAccounts
+from gateway.identity.session_uses import SessionUses
+from gateway.identity.sessions import Sessions
 from gateway.identity.sign_in import SignIns
 
 
@@ -26,6 +28,8 @@ class Identity:
     audit: AuditLog
     rotations: Rotations
     service_accounts: ServiceAccounts
+    sessions: Sessions
+    session_uses: SessionUses
 
     async def run(self) -> None:
         """Write what no request waits for, until cancelled. To be started in the application's task group."""
@@ -33,3 +37,5 @@ class Identity:
             tasks.start_soon(self.key_uses.run)
             tasks.start_soon(self.sign_ins.run)
             tasks.start_soon(self.audit.run)
+            tasks.start_soon(self.session_uses.run)
+            tasks.start_soon(self.sessions.run)

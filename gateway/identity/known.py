@@ -1,4 +1,4 @@
-"""The callers looked up a moment ago: users with their rights, and the keys they asked with."""
+"""The callers looked up a moment ago: users with their rights, and the keys and sessions they asked with."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from auth.scopes import Scope
 from db import queries
 from db.engine import Database
 from db.queries import Caller
-from db.tables import ApiKey, User
+from db.tables import ApiKey, Session, User
 from gateway.identity.cache import TtlCache
 
 MOST_AT_ONCE = 500
@@ -50,11 +50,13 @@ class KnownCallers:
     def __init__(self, database: Database, identity_max_age: float) -> None:
         self._database = database
         self._keys: TtlCache[str, tuple[ApiKey, KnownUser]] = TtlCache(identity_max_age)
+        self._sessions: TtlCache[UUID, tuple[Session, KnownUser]] = TtlCache(identity_max_age)
         self._users: TtlCache[UUID, KnownUser] = TtlCache(identity_max_age)
 
     def clear(self) -> None:
-        """Forget everything: users, roles, groups or keys have changed."""
+        """Forget everything: users, roles, groups, keys or sessions have changed."""
         self._keys.clear()
+        self._sessions.clear()
         self._users.clear()
 
     async def users(self, ids: Sequence[UUID]) -> dict[UUID, KnownUser]:
@@ -81,6 +83,19 @@ class KnownCallers:
                 for secret_hash in set(missing) & {key.secret_hash, key.previous_hash or ""}:
                     found[secret_hash] = known
                     self._keys.put(secret_hash, known, version)
+        return found
+
+    async def sessions(self, ids: Sequence[UUID]) -> dict[UUID, tuple[Session, KnownUser]]:
+        """Give those of these sessions that there are, with their users."""
+        found = {session_id: known for session_id in ids if (known := self._sessions.get(session_id)) is not None}
+        for missing in portions([session_id for session_id in ids if session_id not in found]):
+            version = self._sessions.version
+            async with self._database.reading() as session:
+                looked_up = await queries.identity.callers_by_session(session, missing)
+            for signed_in, caller in looked_up:
+                found[signed_in.id] = signed_in, KnownUser.of(caller)
+                self._sessions.put(signed_in.id, found[signed_in.id], version)
+                self._users.put(caller.user.id, found[signed_in.id][1], version)  # both are cleared together
         return found
 
 

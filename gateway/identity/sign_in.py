@@ -24,7 +24,6 @@ import anyio
 from auth.client import UNKNOWN_CLIENT, Client
 from auth.lane import LaneFull
 from auth.passwords import PasswordHasher, Verified
-from auth.tokens import IssuedToken, TokenSigner
 from db import queries
 from db.clock import now
 from db.engine import Database, DatabaseUnavailable
@@ -32,6 +31,7 @@ from db.queries import Subject, Who
 from db.tables import User
 from gateway.errors import AccountLocked, InvalidCredentials, Overloaded
 from gateway.identity.addresses import origin
+from gateway.identity.sessions import PASSWORD_PROVIDER, Sessions, SignedIn
 
 logger = logging.getLogger(__name__)
 
@@ -59,14 +59,6 @@ class LoginPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class SignedIn:
-    """A sign-in that worked."""
-
-    user: User
-    token: IssuedToken
-
-
-@dataclass(frozen=True, slots=True)
 class _Count:
     """What a sign-in counts against, and how many may fail there."""
 
@@ -78,14 +70,14 @@ class _Count:
 class SignIns:
     """Sign-ins with passwords."""
 
-    def __init__(self, database: Database, passwords: PasswordHasher, tokens: TokenSigner, policy: LoginPolicy) -> None:
+    def __init__(self, database: Database, passwords: PasswordHasher, sessions: Sessions, policy: LoginPolicy) -> None:
         self._database = database
         self._passwords = passwords
-        self._tokens = tokens
+        self._sessions = sessions
         self._policy = policy
 
     async def sign_in(self, username: str, password: str, client: Client = UNKNOWN_CLIENT) -> SignedIn:
-        """Check a password.
+        """Check a password, and begin a session.
 
         Raises InvalidCredentials or AccountLocked, which are the same, and take the same time, whether or not there is
         such a user; Overloaded where too many wait to have their passwords looked at.
@@ -111,7 +103,7 @@ class SignIns:
             raise InvalidCredentials
         with anyio.CancelScope(shield=True):
             await self._settle(user, address, counts, verified)
-        return SignedIn(user, self._tokens.issue(user.id))
+        return await self._sessions.begin(user, client, PASSWORD_PROVIDER)
 
     async def unlock(self, username: str) -> bool:
         """Forget what has failed under a name and at the addresses that tried it; tells whether there was anything."""

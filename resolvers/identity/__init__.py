@@ -5,6 +5,7 @@ import strawberry
 from resolvers.identity.api_keys import ApiKeyMutation, ApiKeyQuery
 from resolvers.identity.audit import AuditQuery
 from resolvers.identity.service_accounts import ServiceAccountMutation
+from resolvers.identity.sessions import SessionMutation
 from resolvers.identity.sign_in import SignInMutation
 from resolvers.identity.users import UserQuery
 
@@ -15,5 +16,5 @@ class IdentityQuery(UserQuery, ApiKeyQuery, AuditQuery):
 
 
 @strawberry.type
-class IdentityMutation(SignInMutation, ApiKeyMutation, ServiceAccountMutation):
+class IdentityMutation(SignInMutation, SessionMutation, ApiKeyMutation, ServiceAccountMutation):
     pass

@@ -4,24 +4,32 @@ from typing import Annotated
 
 import strawberry
 
+from resolvers.identity.sessions import usable_cookie
 from schema.access import PUBLIC, requires
 from schema.context import Info
 from schema.cost import Cost
-from schema.identity import LoginInput, LoginResult, LoginSuccess
+from schema.identity import LoginInput, LoginResult, LoginSuccess, RefreshTokenIn
 
 HASHES_A_PASSWORD = Cost(weight="50")
 
 
 @strawberry.type
 class SignInMutation:
-    @strawberry.mutation(description="Sign in with a password and get an access token.", directives=[HASHES_A_PASSWORD])
+    @strawberry.mutation(
+        description="Sign in with a password: begin a session, and get an access token and a refresh token.",
+        directives=[HASHES_A_PASSWORD],
+    )
     @requires(PUBLIC)
     async def login(
         self,
         info: Info,
         input: Annotated[LoginInput, strawberry.argument(description="The user name and the password.")],
     ) -> LoginResult | None:
+        in_cookie = input.refresh_token_in is RefreshTokenIn.COOKIE
+        cookie = usable_cookie(info.context, "refreshTokenIn") if in_cookie else None
         signed_in = await info.context.gateway.identity.sign_ins.sign_in(
             input.username, input.password, info.context.client
         )
-        return LoginSuccess.of(signed_in)
+        if cookie is not None:
+            cookie.keep(signed_in.refresh_token)
+        return LoginSuccess.of(signed_in, in_cookie=in_cookie)

@@ -20,6 +20,18 @@ from schema.identity.service_account import (
     CreateServiceAccountInput,
     CreateServiceAccountResult,
     CreateServiceAccountSuccess,
+from schema.identity.session import (
+    LogoutInput,
+    LogoutResult,
+    LogoutSuccess,
+    RefreshSessionInput,
+    RefreshSessionResult,
+    RefreshSessionSuccess,
+    RefreshTokenIn,
+    RevokeSessionInput,
+    RevokeSessionResult,
+    RevokeSessionSuccess,
+    Session,
 )
 from schema.identity.sign_in import LoginInput, LoginResult, LoginSuccess
 from schema.identity.user import ASSUMED_API_KEYS, User
@@ -42,6 +54,13 @@ __all__ = [
     "LoginInput",
     "LoginResult",
     "LoginSuccess",
+    "LogoutInput",
+    "LogoutResult",
+    "LogoutSuccess",
+    "RefreshSessionInput",
+    "RefreshSessionResult",
+    "RefreshSessionSuccess",
+    "RefreshTokenIn",
     "RevokeApiKeyInput",
     "RevokeApiKeyResult",
     "RevokeApiKeySuccess",
@@ -51,6 +70,10 @@ __all__ = [
     "UpdateApiKeyInput",
     "UpdateApiKeyResult",
     "UpdateApiKeySuccess",
+    "RevokeSessionInput",
+    "RevokeSessionResult",
+    "RevokeSessionSuccess",
+    "Session",
     "User",
     "Viewer",
 ]

@@ -6,7 +6,8 @@ from typing import Annotated, Self
 import strawberry
 
 from gateway.identity import SignedIn
-from schema.errors import AccountLocked, InvalidCredentials, Overloaded
+from schema.errors import AccountLocked, InvalidCredentials, InvalidInput, Overloaded
+from schema.identity.session import RefreshTokenIn, Session
 from schema.identity.user import User
 
 
@@ -14,25 +15,36 @@ from schema.identity.user import User
 class LoginInput:
     username: str = strawberry.field(description="The user name, in upper or lower case.")
     password: str = strawberry.field(description="The password.")
+    refresh_token_in: RefreshTokenIn = strawberry.field(
+        default=RefreshTokenIn.BODY, description="Where the refresh token is to be kept."
+    )
 
 
 @strawberry.type(description="The sign-in succeeded.")
 class LoginSuccess:
     access_token: str = strawberry.field(description="A JWT to send as `Authorization: Bearer …`.")
-    expires_at: datetime = strawberry.field(description="When the token expires.")
+    expires_at: datetime = strawberry.field(description="When the access token expires.")
+    refresh_token: str | None = strawberry.field(
+        description="What `refreshSession` takes, once, for the next access token; null if it is in the cookie."
+    )
+    refresh_expires_at: datetime = strawberry.field(description="When the refresh token expires, and the session ends.")
     user: User = strawberry.field(description="The user who signed in.")
+    session: Session = strawberry.field(description="The session that began.")
 
     @classmethod
-    def of(cls, signed_in: SignedIn) -> Self:
-        """Give the token and its user."""
+    def of(cls, signed_in: SignedIn, *, in_cookie: bool) -> Self:
+        """Give the tokens and their user; the refresh token only where it is not in the cookie."""
         return cls(
             access_token=signed_in.token.token,
             expires_at=signed_in.token.expires_at,
+            refresh_token=None if in_cookie else signed_in.refresh_token.token,
+            refresh_expires_at=signed_in.refresh_token.expires_at,
+            session=Session.of(signed_in.session, current=True),
             user=User.of(signed_in.user),
         )
 
 
 LoginResult = Annotated[
-    LoginSuccess | InvalidCredentials | AccountLocked | Overloaded,
+    LoginSuccess | InvalidCredentials | AccountLocked | InvalidInput | Overloaded,
     strawberry.union("LoginResult", description="The result of `login`."),
 ]

@@ -15,9 +15,13 @@ from schema.node import Node, global_id
 
 if TYPE_CHECKING:
     from schema.identity.api_key import ApiKey
+    from schema.identity.session import Session
 
 ASSUMED_API_KEYS = 100
 """Keys that one user is assumed to have: as many as OLLAGRAPH_MAX_API_KEYS_PER_USER allows by default."""
+
+MOST_SESSIONS = 100
+"""Sessions that one user may have: as many as OLLAGRAPH_MAX_SESSIONS_PER_USER can allow."""
 
 
 @strawberry.type(description="A person or a program that can sign in.")
@@ -38,6 +42,18 @@ class User(Node):
         from schema.identity.api_key import ApiKey  # which imports this module
 
         return [ApiKey.of(row) for row in await info.context.loaders.api_keys_of_user.load(self.key)]
+
+    @strawberry.field(
+        description="The sessions in which the user is signed in, those used last first. Needs PROFILE_READ.",
+        directives=[list_of(MOST_SESSIONS)],
+    )
+    @requires(Scope.PROFILE_READ)
+    async def sessions(self, info: Info) -> list[Annotated["Session", strawberry.lazy("schema.identity.session")]]:
+        """Give those that hold; a caller who may not see them gets none."""
+        from schema.identity.session import Session  # as above
+
+        context = info.context
+        return [Session.of(row, context.caller) for row in await context.loaders.sessions_of_user.load(self.key)]
 
     @classmethod
     def of(cls, row: tables.User) -> Self:

@@ -10,6 +10,7 @@ from auth.scopes import Scope
 from schema.access import SIGNED_IN, requires
 from schema.context import Info
 from schema.identity.api_key import ApiKey
+from schema.identity.session import Session
 from schema.identity.user import User
 
 
@@ -38,6 +39,15 @@ class Viewer:
             return None
         row = await info.context.loaders.api_keys.load(self.principal.api_key_id)
         return None if row is None else ApiKey.of(row)
+
+    @strawberry.field(description="The session of the access token; null for an API key. Needs no scope.")
+    @requires(SIGNED_IN)
+    async def session(self, info: Info) -> Session | None:
+        """Give the session that authenticated this request."""
+        if self.principal.session_id is None:
+            return None
+        row = await info.context.loaders.visible_sessions.load(self.principal.session_id)
+        return None if row is None else Session.of(row, self.principal)
 
     @classmethod
     def of(cls, principal: Principal) -> Self:

@@ -37,8 +37,8 @@ TYPENAME_ALIASES = 60
 INTROSPECTION_DEPTH = 20
 """What the usual introspection query needs, with room: its types are wrapped several times over."""
 
-ONCE = frozenset({"login"})
-"""Root fields that an operation may select once only: otherwise one request could guess many passwords."""
+ONCE = frozenset({"login", "refreshSession"})
+"""Root fields that an operation may select once only: otherwise one request could guess many passwords or tokens."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,24 @@ class IdentitySettings(BaseSettings):
     signing_key_delay: float = Field(
         default=600, ge=0, description="Seconds that a new key pair is published before it signs."
     )
-    access_token_lifetime: int = Field(default=28_800, ge=60, description="Seconds that a sign-in is valid.")
+    access_token_lifetime: int = Field(
+        default=900,
+        ge=60,
+        le=43_200,
+        description="Seconds that an access token is valid; a new one comes from `refreshSession`.",
+    )
+    refresh_token_lifetime: int = Field(
+        default=2_592_000, ge=60, description="Seconds after which a session ends that is not refreshed."
+    )
+    session_lifetime: int = Field(
+        default=7_776_000, ge=60, description="Seconds after which a session ends, however often it is refreshed."
+    )
+    max_sessions_per_user: int = Field(
+        default=100,
+        ge=1,
+        le=100,
+        description="Sessions that one user may have at a time; a further sign-in ends the one used longest ago.",
+    )
     identity_max_age: float = Field(
         default=2,
         ge=0,

@@ -13,6 +13,7 @@ from server.transports.middleware import BLOBS_PATH, GRAPHQL_PATHS, RequestConte
 from server.transports.origins import PREFLIGHT_HEADERS, CrossOriginAnswers, OriginCheck, Origins
 from server.transports.proxies import TrustedProxies
 from server.transports.schema_document import schema_document
+from server.transports.session_cookies import SessionCookies
 from server.transports.websocket import GraphQLOverWebSocket, SocketLimits
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "OriginCheck",
     "Origins",
     "RequestContext",
+    "SessionCookies",
     "SocketLimits",
     "StreamLimits",
     "TrustedProxies",

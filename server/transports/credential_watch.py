@@ -7,15 +7,23 @@ from contextlib import contextmanager
 import anyio
 
 from auth.client import Client
-from auth.credentials import Credentials
+from auth.credentials import ApiKeySecret, Credentials
 from auth.errors import AuthenticationError
+from auth.principal import Principal
 from db.engine import DatabaseUnavailable
-from gateway.identity import Authentication
+from gateway.identity import Authentication, OpenCredentials
 
 logger = logging.getLogger(__name__)
 
 Revoked = Callable[[AuthenticationError], None]
 """What to do when the credentials hold no longer, and why they do not."""
+
+
+def open_credentials(credentials: Credentials | None, principal: Principal | None) -> OpenCredentials | None:
+    """Give what keeps a connection open that these credentials opened: the API key, or the session of the token."""
+    if principal is not None and principal.session_id is not None:
+        return principal.session_id
+    return credentials if isinstance(credentials, ApiKeySecret) else None
 
 
 class CredentialWatch:
@@ -27,10 +35,10 @@ class CredentialWatch:
     def __init__(self, authentication: Authentication, interval: float) -> None:
         self._authentication = authentication
         self._interval = interval
-        self._watched: dict[tuple[Credentials, Client], list[Revoked]] = {}
+        self._watched: dict[tuple[OpenCredentials, Client], list[Revoked]] = {}
 
     @contextmanager
-    def watching(self, credentials: Credentials | None, client: Client, revoked: Revoked) -> Generator[None]:
+    def watching(self, credentials: OpenCredentials | None, client: Client, revoked: Revoked) -> Generator[None]:
         """Within the block, `revoked` is called once if the credentials hold no longer."""
         if credentials is None:
             yield
@@ -54,7 +62,7 @@ class CredentialWatch:
         """Look once at each of the credentials in use."""
         watched = list(self._watched)
         try:
-            found = await self._authentication.authenticate_all(watched)
+            found = await self._authentication.check_all(watched)
         except DatabaseUnavailable:
             logger.warning("the credentials of open connections could not be checked: the database does not answer")
             return

@@ -37,9 +37,10 @@ from server.graphql import (
 from server.transports.bodies import SLOWEST_BODY, BodyLimits, too_large
 from server.transports.callers import Callers, client_of, credentials_of
 from server.transports.connection_limits import ConnectionLimiter, TooManyConnections
-from server.transports.credential_watch import CredentialWatch
+from server.transports.credential_watch import CredentialWatch, open_credentials
 from server.transports.http_stream import Allowed, EndStream, HttpStream, StreamLimits, cancel_when_left
 from server.transports.negotiation import GRAPHQL_RESPONSE, JSON, OFFERS, is_json, negotiate
+from server.transports.session_cookies import SessionCookies
 from server.transports.stream_framing import EVENT_STREAM, FRAMINGS, MULTIPART
 
 ONE_RESPONSE = (*OFFERS, EVENT_STREAM)
@@ -79,6 +80,7 @@ class GraphQLOverHttp:
     watch: CredentialWatch
     limiter: ConnectionLimiter
     open_streams: set[anyio.CancelScope]
+    cookies: SessionCookies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. A client who leaves ends the work on its answer."""
@@ -123,15 +125,21 @@ class GraphQLOverHttp:
         media_type = _negotiated(accept, _offers(operation.type))
         if media_type in FRAMINGS:
             return self._stream(request, operation, media_type, credentials, context)
+        context.cookie = self.cookies.read(request)
         response = await self._execute(request, operation, context)
         if response is None:
             return None
-        return self._only(response, media_type)
+        answer = self._one_json(response, media_type)
+        self.cookies.write(request, context.cookie, answer.headers)
+        return answer
 
     def _only(self, response: Response, media_type: str) -> ASGIApp:
         """Give the one response of an operation, with the status of its kind and form."""
         if media_type in FRAMINGS:
             return self._http_stream(_one(response), media_type, lambda _: nullcontext())
+        return self._one_json(response, media_type)
+
+    def _one_json(self, response: Response, media_type: str) -> HttpResponse:
         if "data" in response or media_type != GRAPHQL_RESPONSE:
             return _json(response, media_type)
         codes = {error["extensions"]["code"] for error in response["errors"]}
@@ -153,7 +161,8 @@ class GraphQLOverHttp:
             def revoked(error: AuthenticationError) -> None:
                 end(self.executor.formatted([GraphQLError(str(error), original_error=error)], context.request_id))
 
-            held = None if isinstance(credentials, AuthenticationError) else credentials
+            given = None if isinstance(credentials, AuthenticationError) else credentials
+            held = open_credentials(given, context.principal)
             with self.watch.watching(held, context.client, revoked), ExitStack() as slots:
                 try:
                     slots.enter_context(self.limiter.slot(context.principal, request.client))

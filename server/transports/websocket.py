@@ -14,7 +14,9 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from auth.credentials import Credentials, read_connection_params, read_credentials
-from auth.errors import AuthenticationError
+from auth.errors import AuthenticationError, ExpiredToken
+from auth.principal import Principal
+from db.clock import now
 from db.engine import DatabaseUnavailable
 from gateway.errors import DatabaseDown, TransportErrorCode
 from schema.context import Context
@@ -23,7 +25,7 @@ from server.transports.bodies import BodyLimits, too_large
 from server.transports.bounded_websockets import known
 from server.transports.callers import Callers, client_of
 from server.transports.connection_limits import ConnectionLimiter, TooManyConnections
-from server.transports.credential_watch import CredentialWatch
+from server.transports.credential_watch import CredentialWatch, open_credentials
 from server.transports.websocket_messages import (
     SUBPROTOCOL,
     ClientMessage,
@@ -124,7 +126,9 @@ class _Connection:
         self._held = held
         self._sending = anyio.Lock()
         self._operations: dict[str, anyio.CancelScope] = {}
+        self._one_ended = anyio.Event()
         self._credentials: Credentials | None = None
+        self._principal: Principal | None = None
         self._acknowledged = anyio.Event()
         self._init_came = anyio.Event()
         self._idle_since = anyio.current_time()
@@ -139,6 +143,7 @@ class _Connection:
                 tasks.start_soon(self._expect_init)
                 tasks.start_soon(self._expect_work)
                 tasks.start_soon(self._expect_loss)
+                tasks.start_soon(self._expect_expiry)
                 await self._receive(tasks)
                 tasks.cancel_scope.cancel()
         except* _Closing as group:
@@ -218,8 +223,9 @@ class _Connection:
             self._held.enter_context(self._endpoint.limiter.slot(principal, self._websocket.client))
         except TooManyConnections as error:
             raise _Closing(CloseCode.TRY_LATER, f"Too many connections are open ({error.setting})") from error
-        self._held.enter_context(self._endpoint.watch.watching(credentials, self._client, self._revoked))
-        self._credentials = credentials
+        held = open_credentials(credentials, principal)
+        self._held.enter_context(self._endpoint.watch.watching(held, self._client, self._revoked))
+        self._credentials, self._principal = credentials, principal
         if principal is not None:
             self._most = self._endpoint.body_limits.known
             known(self._websocket.scope)
@@ -249,9 +255,23 @@ class _Connection:
         self._credentials_revoked.set()
 
     async def _expect_loss(self) -> None:
-        """End the connection when its credentials expire or are revoked."""
+        """End the connection when its session ends, or its API key expires or is revoked."""
         await self._credentials_revoked.wait()
         raise _Closing(CloseCode.FORBIDDEN, str(self._revoked_by))
+
+    async def _expect_expiry(self) -> None:
+        """End the connection when its access token has expired and nothing runs on it: its client comes with a new one.
+
+        What runs was allowed when it started, and an answer may take longer than a token lasts.
+        """
+        await self._acknowledged.wait()
+        principal = self._principal
+        if principal is None or principal.session_id is None or principal.expires_at is None:
+            return
+        await anyio.sleep(max(0, (principal.expires_at - now()).total_seconds()))
+        while self._operations:
+            await self._one_ended.wait()
+        raise _Closing(CloseCode.FORBIDDEN, str(ExpiredToken()))
 
     async def _subscribe(self, message: Subscribe, tasks: TaskGroup) -> None:
         if not self._acknowledged.is_set():
@@ -271,7 +291,7 @@ class _Connection:
         with scope:
             try:
                 context = await self._callers.context(self._credentials, request_id, self._client)
-                if isinstance(context.refused, AuthenticationError):
+                if isinstance(context.refused, AuthenticationError) and not self._runs_others(context.refused):
                     raise _Closing(CloseCode.FORBIDDEN, str(context.refused))
                 operation = self._executor.prepare(message.request, context.nobody)
                 await self._run(message.id, operation, context, scope)
@@ -283,6 +303,10 @@ class _Connection:
                 response = {"errors": self._executor.formatted([raised(error)], request_id)}
                 await self._answer(message.id, response, scope)
         self._done(message.id, scope)
+
+    def _runs_others(self, refused: AuthenticationError) -> bool:
+        """Tell whether an expired token only keeps this operation from beginning: others go on."""
+        return isinstance(refused, ExpiredToken) and len(self._operations) > 1
 
     async def _run(self, id: str, operation: Operation, context: Context, scope: anyio.CancelScope) -> None:
         if operation.type is OperationType.SUBSCRIPTION:
@@ -316,6 +340,8 @@ class _Connection:
         if self._operations.get(id) is scope:
             del self._operations[id]
             self._idle_since = anyio.current_time()
+            self._one_ended.set()
+            self._one_ended = anyio.Event()
 
     async def _send(self, text: str) -> None:
         """Send one frame. A client that does not take it in time loses the connection, not the gateway its memory."""
