@@ -77,3 +77,13 @@ def test_only_the_last_ones_are_remembered():
     for number in range(cache.MOST + 1):
         values.put(number, number, values.version)
     assert (values.get(0), values.get(1)) == (None, 1)
+
+
+async def test_a_token_costs_one_statement_with_its_session_and_user_and_then_none(remembering: RunningGateway):
+    await remembering.sign_in()
+    counts: list[int] = []
+    for _ in range(2):
+        with statements() as asked:
+            await remembering.run(ME)
+        counts.append(len(asked))
+    assert counts == [1, 0]

@@ -2,9 +2,10 @@
 
 import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
 import { Brand } from "./brand";
+import { ofKey, resume, type Credentials } from "./credentials";
 import { connect, describe, isUnauthenticated, type Gateway, type User } from "./gateway";
 import { operation } from "./operations";
-import { dropToken, forgetEverything, keepToken, readToken } from "./session";
+import { dropKey, forgetEverything, readKey } from "./session";
 import { SignIn } from "./sign-in";
 import { TryIt } from "./try-it";
 
@@ -21,27 +22,54 @@ function ExplorerMissing() {
   );
 }
 
-export function App() {
-  const [token, setToken] = useState(readToken);
-  const [notice, setNotice] = useState("");
+/** Who signed in before a reload: null is nobody. */
+const remembered = async (): Promise<Credentials | null> => {
+  const key = readKey();
+  return key ? ofKey(key) : await resume();
+};
 
-  const signIn = useCallback((next: string) => {
-    keepToken(next);
+export function App() {
+  const [credentials, setCredentials] = useState<Credentials | null>();
+  const [notice, setNotice] = useState("");
+  const [problem, setProblem] = useState("");
+
+  const begin = useCallback(() => {
+    setProblem("");
+    remembered().then(setCredentials, (error: unknown) => setProblem(describe(error)));
+  }, []);
+  useEffect(begin, [begin]);
+
+  const signIn = useCallback((next: Credentials) => {
     setNotice("");
-    setToken(next);
+    setCredentials(next);
   }, []);
   const refused = useCallback(() => {
-    dropToken();
+    dropKey();
     setNotice(SESSION_ENDED);
-    setToken(null);
+    setCredentials(null);
   }, []);
 
-  if (!token) return <SignIn notice={notice} onSignedIn={signIn} />;
-  return <SignedIn key={token} token={token} onRefused={refused} />;
+  if (problem) return <Problem problem={problem} again={begin} />;
+  if (credentials === undefined) return <Loading />;
+  if (credentials === null) return <SignIn notice={notice} onSignedIn={signIn} />;
+  return <SignedIn credentials={credentials} onRefused={refused} />;
 }
 
-function SignedIn({ token, onRefused }: { token: string; onRefused: () => void }) {
-  const gateway = useMemo(() => connect(token, onRefused), [token, onRefused]);
+function Problem({ problem, again }: { problem: string; again: () => void }) {
+  return (
+    <main className="card">
+      <p className="notice error" role="alert">
+        {problem}
+      </p>
+      <button className="primary" onClick={again}>
+        Try again
+      </button>
+    </main>
+  );
+}
+
+function SignedIn({ credentials, onRefused }: { credentials: Credentials; onRefused: () => void }) {
+  const gateway = useMemo(() => connect(credentials, onRefused), [credentials, onRefused]);
   const [user, setUser] = useState<User>();
   const [problem, setProblem] = useState("");
 
@@ -61,24 +89,18 @@ function SignedIn({ token, onRefused }: { token: string; onRefused: () => void }
     return () => void gateway.sockets.dispose();
   }, [check, gateway]);
 
-  if (problem) {
-    return (
-      <main className="card">
-        <p className="notice error" role="alert">
-          {problem}
-        </p>
-        <button className="primary" onClick={() => void check()}>
-          Try again
-        </button>
-      </main>
-    );
-  }
+  if (problem) return <Problem problem={problem} again={() => void check()} />;
   if (!user) return <Loading />;
-  return <Views gateway={gateway} user={user} onSignOut={signOut} />;
+  return <Views gateway={gateway} user={user} onSignOut={() => signOut(credentials, gateway)} />;
 }
 
-/** A fresh page is the surest way to leave nothing in memory. */
-function signOut(): void {
+/** A fresh page is the surest way to leave nothing in memory. Throws where the session could not be ended. */
+async function signOut({ kind }: Credentials, gateway: Gateway): Promise<void> {
+  try {
+    if (kind === "session") await gateway.request(operation("Logout"));
+  } catch (error) {
+    if (!isUnauthenticated(error)) throw error; // else it had ended before
+  }
   forgetEverything();
   // GraphiQL stores its tabs a moment after they change, which may be now.
   addEventListener("pagehide", forgetEverything);
@@ -97,8 +119,9 @@ function useHash(): string {
   );
 }
 
-function Views({ gateway, user, onSignOut }: { gateway: Gateway; user: User; onSignOut: () => void }) {
+function Views({ gateway, user, onSignOut }: { gateway: Gateway; user: User; onSignOut: () => Promise<void> }) {
   const hash = useHash();
+  const [problem, setProblem] = useState("");
   const shown = hash in VIEWS ? hash : "#try-it";
   const explorerSeen = useRef(false);
   explorerSeen.current ||= shown === "#graphiql";
@@ -117,8 +140,13 @@ function Views({ gateway, user, onSignOut }: { gateway: Gateway; user: User; onS
         <span className="who">
           Signed in as <strong>{user.username}</strong>
         </span>
-        <button onClick={onSignOut}>Sign out</button>
+        <button onClick={() => void onSignOut().catch((error: unknown) => setProblem(describe(error)))}>Sign out</button>
       </header>
+      {problem && (
+        <p className="notice error" role="alert">
+          You are still signed in. {problem}
+        </p>
+      )}
       {/* A view stays once it is open: a stream goes on, and GraphiQL keeps its tabs, while the other is looked at. */}
       <main className="try-it" hidden={shown !== "#try-it"}>
         <TryIt gateway={gateway} />

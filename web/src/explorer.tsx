@@ -4,6 +4,7 @@ import "graphiql/setup-workers/vite";
 import "graphiql/style.css";
 import { createGraphiQLFetcher } from "@graphiql/toolkit";
 import { GraphiQL } from "graphiql";
+import type { Client } from "graphql-ws";
 import { useEffect, useMemo, useRef, useState } from "react";
 import { endpoint, type Gateway } from "./gateway";
 import { starters } from "./operations";
@@ -28,7 +29,7 @@ export default function Explorer({ gateway }: { gateway: Gateway }) {
       createGraphiQLFetcher({
         url: endpoint,
         fetch: gateway.fetch,
-        wsClient: gateway.sockets,
+        wsClient: gateway.sockets as Client, // it only subscribes
         enableIncrementalDelivery: false,
       }),
     [gateway],

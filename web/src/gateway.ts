@@ -1,6 +1,7 @@
 /** The one place that speaks to the gateway: HTTP for queries and mutations, one WebSocket for subscriptions. */
 
 import { createClient, type Client } from "graphql-ws";
+import type { Credentials } from "./credentials";
 import { operation } from "./operations";
 import type { GenerationEvent, Refused } from "./run";
 
@@ -24,7 +25,8 @@ type ErrorLike = { message: string; extensions?: { code?: string } | null };
 type Answer = { data?: unknown; errors?: ErrorLike[] };
 
 const NO_ANSWER = "The gateway does not answer. Check that it is running and that you are online, then try again.";
-const UNAUTHENTICATED = "UNAUTHENTICATED";
+export const UNAUTHENTICATED = "UNAUTHENTICATED";
+const NOBODY = new Set([UNAUTHENTICATED, "SESSION_ENDED"]);
 /** graphql-transport-ws: the token was refused (4401, 4403) when the socket opened, or ran out while it was open. */
 const REFUSED = new Set([4401, 4403]);
 
@@ -71,7 +73,7 @@ export function unwrap<Success extends Result>(result: Success): Success {
 }
 
 export const isUnauthenticated = (error: unknown): boolean =>
-  error instanceof GatewayError && error.code === UNAUTHENTICATED;
+  error instanceof GatewayError && error.code !== undefined && NOBODY.has(error.code);
 
 /** What a person reads when `error` happened: a socket's end, GraphQL errors, or anything thrown. */
 export function describe(error: unknown): string {
@@ -101,39 +103,47 @@ export type Gateway = {
   watch: (id: string, after: number, handlers: StreamHandlers) => () => void;
   /** For GraphiQL, which makes its own requests: `fetch` adds the token unless its user wrote a header of their own. */
   fetch: typeof fetch;
-  sockets: Client;
+  /** The part of a graphql-ws client that is used. */
+  sockets: Pick<Client, "subscribe" | "dispose">;
 };
 
 export const endpoint = httpUrl;
 
-/** A gateway seen by one signed-in person. `onRefused` is called when the token is no longer accepted. */
-export function connect(token: string, onRefused: () => void): Gateway {
-  const sockets = createClient({
-    url: wsUrl,
-    connectionParams: () => ({ authorization: bearer(token) }),
-    // Coming back by itself would send `generate` again, and it would be counted again.
-    retryAttempts: 0,
-    on: { closed: (event) => event instanceof CloseEvent && REFUSED.has(event.code) && onRefused() },
-  });
-
-  async function request<Data>(source: string, variables: object = {}): Promise<Data> {
+/** A gateway seen by one signed-in person. `onRefused` is called when the credentials are no longer accepted. */
+export function connect(credentials: Credentials, onRefused: () => void): Gateway {
+  /** Asks, and where the gateway does not accept the token asks once more with another. */
+  async function withToken<Answer>(ask: (token: string) => Promise<Answer>): Promise<Answer> {
     try {
-      return await send<Data>(source, variables, token);
+      const token = await credentials.token();
+      try {
+        return await ask(token);
+      } catch (error) {
+        if (!isUnauthenticated(error)) throw error;
+        return await ask(await credentials.renewed(token));
+      }
     } catch (error) {
       if (isUnauthenticated(error)) onRefused();
       throw error;
     }
   }
 
+  const request = <Data>(source: string, variables: object = {}): Promise<Data> =>
+    withToken((token) => send<Data>(source, variables, token));
+
   async function fetchAs(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
     const headers = new Headers(init?.headers);
-    const ours = !headers.has("authorization");
-    if (ours) headers.set("authorization", bearer(token));
-    const response = await fetch(input, { ...init, headers, cache: "no-store" });
-    const refused = response.status === 401 || saysUnauthenticated(await readAnswer(response.clone()));
-    if (ours && refused) onRefused();
-    return response;
+    if (headers.has("authorization")) return fetch(input, { ...init, cache: "no-store" });
+    return withToken(async (token) => {
+      headers.set("authorization", bearer(token));
+      const response = await fetch(input, { ...init, headers, cache: "no-store" });
+      if (response.status === 401 || saysUnauthenticated(await readAnswer(response.clone()))) {
+        throw new GatewayError("The gateway refused the token.", UNAUTHENTICATED);
+      }
+      return response;
+    });
   }
+
+  const { sockets, refused } = socketsOf(credentials, onRefused);
 
   /** A reload must not end the answer: it can be watched again, or stopped. */
   const stream = (input: GenerateInput, handlers: StreamHandlers): (() => void) =>
@@ -163,12 +173,12 @@ export function connect(token: string, onRefused: () => void): Gateway {
       { query, variables },
       {
         next: (result) => {
-          if (saysUnauthenticated(result as Answer)) onRefused();
+          if (saysUnauthenticated(result as Answer)) refused();
           if (result.errors) failed(result.errors);
           else for (const event of Object.values(result.data ?? {})) take(event);
         },
         error: (error) => {
-          if (Array.isArray(error) && saysUnauthenticated({ errors: error as ErrorLike[] })) onRefused();
+          if (Array.isArray(error) && saysUnauthenticated({ errors: error as ErrorLike[] })) refused();
           failed(error);
         },
         complete: ended,
@@ -177,4 +187,53 @@ export function connect(token: string, onRefused: () => void): Gateway {
   }
 
   return { request, stream, watch, fetch: fetchAs, sockets };
+}
+
+/** Subscriptions. A socket keeps the token that opened it, so there is a client for each token. */
+function socketsOf(credentials: Credentials, onRefused: () => void) {
+  const clients = new Map<string, Client>();
+  let latest = "";
+
+  /** Tells whether there is another token; what was cut off is taken up by who watches it. */
+  function refused(token = latest) {
+    credentials.renewed(token).catch((error: unknown) => {
+      if (isUnauthenticated(error)) onRefused();
+    });
+  }
+
+  function clientOf(token: string): Client {
+    latest = token;
+    const found = clients.get(token);
+    if (found) return found;
+    const client = createClient({
+      url: wsUrl,
+      connectionParams: { authorization: bearer(token) },
+      // Coming back by itself would send `generate` again, and it would be counted again.
+      retryAttempts: 0,
+      on: { closed: (event) => event instanceof CloseEvent && REFUSED.has(event.code) && refused(token) },
+    });
+    clients.set(token, client);
+    return client;
+  }
+
+  const subscribe: Client["subscribe"] = (payload, sink) => {
+    let left = false;
+    let stop = () => sink.complete();
+    credentials.token().then(
+      (token) => {
+        if (!left) stop = clientOf(token).subscribe(payload, sink);
+      },
+      (error: unknown) => {
+        if (isUnauthenticated(error)) onRefused();
+        if (!left) sink.error(error);
+      },
+    );
+    return () => {
+      left = true;
+      stop();
+    };
+  };
+
+  const dispose = () => clients.forEach((client) => void client.dispose());
+  return { sockets: { subscribe, dispose }, refused };
 }

@@ -1,14 +1,14 @@
 /** What the page remembers, in sessionStorage: it ends with the browser tab and no other tab can read it. */
 
-const TOKEN = "ollagraph:token";
+const KEY = "ollagraph:key";
 const DRAFT = "ollagraph:draft";
 
-/** An access token or an API key: the gateway takes both in the same place. */
-export const readToken = (): string | null => sessionStorage.getItem(TOKEN);
-export const keepToken = (token: string): void => sessionStorage.setItem(TOKEN, token);
+/** An API key, for who signed in with one. What a session needs is in a cookie, and the access token in memory alone. */
+export const readKey = (): string | null => sessionStorage.getItem(KEY);
+export const keepKey = (key: string): void => sessionStorage.setItem(KEY, key);
 
-/** The token alone goes: the prompt and GraphiQL's tabs wait for the same person to sign in again. */
-export const dropToken = (): void => sessionStorage.removeItem(TOKEN);
+/** The key alone goes: the prompt and GraphiQL's tabs wait for the same person to sign in again. */
+export const dropKey = (): void => sessionStorage.removeItem(KEY);
 
 /** Signing out leaves nothing behind for whoever sits here next. */
 export const forgetEverything = (): void => sessionStorage.clear();

@@ -1,35 +1,33 @@
-/** A user name and a password, or an API key, become a token that the gateway has been seen to accept. */
+/** A user name and a password, or an API key, become credentials that the gateway has been seen to accept. */
 
 import { useState, type FormEvent } from "react";
 import { Brand } from "./brand";
-import { describe, GatewayError, isUnauthenticated, send, unwrap, type User } from "./gateway";
+import { login, ofKey, type Credentials } from "./credentials";
+import { describe, GatewayError, isUnauthenticated, send, type User } from "./gateway";
 import { operation } from "./operations";
+import { keepKey } from "./session";
 
 type Kind = "password" | "key";
-type LoginResult = { __typename: string; accessToken: string };
 
 const KEY_REFUSED = "The gateway does not accept this key. It may be mistyped, expired or revoked.";
 /** RFC 6750 section 2.1, b64token: what can stand in the header at all. */
 const TOKEN = /^[\w\-.~+/]+=*$/;
 
-async function login(username: string, password: string): Promise<string> {
-  type Data = { login: LoginResult };
-  const { login: result } = await send<Data>(operation("Login"), { input: { username, password } });
-  return unwrap(result).accessToken;
-}
-
-async function checkKey(key: string): Promise<string> {
+async function checkKey(key: string): Promise<Credentials> {
   if (!TOKEN.test(key)) throw new GatewayError("This is no API key: it has characters in it that no key has.");
   try {
     const { me } = await send<{ me: User | null }>(operation("Me"), {}, key);
-    if (me) return key;
+    if (me) {
+      keepKey(key);
+      return ofKey(key);
+    }
   } catch (error) {
     if (!isUnauthenticated(error)) throw error;
   }
   throw new GatewayError(KEY_REFUSED);
 }
 
-export function SignIn({ notice, onSignedIn }: { notice: string; onSignedIn: (token: string) => void }) {
+export function SignIn({ notice, onSignedIn }: { notice: string; onSignedIn: (credentials: Credentials) => void }) {
   const [kind, setKind] = useState<Kind>("password");
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState("");
@@ -41,11 +39,11 @@ export function SignIn({ notice, onSignedIn }: { notice: string; onSignedIn: (to
     setBusy(true);
     setProblem("");
     try {
-      const token =
+      const credentials =
         kind === "password"
           ? await login(field("username").trim(), field("password"))
           : await checkKey(field("key").trim());
-      onSignedIn(token);
+      onSignedIn(credentials);
     } catch (error) {
       setProblem(describe(error));
       setBusy(false);
