@@ -182,7 +182,10 @@ async def test_of_fifty_at_once_all_get_the_same_next_token(gateway_on_each_data
     assert "accessToken" in await refresh(gateway, following)
 
 
-@pytest.mark.parametrize("token", ["", "x", "olr_" + "a" * 36, generate_refresh_token()])
+MADE_UP = {"empty": "", "malformed": "olr_" + "a" * 36, "unknown": generate_refresh_token()}
+
+
+@pytest.mark.parametrize("token", MADE_UP.values(), ids=MADE_UP.keys())
 async def test_a_token_that_nobody_was_given_leads_to_nothing(gateway: RunningGateway, token: str):
     assert (await refresh(gateway, token))["code"] == "SESSION_ENDED"
 
