@@ -33,9 +33,8 @@ class SessionCookies:
 
     @classmethod
     def of(cls, cors_origins: Sequence[str], *, credentials: bool) -> "SessionCookies":
-        """Let pages use the cookie whose origins are named, and may send credentials."""
-        named = [origin for origin in cors_origins if origin != "*"]
-        return cls(Origins(named if credentials else []))
+        """Let pages use the cookie whose origins are named, and may send credentials. Settings refuse `*` with credentials."""
+        return cls(Origins(cors_origins if credentials else []))
 
     def read(self, request: Request) -> SessionCookie:
         """Give the cookie of a request."""
