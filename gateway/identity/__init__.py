@@ -11,7 +11,7 @@ from gateway.identity.rotations import DEFAULT_GRACE, MAX_GRACE, Rotations
 from gateway.identity.service_accounts import ServiceAccounts
 from gateway.identity.session_uses import SessionUses
 from gateway.identity.sessions import SessionPolicy, Sessions, SignedIn
-from gateway.identity.sign_in import LoginPolicy, SignedIn, SignIns
+from gateway.identity.sign_in import LoginPolicy, SignIns
 
 __all__ = [
     "DEFAULT_GRACE",

@@ -33,7 +33,7 @@ class SessionCookies:
 
     @classmethod
     def of(cls, cors_origins: Sequence[str], *, credentials: bool) -> "SessionCookies":
-        """Let pages use the cookie whose origins are named, and may send credentials. Settings refuse `*` with credentials."""
+        """Let pages of the named origins use the cookie, where they may send credentials."""
         return cls(Origins(cors_origins if credentials else []))
 
     def read(self, request: Request) -> SessionCookie:
