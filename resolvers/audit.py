@@ -2,9 +2,10 @@
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from typing import Any, TypeAlias, cast
+from uuid import UUID
 
 from graphql import GraphQLField, GraphQLResolveInfo, GraphQLSchema
 
@@ -13,6 +14,7 @@ from gateway.errors import Forbidden, GatewayError, InvalidInput
 from gateway.identity import AuditOutcome, Deed, Target, with_outcome
 from schema.context import Context
 from schema.errors import UserError
+from schema.identity import User
 from schema.node import Node, parse_global_id
 
 IN_THE_LEDGER = frozenset({"generate", "startGeneration"})
@@ -76,7 +78,8 @@ def _audited(name: str, field: GraphQLField) -> Callable[..., Awaitable[Any]]:
         if isinstance(result, UserError):
             await audit.record(with_outcome(deed, AuditOutcome.REFUSED, result.code.value))
         elif name not in ROUTINE:
-            await audit.record(with_outcome(deed, AuditOutcome.SUCCESS, target=_target_of(result)))
+            done = with_outcome(deed, AuditOutcome.SUCCESS, target=_target_of(result))
+            await audit.record(replace(done, user_id=_signed_in(result)))
         return result
 
     resolver.is_audited = True  # pyright: ignore[reportAttributeAccessIssue]
@@ -122,6 +125,12 @@ def _target_in(given: Mapping[str, Any]) -> Target | None:
             except InvalidInput:
                 return None
     return None
+
+
+def _signed_in(result: object) -> UUID | None:
+    """Give the user in what a mutation gives, for those that nobody is signed in for."""
+    user = getattr(result, "user", None)
+    return user.key if isinstance(user, User) else None
 
 
 def _target_of(result: object) -> Target | None:

@@ -80,6 +80,14 @@ async def test_a_refused_mutation_is_in_the_log_with_its_reason(gateway: Running
     assert event["code"] == "INVALID_INPUT"
 
 
+async def test_a_sign_in_names_the_user(gateway: RunningGateway):
+    admin, gateway.token = gateway.token, None
+    await gateway.run(LOGIN, {"input": {"username": " Admin", "password": PASSWORD}})
+    gateway.token = admin
+    [event, *_] = await events(gateway, actions=["login"], outcomes=["SUCCESS"])
+    assert (event["actor"], event["method"], event["targetType"]) == ({"username": "admin"}, None, "User")
+
+
 async def test_a_failed_sign_in_is_in_the_log_with_the_name_that_was_typed(gateway: RunningGateway):
     admin, gateway.token = gateway.token, None
     await gateway.run(LOGIN, {"input": {"username": "mallory\u2028x", "password": "wrong password"}})

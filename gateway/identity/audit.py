@@ -59,7 +59,7 @@ class Target:
 class Deed:
     """Something that was done or refused. `details` holds no secrets; it is what was asked to be changed, and to what.
 
-    `name` is what a stranger said to be called.
+    `name` is what a stranger said to be called, and `user_id` who they turned out to be.
     """
 
     action: str
@@ -70,6 +70,7 @@ class Deed:
     request_id: str | None = None
     target: Target | None = None
     name: str | None = None
+    user_id: UUID | None = None
     details: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -234,7 +235,7 @@ def _row(deed: Deed, at: datetime, count: int) -> AuditEvent:
     return AuditEvent(
         id=new_id(),
         at=at,
-        actor_id=principal.user_id if principal else None,
+        actor_id=principal.user_id if principal else deed.user_id,
         actor=principal.username if principal else _plain(deed.name)[:64] or None,
         method=principal.method.value if principal else NO_METHOD,
         api_key_id=principal.api_key_id if principal else None,
