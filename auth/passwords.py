@@ -78,12 +78,12 @@ class PasswordHasher:
         """Hold a place in the line for a password of this origin. Entering it raises LaneFull."""
         return self._lane.place(origin, known=known)
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, *, known: bool = True) -> str:
         """Give the hash to store. The policy is asked before, with `problems`. Raises UnusablePassword."""
         normal = normal_form(password)
         if normal is None:
             raise UnusablePassword(f"a password has at most {MAX_PASSWORD_LENGTH} characters of valid Unicode")
-        return await self._work(lambda: self._hash(normal), known=True)
+        return await self._work(lambda: self._hash(normal), known=known)
 
     async def problems(self, password: str, username: str = "") -> list[str]:
         """Tell what the policy has against a new password, all at once and away from the event loop."""

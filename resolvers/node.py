@@ -15,7 +15,7 @@ from schema.catalog import Model
 from schema.context import Context, Info
 from schema.cost import ListSize
 from schema.generation import Generation
-from schema.identity import ApiKey, AuditEvent, Session, User
+from schema.identity import ApiKey, AuditEvent, Group, Session, User
 from schema.node import MAX_NODE_IDS, Node, parse_global_id, parse_uuid
 
 
@@ -23,6 +23,12 @@ async def _user(context: Context, key: UUID) -> User | None:
     context.require(Scope.PROFILE_READ)
     row = await context.loaders.visible_users.load(key)
     return None if row is None else User.of(row)
+
+
+async def _group(context: Context, key: UUID) -> Group | None:
+    context.require(Scope.PROFILE_READ)
+    row = await context.loaders.visible_groups.load(key)
+    return None if row is None else Group.of(row)
 
 
 async def _api_key(context: Context, key: UUID) -> ApiKey | None:
@@ -57,6 +63,7 @@ async def _model(context: Context, name: str) -> Model | None:
 
 _BY_UUID: dict[str, Callable[[Context, UUID], Awaitable[Node | None]]] = {
     "User": _user,
+    "Group": _group,
     "ApiKey": _api_key,
     "AuditEvent": _audit_event,
     "Session": _session,

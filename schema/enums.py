@@ -12,7 +12,7 @@ from auth.scopes import Scope
 from gateway.catalog import BackendKind, Capability
 from gateway.errors import ErrorCode
 from gateway.generation import OnBackendLoss, OnDisconnect, State, ThinkingLevel, ToolChoiceMode
-from gateway.identity import AuditOutcome
+from gateway.identity import AuditOutcome, LinkPurpose, UserKind
 from gateway.server_info import IntrospectionAccess, SubscriptionTransport, TrustedDocumentsMode
 from gateway.streams import CancelReason, FinishReason, LossReason, QueueReason, UsageSource
 from gateway.usage import Granularity, UsageDimension, UsageOrder
@@ -40,6 +40,9 @@ _describe(
         "SESSION_ENDED": "The refresh token leads to no session that is still open. Sign in again.",
         "INVALID_INPUT": "A value is invalid; `issues` names each.",
         "NOT_FOUND": "It does not exist, or it does not belong to you.",
+        "INVALID_LINK": "The one-time link was used, has expired, or never existed.",
+        "LAST_ADMINISTRATOR": "Nobody would be left who can administer the gateway.",
+        "ROLE_IN_USE": "Users have this role.",
         "MODEL_NOT_FOUND": "No backend serves a model with this name.",
         "UNSUPPORTED": "The model or its backend does not support this.",
         "OVERLOADED": "The queue is full. Try again later.",
@@ -64,6 +67,21 @@ _describe(
     "Scope",
     "One permission of a session or an API key.",
     {scope.name: scope.description for scope in Scope},
+)
+_describe(
+    UserKind,
+    "UserKind",
+    "What kind of user it is.",
+    {"PERSON": "A person, who signs in.", "SERVICE": "A program, which uses API keys and has no password."},
+)
+_describe(
+    LinkPurpose,
+    "LinkPurpose",
+    "What a one-time link is for.",
+    {
+        "INVITATION": "The first password of a user who was invited.",
+        "RESET": "A new password for a user who has lost theirs.",
+    },
 )
 _describe(
     AuthMethod,

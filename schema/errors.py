@@ -10,6 +10,8 @@ from strawberry.types.field import StrawberryField
 from gateway import errors
 from gateway.catalog import Capability
 from gateway.errors import ErrorCode, GatewayError
+from gateway.identity import Conflict as GatewayConflict
+from gateway.identity import InvalidLink as GatewayInvalidLink
 from schema.context import Info
 from schema.cost import FEW, list_of
 from schema.node import global_id
@@ -66,6 +68,16 @@ class LimitExceeded(UserError):
 @strawberry.type(description="It does not exist, or it does not belong to the caller.")
 class NotFound(UserError):
     id: strawberry.ID = strawberry.field(description="The requested id.")
+
+
+@strawberry.type(description="Something else stands against the change; `code` and `message` say what.")
+class Conflict(UserError):
+    pass
+
+
+@strawberry.type(description="The one-time link was used before, has expired, or never existed.")
+class InvalidLink(UserError):
+    pass
 
 
 @strawberry.type(description="No backend serves a model with this name.")
@@ -136,6 +148,8 @@ EXPECTED_ERRORS = (
     ),
     _Expected(errors.LimitExceeded, LimitExceeded, lambda error: {"limit": error.limit}),
     _Expected(errors.NotFound, NotFound, lambda error: {"id": global_id(error.kind, error.key)}),
+    _Expected(GatewayConflict, Conflict),
+    _Expected(GatewayInvalidLink, InvalidLink),
     _Expected(
         errors.ModelNotFound,
         ModelNotFound,

@@ -53,6 +53,13 @@ class Loaders:
         self.visible_sessions = self._visible(gateway.identity.sessions.visible)
         self.visible_users = self._visible(gateway.identity.accounts.visible)
         self.visible_api_keys = self._visible(gateway.identity.api_keys.visible)
+        self.visible_groups = self._visible(gateway.identity.groups.visible)
+        self.groups_of_user: DataLoader[UUID, list[tables.Group]] = DataLoader(
+            gateway.identity.groups.of_users, max_batch_size=MAX_BATCH
+        )
+        self.member_counts: DataLoader[UUID, int] = DataLoader(
+            gateway.identity.groups.member_counts, max_batch_size=MAX_BATCH
+        )
         self.visible_generations = self._visible(gateway.generations.visible)
         # not remembered: who watches a generation may ask for its text again when there is more of it
         self.outputs: DataLoader[UUID, Output | GatewayError | None] = DataLoader(
@@ -83,7 +90,7 @@ class Loaders:
         return await self._gateway.identity.sessions.of_users(self._principal, user_ids)
 
     async def _outputs(self, ids: list[UUID]) -> list[Output | GatewayError | None]:
-        return await self._gateway.generations.outputs(ids, self._max_text)
+        return await self._gateway.generations.outputs(ids, self._max_text, self._principal)
 
     async def _inputs(self, ids: list[UUID]) -> list[KeptInput | GatewayError | None]:
         return await self._gateway.generations.inputs(ids, self._max_text)

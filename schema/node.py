@@ -44,6 +44,14 @@ def parse_global_id(value: str, field: str = "id") -> tuple[str, str]:
         raise InvalidInput(field, f"{value!r} is not an id of this API.") from error
 
 
+def parse_cursor(value: str, kind: str, field: str = "after") -> str:
+    """Give the name in a cursor of this kind. Raises InvalidInput."""
+    found, name = parse_global_id(value, field)
+    if found != kind or "\0" in name:
+        raise InvalidInput(field, f"{value!r} is not a cursor of this list.")
+    return name
+
+
 def parse_uuid(value: str, kind: str, field: str = "id") -> UUID:
     """Give the key of a thing of this type. Raises InvalidInput for an id of another type, or none at all."""
     found, key = parse_global_id(value, field)

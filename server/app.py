@@ -162,7 +162,9 @@ async def running_gateway(
             blobs = Blobs(database, _blob_limits(settings))
             async with running_generation_service(settings, database, catalog, queues, blobs, tasks) as service:
                 signing = SigningKeys(settings)
-                identity = make_identity(settings, database, signing.keys)
+                identity = make_identity(
+                    settings, database, signing.keys, end_generations=service.removal.end_generations
+                )
                 usage, info = Usage(database), server_info(settings)
                 yield Gateway(identity, catalog, service.generations, usage, blobs, info), database, service, signing
             tasks.cancel_scope.cancel()

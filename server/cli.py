@@ -88,6 +88,72 @@ def create_user(username: str, *, admin: bool, role: str, password: str | None) 
     _run(partial(commands.create_user, settings, username, password, role="admin" if admin else role))
 
 
+@main.command("list-users")
+def list_users() -> None:
+    """List the users: name, role, kind, and whether they are active."""
+    settings = _settings(_warn)
+    from server import commands
+
+    _run(partial(commands.list_users, settings))
+
+
+@main.command("set-role")
+@click.argument("username")
+@click.argument("role")
+def set_role(username: str, role: str) -> None:
+    """Give a user another role, which decides what they may do."""
+    settings = _settings(_warn)
+    from server import commands
+
+    _run(partial(commands.set_role, settings, username, role))
+
+
+@main.command("reset-password")
+@click.argument("username")
+def reset_password(username: str) -> None:
+    """Give a user a new password, made up and shown once, which they have to change when they sign in with it.
+
+    Opens sign-in under the name again, and ends the user's sessions. The gateway need not be restarted.
+    """
+    settings = _settings(_warn)
+    from server import commands
+
+    _run(partial(commands.reset_password, settings, username))
+
+
+@main.command("deactivate-user")
+@click.argument("username")
+def deactivate_user(username: str) -> None:
+    """Let a user do nothing any more, and end their sessions."""
+    settings = _settings(_warn)
+    from server import commands
+
+    _run(partial(commands.deactivate_user, settings, username))
+
+
+@main.command("reactivate-user")
+@click.argument("username")
+def reactivate_user(username: str) -> None:
+    """Let a user who was deactivated come back."""
+    settings = _settings(_warn)
+    from server import commands
+
+    _run(partial(commands.reactivate_user, settings, username))
+
+
+@main.command("delete-user")
+@click.argument("username")
+@click.option("--yes", is_flag=True, help="Do not ask whether it is meant.")
+def delete_user(username: str, *, yes: bool) -> None:
+    """Delete a user for good, with their keys, prompts and answers. What they used stays in the reports."""
+    settings = _settings(_warn)
+    if not yes:
+        click.confirm(f"Delete {username}, their keys, prompts and answers for good?", abort=True)
+    from server import commands
+
+    _run(partial(commands.delete_user, settings, username))
+
+
 @main.command()
 @click.argument("username")
 def unlock(username: str) -> None:

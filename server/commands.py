@@ -18,11 +18,13 @@ from db.ownership import UnusableDatabase
 from db.reasons import explain, unavailable
 from db.urls import DatabaseUrlError
 from gateway.errors import GatewayError
-from gateway.identity import AuditChoice, Identity
+from gateway.identity import OPERATOR, AuditChoice, Identity, UserChange, UserFilter
 from server.audit_export import exported, read_moment
 from server.first_start import make_identity, password_policy, prepare_data_dir
 from server.settings import Settings, SettingsError
 from server.signing_keys import SigningKeys, write_new_key
+
+USERS_AT_ONCE = 500
 
 EXPECTED = (
     SettingsError,
@@ -62,6 +64,58 @@ async def create_user(settings: Settings, username: str, password: str | None, *
         click.echo(f"Made the user {user.username} with the role {user.role} in the database {place}.")
         if password is None:
             click.echo(f"Password: {made_up}\nIt is shown this once.")
+
+
+async def list_users(settings: Settings) -> None:
+    """Print all users but those who were deleted, a line for each."""
+    async with opened_identity(settings) as (identity, _):
+        after, has_more = None, True
+        while has_more:
+            users, has_more = await identity.accounts.page(UserFilter(), USERS_AT_ONCE, after)
+            for user in users:
+                state = "active" if user.disabled_at is None else "deactivated"
+                click.echo(f"{user.username}\t{user.role}\t{user.kind}\t{state}")
+                after = user.username
+
+
+async def set_role(settings: Settings, username: str, role: str) -> None:
+    """Give a user another role."""
+    async with opened_identity(settings) as (identity, place):
+        user = await identity.accounts.named(username)
+        user = await identity.accounts.update(OPERATOR, user.id, UserChange(role=role))
+        click.echo(f"{user.username} has the role {user.role}, in the database {place}.")
+
+
+async def reset_password(settings: Settings, username: str) -> None:
+    """Give a user a password that is made up and printed, for one sign-in."""
+    async with opened_identity(settings) as (identity, place):
+        user, password = await identity.passwords.reset(username)
+        click.echo(f"Reset the password of {user.username} in the database {place}.")
+        click.echo(f"Password: {password}\nIt is shown this once, and has to be changed after the sign-in.")
+
+
+async def deactivate_user(settings: Settings, username: str) -> None:
+    """Let a user do nothing any more."""
+    async with opened_identity(settings) as (identity, place):
+        user = await identity.accounts.named(username)
+        await identity.accounts.deactivate(OPERATOR, user.id)
+        click.echo(f"{user.username} is deactivated, in the database {place}.")
+
+
+async def reactivate_user(settings: Settings, username: str) -> None:
+    """Let a user who was deactivated come back."""
+    async with opened_identity(settings) as (identity, place):
+        user = await identity.accounts.named(username)
+        await identity.accounts.reactivate(OPERATOR, user.id)
+        click.echo(f"{user.username} is active, in the database {place}.")
+
+
+async def delete_user(settings: Settings, username: str) -> None:
+    """Leave of a user what the ledger refers to."""
+    async with opened_identity(settings) as (identity, place):
+        user = await identity.accounts.named(username)
+        tombstone = await identity.accounts.delete(OPERATOR, user.id)
+        click.echo(f"Deleted {user.username}; {tombstone.username} keeps the place, in the database {place}.")
 
 
 async def unlock(settings: Settings, username: str) -> None:

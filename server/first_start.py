@@ -21,16 +21,22 @@ from gateway.identity import (
     ApiKeys,
     AuditLog,
     Authentication,
+    EndGenerations,
+    Groups,
     Identity,
     KeyUses,
     KnownCallers,
     LoginPolicy,
+    Passwords,
+    Registration,
+    Roles,
     Rotations,
     ServiceAccounts,
     SessionPolicy,
     Sessions,
     SessionUses,
     SignIns,
+    nothing_runs,
 )
 from server.settings import DATABASE_FILE, Settings, SettingsError
 
@@ -124,8 +130,13 @@ def password_policy(settings: Settings) -> PasswordPolicy:
     return PasswordPolicy(settings.least_password_length, frozenset(settings.password_required_classes))
 
 
-def make_identity(settings: Settings, database: Database, keys: TokenKeys) -> Identity:
-    """Give the identity use cases, for the gateway and for the command line."""
+def make_identity(
+    settings: Settings, database: Database, keys: TokenKeys, *, end_generations: EndGenerations = nothing_runs
+) -> Identity:
+    """Give the identity use cases, for the gateway and for the command line.
+
+    `end_generations` ends what runs for a user who is deleted.
+    """
     lifetime = timedelta(seconds=settings.access_token_lifetime)
     tokens = TokenSigner(keys, issuer=ISSUER, audience=AUDIENCE, lifetime=lifetime)
     policy = LoginPolicy(settings.login_max_failures, timedelta(seconds=settings.login_lock_time))
@@ -134,10 +145,17 @@ def make_identity(settings: Settings, database: Database, keys: TokenKeys) -> Id
     passwords = PasswordHasher(cost, password_policy(settings))
     session_uses = SessionUses(database)
     sessions = Sessions(database, known, tokens, session_uses, session_policy(settings))
+    sign_ins = SignIns(database, passwords, sessions, policy)
+    accounts = Accounts(database, known, passwords, end_generations)
+    link_lifetime = timedelta(seconds=settings.link_lifetime)
     return Identity(
         authentication=Authentication(known, tokens, key_uses, session_uses),
-        sign_ins=SignIns(database, passwords, sessions, policy),
-        accounts=Accounts(database, known, passwords),
+        sign_ins=sign_ins,
+        accounts=accounts,
+        passwords=Passwords(database, known, passwords, sign_ins, accounts, link_lifetime=link_lifetime),
+        registration=Registration(database, passwords, sign_ins, self_registration=settings.self_registration),
+        roles=Roles(database, known),
+        groups=Groups(database, known),
         api_keys=ApiKeys(database, known, key_uses, max_api_keys_per_user=settings.max_api_keys_per_user),
         key_uses=key_uses,
         audit=AuditLog(database, settings.audit_retention),

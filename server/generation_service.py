@@ -12,7 +12,7 @@ from db.clock import new_id
 from db.engine import Database
 from gateway.blobs import Blobs
 from gateway.catalog import BackendQueue, Catalog
-from gateway.generation import Generations, Ledger, Phase, Router, Runner
+from gateway.generation import Generations, Ledger, Phase, Router, Runner, TextRemoval
 from gateway.replicas import PeerRequests, Replicas, Takeover, UsageNotes
 from gateway.streams import (
     Handlers,
@@ -40,6 +40,7 @@ class GenerationService:
     ledger: Ledger
     replicas: Replicas
     shared_log: SharedStreamLog | None
+    removal: TextRemoval
     drain_time: float
     _stopping: anyio.Lock = field(default_factory=anyio.Lock)
     _stopped: bool = False
@@ -166,7 +167,8 @@ def _wired(
         event_interval=settings.event_interval,
         idempotency_time=settings.idempotency_time,
     )
-    return GenerationService(generations, runner, ledger, replicas, shared, settings.drain_time)
+    removal = TextRemoval(database, runner, log)
+    return GenerationService(generations, runner, ledger, replicas, shared, removal, settings.drain_time)
 
 
 def _handlers(runner: Runner, replicas: Replicas, records: StreamRecords) -> Handlers:

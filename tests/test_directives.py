@@ -74,12 +74,17 @@ def directives(field: GraphQLField) -> dict[str, Arguments]:
 
 GUARDS = {"requiresScopes", "authenticated"}
 
-SOMEBODYS = {"User", "ApiKey", "Session", "Generation", "GenerationConnection", "UsageReport"}
+SOMEBODYS = {
+    *("User", "UserConnection", "Group", "GroupConnection", "Session"),
+    *("ApiKey", "Generation", "GenerationConnection", "UsageReport"),
+}
 """The types that belong to a user."""
 
 EVENTS = {"GenerationCompleted", "GenerationCancelled", "GenerationFailed", "GenerateFailure"}
 
-PRIVATE = {("Generation", name) for name in ("text", "thinking", "toolCalls", "input")}
+PRIVATE = {("Generation", name) for name in ("text", "thinking", "toolCalls", "input")} | {
+    ("User", name) for name in ("displayName", "email", "groups", "lastSignedInAt", "mustChangePassword")
+}
 """Fields that hold what people said, or how to reach them."""
 
 

@@ -59,6 +59,17 @@ GIVEN = {
     "ApiKeyConnection.nodes": "its query needs KEYS_READ, or USERS_READ",
     "ApiKeyEdge.node": "as above",
     "CreateServiceAccountSuccess.user": "its mutation needs USERS_WRITE",
+    "UserEdge.node": "its list needs USERS_READ",
+    "UserConnection.nodes": "its list needs USERS_READ",
+    "ChangePasswordSuccess.user": "its mutation needs PROFILE_WRITE, and it is the caller",
+    "UpdateProfileSuccess.user": "its mutation needs PROFILE_WRITE, and it is the caller",
+    **{
+        f"{name}Success.user": "its mutation needs USERS_WRITE, and to see others USERS_READ"
+        for name in (
+            *("CreateUser", "InviteUser", "UpdateUser", "DeactivateUser", "ReactivateUser", "DeleteUser"),
+            "CreatePasswordReset",
+        )
+    },
 }
 """The edges that are no way round anything, and why."""
 

@@ -37,6 +37,7 @@ from tests.support.gateways import (
 from tests.support.generations import COMPLETE, WATCH, asking, cancel, none_runs, start
 from tests.support.valkeys import ValkeyServer
 from tests.support.wire_requests import PHOTO, PIXEL
+from tests.test_accounts import make, mutate
 from tests.test_replicas import gateways
 
 MARK = "a word that stands nowhere else"
@@ -241,12 +242,12 @@ async def test_what_got_no_expiry_with_its_end_is_purged_and_what_runs_is_not(ke
 
 
 async def test_a_deleted_user_takes_both_sides_along(keeping: RunningGateway):
-    await keeping.make_user("ada")
+    ada = await make(keeping, "ada")
     await keeping.sign_in("ada")
     await keeping.run(COMPLETE, asking("fake:count-3", MARK))
     assert MARK.encode() in await everything_kept(keeping.database)
-    async with keeping.database.transaction() as tx:
-        await tx.execute(delete(User).where(User.username == "ada"))
+    await keeping.sign_in()
+    await mutate(keeping, "deleteUser", "user", id=ada)
     assert MARK.encode() not in await everything_kept(keeping.database)
 
 

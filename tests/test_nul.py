@@ -1,5 +1,6 @@
 """The character U+0000, which PostgreSQL stores in no text: whatever holds it is refused, or finds nothing."""
 
+from schema.node import global_id
 from tests.support.gateways import Json, RunningGateway
 
 NUL = "a\0b"
@@ -25,6 +26,24 @@ ASKED: list[tuple[str, Json]] = [
     ("mutation($x: ID!) { rotateApiKey(input: {id: $x}) { __typename } }", {"x": NUL}),
     ("mutation($x: ID!) { revokeApiKey(input: {id: $x}) { __typename } }", {"x": NUL}),
     ("mutation($x: ID!) { cancelGeneration(input: {id: $x}) { __typename } }", {"x": NUL}),
+    ("query($x: String!) { users(filter: {search: $x}) { nodes { id } } groups(search: $x) { nodes { id } } }",
+     {"x": NUL}),
+    ("query($x: String!) { users(filter: {role: $x}) { nodes { id } } }", {"x": NUL}),
+    ("query($x: String!) { users(after: $x) { nodes { id } } groups(after: $x) { nodes { id } } }", {"x": NUL}),
+    ("query($x: String!) { users(after: $x) { nodes { id } } }", {"x": global_id("UserCursor", NUL)}),
+    ("query($x: ID!) { user(id: $x) { id } group(id: $x) { id } }", {"x": NUL}),
+    ("mutation($x: String!) { createUser(input: {username: $x, password: $x, role: $x, email: $x}) { __typename } }",
+     {"x": NUL}),
+    ("mutation($x: String!) { inviteUser(input: {username: \"ada\", role: $x}) { __typename } }", {"x": NUL}),
+    ("mutation($x: String!) { createRole(input: {name: $x, description: $x, scopes: [USAGE_READ]}) { __typename } }",
+     {"x": NUL}),
+    ("mutation($x: String!) { deleteRole(input: {name: $x}) { __typename } }", {"x": NUL}),
+    ("mutation($x: String!) { createGroup(input: {name: $x, description: $x, models: [$x]}) { __typename } }",
+     {"x": NUL}),
+    ("mutation($x: String!) { updateProfile(input: {displayName: $x, email: $x}) { __typename } }", {"x": NUL}),
+    ("mutation($x: String!) { changePassword(input: {currentPassword: $x, newPassword: $x}) { __typename } }",
+     {"x": NUL}),
+    ("mutation($x: String!) { setPassword(input: {token: $x, password: $x}) { __typename } }", {"x": NUL}),
     ("mutation($i: GenerateInput!) { startGeneration(input: $i) { __typename } }",
      {"i": {"model": NUL, "prompt": {"text": "x"}}}),
     ("mutation($i: GenerateInput!) { startGeneration(input: $i) { __typename } }",

@@ -5,13 +5,17 @@ from db.queries import (
     audit,
     blob,
     generation,
+    group,
     idempotency,
     identity,
+    one_time_link,
     replica,
+    role,
     session,
     sign_in,
     transcript,
     usage,
+    user,
 )
 from db.queries.api_key import KeyUse
 from db.queries.audit import AuditChoice
@@ -19,8 +23,10 @@ from db.queries.identity import Caller
 from db.queries.session import SessionUse
 from db.queries.sign_in import Subject, Who
 from db.queries.usage import BucketRun, UsageGroup, UsageSums
+from db.queries.user import NO_PASSWORD, UserFilter
 
 __all__ = [
+    "NO_PASSWORD",
     "AuditChoice",
     "BucketRun",
     "Caller",
@@ -29,16 +35,21 @@ __all__ = [
     "Subject",
     "UsageGroup",
     "UsageSums",
+    "UserFilter",
     "Who",
     "api_key",
     "audit",
     "blob",
     "generation",
+    "group",
     "idempotency",
     "identity",
+    "one_time_link",
     "replica",
+    "role",
     "session",
     "sign_in",
     "transcript",
     "usage",
+    "user",
 ]

@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, LargeBinary, delete, exists, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute
 
 from db.engine import ReadSession, WriteSession
-from db.tables import Generation, Transcript
+from db.tables import Generation, Transcript, User
 
 ROWS_AT_ONCE = 5
 """Rows with megabytes in them that are fetched together: whoever has enough stops, and the rest is never read."""
@@ -69,16 +69,22 @@ async def expiries(session: ReadSession, generation_ids: Sequence[UUID], at: dat
 async def keep_end(session: WriteSession, generation_id: UUID, events: bytes | None, expires_at: datetime) -> None:
     """Keep the events of an ended generation beside what was asked, if that is kept, and both until then.
 
-    Without events, only what was asked gets its expiry, if it is there.
+    Without events, only what was asked gets its expiry, if it is there. Nothing is kept for a user who was deleted
+    meanwhile.
     """
     if events is None:
         expire = update(Transcript).where(Transcript.generation_id == generation_id)
         await session.execute(expire.values(expires_at=expires_at))
         return
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    end = (
+        select(Generation.id, literal(events, LargeBinary), literal(expires_at, Transcript.expires_at.type))
+        .join(User, User.id == Generation.user_id)
+        .where(Generation.id == generation_id, User.deleted_at.is_(None))
+    )
     await session.execute(
         insert(Transcript)
-        .values(generation_id=generation_id, events=events, expires_at=expires_at)
+        .from_select(["generation_id", "events", "expires_at"], end)
         .on_conflict_do_update(
             index_elements=[Transcript.generation_id], set_={"events": events, "expires_at": expires_at}
         )

@@ -19,6 +19,7 @@ from gateway.generation.outcome import (
     usage_recorded,
 )
 from gateway.generation.output import Output
+from gateway.generation.removal import TextRemoval
 from gateway.generation.request import (
     NO_OPTIONS,
     AudioPart,
@@ -83,6 +84,7 @@ __all__ = [
     "State",
     "Tag",
     "TextPart",
+    "TextRemoval",
     "ThinkingLevel",
     "Tool",
     "ToolCall",

@@ -36,6 +36,7 @@ from gateway.generation.kept_input import KeptInput, pack_input, read_inputs, re
 from gateway.generation.ledger import Ledger
 from gateway.generation.outcome import State, outcome_recorded, terminal_event
 from gateway.generation.output import Output, output_of
+from gateway.generation.removal import of_deleted_users
 from gateway.generation.request import GenerationRequest, OnBackendLoss, blob_references, chat_request
 from gateway.generation.row import new_row
 from gateway.generation.run import Job
@@ -165,7 +166,10 @@ class Generations:
 
     async def watch(self, principal: Principal, generation_id: UUID, after: int) -> Viewer:
         """Watch a generation after the sequence number `after`. Raises NotFound; the viewer raises StreamExpired."""
-        return self._viewer(await self.get(principal, generation_id), after)
+        generation = await self.get(principal, generation_id)
+        if generation.user_id != principal.user_id and await of_deleted_users(self._database, [generation_id]):
+            raise StreamExpired
+        return self._viewer(generation, after)
 
     async def cancel(self, principal: Principal, generation_id: UUID) -> Generation:
         """End a generation and return it as it ended; one that has ended stays as it is.
@@ -222,17 +226,24 @@ class Generations:
             )
         return rows[:first], len(rows) > first
 
-    async def outputs(self, ids: Sequence[UUID], most: int) -> list[Output | GatewayError | None]:
+    async def outputs(
+        self, ids: Sequence[UUID], most: int, principal: Principal | None = None
+    ) -> list[Output | GatewayError | None]:
         """Give what each of these generations has said so far, in the order of the ids; None when it is no longer kept.
 
-        No more is read once there are more than `most` characters: the rest is LimitExceeded, as what the log cannot
-        give now is StreamLogUnavailable. The database is asked once for all that the log has no more.
+        Whoever sees what others said sees nothing of deleted users. No more is read once there are more than `most`
+        characters: the rest is LimitExceeded, as what the log cannot give now is StreamLogUnavailable. The database is
+        asked once for all that the log has no more.
         """
-        found: dict[UUID, Output | GatewayError | None] = {}
+        sees_others = principal is not None and principal.has(Scope.GENERATIONS_READ_ALL)
+        removed = await of_deleted_users(self._database, ids) if sees_others else ()
+        found: dict[UUID, Output | GatewayError | None] = dict.fromkeys(removed)
         expired: list[UUID] = []
         for generation_id in dict.fromkeys(ids):
             if most < 0:
                 break
+            if generation_id in found:
+                continue
             try:
                 events = await self._logged(generation_id)
             except StreamLogUnavailable as error:

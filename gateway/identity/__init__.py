@@ -1,12 +1,20 @@
 """Who asks: sign-in, users, API keys, and what each may do."""
 
-from gateway.identity.accounts import Accounts
+from db.queries import UserFilter
+from gateway.identity.accounts import Accounts, EndGenerations, NewUser, UserChange, nothing_runs
 from gateway.identity.api_keys import UNCHANGED, ApiKeys, KeyChanges, KeyFilter, KeyRequest, NewApiKey, Unchanged
 from gateway.identity.audit import AuditChoice, AuditLog, AuditOutcome, Deed, Target, told, with_outcome
 from gateway.identity.authentication import Authentication, OpenCredentials
+from gateway.identity.groups import MAX_MEMBERS_AT_ONCE, GroupChange, Groups
 from gateway.identity.identity import Identity
 from gateway.identity.key_uses import KeyUses
 from gateway.identity.known import KnownCallers
+from gateway.identity.passwords import LinkPurpose, NewLink, Passwords
+from gateway.identity.profile import Profile, UserKind
+from gateway.identity.refusals import Conflict, InvalidLink
+from gateway.identity.registration import Registration
+from gateway.identity.rights import OPERATOR
+from gateway.identity.roles import Roles
 from gateway.identity.rotations import DEFAULT_GRACE, MAX_GRACE, Rotations
 from gateway.identity.service_accounts import ServiceAccounts
 from gateway.identity.session_uses import SessionUses
@@ -16,6 +24,8 @@ from gateway.identity.sign_in import LoginPolicy, SignIns
 __all__ = [
     "DEFAULT_GRACE",
     "MAX_GRACE",
+    "MAX_MEMBERS_AT_ONCE",
+    "OPERATOR",
     "UNCHANGED",
     "Accounts",
     "ApiKeys",
@@ -23,16 +33,28 @@ __all__ = [
     "AuditLog",
     "AuditOutcome",
     "Authentication",
+    "Conflict",
     "Deed",
+    "EndGenerations",
+    "GroupChange",
+    "Groups",
     "Identity",
+    "InvalidLink",
     "KeyChanges",
     "KeyFilter",
     "KeyRequest",
     "KeyUses",
     "KnownCallers",
+    "LinkPurpose",
     "LoginPolicy",
     "NewApiKey",
+    "NewLink",
+    "NewUser",
     "OpenCredentials",
+    "Passwords",
+    "Profile",
+    "Registration",
+    "Roles",
     "Rotations",
     "ServiceAccounts",
     "SessionPolicy",
@@ -42,6 +64,10 @@ __all__ = [
     "SignedIn",
     "Target",
     "Unchanged",
+    "UserChange",
+    "UserFilter",
+    "UserKind",
+    "nothing_runs",
     "told",
     "with_outcome",
 ]

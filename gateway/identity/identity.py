@@ -8,7 +8,11 @@ from gateway.identity.accounts import Accounts
 from gateway.identity.api_keys import ApiKeys
 from gateway.identity.audit import AuditLog
 from gateway.identity.authentication import Authentication
+from gateway.identity.groups import Groups
 from gateway.identity.key_uses import KeyUses
+from gateway.identity.passwords import Passwords
+from gateway.identity.registration import Registration
+from gateway.identity.roles import Roles
 from gateway.identity.rotations import Rotations
 from gateway.identity.service_accounts import ServiceAccounts
 from gateway.identity.session_uses import SessionUses
@@ -23,6 +27,10 @@ class Identity:
     authentication: Authentication
     sign_ins: SignIns
     accounts: Accounts
+    passwords: Passwords
+    registration: Registration
+    roles: Roles
+    groups: Groups
     api_keys: ApiKeys
     key_uses: KeyUses
     audit: AuditLog

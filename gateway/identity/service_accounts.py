@@ -10,7 +10,7 @@ from db.clock import new_id, now
 from db.engine import Database, WriteSession
 from db.tables import User
 from gateway.errors import InputIssues, InvalidInput, cut
-from gateway.identity.accounts import USERNAME
+from gateway.identity.profile import USERNAME
 
 SERVICE = "SERVICE"
 """The `kind` of these users."""

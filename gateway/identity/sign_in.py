@@ -16,6 +16,8 @@ one router, and a stranger who is willing to fail a hundred times closes a name 
 """
 
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -49,6 +51,9 @@ PURGE_SECONDS = 60
 
 ANY_NAME, ANY_ADDRESS = " ", ""
 
+REGISTRATION = "  "
+"""The name by which registrations are counted, which nobody can type either."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoginPolicy:
@@ -77,7 +82,12 @@ class SignIns:
         self._policy = policy
 
     async def sign_in(self, username: str, password: str, client: Client = UNKNOWN_CLIENT) -> SignedIn:
-        """Check a password, and begin a session.
+        """Check a password, and begin a session. Raises what `check` raises."""
+        user = await self.check(username, password, client)
+        return await self._sessions.begin(user, client, PASSWORD_PROVIDER)
+
+    async def check(self, username: str, password: str, client: Client = UNKNOWN_CLIENT) -> User:
+        """Check a password, and give whose it is: for a sign-in, and for what asks for the password once more.
 
         Raises InvalidCredentials or AccountLocked, which are the same, and take the same time, whether or not there is
         such a user; Overloaded where too many wait to have their passwords looked at.
@@ -103,7 +113,21 @@ class SignIns:
             raise InvalidCredentials
         with anyio.CancelScope(shield=True):
             await self._settle(user, address, counts, verified)
-        return await self._sessions.begin(user, client, PASSWORD_PROVIDER)
+        return user
+
+    @asynccontextmanager
+    async def registering(self, client: Client) -> AsyncGenerator[None]:
+        """Hash a stranger's password within the block, counted by their address, and last in the line.
+
+        Raises AccountLocked where too many have registered from there within the window; Overloaded.
+        """
+        address = origin(client.host)
+        try:
+            with self._passwords.place(address, known=False):
+                await self._count([_Count(Subject(REGISTRATION, address), self._policy.failures)])
+                yield
+        except LaneFull:
+            raise Overloaded("Too many people sign in at this moment. Try again in a moment.") from None
 
     async def unlock(self, username: str) -> bool:
         """Forget what has failed under a name and at the addresses that tried it; tells whether there was anything."""
@@ -117,6 +141,7 @@ class SignIns:
             try:
                 async with self._database.transaction() as tx:
                     await queries.sign_in.purge_sign_ins(tx, at - self._policy.window, at - KNOWN_TIME)
+                    await queries.one_time_link.purge(tx, at)
             except DatabaseUnavailable:
                 pass  # which has told the log; there is time
             except Exception:
@@ -172,6 +197,7 @@ class SignIns:
                 await queries.sign_in.take_back(tx, count.subject, count.limit)
             await queries.sign_in.forget_sign_ins(tx, counts[-1].subject)
             await queries.sign_in.note_address(tx, user.id, address, now())
+            await queries.user.note_sign_in(tx, user.id, now())
             if verified.new_hash is not None:
                 await queries.identity.set_password_hash(tx, user.id, verified.new_hash)
 

@@ -1,20 +1,32 @@
-"""The root fields of users, sign-in and API keys."""
+"""The root fields of users, roles, groups, sign-in and API keys."""
 
 import strawberry
 
 from resolvers.identity.api_keys import ApiKeyMutation, ApiKeyQuery
 from resolvers.identity.audit import AuditQuery
+from resolvers.identity.groups import GroupMutation, GroupQuery
+from resolvers.identity.passwords import PasswordMutation
+from resolvers.identity.roles import RoleMutation, RoleQuery
 from resolvers.identity.service_accounts import ServiceAccountMutation
 from resolvers.identity.sessions import SessionMutation
 from resolvers.identity.sign_in import SignInMutation
-from resolvers.identity.users import UserQuery
+from resolvers.identity.users import UserMutation, UserQuery
 
 
 @strawberry.type
-class IdentityQuery(UserQuery, ApiKeyQuery, AuditQuery):
+class IdentityQuery(UserQuery, GroupQuery, RoleQuery, ApiKeyQuery, AuditQuery):
     pass
 
 
 @strawberry.type
-class IdentityMutation(SignInMutation, SessionMutation, ApiKeyMutation, ServiceAccountMutation):
+class IdentityMutation(
+    SignInMutation,
+    SessionMutation,
+    PasswordMutation,
+    UserMutation,
+    GroupMutation,
+    RoleMutation,
+    ApiKeyMutation,
+    ServiceAccountMutation,
+):
     pass

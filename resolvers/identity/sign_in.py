@@ -4,13 +4,11 @@ from typing import Annotated
 
 import strawberry
 
+from resolvers.identity.costs import HASHES_A_PASSWORD
 from resolvers.identity.sessions import usable_cookie
 from schema.access import PUBLIC, requires
 from schema.context import Info
-from schema.cost import Cost
 from schema.identity import LoginInput, LoginResult, LoginSuccess, RefreshTokenIn
-
-HASHES_A_PASSWORD = Cost(weight="50")
 
 
 @strawberry.type

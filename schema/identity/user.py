@@ -1,20 +1,24 @@
 """Users."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Self
 from uuid import UUID
 
 import strawberry
+from strawberry import relay
 
 from auth.scopes import Scope
 from db import tables
+from gateway.identity import UserFilter, UserKind
 from schema.access import requires
 from schema.context import Info
-from schema.cost import list_of
-from schema.node import Node, global_id
+from schema.cost import FEW, list_of
+from schema.node import Node, global_id, parse_uuid
 
 if TYPE_CHECKING:
     from schema.identity.api_key import ApiKey
+    from schema.identity.group import Group
     from schema.identity.session import Session
 
 ASSUMED_API_KEYS = 100
@@ -23,13 +27,63 @@ ASSUMED_API_KEYS = 100
 MOST_SESSIONS = 100
 """Sessions that one user may have: as many as OLLAGRAPH_MAX_SESSIONS_PER_USER can allow."""
 
+USER_CURSOR = "UserCursor"
+"""What a cursor is an id of: users are paged by their names."""
 
-@strawberry.type(description="A person or a program that can sign in.")
+
+@strawberry.type(description="A person or a program that can sign in. Who was deleted remains, without a name.")
 class User(Node):
     key: strawberry.Private[UUID]
-    username: str = strawberry.field(description="The name to sign in with, in lower case.")
+    row: strawberry.Private[tables.User]
+    username: str = strawberry.field(
+        description="The name to sign in with, in lower case; `deleted-` and an id for who was deleted."
+    )
+    kind: UserKind = strawberry.field(description="Whether it is a person or a program.")
     role: str = strawberry.field(description="The name of the role, which decides what the user may do.")
+    active: bool = strawberry.field(description="Whether the user may do anything: neither deactivated nor deleted.")
     created_at: datetime = strawberry.field(description="When the user was created.")
+    disabled_at: datetime | None = strawberry.field(
+        description="Since when the user is deactivated or deleted; null while active."
+    )
+    deleted_at: datetime | None = strawberry.field(description="When the user was deleted; null if they were not.")
+
+    @strawberry.field(description="What people call the user; null if nothing is set. Needs PROFILE_READ.")
+    @requires(Scope.PROFILE_READ)
+    async def display_name(self, info: Info) -> str | None:
+        """Of the row: whoever sees a user at all sees this."""
+        return self.row.display_name
+
+    @strawberry.field(description="The e-mail address; null if none is set. Needs PROFILE_READ.")
+    @requires(Scope.PROFILE_READ)
+    async def email(self, info: Info) -> str | None:
+        """As `displayName`."""
+        return self.row.email
+
+    @strawberry.field(description="When the user last signed in; null if never. Needs PROFILE_READ.")
+    @requires(Scope.PROFILE_READ)
+    async def last_signed_in_at(self, info: Info) -> datetime | None:
+        """As `displayName`."""
+        return self.row.last_signed_in_at
+
+    @strawberry.field(
+        description="Whether the user has to choose a new password before they can do anything else. "
+        "Needs PROFILE_READ."
+    )
+    @requires(Scope.PROFILE_READ)
+    async def must_change_password(self, info: Info) -> bool | None:
+        """As `displayName`."""
+        return self.row.must_change_password
+
+    @strawberry.field(
+        description="The groups that the user is in, by name, at most 100. Needs PROFILE_READ.",
+        directives=[list_of(FEW)],
+    )
+    @requires(Scope.PROFILE_READ)
+    async def groups(self, info: Info) -> list[Annotated["Group", strawberry.lazy("schema.identity.group")]]:
+        """Those of all users of a page are fetched in one statement."""
+        from schema.identity.group import Group  # which imports this module
+
+        return [Group.of(row) for row in await info.context.loaders.groups_of_user.load(self.key)]
 
     @strawberry.field(
         description="The user's API keys, newest first: all valid ones, and the most recent of those that expired "
@@ -61,7 +115,62 @@ class User(Node):
         return cls(
             id=global_id("User", row.id),
             key=row.id,
+            row=row,
             username=row.username,
+            kind=UserKind(row.kind),
             role=row.role,
+            active=row.disabled_at is None,
             created_at=row.created_at,
+            disabled_at=row.disabled_at,
+            deleted_at=row.deleted_at,
+        )
+
+
+@strawberry.input(description="Which users to list. A user has to match every field that is set.", name="UserFilter")
+class UserFilterInput:
+    search: str | None = strawberry.field(
+        default=None,
+        description="Users with this text in their user name, display name or e-mail address, in any case.",
+    )
+    role: str | None = strawberry.field(default=None, description="Users with this role.")
+    group: strawberry.ID | None = strawberry.field(default=None, description="Users in the group with this id.")
+    kind: UserKind | None = strawberry.field(default=None, description="Users of this kind.")
+    active: bool | None = strawberry.field(
+        default=None, description="True for users who are active, false for those who are deactivated."
+    )
+
+    def to_filter(self) -> UserFilter:
+        """In the gateway's form. Raises InvalidInput."""
+        group_id = None if self.group is None else parse_uuid(self.group, "Group", "filter.group")
+        return UserFilter(self.search, self.role, group_id, self.kind, self.active)
+
+
+@strawberry.type(description="A user in a page.")
+class UserEdge:
+    cursor: str = strawberry.field(description="Pass as `after` to get the items after this one.")
+    node: User = strawberry.field(description="The user.")
+
+
+@strawberry.type(description="A page of users, by user name. Deleted users are not listed.")
+class UserConnection:
+    edges: list[UserEdge] = strawberry.field(description="The users of this page with their cursors.")
+    page_info: relay.PageInfo = strawberry.field(description="How to get the next page.")
+
+    @strawberry.field(description="The users of this page.")
+    def nodes(self) -> list[User]:
+        """For those who need no cursors."""
+        return [edge.node for edge in self.edges]
+
+    @classmethod
+    def of(cls, rows: Sequence[tables.User], *, has_more: bool, after: str | None) -> Self:
+        """Give a page of rows. A cursor holds the user's name, for that is what they are sorted by."""
+        edges = [UserEdge(cursor=global_id(USER_CURSOR, row.username), node=User.of(row)) for row in rows]
+        return cls(
+            edges=edges,
+            page_info=relay.PageInfo(
+                has_next_page=has_more,
+                has_previous_page=after is not None,
+                start_cursor=edges[0].cursor if edges else None,
+                end_cursor=edges[-1].cursor if edges else None,
+            ),
         )

@@ -37,7 +37,7 @@ TYPENAME_ALIASES = 60
 INTROSPECTION_DEPTH = 20
 """What the usual introspection query needs, with room: its types are wrapped several times over."""
 
-ONCE = frozenset({"login", "refreshSession"})
+ONCE = frozenset({"changePassword", "login", "refreshSession", "registerUser", "setPassword"})
 """Root fields that an operation may select once only: otherwise one request could guess many passwords or tokens."""
 
 

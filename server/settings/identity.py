@@ -71,6 +71,12 @@ class IdentitySettings(BaseSettings):
         default=65_536, ge=8, le=4_194_304, description="Memory to hash a password, in KiB; two are hashed at a time."
     )
     argon2_parallelism: int = Field(default=4, ge=1, le=64, description="Lanes (threads) to hash a password.")
+    link_lifetime: int = Field(
+        default=259_200, ge=60, description="Seconds that an invitation, or a link to reset a password, can be used."
+    )
+    self_registration: bool = Field(
+        default=False, description="Let anybody create an account for themselves, with the role `user`."
+    )
     max_api_keys_per_user: int = Field(
         default=100,
         ge=1,
