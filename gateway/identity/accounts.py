@@ -16,9 +16,8 @@ from db.engine import Database, ReadSession, WriteSession
 from db.queries import NO_PASSWORD, UserFilter
 from db.tables import User
 from gateway.errors import InputIssues, InvalidInput, NotFound
-from gateway.identity.chosen_password import check_new_password
 from gateway.identity.known import KnownCallers
-from gateway.identity.profile import TOMBSTONE, USERNAME, Profile, checked_username
+from gateway.identity.profile import TOMBSTONE, USERNAME, Profile, check_new_password, checked_username
 from gateway.identity.refusals import LastAdministrator
 from gateway.identity.rights import OPERATOR, acting_scopes, lock_leaver, lock_target, role_problem
 

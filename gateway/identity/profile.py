@@ -1,4 +1,4 @@
-"""What a user is called, and how they are reached."""
+"""What a user is called, how they are reached, and which password they may choose."""
 
 import re
 import unicodedata
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from auth.passwords import PasswordHasher
 from gateway.errors import InputIssues
 from gateway.identity.api_keys import UNCHANGED, Unchanged
 
@@ -61,3 +62,11 @@ def checked_username(username: str, issues: InputIssues) -> str:
     elif username.startswith(TOMBSTONE):
         issues.add("username", f"must not begin with {TOMBSTONE!r}, which marks deleted users.")
     return username
+
+
+async def check_new_password(
+    passwords: PasswordHasher, issues: InputIssues, field: str, password: str, username: str
+) -> None:
+    """Add to `issues` all that the policy has against this user's new password."""
+    for problem in await passwords.problems(password, username):
+        issues.add(field, problem)

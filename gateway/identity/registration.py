@@ -10,8 +10,7 @@ from db.clock import new_id, now
 from db.engine import Database
 from db.tables import User
 from gateway.errors import Forbidden, InputIssues, InvalidInput
-from gateway.identity.chosen_password import check_new_password
-from gateway.identity.profile import USERNAME, Profile, checked_username
+from gateway.identity.profile import USERNAME, Profile, check_new_password, checked_username
 from gateway.identity.sign_in import SignIns
 
 
