@@ -10,8 +10,8 @@ from uuid import UUID
 from graphql import GraphQLField, GraphQLResolveInfo, GraphQLSchema
 
 from auth.errors import AuthenticationError
+from gateway.audit import AuditOutcome, Deed, Target, with_outcome
 from gateway.errors import Forbidden, GatewayError, InvalidInput
-from gateway.identity import AuditOutcome, Deed, Target, with_outcome
 from schema.context import Context
 from schema.errors import UserError
 from schema.identity import User

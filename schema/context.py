@@ -10,8 +10,8 @@ from auth.errors import AuthenticationError, MissingCredentials
 from auth.principal import Principal
 from auth.scopes import Scope
 from gateway import Gateway
+from gateway.audit import AuditOutcome, Deed, Target
 from gateway.errors import Forbidden, GatewayError, TooMuchText
-from gateway.identity import AuditOutcome, Deed, Target
 from schema.loaders import Loaders
 from schema.session_cookie import SessionCookie
 

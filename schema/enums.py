@@ -9,10 +9,11 @@ from strawberry.types.enum import StrawberryEnumDefinition
 
 from auth.principal import AuthMethod
 from auth.scopes import Scope
+from gateway.audit import AuditOutcome
 from gateway.catalog import BackendKind, Capability
 from gateway.errors import ErrorCode
 from gateway.generation import OnBackendLoss, OnDisconnect, State, ThinkingLevel, ToolChoiceMode
-from gateway.identity import AuditOutcome, LinkPurpose, UserKind
+from gateway.identity import LinkPurpose, UserKind
 from gateway.server_info import IntrospectionAccess, SubscriptionTransport, TrustedDocumentsMode
 from gateway.streams import CancelReason, FinishReason, LossReason, QueueReason, UsageSource
 from gateway.usage import Granularity, UsageDimension, UsageOrder

@@ -1,8 +1,7 @@
 """Dataloaders: what the fields of one operation ask for one by one is fetched in one statement."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 from uuid import UUID
 
 from aiodataloader import DataLoader
@@ -11,15 +10,22 @@ from auth.model_access import ALL_MODELS
 from auth.principal import Principal
 from db import tables
 from gateway import Gateway
-from gateway.catalog import LoadedModel, Model
+from gateway.catalog import Model
 from gateway.errors import GatewayError
-from gateway.generation import Attempt, KeptInput, Output
+from gateway.generation import KeptInput, Output
 
 MAX_BATCH = 500
 """Keys in one statement; SQLite takes 32,766 variables, and short statements let others in."""
 
 
+_Key = TypeVar("_Key")
 _Row = TypeVar("_Row")
+
+
+def _batched(
+    load: Callable[[list[_Key]], Coroutine[Any, Any, list[_Row]]], *, cache: bool = True
+) -> DataLoader[_Key, _Row]:
+    return DataLoader(load, max_batch_size=MAX_BATCH, cache=cache)
 
 
 class Loaders:
@@ -32,53 +38,27 @@ class Loaders:
         self._gateway = gateway
         self._principal = principal
         self._max_text = max_text
-        self.users: DataLoader[UUID, tables.User | None] = DataLoader(
-            gateway.identity.accounts.by_id, max_batch_size=MAX_BATCH
-        )
-        self.api_keys: DataLoader[UUID, tables.ApiKey | None] = DataLoader(
-            gateway.identity.api_keys.by_id, max_batch_size=MAX_BATCH
-        )
-        self.api_keys_of_user: DataLoader[UUID, list[tables.ApiKey]] = DataLoader(
-            gateway.identity.api_keys.of_users, max_batch_size=MAX_BATCH
-        )
-        self.generations: DataLoader[UUID, tables.Generation | None] = DataLoader(
-            gateway.generations.by_id, max_batch_size=MAX_BATCH
-        )
-        self.audit_events: DataLoader[UUID, tables.AuditEvent | None] = DataLoader(
-            gateway.identity.audit.by_id, max_batch_size=MAX_BATCH
-        )
-        self.sessions_of_user: DataLoader[UUID, list[tables.Session]] = DataLoader(
-            self._sessions_of_users, max_batch_size=MAX_BATCH
-        )
+        self.users = _batched(gateway.identity.accounts.by_id)
+        self.api_keys = _batched(gateway.identity.api_keys.by_id)
+        self.api_keys_of_user = _batched(gateway.identity.api_keys.of_users)
+        self.generations = _batched(gateway.generations.by_id)
+        self.audit_events = _batched(gateway.identity.audit.by_id)
+        self.sessions_of_user = _batched(self._sessions_of_users)
         self.visible_sessions = self._visible(gateway.identity.sessions.visible)
         self.visible_users = self._visible(gateway.identity.accounts.visible)
         self.visible_api_keys = self._visible(gateway.identity.api_keys.visible)
         self.visible_groups = self._visible(gateway.identity.groups.visible)
-        self.groups_of_user: DataLoader[UUID, list[tables.Group]] = DataLoader(
-            gateway.identity.groups.of_users, max_batch_size=MAX_BATCH
-        )
-        self.member_counts: DataLoader[UUID, int] = DataLoader(
-            gateway.identity.groups.member_counts, max_batch_size=MAX_BATCH
-        )
+        self.groups_of_user = _batched(gateway.identity.groups.of_users)
+        self.member_counts = _batched(gateway.identity.groups.member_counts)
         self.visible_generations = self._visible(gateway.generations.visible)
         # not remembered: who watches a generation may ask for its text again when there is more of it
-        self.outputs: DataLoader[UUID, Output | GatewayError | None] = DataLoader(
-            self._outputs, max_batch_size=MAX_BATCH, cache=False
-        )
-        self.inputs: DataLoader[UUID, KeptInput | GatewayError | None] = DataLoader(
-            self._inputs, max_batch_size=MAX_BATCH
-        )
-        self.media: DataLoader[UUID, bytes | GatewayError | None] = DataLoader(self._media, max_batch_size=MAX_BATCH)
-        self.text_expiries: DataLoader[UUID, datetime | None] = DataLoader(
-            gateway.generations.text_expiries, max_batch_size=MAX_BATCH
-        )
-        self.attempts: DataLoader[UUID, list[Attempt]] = DataLoader(
-            gateway.generations.attempts, max_batch_size=MAX_BATCH, cache=False
-        )
-        self.models: DataLoader[str, Model | None] = DataLoader(self._models, max_batch_size=MAX_BATCH)
-        self.loaded_models: DataLoader[str, Mapping[str, LoadedModel] | None] = DataLoader(
-            gateway.catalog.loaded_models, max_batch_size=MAX_BATCH
-        )
+        self.outputs = _batched(self._outputs, cache=False)
+        self.inputs = _batched(self._inputs)
+        self.media = _batched(self._media)
+        self.text_expiries = _batched(gateway.generations.text_expiries)
+        self.attempts = _batched(gateway.generations.attempts, cache=False)
+        self.models = _batched(self._models)
+        self.loaded_models = _batched(gateway.catalog.loaded_models)
 
     async def _models(self, names: list[str]) -> list[Model | None]:
         access = ALL_MODELS if self._principal is None else self._principal.models

@@ -32,7 +32,7 @@ from server.graphql import (
     VariableLimits,
 )
 from server.health import Readiness, healthz
-from server.key_set import KEY_SET_PATH, key_set
+from server.jwks import KEY_SET_PATH, key_set
 from server.page import page
 from server.server_info import introspection_access, server_info
 from server.settings import Settings, SettingsError

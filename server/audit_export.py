@@ -12,8 +12,8 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from auth.errors import AuthenticationError
 from auth.scopes import Scope
+from gateway.audit import AuditChoice, AuditLog, told
 from gateway.errors import RETRY_AFTER_SECONDS, Forbidden, GatewayError
-from gateway.identity import AuditChoice, AuditLog, told
 from server.transports import Callers
 
 JSON_LINES = "application/jsonl"

@@ -17,8 +17,9 @@ from db.migrations import MigrationsMissing, current_revision, upgrade
 from db.ownership import UnusableDatabase
 from db.reasons import explain, unavailable
 from db.urls import DatabaseUrlError
+from gateway.audit import AuditChoice
 from gateway.errors import GatewayError
-from gateway.identity import OPERATOR, AuditChoice, Identity, UserChange, UserFilter
+from gateway.identity import OPERATOR, Identity, UserChange, UserFilter
 from server.audit_export import exported, read_moment
 from server.first_start import make_identity, password_policy, prepare_data_dir
 from server.settings import Settings, SettingsError

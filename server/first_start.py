@@ -15,11 +15,11 @@ from auth.roles import BuiltInRole
 from auth.signing_keys import TokenKeys
 from auth.tokens import TokenSigner
 from db.engine import Database
+from gateway.audit import AuditLog
 from gateway.errors import InvalidInput
 from gateway.identity import (
     Accounts,
     ApiKeys,
-    AuditLog,
     Authentication,
     EndGenerations,
     Groups,

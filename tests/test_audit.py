@@ -18,7 +18,7 @@ from auth.scopes import ALL_SCOPES
 from db.clock import new_id, now
 from db.engine import Database
 from db.tables import AuditEvent
-from gateway.identity import AuditChoice, AuditLog, AuditOutcome, Deed, Target
+from gateway.audit import AuditChoice, AuditLog, AuditOutcome, Deed, Target
 from resolvers.audit import IN_THE_LEDGER
 from resolvers.root import build_schema
 from tests.support.gateways import PASSWORD, GraphQLErrors, Json, RunningGateway

@@ -23,6 +23,7 @@ FLOORS = {
     "gateway.tasks": 0,
     "gateway.media": 0,
     "gateway.streams": 1,
+    "gateway.audit": 1,
     "gateway.blobs": 2,
     "gateway.catalog": 2,
     "gateway.identity": 2,

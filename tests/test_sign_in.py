@@ -13,10 +13,10 @@ import httpx
 import pytest
 from sqlalchemy import func, select, update
 
+from auth.client import origin
 from auth.lane import SHARE
 from db.clock import now
 from db.tables import KnownAddress, LoginAttempts
-from gateway.identity.addresses import origin
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import ADMIN, PASSWORD, Json, RunningGateway, gateway_settings, running_gateway
 from tests.test_identity import LOGIN, MAX_FAILURES, strict

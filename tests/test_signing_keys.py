@@ -355,7 +355,7 @@ async def test_keys_are_rotated_while_the_gateway_runs(
 
 
 async def test_the_key_set_may_be_cached_for_less_than_the_delay(tmp_path: Path) -> None:
-    from server.key_set import key_set as endpoint
+    from server.jwks import key_set as endpoint
 
     write(tmp_path / "a.pem", new_pem("EdDSA"))
     for delay, caching in ((600, "public, max-age=300"), (60, "public, max-age=30"), (0, "public, max-age=0")):

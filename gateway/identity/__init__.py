@@ -3,11 +3,9 @@
 from db.queries import UserFilter
 from gateway.identity.accounts import Accounts, EndGenerations, NewUser, UserChange, nothing_runs
 from gateway.identity.api_keys import UNCHANGED, ApiKeys, KeyChanges, KeyFilter, KeyRequest, NewApiKey, Unchanged
-from gateway.identity.audit import AuditChoice, AuditLog, AuditOutcome, Deed, Target, told, with_outcome
 from gateway.identity.authentication import Authentication, OpenCredentials
 from gateway.identity.groups import MAX_MEMBERS_AT_ONCE, GroupChange, Groups
 from gateway.identity.identity import Identity
-from gateway.identity.key_uses import KeyUses
 from gateway.identity.known import KnownCallers
 from gateway.identity.passwords import LinkPurpose, NewLink, Passwords
 from gateway.identity.profile import Profile, UserKind
@@ -17,9 +15,9 @@ from gateway.identity.rights import OPERATOR
 from gateway.identity.roles import Roles
 from gateway.identity.rotations import DEFAULT_GRACE, MAX_GRACE, Rotations
 from gateway.identity.service_accounts import ServiceAccounts
-from gateway.identity.session_uses import SessionUses
 from gateway.identity.sessions import SessionPolicy, Sessions, SignedIn
 from gateway.identity.sign_in import LoginPolicy, SignIns
+from gateway.identity.uses import KeyUses, SessionUses
 
 __all__ = [
     "DEFAULT_GRACE",
@@ -29,12 +27,8 @@ __all__ = [
     "UNCHANGED",
     "Accounts",
     "ApiKeys",
-    "AuditChoice",
-    "AuditLog",
-    "AuditOutcome",
     "Authentication",
     "Conflict",
-    "Deed",
     "EndGenerations",
     "GroupChange",
     "Groups",
@@ -62,12 +56,9 @@ __all__ = [
     "Sessions",
     "SignIns",
     "SignedIn",
-    "Target",
     "Unchanged",
     "UserChange",
     "UserFilter",
     "UserKind",
     "nothing_runs",
-    "told",
-    "with_outcome",
 ]

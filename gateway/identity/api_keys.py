@@ -17,8 +17,8 @@ from db.tables import ApiKey
 from gateway.errors import Forbidden, InputIssues, InvalidInput, LimitExceeded, NotFound
 from gateway.identity import grants
 from gateway.identity.grants import Granter
-from gateway.identity.key_uses import KeyUses
 from gateway.identity.known import KnownCallers, KnownUser
+from gateway.identity.uses import KeyUses
 
 
 class Unchanged(Enum):

@@ -26,9 +26,8 @@ from auth.scopes import Scope
 from auth.tokens import TokenClaims, TokenSigner
 from db.clock import now
 from db.tables import ApiKey, Session
-from gateway.identity.key_uses import KeyUses
 from gateway.identity.known import KnownCallers, KnownUser
-from gateway.identity.session_uses import SessionUses
+from gateway.identity.uses import KeyUses, SessionUses
 
 logger = logging.getLogger(__name__)
 

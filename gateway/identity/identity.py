@@ -4,20 +4,19 @@ from dataclasses import dataclass
 
 import anyio
 
+from gateway.audit import AuditLog
 from gateway.identity.accounts import Accounts
 from gateway.identity.api_keys import ApiKeys
-from gateway.identity.audit import AuditLog
 from gateway.identity.authentication import Authentication
 from gateway.identity.groups import Groups
-from gateway.identity.key_uses import KeyUses
 from gateway.identity.passwords import Passwords
 from gateway.identity.registration import Registration
 from gateway.identity.roles import Roles
 from gateway.identity.rotations import Rotations
 from gateway.identity.service_accounts import ServiceAccounts
-from gateway.identity.session_uses import SessionUses
 from gateway.identity.sessions import Sessions
 from gateway.identity.sign_in import SignIns
+from gateway.identity.uses import KeyUses, SessionUses
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from db.tables import ApiKey
 from gateway.errors import IdempotencyKeyReused, InputIssues, InvalidInput
 from gateway.identity.api_keys import NewApiKey, check_holds, managed_key
 from gateway.identity.grants import Granter
-from gateway.identity.key_uses import KeyUses
 from gateway.identity.known import KnownCallers
+from gateway.identity.uses import KeyUses
 
 DEFAULT_GRACE = timedelta(days=1)
 MAX_GRACE = timedelta(days=30)

@@ -33,10 +33,10 @@ from db.clock import new_id, now
 from db.engine import Database, DatabaseUnavailable, WriteSession
 from db.queries import SessionUse
 from db.tables import AuditEvent, RefreshToken, Session, User
+from gateway.audit import NO_METHOD, AuditOutcome
 from gateway.errors import NotFound, SessionEnded, Unsupported
-from gateway.identity.audit import NO_METHOD, AuditOutcome
 from gateway.identity.known import KnownCallers
-from gateway.identity.session_uses import SessionUses, address_of
+from gateway.identity.uses import SessionUses, address_of
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 
 import anyio
 
-from auth.client import UNKNOWN_CLIENT, Client
+from auth.client import UNKNOWN_CLIENT, Client, origin
 from auth.lane import LaneFull
 from auth.passwords import PasswordHasher, Verified
 from db import queries
@@ -32,7 +32,6 @@ from db.engine import Database, DatabaseUnavailable
 from db.queries import Subject, Who
 from db.tables import User
 from gateway.errors import AccountLocked, InvalidCredentials, Overloaded
-from gateway.identity.addresses import origin
 from gateway.identity.sessions import PASSWORD_PROVIDER, Sessions, SignedIn
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from strawberry.scalars import JSON
 from auth.principal import AuthMethod
 from auth.scopes import Scope
 from db import tables
+from gateway.audit import AuditChoice, AuditOutcome
 from gateway.errors import InvalidInput
-from gateway.identity import AuditChoice, AuditOutcome
 from schema.access import requires
 from schema.context import Info
 from schema.identity.api_key import ApiKey

@@ -14,14 +14,13 @@ from uuid import UUID
 
 import anyio
 
-from auth.client import UNKNOWN_CLIENT, Client
+from auth.client import UNKNOWN_CLIENT, Client, shown_address
 from auth.principal import Principal
 from db import queries
 from db.clock import new_id, now
 from db.engine import Database, DatabaseUnavailable
 from db.queries import AuditChoice as AuditChoice
 from db.tables import AuditEvent
-from gateway.identity.addresses import shown_address
 
 logger = logging.getLogger(__name__)
 
