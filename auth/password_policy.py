@@ -57,7 +57,7 @@ class PasswordPolicy:
         found += [f"The password must contain {_CLASSES[name][0]}." for name in self.missing_classes(normal)]
         if _is_made_of_name(normal, (username, PRODUCT)):
             found.append(f"The password must be more than the user name or '{PRODUCT}' with little added.")
-        elif not found and is_common_password(normal, username):
+        elif is_common_password(normal, username):
             found.append("The password is one of the first that are tried. Take another.")
         return found
 

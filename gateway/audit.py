@@ -1,7 +1,7 @@
 """The audit log: who did what to what, when, from where, and what came of it.
 
-What somebody did is written before they get the answer. What was refused may come in floods, which nobody's right to
-fill the database: the first of a kind is written at once, those of the next minute are counted, and become one event.
+What somebody did is written before they get the answer; what was refused or failed, a moment later. Refusals may come
+in floods: the first of a kind is written, those of the next minute are counted and become one event.
 """
 
 import logging
@@ -29,6 +29,9 @@ NO_METHOD = "NONE"
 
 KINDS_KEPT = 1_000
 """Kinds of refusals that are counted at once; what comes beyond is counted as one kind."""
+
+RECORD_SECONDS = 3
+"""How long an answer waits for its record. It is shielded from cancellation, so it has to end by itself."""
 
 COUNT_SECONDS = 60
 LAST_WRITE_SECONDS = 2
@@ -87,18 +90,19 @@ class AuditLog:
         self._came = anyio.Event()
 
     async def record(self, deed: Deed) -> None:
-        """Write what was done or refused; a refusal like one of the last minute is only counted. Never raises.
+        """Write what was done, before anybody is told of it. Never raises.
 
         The deed itself is done: that its record cannot be written is told in the log, with all of it.
         """
-        if deed.outcome is AuditOutcome.REFUSED and not self._is_first(deed):
-            return
-        with anyio.CancelScope(shield=True):
-            await self._write([_row(deed, now(), 1)])
+        row = _row(deed, now(), 1)
+        with anyio.move_on_after(RECORD_SECONDS, shield=True) as writing:
+            await self._write([row])
+        if writing.cancelled_caught:
+            logger.warning("not in the audit log: %s", told(row))
 
     def note(self, deed: Deed) -> None:
-        """Do the same for a refusal, a moment later: for those who cannot wait."""
-        if self._is_first(deed):
+        """Write what was refused or failed, a moment later; a refusal like one of the last minute is only counted."""
+        if deed.outcome is not AuditOutcome.REFUSED or self._is_first(deed):
             self._noted.append(deed)
             self._came.set()
 

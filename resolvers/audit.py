@@ -73,10 +73,10 @@ def _audited(name: str, field: GraphQLField) -> Callable[..., Awaitable[Any]]:
             result = await resolve(source, info, **arguments)
         except BaseException as error:
             if not (isinstance(error, Forbidden) and error.recorded):
-                await audit.record(with_outcome(deed, *_failure(error)))
+                audit.note(with_outcome(deed, *_failure(error)))
             raise
         if isinstance(result, UserError):
-            await audit.record(with_outcome(deed, AuditOutcome.REFUSED, result.code.value))
+            audit.note(with_outcome(deed, AuditOutcome.REFUSED, result.code.value))
         elif name not in ROUTINE:
             done = with_outcome(deed, AuditOutcome.SUCCESS, target=_target_of(result))
             await audit.record(replace(done, user_id=_signed_in(result)))

@@ -279,7 +279,8 @@ async def test_a_reference_to_nothing_is_refused(database: Database) -> None:
             tx.add(ApiKey(user_id=new_id(), name="x", prefix="x", secret_hash="x", scopes=[]))
 
 
-async def test_all_that_is_a_users_goes_with_the_user(database: Database) -> None:
+async def test_nothing_of_the_ledger_goes_with_the_user_and_all_else_does(database: Database) -> None:
+    """Whatever deletes the row: the gateway itself keeps it, without a name."""
     async with database.transaction() as tx:
         ada = user()
         tx.add(ada)
@@ -300,10 +301,14 @@ async def test_all_that_is_a_users_goes_with_the_user(database: Database) -> Non
             )
         )
         tx.add(Generation(user_id=ada.id, api_key_id=key.id, model="m", backend="b", state="x", on_disconnect="x"))
+    with pytest.raises(IntegrityError):
+        async with database.transaction() as tx:
+            await tx.execute(text("DELETE FROM users"))
     async with database.transaction() as tx:
+        await tx.execute(text("DELETE FROM usage"))
         await tx.execute(text("DELETE FROM users"))
     async with database.reading() as session:
-        for table in (ApiKey, Generation, UsageRecord):
+        for table in (ApiKey, Generation):
             assert await session.scalar(select(func.count()).select_from(table)) == 0
 
 

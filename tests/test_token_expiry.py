@@ -8,6 +8,7 @@ import anyio
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from auth.signing_keys import TokenKeys
 from auth.tokens import TokenSigner
 from server.first_start import AUDIENCE, ISSUER
 from tests.support.fake_model_server import FakeModelServer
@@ -34,7 +35,7 @@ async def take_short_token(gateway: RunningGateway, seconds: int = 2) -> Json:
     """Sign in, and go on with a token of that session which expires soon."""
     begun = await login(gateway)
     gateway.token = begun["accessToken"]
-    signer = TokenSigner(SECRET, issuer=ISSUER, audience=AUDIENCE, lifetime=timedelta(seconds=seconds))
+    signer = TokenSigner(TokenKeys(SECRET), issuer=ISSUER, audience=AUDIENCE, lifetime=timedelta(seconds=seconds))
     claims = signer.verify(begun["accessToken"])
     gateway.token = signer.issue(claims.user_id, claims.session_id).token
     return begun

@@ -41,7 +41,7 @@ class RoleMutation:
         self, info: Info, input: Annotated[CreateRoleInput, strawberry.argument(description="The role to create.")]
     ) -> CreateRoleResult | None:
         role = await info.context.gateway.identity.roles.create(
-            info.context.caller, input.name, input.description, input.scopes
+            info.context.caller, input.name, input.description or "", input.scopes
         )
         return CreateRoleSuccess(role=Role.of(role))
 

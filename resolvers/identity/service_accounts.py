@@ -4,6 +4,7 @@ from typing import Annotated
 
 import strawberry
 
+from auth.roles import BuiltInRole
 from auth.scopes import Scope
 from schema.access import requires
 from schema.context import Info
@@ -27,6 +28,6 @@ class ServiceAccountMutation:
         input: Annotated[CreateServiceAccountInput, strawberry.argument(description="The account to create.")],
     ) -> CreateServiceAccountResult | None:
         row = await info.context.gateway.identity.service_accounts.create(
-            info.context.caller, input.username, role=input.role, display_name=input.display_name
+            info.context.caller, input.username, role=input.role or BuiltInRole.USER, display_name=input.display_name
         )
         return CreateServiceAccountSuccess(user=User.of(row))

@@ -68,7 +68,7 @@ class SessionMutation:
         self, info: Info, input: Annotated[LogoutInput, strawberry.argument(description="Which sessions to end.")]
     ) -> LogoutResult | None:
         context = info.context
-        await context.gateway.identity.sessions.sign_out(context.caller, everywhere=input.everywhere)
+        await context.gateway.identity.sessions.sign_out(context.caller, everywhere=bool(input.everywhere))
         if context.cookie is not None:
             context.cookie.clear()
         return LogoutSuccess(signed_out=True)

@@ -107,12 +107,12 @@ class GroupConnection:
 @strawberry.input(description="A group to create.")
 class CreateGroupInput:
     name: str = strawberry.field(description="Its name, 1 to 100 characters.")
-    description: str = strawberry.field(default="", description="What it is for, up to 200 characters.")
+    description: str | None = strawberry.field(default="", description="What it is for, up to 200 characters.")
     models: list[str] | None = strawberry.field(default=None, description=PATTERNS)
 
     def to_group(self) -> GroupChange:
         """In the gateway's form."""
-        return GroupChange(self.name, self.description, self.models)
+        return GroupChange(self.name, self.description or "", self.models)
 
 
 @strawberry.type(description="The group was created.")

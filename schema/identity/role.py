@@ -31,7 +31,7 @@ class CreateRoleInput:
     name: str = strawberry.field(
         description="Its name: 1 to 64 lower-case letters, digits, hyphens and underscores, the first one a letter."
     )
-    description: str = strawberry.field(default="", description="What it is for, up to 200 characters.")
+    description: str | None = strawberry.field(default="", description="What it is for, up to 200 characters.")
     scopes: list[Scope] = strawberry.field(
         description="What it allows, at least one scope, and none that the caller lacks."
     )

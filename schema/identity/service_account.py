@@ -14,7 +14,7 @@ class CreateServiceAccountInput:
     display_name: str | None = strawberry.field(
         default=None, description="A name for people, at most 100 characters; null for none."
     )
-    role: str = strawberry.field(
+    role: str | None = strawberry.field(
         default="user", description="The role, which limits what its keys may do. It allows no more than you may do."
     )
 

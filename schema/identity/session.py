@@ -94,7 +94,7 @@ RefreshSessionResult = Annotated[
 
 @strawberry.input(description="The sessions to end.")
 class LogoutInput:
-    everywhere: bool = strawberry.field(
+    everywhere: bool | None = strawberry.field(
         default=False, description="Whether to end all of the caller's sessions, and not only this one."
     )
 

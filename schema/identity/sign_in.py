@@ -15,7 +15,7 @@ from schema.identity.user import User
 class LoginInput:
     username: str = strawberry.field(description="The user name, in upper or lower case.")
     password: str = strawberry.field(description="The password.")
-    refresh_token_in: RefreshTokenIn = strawberry.field(
+    refresh_token_in: RefreshTokenIn | None = strawberry.field(
         default=RefreshTokenIn.BODY, description="Where the refresh token is to be kept."
     )
 

@@ -35,13 +35,13 @@ class CreateUserInput:
     password: str | None = strawberry.field(
         default=None, description="The password; null to generate one, which the response shows."
     )
-    must_change_password: bool = strawberry.field(
+    must_change_password: bool | None = strawberry.field(
         default=True, description="Whether the user has to choose a password of their own at the first sign-in."
     )
-    role: str = strawberry.field(default=BuiltInRole.USER.value, description=ROLE)
+    role: str | None = strawberry.field(default=BuiltInRole.USER.value, description=ROLE)
     display_name: str | None = strawberry.field(default=None, description=DISPLAY_NAME)
     email: str | None = strawberry.field(default=None, description=EMAIL)
-    group_ids: list[strawberry.ID] = strawberry.field(
+    group_ids: list[strawberry.ID] | None = strawberry.field(
         default_factory=list, description="The groups to put the user into."
     )
 
@@ -49,11 +49,11 @@ class CreateUserInput:
         """In the gateway's form. Raises InvalidInput."""
         return NewUser(
             self.username,
-            self.role,
+            self.role or BuiltInRole.USER,
             self.password,
             Profile(self.display_name, self.email),
-            _groups(self.group_ids),
-            self.must_change_password,
+            _groups(self.group_ids or []),
+            self.must_change_password is not False,
         )
 
 
@@ -74,17 +74,17 @@ CreateUserResult = Annotated[
 @strawberry.input(description="A user to invite.")
 class InviteUserInput:
     username: str = strawberry.field(description=USERNAME)
-    role: str = strawberry.field(default=BuiltInRole.USER.value, description=ROLE)
+    role: str | None = strawberry.field(default=BuiltInRole.USER.value, description=ROLE)
     display_name: str | None = strawberry.field(default=None, description=DISPLAY_NAME)
     email: str | None = strawberry.field(default=None, description=EMAIL)
-    group_ids: list[strawberry.ID] = strawberry.field(
+    group_ids: list[strawberry.ID] | None = strawberry.field(
         default_factory=list, description="The groups to put the user into."
     )
 
     def to_user(self) -> NewUser:
         """In the gateway's form. Raises InvalidInput."""
         profile = Profile(self.display_name, self.email)
-        return NewUser(self.username, self.role, None, profile, _groups(self.group_ids))
+        return NewUser(self.username, self.role or BuiltInRole.USER, None, profile, _groups(self.group_ids or []))
 
 
 @strawberry.type(description="The user was created without a password, and chooses one with the link.")
