@@ -1,10 +1,12 @@
-/** The page: the sign-in form until somebody is signed in, then two views with one header above them. */
+/** The page: the sign-in form until somebody is signed in, then the views with one header above them. */
 
 import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
+import { AccountView } from "./account";
 import { Brand } from "./brand";
 import { ofKey, resume, type Credentials } from "./credentials";
 import { connect, describe, isUnauthenticated, type Gateway, type User } from "./gateway";
 import { operation } from "./operations";
+import { ChangePassword, linkToken, SetPassword } from "./passwords";
 import { dropKey, forgetEverything, readKey } from "./session";
 import { SignIn } from "./sign-in";
 import { TryIt } from "./try-it";
@@ -30,6 +32,7 @@ const remembered = async (): Promise<Credentials | null> => {
 
 export function App() {
   const [credentials, setCredentials] = useState<Credentials | null>();
+  const link = linkToken(useHash());
   const [notice, setNotice] = useState("");
   const [problem, setProblem] = useState("");
 
@@ -49,6 +52,18 @@ export function App() {
     setCredentials(null);
   }, []);
 
+  if (link !== null) {
+    return (
+      <SetPassword
+        token={link}
+        onDone={(next) => {
+          setNotice(next);
+          setCredentials(null);
+          location.hash = "";
+        }}
+      />
+    );
+  }
   if (problem) return <Problem problem={problem} again={begin} />;
   if (credentials === undefined) return <Loading />;
   if (credentials === null) return <SignIn notice={notice} onSignedIn={signIn} />;
@@ -91,6 +106,16 @@ function SignedIn({ credentials, onRefused }: { credentials: Credentials; onRefu
 
   if (problem) return <Problem problem={problem} again={() => void check()} />;
   if (!user) return <Loading />;
+  if (user.mustChangePassword) {
+    return (
+      <main className="account">
+        <p className="notice" role="status">
+          Choose a password of your own before you go on.
+        </p>
+        <ChangePassword gateway={gateway} onChanged={() => void check()} />
+      </main>
+    );
+  }
   return <Views gateway={gateway} user={user} onSignOut={() => signOut(credentials, gateway)} />;
 }
 
@@ -107,7 +132,7 @@ async function signOut({ kind }: Credentials, gateway: Gateway): Promise<void> {
   location.reload();
 }
 
-const VIEWS = { "#try-it": "Try it", "#graphiql": "GraphiQL" } as const;
+const VIEWS = { "#try-it": "Try it", "#graphiql": "GraphiQL", "#account": "Account" } as const;
 
 function useHash(): string {
   return useSyncExternalStore(
@@ -151,6 +176,11 @@ function Views({ gateway, user, onSignOut }: { gateway: Gateway; user: User; onS
       <main className="try-it" hidden={shown !== "#try-it"}>
         <TryIt gateway={gateway} />
       </main>
+      {shown === "#account" && (
+        <main className="account">
+          <AccountView gateway={gateway} />
+        </main>
+      )}
       {explorerSeen.current && (
         <main className="explorer" hidden={shown !== "#graphiql"}>
           <Suspense fallback={<Loading />}>

@@ -8,7 +8,7 @@ import type { GenerationEvent, Refused } from "./run";
 const httpUrl = new URL("graphql", location.href).href;
 const wsUrl = httpUrl.replace(/^http/, "ws");
 
-export type User = { id: string; username: string };
+export type User = { id: string; username: string; mustChangePassword?: boolean };
 export type GenerateInput = { model: string; prompt: { text: string } };
 
 /** `code` is the gateway's own (extensions.code, or the code of a result that implements UserError), where it gave one. */
