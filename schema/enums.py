@@ -13,7 +13,7 @@ from gateway.audit import AuditOutcome
 from gateway.catalog import BackendKind, Capability
 from gateway.errors import ErrorCode
 from gateway.generation import OnBackendLoss, OnDisconnect, State, ThinkingLevel, ToolChoiceMode
-from gateway.identity import LinkPurpose, UserKind
+from gateway.identity import LinkPurpose, SignInKind, UserKind
 from gateway.server_info import IntrospectionAccess, SubscriptionTransport, TrustedDocumentsMode
 from gateway.streams import CancelReason, FinishReason, LossReason, QueueReason, UsageSource
 from gateway.usage import Granularity, UsageDimension, UsageOrder
@@ -39,6 +39,8 @@ _describe(
         "INVALID_CREDENTIALS": "The user name or the password is wrong.",
         "ACCOUNT_LOCKED": "Too many failed sign-ins with this name.",
         "SESSION_ENDED": "The refresh token leads to no session that is still open. Sign in again.",
+        "SIGN_IN_REFUSED": "The identity provider or a rule of the gateway keeps this person out; see `message`.",
+        "PROVIDER_UNAVAILABLE": "The identity provider cannot be reached. Try again in a moment.",
         "INVALID_INPUT": "A value is invalid; `issues` names each.",
         "NOT_FOUND": "It does not exist, or it does not belong to you.",
         "INVALID_LINK": "The one-time link was used, has expired, or never existed.",
@@ -242,6 +244,15 @@ _describe(
         "WEEK": "A week, from Monday to Sunday.",
         "MONTH": "A calendar month.",
         "NONE": "The whole time of the report.",
+    },
+)
+_describe(
+    SignInKind,
+    "SignInKind",
+    "How a person proves who they are.",
+    {
+        "PASSWORD": "With a user name and a password, which `login` takes.",
+        "REDIRECT": "At the provider, to which the browser goes.",
     },
 )
 _describe(

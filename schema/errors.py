@@ -11,6 +11,7 @@ from gateway import errors
 from gateway.catalog import Capability
 from gateway.errors import ErrorCode, GatewayError
 from gateway.identity import Conflict as GatewayConflict
+from gateway.identity import ExternalSignInRefused
 from gateway.identity import InvalidLink as GatewayInvalidLink
 from schema.context import Info
 from schema.cost import FEW, list_of
@@ -40,6 +41,14 @@ class AccountLocked(UserError):
     description="The refresh token is unknown, expired or was used before, or its session was ended. Sign in again."
 )
 class SessionEnded(UserError):
+    pass
+
+
+@strawberry.type(
+    description="The password is right, but the identity provider or a rule of the gateway keeps this person out. "
+    "`message` says why."
+)
+class SignInRefused(UserError):
     pass
 
 
@@ -95,7 +104,7 @@ class Unsupported(UserError):
     )
 
 
-@strawberry.type(description="A queue is full.")
+@strawberry.type(description="A queue is full, or an identity provider cannot be reached.")
 class Overloaded(UserError):
     retry_after_ms: int | None = strawberry.field(
         description="How many milliseconds to wait before trying again; null if unknown."
@@ -141,6 +150,7 @@ EXPECTED_ERRORS = (
     _Expected(errors.InvalidCredentials, InvalidCredentials),
     _Expected(errors.AccountLocked, AccountLocked, lambda error: _retry(error) | {"locked_until": error.locked_until}),
     _Expected(errors.SessionEnded, SessionEnded),
+    _Expected(ExternalSignInRefused, SignInRefused),
     _Expected(
         errors.InvalidInput,
         InvalidInput,

@@ -36,6 +36,7 @@ from server.jwks import KEY_SET_PATH, key_set
 from server.page import page
 from server.server_info import introspection_access, server_info
 from server.settings import Settings, SettingsError
+from server.sign_in import RedirectsOverHttp, make_providers
 from server.signing_keys import SigningKeys
 from server.transports import (
     BLOBS_PATH,
@@ -153,6 +154,7 @@ async def running_gateway(
     settings: Settings,
 ) -> AsyncGenerator[tuple[Gateway, Database, GenerationService, SigningKeys]]:
     """Give the gateway at work: tables up to date, backends up. At the end everything is finished and closed."""
+    providers = make_providers(settings)
     database = Database(settings.database, pool_size=settings.database_pool_size)
     try:
         await upgrade(database)
@@ -163,12 +165,13 @@ async def running_gateway(
             async with running_generation_service(settings, database, catalog, queues, blobs, tasks) as service:
                 signing = SigningKeys(settings)
                 identity = make_identity(
-                    settings, database, signing.keys, end_generations=service.removal.end_generations
+                    settings, database, signing.keys, providers, end_generations=service.removal.end_generations
                 )
                 usage, info = Usage(database), server_info(settings)
                 yield Gateway(identity, catalog, service.generations, usage, blobs, info), database, service, signing
             tasks.cancel_scope.cancel()
     finally:
+        await providers.aclose()
         await database.close()
 
 
@@ -241,6 +244,7 @@ def _routes(
     body_limits: BodyLimits,
 ) -> list[Route | WebSocketRoute]:
     callers = Callers(gateway, settings.max_answer_text)
+    cookies = SessionCookies.of(settings.cors_origins, credentials=settings.cors_credentials)
     http = GraphQLOverHttp(
         executor,
         callers,
@@ -250,7 +254,7 @@ def _routes(
         watch,
         ConnectionLimiter(settings.max_streams_per_user, "OLLAGRAPH_MAX_STREAMS_PER_USER"),
         open_streams,
-        SessionCookies.of(settings.cors_origins, credentials=settings.cors_credentials),
+        cookies,
     )
     socket_limits = SocketLimits(
         check_timeout=settings.query_timeout,
@@ -272,6 +276,7 @@ def _routes(
         Route("/readyz", readiness.check),
         Route("/schema.graphql", schema_document(build_schema(), introspection_access(settings), callers)),
         Route("/audit.jsonl", audit_export(callers)),
+        *RedirectsOverHttp(gateway.identity, cookies, settings.public_url).routes(),
         *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),
         *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from auth.derived_keys import derive_key
 from auth.password_policy import PasswordPolicy
 from auth.passwords import Argon2Cost, PasswordHasher, generate_password
+from auth.providers import Providers
 from auth.roles import BuiltInRole
 from auth.signing_keys import TokenKeys
 from auth.tokens import TokenSigner
@@ -22,12 +23,15 @@ from gateway.identity import (
     ApiKeys,
     Authentication,
     EndGenerations,
+    ExternalAccounts,
+    ExternalPasswords,
     Groups,
     Identity,
     KeyUses,
     KnownCallers,
     LoginPolicy,
     Passwords,
+    RedirectSignIns,
     Registration,
     Roles,
     Rotations,
@@ -35,10 +39,12 @@ from gateway.identity import (
     SessionPolicy,
     Sessions,
     SessionUses,
+    SignInOptions,
     SignIns,
     nothing_runs,
 )
 from server.settings import DATABASE_FILE, Settings, SettingsError
+from server.sign_in import sign_up
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +52,8 @@ ISSUER = "ollagraph"
 AUDIENCE = "ollagraph"
 
 ROTATION_LABEL = "ollagraph: rotated API keys"
+
+NO_PROVIDERS = Providers()
 
 SECRET_FILE = "secret.key"  # noqa: S105 - the name of the file, not what is in it
 SECRET_BYTES = 32
@@ -131,9 +139,14 @@ def password_policy(settings: Settings) -> PasswordPolicy:
 
 
 def make_identity(
-    settings: Settings, database: Database, keys: TokenKeys, *, end_generations: EndGenerations = nothing_runs
+    settings: Settings,
+    database: Database,
+    keys: TokenKeys,
+    providers: Providers = NO_PROVIDERS,
+    *,
+    end_generations: EndGenerations = nothing_runs,
 ) -> Identity:
-    """Give the identity use cases, for the gateway and for the command line.
+    """Give the identity use cases, for the gateway and for the command line, which asks no providers.
 
     `end_generations` ends what runs for a user who is deleted.
     """
@@ -145,7 +158,9 @@ def make_identity(
     passwords = PasswordHasher(cost, password_policy(settings))
     session_uses = SessionUses(database)
     sessions = Sessions(database, known, tokens, session_uses, session_policy(settings))
-    sign_ins = SignIns(database, passwords, sessions, policy)
+    external = ExternalAccounts(database, known, sign_up(settings))
+    external_passwords = ExternalPasswords(database, providers.passwords, external)
+    sign_ins = SignIns(database, passwords, external_passwords, sessions, policy)
     accounts = Accounts(database, known, passwords, end_generations)
     link_lifetime = timedelta(seconds=settings.link_lifetime)
     return Identity(
@@ -163,6 +178,8 @@ def make_identity(
         service_accounts=ServiceAccounts(database),
         sessions=sessions,
         session_uses=session_uses,
+        redirects=RedirectSignIns(database, providers, external, sessions),
+        sign_in_options=SignInOptions(providers),
     )
 
 

@@ -1,9 +1,6 @@
 """Sign-in with OpenID Connect, at a provider that others wrote and at one that can be told what to say."""
 
 import json
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, replace
@@ -33,6 +30,7 @@ from tests.support.identity.openid import (
     key_for,
     running_openid_provider,
 )
+from tests.support.identity.real_provider import running_real_provider
 
 
 @pytest.fixture
@@ -51,24 +49,8 @@ async def oidc(fake: FakeOpenIdProvider) -> AsyncIterator[RedirectProvider]:
 
 @pytest.fixture(scope="module")
 def real_provider() -> Iterator[str]:
-    """oidc-provider-mock, in a process of its own: whoever wrote it has not seen this code."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    person = json.dumps({"sub": "u-1", **ADA})
-    command = [sys.executable, "-m", "oidc_provider_mock", "--port", str(port), "--require-nonce", "true"]
-    process = subprocess.Popen([*command, "--user-claims", person], stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 30
-    while True:
-        try:
-            httpx.get(f"http://127.0.0.1:{port}/jwks", trust_env=False).raise_for_status()
-            break
-        except httpx.TransportError:
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.wait()
+    with running_real_provider(sub="u-1", **ADA) as url:
+        yield url
 
 
 async def test_a_person_signs_in_at_a_real_provider(real_provider: str):

@@ -1,7 +1,5 @@
 """The registry of identity providers, the built-in one, and one that somebody else has written."""
 
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,8 @@ from auth.providers import (
     guard,
     registry,
 )
+from tests.support.identity.example_package import installed_example
 
-ROOT = Path(__file__).parent.parent
 PASSWORD = "correct horse"
 CHEAP = Argon2Cost(time_cost=1, memory_kib=64, parallelism=1)
 
@@ -77,17 +75,8 @@ def plugin(monkeypatch: pytest.MonkeyPatch, answer: Any) -> PasswordProvider:
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The example, installed in a folder of its own as pip installs it."""
-    folder = tmp_path_factory.mktemp("installed")
-    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--no-config"]
-    source = tmp_path_factory.mktemp("source") / "provider"
-    subprocess.run(["cp", "-R", str(ROOT / "examples/provider"), str(source)], check=True)
-    command = [sys.executable, "-m", "uv", "pip", "install", *options, "--target", str(folder), str(source)]
-    subprocess.run(command, check=True, capture_output=True)
-    sys.path.insert(0, str(folder))
-    yield folder
-    sys.path.remove(str(folder))
-    sys.modules.pop("ollagraph_htpasswd", None)
+    with installed_example(tmp_path_factory) as folder:
+        yield folder
 
 
 async def test_a_provider_of_another_package_signs_in(example: Path, tmp_path: Path):

@@ -33,6 +33,7 @@ FLOORS = {
     "server.settings": -1,
     "server.graphql": 0,
     "server.transports": 1,
+    "server.sign_in": 2,
 }
 """A room may import those of its own house that are on a lower floor."""
 

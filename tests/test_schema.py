@@ -40,7 +40,15 @@ from tests.support.gateways import RunningGateway
 
 ROOT = Path(__file__).parent.parent
 
-WITHOUT_CREDENTIALS = {"me", "viewer", "login", "refresh_session", "register_user", "set_password"}
+WITHOUT_CREDENTIALS = {
+    "me",
+    "viewer",
+    "login",
+    "refresh_session",
+    "register_user",
+    "set_password",
+    "sign_in_options",
+}
 WITHOUT_A_SCOPE = {"server_info", "logout"}
 
 

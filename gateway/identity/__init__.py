@@ -4,6 +4,21 @@ from db.queries import UserFilter
 from gateway.identity.accounts import Accounts, EndGenerations, NewUser, UserChange, nothing_runs
 from gateway.identity.api_keys import UNCHANGED, ApiKeys, KeyChanges, KeyFilter, KeyRequest, NewApiKey, Unchanged
 from gateway.identity.authentication import Authentication, OpenCredentials
+from gateway.identity.external import (
+    BUILT_IN_PROVIDERS,
+    PENDING_TIME,
+    BegunSignIn,
+    ExternalAccounts,
+    ExternalPasswords,
+    ExternalSignInRefused,
+    FinishedSignIn,
+    RedirectSignIns,
+    SignInKind,
+    SignInOption,
+    SignInOptions,
+    SignInProblem,
+    SignUp,
+)
 from gateway.identity.groups import MAX_MEMBERS_AT_ONCE, GroupChange, Groups
 from gateway.identity.identity import Identity
 from gateway.identity.known import KnownCallers
@@ -20,16 +35,23 @@ from gateway.identity.sign_in import LoginPolicy, SignIns
 from gateway.identity.uses import KeyUses, SessionUses
 
 __all__ = [
+    "BUILT_IN_PROVIDERS",
     "DEFAULT_GRACE",
     "MAX_GRACE",
     "MAX_MEMBERS_AT_ONCE",
     "OPERATOR",
+    "PENDING_TIME",
     "UNCHANGED",
     "Accounts",
     "ApiKeys",
     "Authentication",
+    "BegunSignIn",
     "Conflict",
     "EndGenerations",
+    "ExternalAccounts",
+    "ExternalPasswords",
+    "ExternalSignInRefused",
+    "FinishedSignIn",
     "GroupChange",
     "Groups",
     "Identity",
@@ -47,6 +69,7 @@ __all__ = [
     "OpenCredentials",
     "Passwords",
     "Profile",
+    "RedirectSignIns",
     "Registration",
     "Roles",
     "Rotations",
@@ -54,7 +77,12 @@ __all__ = [
     "SessionPolicy",
     "SessionUses",
     "Sessions",
+    "SignInKind",
+    "SignInOption",
+    "SignInOptions",
+    "SignInProblem",
     "SignIns",
+    "SignUp",
     "SignedIn",
     "Unchanged",
     "UserChange",

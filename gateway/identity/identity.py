@@ -8,6 +8,7 @@ from gateway.audit import AuditLog
 from gateway.identity.accounts import Accounts
 from gateway.identity.api_keys import ApiKeys
 from gateway.identity.authentication import Authentication
+from gateway.identity.external import RedirectSignIns, SignInOptions
 from gateway.identity.groups import Groups
 from gateway.identity.passwords import Passwords
 from gateway.identity.registration import Registration
@@ -37,6 +38,8 @@ class Identity:
     service_accounts: ServiceAccounts
     sessions: Sessions
     session_uses: SessionUses
+    redirects: RedirectSignIns
+    sign_in_options: SignInOptions
 
     async def run(self) -> None:
         """Write what no request waits for, until cancelled. To be started in the application's task group."""
@@ -46,3 +49,4 @@ class Identity:
             tasks.start_soon(self.audit.run)
             tasks.start_soon(self.session_uses.run)
             tasks.start_soon(self.sessions.run)
+            tasks.start_soon(self.redirects.run)

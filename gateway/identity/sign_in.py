@@ -13,10 +13,13 @@ database: they hold for all gateways together.
 Whoever has signed in under a name from an address lately is counted there by both together alone: what others do, from
 wherever, does not close that door. The caps by name and by address are wide, for many people share an address behind
 one router, and a stranger who is willing to fail a hundred times closes a name to all new addresses only.
+
+It makes no difference who verifies the password, the gateway or an identity provider (`external/passwords.py`). Only an
+attempt of which no provider has learnt anything, for it could not be reached, is taken back.
 """
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,13 +28,14 @@ import anyio
 
 from auth.client import UNKNOWN_CLIENT, Client, origin
 from auth.lane import LaneFull
-from auth.passwords import PasswordHasher, Verified
+from auth.passwords import PasswordHasher
 from db import queries
 from db.clock import now
 from db.engine import Database, DatabaseUnavailable
 from db.queries import Subject, Who
 from db.tables import User
 from gateway.errors import AccountLocked, InvalidCredentials, Overloaded
+from gateway.identity.external import ExternalPasswords, ProvidersUnavailable, Question
 from gateway.identity.sessions import PASSWORD_PROVIDER, Sessions, SignedIn
 
 logger = logging.getLogger(__name__)
@@ -71,26 +75,51 @@ class _Count:
     backs_off: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A user whose password is right, and by whom that was verified."""
+
+    user: User
+    provider: str
+    new_hash: str | None = None
+
+
 class SignIns:
     """Sign-ins with passwords."""
 
-    def __init__(self, database: Database, passwords: PasswordHasher, sessions: Sessions, policy: LoginPolicy) -> None:
+    def __init__(
+        self,
+        database: Database,
+        passwords: PasswordHasher,
+        external: ExternalPasswords,
+        sessions: Sessions,
+        policy: LoginPolicy,
+    ) -> None:
         self._database = database
         self._passwords = passwords
+        self._external = external
         self._sessions = sessions
         self._policy = policy
 
     async def sign_in(self, username: str, password: str, client: Client = UNKNOWN_CLIENT) -> SignedIn:
-        """Check a password, and begin a session. Raises what `check` raises."""
-        user = await self.check(username, password, client)
-        return await self._sessions.begin(user, client, PASSWORD_PROVIDER)
+        """Check a password of the gateway or of a provider, and begin a session.
+
+        Raises what `check` raises; ProvidersUnavailable; and ExternalSignInRefused for somebody whose password is
+        right, and who may not sign in.
+        """
+        checked = await self._check(username, password, client, ask_others=True)
+        return await self._sessions.begin(checked.user, client, checked.provider)
 
     async def check(self, username: str, password: str, client: Client = UNKNOWN_CLIENT) -> User:
-        """Check a password, and give whose it is: for a sign-in, and for what asks for the password once more.
+        """Check a password of the gateway itself, and give whose it is: for what asks for it once more.
 
         Raises InvalidCredentials or AccountLocked, which are the same, and take the same time, whether or not there is
         such a user; Overloaded where too many wait to have their passwords looked at.
         """
+        return (await self._check(username, password, client, ask_others=False)).user
+
+    async def _check(self, username: str, password: str, client: Client, *, ask_others: bool) -> _Checked:
+        typed = username.strip()
         username, address = _typed_name(username), origin(client.host)
         at = now()
         async with self._database.reading() as session:
@@ -99,20 +128,25 @@ class SignIns:
             locks = await queries.sign_in.locks(session, [count.subject for count in counts], at)
         if locks:
             raise AccountLocked(await self._cut(max(locks), at))
-        user = who.user if who.user is not None and who.user.disabled_at is None else None
+        questions = await self._external.questions(who.user, typed) if ask_others else []
+        lane = self._external if questions else self._passwords
         try:
-            with self._passwords.place(address, known=who.address_known):
+            with lane.place(address, known=who.address_known):
                 with anyio.CancelScope(shield=True):  # a client who leaves has guessed all the same
                     await self._count(counts)
-                hashed = user.password_hash if user else None
-                verified = await self._passwords.verify(password, hashed, known=who.address_known)
+                checked = await self._checked(who, questions, password)
         except LaneFull:
             raise Overloaded("Too many people sign in at this moment. Try again in a moment.") from None
-        if user is None or not verified.ok:
+        except ProvidersUnavailable as error:
+            if error.nobody_answered:
+                with anyio.CancelScope(shield=True):
+                    await self._take_back(counts)
+            raise
+        if checked is None:
             raise InvalidCredentials
         with anyio.CancelScope(shield=True):
-            await self._settle(user, address, counts, verified)
-        return user
+            await self._settle(checked, address, counts)
+        return checked
 
     @asynccontextmanager
     async def registering(self, client: Client) -> AsyncGenerator[None]:
@@ -159,6 +193,18 @@ class SignIns:
             both,
         ]
 
+    async def _checked(self, who: Who, questions: Sequence[Question], password: str) -> _Checked | None:
+        """Have the password verified by whom it is for; None where it is wrong."""
+        if questions:
+            by_other = await self._external.verify(questions, password, known=who.address_known)
+            return None if by_other is None else _Checked(by_other.user, by_other.provider)
+        user = who.user if who.user is not None and who.user.disabled_at is None else None
+        hashed = user.password_hash if user else None
+        verified = await self._passwords.verify(password, hashed, known=who.address_known)
+        if user is None or not verified.ok:
+            return None
+        return _Checked(user, PASSWORD_PROVIDER, verified.new_hash)
+
     async def _count(self, counts: list[_Count]) -> None:
         """Count one more, before it is known to fail. Raises AccountLocked, and has counted nothing then."""
         at, subjects = now(), [count.subject for count in counts]
@@ -189,16 +235,22 @@ class SignIns:
             await queries.sign_in.cut_locks(tx, at, latest)
         return latest
 
-    async def _settle(self, user: User, address: str, counts: list[_Count], verified: Verified) -> None:
+    async def _take_back(self, counts: list[_Count]) -> None:
+        """Take back what was counted: the password was looked at by nobody."""
+        async with self._database.transaction() as tx:
+            for count in counts:
+                await queries.sign_in.take_back(tx, count.subject, count.limit)
+
+    async def _settle(self, checked: _Checked, address: str, counts: list[_Count]) -> None:
         """Take back what was counted, and remember the address: the sign-in worked."""
         async with self._database.transaction() as tx:
             for count in counts[:-1]:
                 await queries.sign_in.take_back(tx, count.subject, count.limit)
             await queries.sign_in.forget_sign_ins(tx, counts[-1].subject)
-            await queries.sign_in.note_address(tx, user.id, address, now())
-            await queries.user.note_sign_in(tx, user.id, now())
-            if verified.new_hash is not None:
-                await queries.identity.set_password_hash(tx, user.id, verified.new_hash)
+            await queries.sign_in.note_address(tx, checked.user.id, address, now())
+            await queries.user.note_sign_in(tx, checked.user.id, now())
+            if checked.new_hash is not None:
+                await queries.identity.set_password_hash(tx, checked.user.id, checked.new_hash)
 
 
 def _typed_name(username: str) -> str:

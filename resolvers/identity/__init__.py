@@ -9,12 +9,12 @@ from resolvers.identity.passwords import PasswordMutation
 from resolvers.identity.roles import RoleMutation, RoleQuery
 from resolvers.identity.service_accounts import ServiceAccountMutation
 from resolvers.identity.sessions import SessionMutation
-from resolvers.identity.sign_in import SignInMutation
+from resolvers.identity.sign_in import SignInMutation, SignInQuery
 from resolvers.identity.users import UserMutation, UserQuery
 
 
 @strawberry.type
-class IdentityQuery(UserQuery, GroupQuery, RoleQuery, ApiKeyQuery, AuditQuery):
+class IdentityQuery(SignInQuery, UserQuery, GroupQuery, RoleQuery, ApiKeyQuery, AuditQuery):
     pass
 
 

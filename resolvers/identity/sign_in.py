@@ -8,7 +8,19 @@ from resolvers.identity.costs import HASHES_A_PASSWORD
 from resolvers.identity.sessions import usable_cookie
 from schema.access import PUBLIC, requires
 from schema.context import Info
-from schema.identity import LoginInput, LoginResult, LoginSuccess, RefreshTokenIn
+from schema.cost import FEW, list_of
+from schema.identity import LoginInput, LoginResult, LoginSuccess, RefreshTokenIn, SignInOption
+
+
+@strawberry.type
+class SignInQuery:
+    @strawberry.field(
+        description="The ways to sign in: passwords first, then identity providers that the browser is sent to.",
+        directives=[list_of(FEW)],
+    )
+    @requires(PUBLIC)
+    async def sign_in_options(self, info: Info) -> list[SignInOption] | None:
+        return [SignInOption.of(option) for option in info.context.gateway.identity.sign_in_options.all()]
 
 
 @strawberry.type

@@ -79,7 +79,7 @@ from schema.identity.session import (
     RevokeSessionSuccess,
     Session,
 )
-from schema.identity.sign_in import LoginInput, LoginResult, LoginSuccess
+from schema.identity.sign_in import LoginInput, LoginResult, LoginSuccess, SignInOption
 from schema.identity.user import ASSUMED_API_KEYS, USER_CURSOR, User, UserConnection, UserFilterInput
 from schema.identity.user_changes import (
     CreateUserInput,
@@ -195,6 +195,7 @@ __all__ = [
     "SetPasswordInput",
     "SetPasswordResult",
     "SetPasswordSuccess",
+    "SignInOption",
     "UpdateApiKeyInput",
     "UpdateApiKeyResult",
     "UpdateApiKeySuccess",

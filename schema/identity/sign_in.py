@@ -5,13 +5,33 @@ from typing import Annotated, Self
 
 import strawberry
 
+from gateway import identity
 from gateway.identity import SignedIn
-from schema.errors import AccountLocked, InvalidCredentials, InvalidInput, Overloaded
+from schema.enums import SignInKind
+from schema.errors import AccountLocked, InvalidCredentials, InvalidInput, Overloaded, SignInRefused
 from schema.identity.session import RefreshTokenIn, Session
 from schema.identity.user import User
 
 
-@strawberry.input(description="A user name and a password.")
+@strawberry.type(description="A way to sign in.")
+class SignInOption:
+    name: str = strawberry.field(description="The provider's name; `password` for passwords of the gateway itself.")
+    label: str = strawberry.field(description="What to call it on a form.")
+    kind: SignInKind = strawberry.field(description="How a person proves who they are.")
+    start_url: str | None = strawberry.field(
+        description="Where to send the browser, a path of the gateway; `?returnTo=/…` says where it goes afterwards. "
+        "Null for passwords: use `login`."
+    )
+
+    @classmethod
+    def of(cls, option: identity.SignInOption) -> Self:
+        """Give an option."""
+        return cls(name=option.name, label=option.label, kind=option.kind, start_url=option.start_path)
+
+
+@strawberry.input(
+    description="A user name and a password, of the gateway or of an identity provider such as a directory."
+)
 class LoginInput:
     username: str = strawberry.field(description="The user name, in upper or lower case.")
     password: str = strawberry.field(description="The password.")
@@ -45,6 +65,6 @@ class LoginSuccess:
 
 
 LoginResult = Annotated[
-    LoginSuccess | InvalidCredentials | AccountLocked | InvalidInput | Overloaded,
+    LoginSuccess | InvalidCredentials | AccountLocked | SignInRefused | InvalidInput | Overloaded,
     strawberry.union("LoginResult", description="The result of `login`."),
 ]

@@ -10,6 +10,7 @@ from pydantic_settings import NoDecode
 
 from auth.addresses import NotAnAddress, parse_host_name, parse_network, parse_origin
 from auth.password_policy import CharacterClass
+from auth.roles import BUILT_IN_ROLES, ROLE_NAME
 from backends.wire import ollama_address, openai_address
 
 
@@ -24,6 +25,30 @@ def _strings(value: Any) -> Any:
     if not isinstance(found, list):
         raise ValueError('must be a list in JSON, such as ["a", "b"]')
     return found  # pyright: ignore[reportUnknownVariableType] - pydantic looks at what is in it
+
+
+def _object(value: Any) -> Any:
+    """Read an object as it stands in the environment."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError('must be an object in JSON, such as {"a": "b"}')
+    return found  # pyright: ignore[reportUnknownVariableType] - pydantic looks at what is in it
+
+
+def _roles(rules: dict[str, str]) -> dict[str, str]:
+    for role in rules.values():
+        if not ROLE_NAME.fullmatch(role):
+            raise ValueError(f"{role[:64]!r} cannot be a role; those built in are {', '.join(BUILT_IN_ROLES)}")
+    return rules
+
+
+def _origin(origin: str) -> str:
+    return str(_parsed(parse_origin, origin.rstrip("/"), "is not an origin such as https://a.example:8443"))
 
 
 def _origins(origins: list[str]) -> list[str]:
@@ -104,3 +129,10 @@ Strings = Annotated[list[str], NoDecode, BeforeValidator(_strings)]
 Origins = Annotated[Strings, AfterValidator(_origins)]
 Hosts = Annotated[Strings, AfterValidator(_hosts)]
 Networks = Annotated[Strings, AfterValidator(_networks)]
+
+OneOrigin = Annotated[str, AfterValidator(_origin)]
+
+RoleRules = Annotated[dict[str, str], NoDecode, BeforeValidator(_object), AfterValidator(_roles)]
+"""From a group to a role, in the order in which they are looked at."""
+
+PluginSettings = Annotated[dict[str, dict[str, str]], NoDecode, BeforeValidator(_object)]

@@ -3,7 +3,7 @@
 from server.transports.blobs import BlobsOverHttp
 from server.transports.bodies import BodyLimits, BytesInFlight
 from server.transports.bounded_websockets import bounded_websocket_protocol
-from server.transports.callers import Callers
+from server.transports.callers import Callers, client_of
 from server.transports.connection_limits import ConnectionLimiter
 from server.transports.credential_watch import CredentialWatch
 from server.transports.hosts import HostCheck
@@ -38,5 +38,6 @@ __all__ = [
     "StreamLimits",
     "TrustedProxies",
     "bounded_websocket_protocol",
+    "client_of",
     "schema_document",
 ]

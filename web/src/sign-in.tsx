@@ -6,6 +6,7 @@ import { login, ofKey, type Credentials } from "./credentials";
 import { describe, GatewayError, isUnauthenticated, send, type User } from "./gateway";
 import { operation } from "./operations";
 import { keepKey } from "./session";
+import { ProviderLinks, useProviderProblem } from "./sign-in-options";
 
 type Kind = "password" | "key";
 
@@ -30,7 +31,7 @@ async function checkKey(key: string): Promise<Credentials> {
 export function SignIn({ notice, onSignedIn }: { notice: string; onSignedIn: (credentials: Credentials) => void }) {
   const [kind, setKind] = useState<Kind>("password");
   const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState("");
+  const [problem, setProblem] = useState(useProviderProblem());
 
   async function submit(event: FormEvent<HTMLFormElement>) {
     event.preventDefault();
@@ -76,6 +77,7 @@ export function SignIn({ notice, onSignedIn }: { notice: string; onSignedIn: (cr
           {busy ? "Signing in…" : "Sign in"}
         </button>
       </form>
+      <ProviderLinks />
       <button className="link" onClick={() => choose(kind === "password" ? "key" : "password")}>
         {kind === "password" ? "Use an API key instead" : "Use a user name and password instead"}
       </button>

@@ -1,0 +1,54 @@
+"""Signing in at an identity provider from the page, in a browser that decides about cookies and redirects itself."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page
+
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.identity.browsing import ADA
+from tests.support.identity.openid import CLIENT_ID
+from tests.support.identity.real_provider import running_real_provider
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[str]:
+    with running_real_provider(sub="u-1", **ADA) as url:
+        yield url
+
+
+@pytest.fixture
+async def gateway(
+    sqlite_url: str, tmp_path: Path, fake: FakeModelServer, provider: str
+) -> AsyncIterator[RunningGateway]:
+    settings = gateway_settings(
+        tmp_path,
+        sqlite_url,
+        fake.url,
+        oidc_issuer=provider,
+        oidc_client_id=CLIENT_ID,
+        oidc_client_secret="any",
+        oidc_label="Acme",
+    )
+    async with running_gateway(settings, fake) as gateway:
+        yield gateway
+
+
+async def test_a_person_signs_in_at_the_provider_and_stays_signed_in(page: Page, gateway: RunningGateway):
+    await page.get_by_role("link", name="Sign in with Acme").focus()
+    await page.keyboard.press("Enter")
+    await page.locator("input[name=sub]").fill("u-1")
+    await page.locator("button[type=submit], input[type=submit]").first.click()
+    await page.get_by_text("Signed in as ada").wait_for()
+    assert page.url.rstrip("/") == gateway.url
+    await page.reload()
+    await page.get_by_text("Signed in as ada").wait_for()
+
+
+async def test_what_went_wrong_is_a_sentence_once_and_nothing_of_the_address(page: Page, gateway: RunningGateway):
+    for code, sentence in (("cancelled", "was cancelled"), ("any-thing", "did not work")):
+        await page.goto(f"{gateway.url}/?{code}#sign-in-error={code}")
+        assert sentence in await page.get_by_role("alert").inner_text()
+        await page.wait_for_url(f"{gateway.url}/?{code}")
