@@ -17,7 +17,7 @@ from db.migrations import MigrationsMissing, current_revision, upgrade
 from db.ownership import UnusableDatabase
 from db.reasons import explain, unavailable
 from db.urls import DatabaseUrlError
-from gateway.audit import AuditChoice
+from gateway.audit import AuditChoice, AuditOutcome, Deed
 from gateway.errors import GatewayError
 from gateway.identity import OPERATOR, Identity, UserChange, UserFilter
 from server.audit_export import exported, read_moment
@@ -26,6 +26,12 @@ from server.settings import Settings, SettingsError
 from server.signing_keys import SigningKeys, write_new_key
 
 USERS_AT_ONCE = 500
+
+CHANGING_NOTHING = frozenset({"export-audit", "list-keys", "list-users"})
+"""The commands that are not in the audit log."""
+
+TOLD = frozenset({"username", "admin", "role", "name", "scopes", "models", "networks", "origins", "expires_in_days"})
+"""The parameters of commands that are recorded. Of the others, one may be a password, and one a whole key."""
 
 EXPECTED = (
     SettingsError,
@@ -163,7 +169,24 @@ async def _database(settings: Settings) -> AsyncGenerator[Database]:
 
 @asynccontextmanager
 async def opened_identity(settings: Settings) -> AsyncGenerator[tuple[Identity, str]]:
-    """Give the identity use cases, and the place of the database that they write to."""
+    """Give the identity use cases, and the place of the database that they write to.
+
+    What the command does within the block is in the audit log afterwards, and what it was refused, too.
+    """
     async with _database(settings) as database:
         await upgrade(database)
-        yield make_identity(settings, database, SigningKeys(settings).keys), database.place
+        identity = make_identity(settings, database, SigningKeys(settings).keys)
+        try:
+            yield identity, database.place
+        except GatewayError as error:
+            await _record(identity, AuditOutcome.REFUSED, error.code.value)
+            raise
+        await _record(identity, AuditOutcome.SUCCESS)
+
+
+async def _record(identity: Identity, outcome: AuditOutcome, code: str | None = None) -> None:
+    command = click.get_current_context()
+    if command.info_name in CHANGING_NOTHING:
+        return
+    details = {name: value for name, value in command.params.items() if name in TOLD and value}
+    await identity.audit.record(Deed(command.info_name or "", outcome, code, principal=OPERATOR, details=details))

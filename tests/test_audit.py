@@ -4,11 +4,13 @@ import re
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 import orjson
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import delete, text, update
 from sqlalchemy.exc import DBAPIError
 
@@ -21,6 +23,7 @@ from db.tables import AuditEvent
 from gateway.audit import AuditChoice, AuditLog, AuditOutcome, Deed, Target
 from resolvers.audit import IN_THE_LEDGER
 from resolvers.root import build_schema
+from server.cli import main
 from tests.support.gateways import PASSWORD, GraphQLErrors, Json, RunningGateway
 
 T = TypeVar("T")
@@ -36,6 +39,7 @@ query($filter: AuditFilter, $first: Int, $after: String) {
   }
 }
 """
+NEW_PASSWORD = "a lantern on the harbour wall"
 LOGIN = "mutation($input: LoginInput!) { login(input: $input) { __typename } }"
 
 
@@ -175,6 +179,27 @@ def test_every_mutation_is_recorded_but_those_that_the_ledger_has():
         if getattr(field.resolve, "__module__", "") and hasattr(field.resolve, "is_audited")
     }
     assert wrapped == schema.mutation_type.fields.keys() - IN_THE_LEDGER
+
+
+def test_what_the_command_line_does_is_in_the_log_without_passwords_and_what_it_reads_is_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("OLLAGRAPH_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> str:
+        return CliRunner().invoke(main, arguments).stdout
+
+    run("create-user", "ada", "--role", "admin", "--password", NEW_PASSWORD)
+    run("create-user", "ada")
+    run("list-users")
+    told = [orjson.loads(line) for line in run("export-audit").splitlines()]
+    assert [(event["action"], event["outcome"], event["actor"], event["method"]) for event in told] == [
+        ("create-user", "SUCCESS", "operator", "COMMAND_LINE"),
+        ("create-user", "REFUSED", "operator", "COMMAND_LINE"),
+    ]
+    assert told[0]["details"] == {"username": "ada", "role": "admin"}
+    assert NEW_PASSWORD not in str(told)
 
 
 # --- The log itself, on both databases
