@@ -23,6 +23,7 @@ from tests.support.gateways import RunningGateway, gateway_settings, running_gat
 from tests.support.identity.browsing import ADA
 from tests.support.identity.openid import CLIENT_ID, CLIENT_SECRET, FakeOpenIdProvider, running_openid_provider
 from tests.support.identity.real_provider import running_real_provider
+from tests.test_audit import until
 
 SESSION, FLOW = "ollagraph_session", "ollagraph_sign_in"
 REFRESH = (
@@ -334,9 +335,14 @@ async def test_sign_ins_and_refusals_are_in_the_audit_log(gateway: RunningGatewa
     await signed_in(gateway)
     async with Browser(gateway) as browser:
         await browser.client.get("/auth/github/callback?state=x")
+
+    async def last_two() -> list[AuditEvent]:
+        async with gateway.database.reading() as session:
+            own = select(AuditEvent).where(AuditEvent.action == "login", AuditEvent.details.is_not(None))
+            return list(await session.scalars(own.order_by(AuditEvent.id.desc()).limit(2)))
+
+    rows = await until(last_two, lambda found: found[0].outcome == "REFUSED")
     async with gateway.database.reading() as session:
-        own = select(AuditEvent).where(AuditEvent.client.startswith("python-httpx"), AuditEvent.details.is_not(None))
-        rows = list(await session.scalars(own.order_by(AuditEvent.id.desc()).limit(2)))
         [user] = await session.scalars(select(User).where(User.username == "ada"))
         [began] = await session.scalars(select(Session).where(Session.user_id == user.id))
     refused, success = rows

@@ -122,7 +122,10 @@ class RedirectsOverHttp:
             user_id=outcome.user.id if succeeded else None,
             details={"provider": provider},
         )
-        await self._identity.audit.record(deed)
+        if succeeded:
+            await self._identity.audit.record(deed)
+        else:  # strangers can make as many as they like, so that they are counted
+            self._identity.audit.note(deed)
 
 
 def local_path(text: str) -> str:
