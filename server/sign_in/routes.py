@@ -117,7 +117,7 @@ class RedirectsOverHttp:
             code=None if succeeded else outcome.name,
             client=client_of(request),
             request_id=request.state.request_id,
-            target=Target("User", str(outcome.user.id)) if succeeded else None,
+            target=Target("User", str(outcome.user.id)) if succeeded else Target("Provider", provider),
             name=outcome.user.username if succeeded else None,
             user_id=outcome.user.id if succeeded else None,
             details={"provider": provider},
