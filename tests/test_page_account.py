@@ -1,12 +1,21 @@
 """What a person manages of their own on the page: password, sessions, API keys, and the link of an invitation."""
 
+from collections.abc import AsyncIterator
 from urllib.parse import quote
 
+import pytest
 from playwright.async_api import Page, expect
 
 from tests.support.gateways import PASSWORD, RunningGateway
 
 NEW_PASSWORD = "a lantern on the harbour wall"
+
+
+@pytest.fixture(autouse=True)
+async def settled(page: Page) -> AsyncIterator[None]:
+    """Let the page load again what a test has changed, before it is closed in the middle of that."""
+    yield
+    await page.wait_for_load_state("networkidle")
 
 
 async def opened(page: Page) -> Page:

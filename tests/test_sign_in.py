@@ -243,7 +243,7 @@ async def test_a_flood_of_made_up_names_is_refused_early_and_holds_up_nobody_who
             while await counted(gateway) < SHARE + 1:
                 pass
     assert answers[ADMIN]["__typename"] == "LoginSuccess"
-    assert hashing.passwords.index(PASSWORD.encode()) <= 2  # after the two that were at work
+    assert hashing.passwords.index(PASSWORD.encode()) < SHARE / 2  # after those that had their turn when it came
     assert await row(gateway, "one more", "127.0.0.2") is None
 
 

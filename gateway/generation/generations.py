@@ -236,7 +236,8 @@ class Generations:
         asked once for all that the log has no more.
         """
         sees_others = principal is not None and principal.has(Scope.GENERATIONS_READ_ALL)
-        removed = await of_deleted_users(self._database, ids) if sees_others else ()
+        written = [it for it in ids if sees_others and self._ledger.waiting(it) is None]
+        removed = await of_deleted_users(self._database, written) if written else ()
         found: dict[UUID, Output | GatewayError | None] = dict.fromkeys(removed)
         expired: list[UUID] = []
         for generation_id in dict.fromkeys(ids):
