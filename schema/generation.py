@@ -33,7 +33,7 @@ from schema.context import Info
 from schema.cost import FEW, Cost, list_of
 from schema.identity import ApiKey, User
 from schema.kept_input import GenerationInput, answer_size
-from schema.node import Node, global_id
+from schema.node import Node, global_id, page_info
 from schema.tool_call import ToolCall
 
 READ_FROM_THE_LOG = Cost(weight="10")
@@ -391,10 +391,5 @@ class GenerationConnection:
         edges = [GenerationEdge(cursor=global_id("Generation", row.id), node=Generation.of(row)) for row in rows]
         return cls(
             edges=edges,
-            page_info=relay.PageInfo(
-                has_next_page=has_more,
-                has_previous_page=after is not None,
-                start_cursor=edges[0].cursor if edges else None,
-                end_cursor=edges[-1].cursor if edges else None,
-            ),
+            page_info=page_info([edge.cursor for edge in edges], has_more=has_more, after=after),
         )

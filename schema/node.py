@@ -1,9 +1,11 @@
 """Global ids and pages, as the Relay specifications define them (Global Object Identification, Cursor Connections)."""
 
 import binascii
+from collections.abc import Sequence
 from uuid import UUID
 
 import strawberry
+from strawberry import relay
 from strawberry.relay.utils import from_base64, to_base64
 
 from gateway.errors import InvalidInput
@@ -29,6 +31,16 @@ def page_size(first: int | None, default: int) -> int:
     if not 1 <= size <= MAX_PAGE:
         raise InvalidInput("first", f"must be from 1 to {MAX_PAGE}, not {size}.")
     return size
+
+
+def page_info(cursors: Sequence[str], *, has_more: bool, after: str | None) -> relay.PageInfo:
+    """Tell of a page with these cursors, asked for after `after`, how to get the next one."""
+    return relay.PageInfo(
+        has_next_page=has_more,
+        has_previous_page=after is not None,
+        start_cursor=cursors[0] if cursors else None,
+        end_cursor=cursors[-1] if cursors else None,
+    )
 
 
 def global_id(kind: str, key: UUID | str) -> strawberry.ID:

@@ -15,7 +15,7 @@ from gateway.identity import KeyFilter
 from schema.access import requires
 from schema.context import Info
 from schema.identity.user import User
-from schema.node import Node, global_id, parse_uuid
+from schema.node import Node, global_id, page_info, parse_uuid
 
 LONGEST_SEARCH = 100
 
@@ -123,10 +123,5 @@ class ApiKeyConnection:
         edges = [ApiKeyEdge(cursor=global_id("ApiKey", row.id), node=ApiKey.of(row)) for row in rows]
         return cls(
             edges=edges,
-            page_info=relay.PageInfo(
-                has_next_page=has_more,
-                has_previous_page=after is not None,
-                start_cursor=edges[0].cursor if edges else None,
-                end_cursor=edges[-1].cursor if edges else None,
-            ),
+            page_info=page_info([edge.cursor for edge in edges], has_more=has_more, after=after),
         )

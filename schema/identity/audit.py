@@ -18,7 +18,7 @@ from schema.access import requires
 from schema.context import Info
 from schema.identity.api_key import ApiKey
 from schema.identity.user import User
-from schema.node import Node, global_id, parse_global_id, parse_uuid
+from schema.node import Node, global_id, page_info, parse_global_id, parse_uuid
 
 
 @strawberry.type(description="Something that somebody did, or was refused.")
@@ -140,10 +140,5 @@ class AuditConnection:
         edges = [AuditEdge(cursor=event.id, node=event) for event in map(AuditEvent.of, rows)]
         return cls(
             edges=edges,
-            page_info=relay.PageInfo(
-                has_next_page=has_more,
-                has_previous_page=after is not None,
-                start_cursor=edges[0].cursor if edges else None,
-                end_cursor=edges[-1].cursor if edges else None,
-            ),
+            page_info=page_info([edge.cursor for edge in edges], has_more=has_more, after=after),
         )

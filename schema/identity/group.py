@@ -16,7 +16,7 @@ from schema.context import Info
 from schema.cost import page_of
 from schema.errors import InvalidInput, LimitExceeded, NotFound
 from schema.identity.user import USER_CURSOR, UserConnection
-from schema.node import DEFAULT_PAGE, MAX_PAGE, Node, global_id, page_size, parse_cursor, parse_uuid
+from schema.node import DEFAULT_PAGE, MAX_PAGE, Node, global_id, page_info, page_size, parse_cursor, parse_uuid
 
 GROUP_CURSOR = "GroupCursor"
 
@@ -95,12 +95,7 @@ class GroupConnection:
         edges = [GroupEdge(cursor=global_id(GROUP_CURSOR, row.name), node=Group.of(row)) for row in rows]
         return cls(
             edges=edges,
-            page_info=relay.PageInfo(
-                has_next_page=has_more,
-                has_previous_page=after is not None,
-                start_cursor=edges[0].cursor if edges else None,
-                end_cursor=edges[-1].cursor if edges else None,
-            ),
+            page_info=page_info([edge.cursor for edge in edges], has_more=has_more, after=after),
         )
 
 

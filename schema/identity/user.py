@@ -14,7 +14,7 @@ from gateway.identity import UserFilter, UserKind
 from schema.access import requires
 from schema.context import Info
 from schema.cost import FEW, list_of
-from schema.node import Node, global_id, parse_uuid
+from schema.node import Node, global_id, page_info, parse_uuid
 
 if TYPE_CHECKING:
     from schema.identity.api_key import ApiKey
@@ -167,10 +167,5 @@ class UserConnection:
         edges = [UserEdge(cursor=global_id(USER_CURSOR, row.username), node=User.of(row)) for row in rows]
         return cls(
             edges=edges,
-            page_info=relay.PageInfo(
-                has_next_page=has_more,
-                has_previous_page=after is not None,
-                start_cursor=edges[0].cursor if edges else None,
-                end_cursor=edges[-1].cursor if edges else None,
-            ),
+            page_info=page_info([edge.cursor for edge in edges], has_more=has_more, after=after),
         )
