@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from bench import latency, litellm, memory, paths, processes, queries, refusals, report, starts, tokens
+from bench import capacity, latency, litellm, memory, paths, processes, queries, refusals, report, starts, tokens
 from tests.support.valkeys import valkey_server
 
 STREAMS = (1, 16, 128)
@@ -66,6 +66,7 @@ async def measure(
     ours = paths.gateway(gateway.url, gateway.key, gateway.pid)
     results: report.Results = {"tokens": await measure_tokens([ours, *peers], options.repeats, options.seconds)}
     results["latency_ms"] = await measure_latency([paths.direct(model_server), ours, *peers], options.repeats)
+    results["capacity"] = await capacity.measure([paths.direct(model_server), ours, *peers], options.seconds)
     said("queries")
     results["queries_per_second"] = {
         "bare": await queries.requests_per_second(bare, "{ hello }", options.seconds),

@@ -12,13 +12,16 @@ COUNT = "fake:count-256"
 PACED = "fake:paced-64-20"
 """64 tokens, 20 milliseconds before each."""
 
+PACED_LONG = "fake:paced-256-20"
+"""The same with 256 tokens: about as long as people's answers are."""
+
 HOLD = "fake:hold-1"
 """Nothing at all, until the bench ends."""
 
 
 async def _serve() -> None:
     async with running_fake_model_server() as fake:
-        fake.models = [COUNT, PACED, HOLD]
+        fake.models = [COUNT, PACED, PACED_LONG, HOLD]
         sys.stdout.write(f"{fake.url}\n")
         sys.stdout.flush()
         await anyio.sleep_forever()
