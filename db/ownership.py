@@ -5,7 +5,8 @@ from collections.abc import Collection
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
-_VERSIONS = "alembic_version"
+from db.revisions import VERSION_TABLE, revisions_of
+
 _OURS = {"users", "api_keys", "generations"}
 """Of our first revision, and in all that came after it."""
 
@@ -17,9 +18,9 @@ class UnusableDatabase(Exception):
 def check_ownership(connection: Connection, known: Collection[str]) -> None:
     """Raise UnusableDatabase unless the database is empty, or ours and at a revision that this version knows."""
     tables = set(inspect(connection).get_table_names()) - _of_extensions(connection)
-    revisions = _revisions(connection) if _VERSIONS in tables else []
+    revisions = _revisions(connection) if VERSION_TABLE in tables else []
     if not revisions:
-        tables.discard(_VERSIONS)
+        tables.discard(VERSION_TABLE)
         if tables:
             raise UnusableDatabase(_of_another_program(tables))
     elif not tables >= _OURS:
@@ -38,9 +39,9 @@ def _of_another_program(tables: Collection[str]) -> str:
 
 def _revisions(connection: Connection) -> list[str]:
     try:
-        return [str(revision) for (revision,) in connection.execute(text(f"SELECT version_num FROM {_VERSIONS}"))]  # noqa: S608 - a constant
+        return revisions_of(connection)
     except SQLAlchemyError as error:
-        raise UnusableDatabase(_of_another_program([_VERSIONS])) from error
+        raise UnusableDatabase(_of_another_program([VERSION_TABLE])) from error
 
 
 def _of_extensions(connection: Connection) -> set[str]:

@@ -49,7 +49,7 @@ MAY_WRITE_STATEMENTS = (
     "db/engine.py",
     "db/sqlite.py",
     "db/tables/*.py",
-    "db/migrations.py",
+    "db/revisions.py",
     "db/ownership.py",
     "alembic/*",
 )

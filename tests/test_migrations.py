@@ -11,11 +11,12 @@ import anyio
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, select, text
 
 import alembic
-from db import migrations
+from db import migrations, revisions
 from db.clock import new_id, now
 from db.engine import Database
 from db.tables import Generation, Table, Transcript, UsageRecord, User
@@ -240,9 +241,24 @@ async def test_migrations_are_found_from_another_working_directory(
 
 async def test_missing_migrations_are_told_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
     """In an installed copy the folder called alembic beside db is the library."""
-    monkeypatch.setattr(migrations, "_SCRIPTS", Path(alembic.__file__).parent)
+    monkeypatch.setattr(revisions, "SCRIPTS", Path(alembic.__file__).parent)
     with pytest.raises(migrations.MigrationsMissing, match="copy the folder 'alembic'"):
         migrations.head_revision()
+
+
+def test_the_files_are_named_after_their_revisions_in_their_order() -> None:
+    """The gateway reads the names instead of asking Alembic."""
+    scripts = ScriptDirectory(PROJECT / "alembic")
+    assert revisions.known_revisions() == [script.revision for script in scripts.walk_revisions()][::-1]
+    assert [revisions.head_revision()] == scripts.get_heads()
+
+
+def test_a_start_that_migrates_nothing_does_not_import_alembic() -> None:
+    subprocess.run(
+        [sys.executable, "-c", "import server.serve, sys; assert 'alembic.command' not in sys.modules"],
+        cwd=PROJECT,
+        check=True,
+    )
 
 
 def test_the_folder_alembic_does_not_hide_the_library() -> None:
