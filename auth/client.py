@@ -8,11 +8,15 @@ MAX_USER_AGENT = 200
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client. `host` is its address, `origin` the page that sent the request (RFC 6454), of browsers alone."""
+    """A client. `host` is its address, `origin` the page that sent the request (RFC 6454), of browsers alone.
+
+    `reached` is the origin under which it reached the gateway.
+    """
 
     host: str | None = None
     origin: str | None = None
     user_agent: str = ""
+    reached: str | None = None
 
 
 UNKNOWN_CLIENT = Client()

@@ -106,14 +106,14 @@ class InvalidCredentials(GatewayError):
 
 
 class AccountLocked(GatewayError):
-    """Sign-in under this name, or from this address, is closed for a while."""
+    """Sign-in under this name, or from this address, is closed for a while: there were too many of what `told` says."""
 
     code = ErrorCode.ACCOUNT_LOCKED
 
-    def __init__(self, locked_until: datetime) -> None:
+    def __init__(self, locked_until: datetime, told: str = "failed sign-ins") -> None:
         self.locked_until = locked_until
         self.retry_after_ms = max(0, ceil((locked_until - now()).total_seconds() * 1000))
-        super().__init__(f"Too many failed sign-ins. Try again after {locked_until:%Y-%m-%d %H:%M:%S} UTC.")
+        super().__init__(f"Too many {told}. Try again after {locked_until:%Y-%m-%d %H:%M:%S} UTC.")
 
 
 class SessionEnded(GatewayError):

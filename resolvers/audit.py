@@ -11,17 +11,20 @@ from graphql import GraphQLField, GraphQLResolveInfo, GraphQLSchema
 
 from auth.errors import AuthenticationError
 from gateway.audit import AuditOutcome, Deed, Target, with_outcome
-from gateway.errors import Forbidden, GatewayError, InvalidInput
+from gateway.errors import ErrorCode, Forbidden, GatewayError, InvalidInput
 from schema.context import Context
 from schema.errors import UserError
-from schema.identity import User
+from schema.identity import DeviceSignInRequest, User
 from schema.node import Node, parse_global_id
 
 IN_THE_LEDGER = frozenset({"generate", "startGeneration"})
 """What is not recorded here, since each has a row of its own for good that says as much, and they are many."""
 
-ROUTINE = frozenset({"refreshSession"})
-"""What clients do by themselves every few minutes: only refusals are recorded."""
+ROUTINE = frozenset({"refreshSession", "startDeviceSignIn"})
+"""What clients do by themselves every few minutes, or strangers without an effect: only refusals are recorded."""
+
+WAITING = frozenset({ErrorCode.AUTHORIZATION_PENDING, ErrorCode.SLOW_DOWN})
+"""What a device is told while it waits for a person: nobody was refused anything."""
 
 TOLD = frozenset(
     {
@@ -76,10 +79,12 @@ def _audited(name: str, field: GraphQLField) -> Callable[..., Awaitable[Any]]:
                 audit.note(with_outcome(deed, *_failure(error)))
             raise
         if isinstance(result, UserError):
-            audit.note(with_outcome(deed, AuditOutcome.REFUSED, result.code.value))
+            if result.code not in WAITING:
+                audit.note(with_outcome(deed, AuditOutcome.REFUSED, result.code.value))
         elif name not in ROUTINE:
             done = with_outcome(deed, AuditOutcome.SUCCESS, target=_target_of(result))
-            await audit.record(replace(done, user_id=_signed_in(result)))
+            details = {**done.details, **_told_by(result)}
+            await audit.record(replace(done, user_id=_signed_in(result), details=details))
         return result
 
     resolver.is_audited = True  # pyright: ignore[reportAttributeAccessIssue]
@@ -131,6 +136,12 @@ def _signed_in(result: object) -> UUID | None:
     """Give the user in what a mutation gives, for those that nobody is signed in for."""
     user = getattr(result, "user", None)
     return user.key if isinstance(user, User) else None
+
+
+def _told_by(result: object) -> Mapping[str, Any]:
+    """Give what the log keeps of the device that somebody decided about: the input has nothing but a code."""
+    request = getattr(result, "request", None)
+    return request.told if isinstance(request, DeviceSignInRequest) else {}
 
 
 def _target_of(result: object) -> Target | None:

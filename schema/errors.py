@@ -11,6 +11,10 @@ from gateway import errors
 from gateway.catalog import Capability
 from gateway.errors import ErrorCode, GatewayError
 from gateway.identity import Conflict as GatewayConflict
+from gateway.identity import DeviceSignInDenied as GatewayDeviceSignInDenied
+from gateway.identity import DeviceSignInExpired as GatewayDeviceSignInExpired
+from gateway.identity import DeviceSignInPending as GatewayDeviceSignInPending
+from gateway.identity import DeviceSignInTooFast as GatewayDeviceSignInTooFast
 from gateway.identity import ExternalSignInRefused
 from gateway.identity import InvalidLink as GatewayInvalidLink
 from schema.context import Info
@@ -30,7 +34,8 @@ class InvalidCredentials(UserError):
 
 
 @strawberry.type(
-    description="Sign-in with this name or from this address is locked for a while, after too many wrong passwords."
+    description="Sign-in with this name or from this address is locked for a while, after too many wrong passwords or "
+    "codes, or too many devices that began to sign in."
 )
 class AccountLocked(UserError):
     retry_after_ms: int | None = strawberry.field(description="Milliseconds until the lock ends.")
@@ -49,6 +54,26 @@ class SessionEnded(UserError):
     "`message` says why."
 )
 class SignInRefused(UserError):
+    pass
+
+
+@strawberry.type(description="Nobody has approved or denied the device yet.")
+class DeviceSignInPending(UserError):
+    retry_after_ms: int = strawberry.field(description="How many milliseconds to wait before the next call, at least.")
+
+
+@strawberry.type(description="The device calls too often. Its interval is longer from now on, up to a minute.")
+class DeviceSignInTooFast(UserError):
+    retry_after_ms: int = strawberry.field(description="How many milliseconds to wait before the next call, at least.")
+
+
+@strawberry.type(description="The person denied the device, or may not sign in any more.")
+class DeviceSignInDenied(UserError):
+    pass
+
+
+@strawberry.type(description="The device code has expired, was used, or never existed. Start again.")
+class DeviceSignInExpired(UserError):
     pass
 
 
@@ -151,6 +176,10 @@ EXPECTED_ERRORS = (
     _Expected(errors.AccountLocked, AccountLocked, lambda error: _retry(error) | {"locked_until": error.locked_until}),
     _Expected(errors.SessionEnded, SessionEnded),
     _Expected(ExternalSignInRefused, SignInRefused),
+    _Expected(GatewayDeviceSignInPending, DeviceSignInPending, _retry),
+    _Expected(GatewayDeviceSignInTooFast, DeviceSignInTooFast, _retry),
+    _Expected(GatewayDeviceSignInDenied, DeviceSignInDenied),
+    _Expected(GatewayDeviceSignInExpired, DeviceSignInExpired),
     _Expected(
         errors.InvalidInput,
         InvalidInput,

@@ -21,7 +21,10 @@ from gateway.errors import InvalidInput
 from gateway.identity import (
     Accounts,
     ApiKeys,
+    Attempts,
     Authentication,
+    DeviceApprovals,
+    DeviceSignIns,
     EndGenerations,
     ExternalAccounts,
     ExternalPasswords,
@@ -153,6 +156,7 @@ def make_identity(
     lifetime = timedelta(seconds=settings.access_token_lifetime)
     tokens = TokenSigner(keys, issuer=ISSUER, audience=AUDIENCE, lifetime=lifetime)
     policy = LoginPolicy(settings.login_max_failures, timedelta(seconds=settings.login_lock_time))
+    attempts = Attempts(database, policy)
     known, key_uses = KnownCallers(database, settings.identity_max_age), KeyUses(database)
     cost = Argon2Cost(settings.argon2_time_cost, settings.argon2_memory_kib, settings.argon2_parallelism)
     passwords = PasswordHasher(cost, password_policy(settings))
@@ -160,7 +164,7 @@ def make_identity(
     sessions = Sessions(database, known, tokens, session_uses, session_policy(settings))
     external = ExternalAccounts(database, known, sign_up(settings))
     external_passwords = ExternalPasswords(database, providers.passwords, external)
-    sign_ins = SignIns(database, passwords, external_passwords, sessions, policy)
+    sign_ins = SignIns(database, passwords, external_passwords, sessions, attempts)
     accounts = Accounts(database, known, passwords, end_generations)
     link_lifetime = timedelta(seconds=settings.link_lifetime)
     return Identity(
@@ -180,6 +184,8 @@ def make_identity(
         session_uses=session_uses,
         redirects=RedirectSignIns(database, providers, external, sessions),
         sign_in_options=SignInOptions(providers),
+        device_sign_ins=DeviceSignIns(database, sessions, attempts, settings.public_url),
+        device_approvals=DeviceApprovals(database, attempts),
     )
 
 

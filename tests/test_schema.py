@@ -44,12 +44,14 @@ WITHOUT_CREDENTIALS = {
     "me",
     "viewer",
     "login",
+    "start_device_sign_in",
+    "device_sign_in",
     "refresh_session",
     "register_user",
     "set_password",
     "sign_in_options",
 }
-WITHOUT_A_SCOPE = {"server_info", "logout"}
+WITHOUT_A_SCOPE = {"server_info", "logout", "device_sign_in_request", "approve_device", "deny_device"}
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, bindparam, delete, or_, select, update
 
 from db.engine import ReadSession, WriteSession
+from db.queries import device
 from db.tables import RefreshToken, Session, User
 
 
@@ -76,12 +77,16 @@ async def revoke_oldest_sessions(session: WriteSession, user_id: UUID, at: datet
 async def revoke_sessions(
     session: WriteSession, user_id: UUID, at: datetime, reason: str, *, keep: UUID | None = None
 ) -> list[UUID]:
-    """End all sessions of a user but one, and give their ids; those that ended earlier keep their reason."""
+    """End all sessions of a user but one, and give their ids; those that ended earlier keep their reason.
+
+    Devices that the user has approved, and that have no session yet, get none.
+    """
     ended = update(Session).where(Session.user_id == user_id, Session.revoked_at.is_(None))
     if keep is not None:
         ended = ended.where(Session.id != keep)
-    found = await session.scalars(ended.values(revoked_at=at, revoke_reason=reason).returning(Session.id))
-    return list(found)
+    found = list(await session.scalars(ended.values(revoked_at=at, revoke_reason=reason).returning(Session.id)))
+    await device.deny_approved(session, user_id, at)
+    return found
 
 
 async def note_sign_in(session: WriteSession, user_id: UUID, at: datetime) -> None:

@@ -58,7 +58,8 @@ class LoginFlow(Table):
 class DeviceCode(Table):
     """A device that waits for somebody to approve it in a browser (RFC 8628). Only hashes of its codes are kept.
 
-    `user_id` and `approved_at` come with the approval, `denied_at` with a refusal; `used_at` ends it.
+    `user_id` and `approved_at` come with the approval, `denied_at` with a refusal; `used_at` ends it. It has to wait
+    `poll_interval` seconds between two polls; `polled_at` is the last one that kept to it.
     """
 
     __tablename__ = "device_codes"
@@ -72,6 +73,7 @@ class DeviceCode(Table):
     created_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime] = mapped_column(index=True)
     polled_at: Mapped[datetime | None]
+    poll_interval: Mapped[int] = mapped_column(default=5, server_default="5")
     approved_at: Mapped[datetime | None]
     denied_at: Mapped[datetime | None]
     used_at: Mapped[datetime | None]

@@ -3,7 +3,17 @@
 from db.queries import UserFilter
 from gateway.identity.accounts import Accounts, EndGenerations, NewUser, UserChange, nothing_runs
 from gateway.identity.api_keys import UNCHANGED, ApiKeys, KeyChanges, KeyFilter, KeyRequest, NewApiKey, Unchanged
+from gateway.identity.attempts import Attempts, LoginPolicy
 from gateway.identity.authentication import Authentication, OpenCredentials
+from gateway.identity.devices import (
+    DeviceApprovals,
+    DeviceSignInDenied,
+    DeviceSignInExpired,
+    DeviceSignInPending,
+    DeviceSignIns,
+    DeviceSignInTooFast,
+    StartedDeviceSignIn,
+)
 from gateway.identity.external import (
     BUILT_IN_PROVIDERS,
     PENDING_TIME,
@@ -31,7 +41,7 @@ from gateway.identity.roles import Roles
 from gateway.identity.rotations import DEFAULT_GRACE, MAX_GRACE, Rotations
 from gateway.identity.service_accounts import ServiceAccounts
 from gateway.identity.sessions import SessionPolicy, Sessions, SignedIn
-from gateway.identity.sign_in import LoginPolicy, SignIns
+from gateway.identity.sign_in import SignIns
 from gateway.identity.uses import KeyUses, SessionUses
 
 __all__ = [
@@ -44,9 +54,16 @@ __all__ = [
     "UNCHANGED",
     "Accounts",
     "ApiKeys",
+    "Attempts",
     "Authentication",
     "BegunSignIn",
     "Conflict",
+    "DeviceApprovals",
+    "DeviceSignInDenied",
+    "DeviceSignInExpired",
+    "DeviceSignInPending",
+    "DeviceSignInTooFast",
+    "DeviceSignIns",
     "EndGenerations",
     "ExternalAccounts",
     "ExternalPasswords",
@@ -84,6 +101,7 @@ __all__ = [
     "SignIns",
     "SignUp",
     "SignedIn",
+    "StartedDeviceSignIn",
     "Unchanged",
     "UserChange",
     "UserFilter",

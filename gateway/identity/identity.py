@@ -8,6 +8,7 @@ from gateway.audit import AuditLog
 from gateway.identity.accounts import Accounts
 from gateway.identity.api_keys import ApiKeys
 from gateway.identity.authentication import Authentication
+from gateway.identity.devices import DeviceApprovals, DeviceSignIns
 from gateway.identity.external import RedirectSignIns, SignInOptions
 from gateway.identity.groups import Groups
 from gateway.identity.passwords import Passwords
@@ -40,6 +41,8 @@ class Identity:
     session_uses: SessionUses
     redirects: RedirectSignIns
     sign_in_options: SignInOptions
+    device_sign_ins: DeviceSignIns
+    device_approvals: DeviceApprovals
 
     async def run(self) -> None:
         """Write what no request waits for, until cancelled. To be started in the application's task group."""
@@ -50,3 +53,4 @@ class Identity:
             tasks.start_soon(self.session_uses.run)
             tasks.start_soon(self.sessions.run)
             tasks.start_soon(self.redirects.run)
+            tasks.start_soon(self.device_sign_ins.run)

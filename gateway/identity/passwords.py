@@ -17,11 +17,12 @@ from db.engine import Database, WriteSession
 from db.tables import OneTimeLink, User
 from gateway.errors import InputIssues, InvalidCredentials, InvalidInput
 from gateway.identity.accounts import Accounts, NewUser
+from gateway.identity.attempts import ANY_NAME
 from gateway.identity.known import KnownCallers
 from gateway.identity.profile import UserKind, check_new_password
 from gateway.identity.refusals import InvalidLink
 from gateway.identity.rights import OPERATOR, lock_target
-from gateway.identity.sign_in import ANY_NAME, SignIns
+from gateway.identity.sign_in import SignIns
 
 SECRET_BYTES = 32
 

@@ -50,6 +50,9 @@ PURGE_SECONDS = 3600
 
 PASSWORD_PROVIDER = "password"  # noqa: S105 - the name of a way to sign in
 
+DEVICE_PROVIDER = "device"
+"""What vouches for a device: another session of the same person."""
+
 
 class EndReason(StrEnum):
     """Why a session ended before its time, as it is stored."""
@@ -97,6 +100,11 @@ class Sessions:
         Always a new one, with secrets made here: nobody can have prepared it. Where the user has as many as one may
         have, the one that was used longest ago ends.
         """
+        async with self._database.transaction() as tx:
+            return await self.begin_within(tx, user, client, provider)
+
+    async def begin_within(self, tx: WriteSession, user: User, client: Client, provider: str) -> SignedIn:
+        """Do what `begin` does, within a transaction that does more."""
         at = now()
         secret = generate_refresh_token()
         session = Session(
@@ -110,12 +118,11 @@ class Sessions:
             expires_at=self._end(at, at),
         )
         kept = self._policy.max_sessions_per_user - 1
-        async with self._database.transaction() as tx:
-            await queries.session.note_sign_in(tx, user.id, at)  # locks the user's row: nobody else begins meanwhile
-            await queries.session.revoke_oldest_sessions(tx, user.id, at, EndReason.LIMIT, kept)
-            tx.add(session)
-            await tx.flush()
-            tx.add(RefreshToken(secret_hash=hash_refresh_token(secret), session_id=session.id, created_at=at))
+        await queries.session.note_sign_in(tx, user.id, at)  # locks the user's row: nobody else begins meanwhile
+        await queries.session.revoke_oldest_sessions(tx, user.id, at, EndReason.LIMIT, kept)
+        tx.add(session)
+        await tx.flush()
+        tx.add(RefreshToken(secret_hash=hash_refresh_token(secret), session_id=session.id, created_at=at))
         return self._signed_in(user, session, secret)
 
     async def refresh(self, token: str, client: Client = UNKNOWN_CLIENT) -> SignedIn:

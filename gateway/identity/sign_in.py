@@ -1,8 +1,6 @@
 """Signing in with a password: who guesses is stopped, and nobody can be locked out by a stranger.
 
-Each sign-in is counted before its password is looked at, in one statement that refuses what is locked, so that neither
-guesses made at once nor guesses whose client leaves are free. One that works is taken back. The counts are in the
-database: they hold for all gateways together.
+Each sign-in is counted before its password is looked at (`attempts.py`), and taken back if it works.
 
     counted by          allowed in a window    then
     name and address    `failures`             closed for the window; at an address from which anybody has signed in
@@ -22,7 +20,7 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import anyio
 
@@ -35,44 +33,23 @@ from db.engine import Database, DatabaseUnavailable
 from db.queries import Subject, Who
 from db.tables import User
 from gateway.errors import AccountLocked, InvalidCredentials, Overloaded
+from gateway.identity.attempts import ADDRESS_FACTOR, ANY_ADDRESS, ANY_NAME, Attempts, Count
 from gateway.identity.external import ExternalPasswords, ProvidersUnavailable, Question
 from gateway.identity.sessions import PASSWORD_PROVIDER, Sessions, SignedIn
 
 logger = logging.getLogger(__name__)
 
-ADDRESS_FACTOR = 3
 NAME_FACTOR = 10
-
-PAUSES_IN_WINDOW = 60
-"""The first pause of a back-off is this part of the window. Each further one is twice as long, up to the pause that
-lets as many guesses through as a closed door does."""
 
 KNOWN_TIME = timedelta(days=30)
 """How long an address is known after a sign-in from there."""
 
 PURGE_SECONDS = 60
 
-ANY_NAME, ANY_ADDRESS = " ", ""
+TOLD = "failed sign-ins"
 
 REGISTRATION = "  "
 """The name by which registrations are counted, which nobody can type either."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoginPolicy:
-    """After how many wrong passwords within `window` sign-in is closed. See the module's table."""
-
-    failures: int
-    window: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class _Count:
-    """What a sign-in counts against, and how many may fail there."""
-
-    subject: Subject
-    limit: int
-    backs_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +70,13 @@ class SignIns:
         passwords: PasswordHasher,
         external: ExternalPasswords,
         sessions: Sessions,
-        policy: LoginPolicy,
+        attempts: Attempts,
     ) -> None:
         self._database = database
         self._passwords = passwords
         self._external = external
         self._sessions = sessions
-        self._policy = policy
+        self._attempts = attempts
 
     async def sign_in(self, username: str, password: str, client: Client = UNKNOWN_CLIENT) -> SignedIn:
         """Check a password of the gateway or of a provider, and begin a session.
@@ -127,7 +104,7 @@ class SignIns:
             counts = self._counts(username, address, who)
             locks = await queries.sign_in.locks(session, [count.subject for count in counts], at)
         if locks:
-            raise AccountLocked(await self._cut(max(locks), at))
+            raise AccountLocked(await self._attempts.cut(max(locks), at), TOLD)
         questions = await self._external.questions(who.user, typed) if ask_others else []
         lane = self._external if questions else self._passwords
         try:
@@ -157,7 +134,7 @@ class SignIns:
         address = origin(client.host)
         try:
             with self._passwords.place(address, known=False):
-                await self._count([_Count(Subject(REGISTRATION, address), self._policy.failures)])
+                await self._count([Count(Subject(REGISTRATION, address), self._attempts.policy.failures)])
                 yield
         except LaneFull:
             raise Overloaded("Too many people sign in at this moment. Try again in a moment.") from None
@@ -173,7 +150,7 @@ class SignIns:
             at = now()
             try:
                 async with self._database.transaction() as tx:
-                    await queries.sign_in.purge_sign_ins(tx, at - self._policy.window, at - KNOWN_TIME)
+                    await queries.sign_in.purge_sign_ins(tx, at - self._attempts.policy.window, at - KNOWN_TIME)
                     await queries.one_time_link.purge(tx, at)
             except DatabaseUnavailable:
                 pass  # which has told the log; there is time
@@ -181,15 +158,15 @@ class SignIns:
                 logger.exception("old sign-ins could not be removed")
             await anyio.sleep(PURGE_SECONDS)
 
-    def _counts(self, username: str, address: str, who: Who) -> list[_Count]:
+    def _counts(self, username: str, address: str, who: Who) -> list[Count]:
         """Give what this sign-in counts against, always in the order name, address, both."""
-        failures = self._policy.failures
-        both = _Count(Subject(username, address), failures, backs_off=who.address_known)
+        failures = self._attempts.policy.failures
+        both = Count(Subject(username, address), failures, backs_off=who.address_known)
         if who.known:
             return [both]
         return [
-            _Count(Subject(username, ANY_ADDRESS), NAME_FACTOR * failures),
-            _Count(Subject(ANY_NAME, address), ADDRESS_FACTOR * failures),
+            Count(Subject(username, ANY_ADDRESS), NAME_FACTOR * failures),
+            Count(Subject(ANY_NAME, address), ADDRESS_FACTOR * failures),
             both,
         ]
 
@@ -205,47 +182,20 @@ class SignIns:
             return None
         return _Checked(user, PASSWORD_PROVIDER, verified.new_hash)
 
-    async def _count(self, counts: list[_Count]) -> None:
+    async def _count(self, counts: list[Count]) -> None:
         """Count one more, before it is known to fail. Raises AccountLocked, and has counted nothing then."""
-        at, subjects = now(), [count.subject for count in counts]
         async with self._database.transaction() as tx:
-            failures = await queries.sign_in.count_sign_ins(tx, subjects, at, at - self._policy.window)
-            if len(failures) < len(counts):
-                locks = await queries.sign_in.locks(tx, subjects, at)
-                raise AccountLocked(min(max(locks, default=at), at + self._policy.window))
-            for count in counts:
-                if failures[count.subject] >= count.limit:
-                    await queries.sign_in.lock_sign_in(
-                        tx, count.subject, at + self._pause(count, failures[count.subject])
-                    )
+            await self._attempts.count(tx, counts, TOLD)
 
-    def _pause(self, count: _Count, failures: int) -> timedelta:
-        """For how long the door is closed after so many failures."""
-        window = self._policy.window
-        if not count.backs_off:
-            return window
-        return min(window / PAUSES_IN_WINDOW * 2 ** min(failures - count.limit, 16), window / count.limit)
-
-    async def _cut(self, until: datetime, at: datetime) -> datetime:
-        """Give the end of a lock: a window from now at most. One that ends later was set by a clock that ran ahead."""
-        latest = at + self._policy.window
-        if until <= latest:
-            return until
-        async with self._database.transaction() as tx:
-            await queries.sign_in.cut_locks(tx, at, latest)
-        return latest
-
-    async def _take_back(self, counts: list[_Count]) -> None:
+    async def _take_back(self, counts: list[Count]) -> None:
         """Take back what was counted: the password was looked at by nobody."""
         async with self._database.transaction() as tx:
-            for count in counts:
-                await queries.sign_in.take_back(tx, count.subject, count.limit)
+            await self._attempts.take_back(tx, counts)
 
-    async def _settle(self, checked: _Checked, address: str, counts: list[_Count]) -> None:
+    async def _settle(self, checked: _Checked, address: str, counts: list[Count]) -> None:
         """Take back what was counted, and remember the address: the sign-in worked."""
         async with self._database.transaction() as tx:
-            for count in counts[:-1]:
-                await queries.sign_in.take_back(tx, count.subject, count.limit)
+            await self._attempts.take_back(tx, counts[:-1])
             await queries.sign_in.forget_sign_ins(tx, counts[-1].subject)
             await queries.sign_in.note_address(tx, checked.user.id, address, now())
             await queries.user.note_sign_in(tx, checked.user.id, now())

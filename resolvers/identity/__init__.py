@@ -4,6 +4,7 @@ import strawberry
 
 from resolvers.identity.api_keys import ApiKeyMutation, ApiKeyQuery
 from resolvers.identity.audit import AuditQuery
+from resolvers.identity.devices import DeviceMutation, DeviceQuery
 from resolvers.identity.groups import GroupMutation, GroupQuery
 from resolvers.identity.passwords import PasswordMutation
 from resolvers.identity.roles import RoleMutation, RoleQuery
@@ -14,13 +15,14 @@ from resolvers.identity.users import UserMutation, UserQuery
 
 
 @strawberry.type
-class IdentityQuery(SignInQuery, UserQuery, GroupQuery, RoleQuery, ApiKeyQuery, AuditQuery):
+class IdentityQuery(SignInQuery, DeviceQuery, UserQuery, GroupQuery, RoleQuery, ApiKeyQuery, AuditQuery):
     pass
 
 
 @strawberry.type
 class IdentityMutation(
     SignInMutation,
+    DeviceMutation,
     SessionMutation,
     PasswordMutation,
     UserMutation,

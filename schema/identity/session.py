@@ -15,10 +15,13 @@ from schema.node import Node, global_id
 
 @strawberry.type(description="A sign-in on one device, from `login` until `logout`, or until it expires.")
 class Session(Node):
-    client: str = strawberry.field(description="The `User-Agent` of the client that signed in.")
+    client: str = strawberry.field(
+        description="The `User-Agent` of the client that signed in, or the name that a device gave."
+    )
     address: str = strawberry.field(description="The network address from which the session was used last.")
     provider: str = strawberry.field(
-        description="Who checked the identity: `password` for a password of the gateway, or the identity provider."
+        description="Who checked the identity: `password` for a password of the gateway, `device` for a device that "
+        "the user approved, or the identity provider."
     )
     created_at: datetime = strawberry.field(description="When the user signed in.")
     last_used_at: datetime = strawberry.field(

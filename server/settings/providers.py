@@ -11,8 +11,8 @@ class ProviderSettings(BaseSettings):
 
     public_url: OneOrigin | None = Field(
         default=None,
-        description="The origin under which browsers reach the gateway, to which identity providers send them back: "
-        "`https://llm.example`. Default: that of the request.",
+        description="The origin under which browsers reach the gateway, to which identity providers send them back, "
+        "and where people approve devices: `https://llm.example`. Default: that of the request.",
     )
     provider_sign_up: bool = Field(
         default=True,

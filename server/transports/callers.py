@@ -24,7 +24,15 @@ def client_of(connection: HTTPConnection) -> Client:
         host=connection.client.host if connection.client else None,
         origin=connection.headers.get("origin"),
         user_agent=shown_user_agent(connection.headers.get("user-agent")),
+        reached=_reached(connection),
     )
+
+
+def _reached(connection: HTTPConnection) -> str | None:
+    """Give the origin of the page beside what was asked for. The host was checked before (`hosts.py`)."""
+    host = connection.headers.get("host")
+    scheme = "https" if connection.scope["scheme"] in {"https", "wss"} else "http"
+    return host and f"{scheme}://{host}"
 
 
 def credentials_of(request: Request) -> Credentials | AuthenticationError | None:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from auth.providers import Providers
-from gateway.identity.sessions import PASSWORD_PROVIDER
+from gateway.identity.sessions import DEVICE_PROVIDER, PASSWORD_PROVIDER
 
-BUILT_IN_PROVIDERS = frozenset({PASSWORD_PROVIDER})
+BUILT_IN_PROVIDERS = frozenset({PASSWORD_PROVIDER, DEVICE_PROVIDER})
 """Names of the gateway's own, which no other provider may have."""
 
 
