@@ -4,6 +4,7 @@ import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState, useS
 import { AccountView } from "./account";
 import { Brand } from "./brand";
 import { ofKey, resume, type Credentials } from "./credentials";
+import { deviceCode, DeviceView } from "./device";
 import { connect, describe, isUnauthenticated, type Gateway, type User } from "./gateway";
 import { operation } from "./operations";
 import { ChangePassword, linkToken, SetPassword } from "./passwords";
@@ -147,7 +148,8 @@ function useHash(): string {
 function Views({ gateway, user, onSignOut }: { gateway: Gateway; user: User; onSignOut: () => Promise<void> }) {
   const hash = useHash();
   const [problem, setProblem] = useState("");
-  const shown = hash in VIEWS ? hash : "#try-it";
+  const device = deviceCode(hash);
+  const shown = device !== null ? "#device" : hash in VIEWS ? hash : "#try-it";
   const explorerSeen = useRef(false);
   explorerSeen.current ||= shown === "#graphiql";
 
@@ -179,6 +181,11 @@ function Views({ gateway, user, onSignOut }: { gateway: Gateway; user: User; onS
       {shown === "#account" && (
         <main className="account">
           <AccountView gateway={gateway} />
+        </main>
+      )}
+      {device !== null && (
+        <main className="account">
+          <DeviceView key={device} gateway={gateway} code={device} />
         </main>
       )}
       {explorerSeen.current && (
