@@ -23,7 +23,6 @@ from graphql import (
     parse,
 )
 from graphql.language.parser import MAX_NESTING_DEPTH
-from strawberry.execution.is_awaitable import optimized_is_awaitable
 
 from auth.errors import AuthenticationError, MissingCredentials
 from gateway.errors import GatewayError, TransportErrorCode, cut
@@ -31,6 +30,7 @@ from gateway.server_info import IntrospectionAccess
 from resolvers.access import public_fields
 from schema.context import Context
 from server.graphql.compiled_events import CompiledEventExecutor
+from server.graphql.coroutines import Coroutines
 from server.graphql.cost import operation_cost
 from server.graphql.document_limits import (
     DocumentLimits,
@@ -244,11 +244,14 @@ class Executor:
 
         What does not wait for a model's answer has a time limit.
         """
+        coroutines = Coroutines()
         with anyio.move_on_after(None if operation.generates else self.query_timeout):
             try:
-                result = _execute(self._schema, operation.document, **self._arguments(operation, context))
-                if not isinstance(result, ExecutionResult):
-                    result = await result
+                with coroutines.closed_when_cancelled():
+                    arguments = self._arguments(operation, context, coroutines)
+                    result = _execute(self._schema, operation.document, **arguments)
+                    if not isinstance(result, ExecutionResult):
+                        result = await result
             except Exception as error:  # what raises beside the fields is the operation's own failure
                 return {"errors": self.formatted([raised(error)], context.request_id), "data": None}
             return self._response(result, context) | self._told_cost(operation)
@@ -260,24 +263,27 @@ class Executor:
 
     async def subscribe(self, operation: Operation, context: Context) -> AsyncGenerator[Response, None] | Response:
         """Begin a subscription: its responses, or the one response that tells why it did not begin."""
+        coroutines = Coroutines()
         try:
-            stream = _subscribe(self._schema, operation.document, **self._arguments(operation, context))
-            if not isinstance(stream, ExecutionResult | AsyncGenerator):
-                stream = await stream
+            with coroutines.closed_when_cancelled():
+                arguments = self._arguments(operation, context, coroutines)
+                stream = _subscribe(self._schema, operation.document, **arguments)
+                if not isinstance(stream, ExecutionResult | AsyncGenerator):
+                    stream = await stream
         except Exception as error:
             return {"errors": self.formatted([raised(error)], context.request_id)}
         if isinstance(stream, ExecutionResult):
             return {"errors": self.formatted(stream.errors or [], context.request_id)}
-        return self._responses(stream, context)
+        return self._responses(stream, context, coroutines)
 
-    def _arguments(self, operation: Operation, context: Context) -> dict[str, Any]:
+    def _arguments(self, operation: Operation, context: Context, coroutines: Coroutines) -> dict[str, Any]:
         return {
             "context_value": context,
             "variable_values": operation.request.variables,
             "operation_name": operation.request.operation_name,
             "hide_suggestions": self._hide_suggestions,
             "max_coercion_errors": MAX_ERRORS,
-            "is_awaitable": optimized_is_awaitable,
+            "is_awaitable": coroutines.is_awaitable,
             "executor_class": CompiledEventExecutor,
             "operation_extensions": operation.request.extensions,
         }
@@ -293,12 +299,14 @@ class Executor:
         return self._errors.formatted(errors, request_id)
 
     async def _responses(
-        self, results: AsyncGenerator[ExecutionResult, None], context: Context
+        self, results: AsyncGenerator[ExecutionResult, None], context: Context, coroutines: Coroutines
     ) -> AsyncGenerator[Response, None]:
         async with aclosing(results):
             try:
-                async for result in results:
-                    yield self._response(result, context)  # noqa: ASYNC119 - whoever iterates closes it
+                with coroutines.closed_when_cancelled():
+                    async for result in results:
+                        coroutines.forget()
+                        yield self._response(result, context)  # noqa: ASYNC119 - whoever iterates closes it
             except Exception as error:
                 # the source stream failed: the specification ends the response stream with the error
                 yield {"errors": self.formatted([raised(error)], context.request_id)}  # noqa: ASYNC119
