@@ -11,7 +11,7 @@ from graphql import GraphQLError, get_introspection_query, parse, specified_rule
 
 from auth.errors import MissingCredentials
 from bench.documents import make_executor
-from bench.hostile import FAMILIES, changed
+from bench.hostile import FAMILIES, GENERATE, changed
 from gateway.errors import ErrorCode
 from server.app import document_limits
 from server.graphql.document_limits import check_limits
@@ -139,9 +139,24 @@ def test_a_variable_counts_for_each_root_field_that_uses_it(argument: str):
         argument_ = f"input:{argument}"
         return f"mutation({declared}){{{' '.join(f'a{n}:generate({argument_}){{__typename}}' for n in range(fields))}}}"
 
-    EXECUTOR.prepare(GraphQLRequest(document(8), variables=used), None)
+    EXECUTOR.prepare(GraphQLRequest(document(3), variables=used), None)
     with pytest.raises(RequestError, match=r"OLLAGRAPH_MAX_VARIABLE_VALUES.*each root field"):
-        EXECUTOR.prepare(GraphQLRequest(document(9), variables=used), None)
+        EXECUTOR.prepare(GraphQLRequest(document(4), variables=used), None)
+
+
+def prepared_with(**given: Any) -> None:
+    EXECUTOR.prepare(GraphQLRequest(GENERATE, variables={"input": {"model": "x", **given}}), None)
+
+
+def test_an_object_of_an_input_type_counts_for_more_than_its_values():
+    message = {"role": "USER", "parts": [{"text": "x"}] * 100}
+    prepared_with(prompt={"messages": [message] * 24})
+    with pytest.raises(RequestError, match="object of an input type counts as 3"):
+        prepared_with(prompt={"messages": [message] * 25})
+
+
+def test_an_object_within_json_counts_as_one_value():
+    prepared_with(prompt={"text": "x"}, tools=[{"name": "t", "parameters": {"a": [{"b": 1}] * 490}}] * 10)
 
 
 def test_what_takes_too_long_to_compare_is_refused_as_too_much():

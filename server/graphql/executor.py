@@ -46,7 +46,7 @@ from server.graphql.introspection import introspection_error, introspection_refu
 from server.graphql.persisted import PersistedDocuments
 from server.graphql.request import GraphQLRequest
 from server.graphql.validation import MAX_ERRORS, validation_errors
-from server.graphql.variables import VariableLimits, check_uses, check_variables
+from server.graphql.variables import VariableLimits, check_variables, check_work
 
 # graphql-core's own annotations leave type variables open, which strict checking does not let through
 _execute = cast("Callable[..., Awaitable[ExecutionResult] | ExecutionResult]", graphql.execute)  # pyright: ignore[reportUnknownMemberType]
@@ -167,7 +167,8 @@ class Executor:
             self._documents.move_to_end(text)
         chosen = _chosen(document, name)
         if request.variables:
-            check_uses(request.variables, variable_uses(document, chosen), self._variable_limits)
+            uses = variable_uses(document, chosen)
+            check_work(self._schema, chosen, request.variables, uses, self._variable_limits)
         if refused is None:
             self._persisted.keep(request)
             self._persisted.trusted.note_untrusted(text, document)

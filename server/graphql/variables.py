@@ -1,12 +1,31 @@
 """Limits on variables, checked before anything is made of them: coercing a long list costs more than sending it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from graphql import GraphQLError
+import graphql
+from graphql import (
+    GraphQLError,
+    GraphQLInputObjectType,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    TypeNode,
+)
 
 from gateway.errors import TransportErrorCode
+
+# graphql-core's own annotations leave type variables open, which strict checking does not let through
+_type_of_node = cast("Callable[[GraphQLSchema, TypeNode], Any]", cast("Any", graphql).type_from_ast)
+
+OBJECT_WEIGHT = 3
+"""An object of an input type counts as so many values, beside those in it.
+
+graphql-core looks at every field of its type, and a class of ours is made of it: with each counted as one, 5,000
+objects with one value each took 40 ms of the event loop, and an answer in JSON of the same size 1 ms.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +61,53 @@ def check_variables(variables: Mapping[str, Any], limits: VariableLimits) -> Non
         level = below
 
 
-def check_uses(variables: Mapping[str, Any], uses: Mapping[str, int], limits: VariableLimits) -> None:
-    """Check variables that several root fields use: each of the fields makes objects of its own of their values.
+def check_work(
+    schema: GraphQLSchema,
+    operation: OperationDefinitionNode,
+    variables: Mapping[str, Any],
+    uses: Mapping[str, int],
+    limits: VariableLimits,
+) -> None:
+    """Check what is made of the variables of a valid operation, by their types.
 
-    `uses` tells how often each variable is used. Raises as `check_variables` does.
+    `uses` tells how often root fields use each variable: every one of them makes objects of its own. Raises as
+    `check_variables` does.
     """
-    values = sum(count * _count(variables[name]) for name, count in uses.items() if count > 1 and name in variables)
+    values = 0
+    for definition in operation.variable_definitions or ():
+        name = definition.variable.name.value
+        kind = _type_of_node(schema, definition.type)
+        if kind is not None and name in variables:
+            values += max(1, uses.get(name, 0)) * _weight(variables[name], kind)
     if values > limits.values:
-        most = f"{limits.values:,} values in all (OLLAGRAPH_MAX_VARIABLE_VALUES), counted for each root field that uses"
-        raise _exceeded(f"{most} them", limits.values)
+        most = (
+            f"{limits.values:,} values in all (OLLAGRAPH_MAX_VARIABLE_VALUES), where an object of an input type counts"
+        )
+        raise _exceeded(f"{most} as {OBJECT_WEIGHT}, and everything for each root field that uses it", limits.values)
+
+
+def _weight(value: object, kind: Any) -> int:
+    """Count a value of this input type and those within it, objects of input types by their weight."""
+    weight = 0
+    waiting: list[tuple[object, Any]] = [(value, kind)]
+    while waiting:
+        value, kind = waiting.pop()
+        if isinstance(kind, GraphQLNonNull):
+            kind = cast("Any", kind).of_type
+        if isinstance(kind, GraphQLList):
+            of_type = cast("Any", kind).of_type
+            weight += 1
+            items = cast("list[object]", value) if isinstance(value, list) else [value]  # one stands for a list of one
+            waiting += [(item, of_type) for item in items]
+        elif isinstance(kind, GraphQLInputObjectType) and isinstance(value, dict):
+            fields = kind.fields
+            weight += OBJECT_WEIGHT
+            for name, item in cast("dict[str, object]", value).items():
+                if name in fields:  # of others the refusal tells
+                    waiting.append((item, fields[name].type))
+        else:
+            weight += _count(value)
+    return weight
 
 
 def _count(value: object) -> int:

@@ -63,8 +63,8 @@ class RequestSettings(BaseSettings):
     max_variable_values: int = Field(
         default=10_000,
         ge=1,
-        description="Maximum number of values in all variables of a request, including those within JSON. A variable "
-        "that several root fields use counts for each of them.",
+        description="Maximum number of values in all variables of a request, including those within JSON. An object of "
+        "an input type counts as 3, and everything for each root field that uses its variable.",
     )
     max_query_cost: int = Field(
         default=1_000,
