@@ -52,6 +52,7 @@ EDGES: dict[str, tuple[list[str], str]] = {
 GIVEN = {
     "Viewer.apiKey": "it is the key that asks, which may describe itself",
     "LoginSuccess.user": "who signs in has no scopes yet, and is told who they are",
+    "DeviceSignInSuccess.user": "as above",
     "CreateApiKeySuccess.apiKey": "its mutation needs KEYS_WRITE, or USERS_WRITE",
     "UpdateApiKeySuccess.apiKey": "as above",
     "RotateApiKeySuccess.apiKey": "as above",
