@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 
 import click
 
+from server.client import CLIENT_COMMANDS
 from server.command_settings import run as _run
 from server.command_settings import settings_of_command as _settings
 from server.command_settings import warn as _warn
@@ -35,7 +36,9 @@ def _leaves(error: Exception) -> list[Exception]:
 
 
 def _sentence(error: Exception) -> str | None:
-    """Give what is told of an expected error; None for a bug."""
+    """Give what is told of an expected error; None for a bug, and for what click tells by itself."""
+    if isinstance(error, click.ClickException):
+        return None
     if isinstance(error, SettingsError):
         return str(error)
     from server.commands import sentence
@@ -202,5 +205,5 @@ def export_schema() -> None:
     click.echo(build_schema().as_str())
 
 
-for key_command in KEY_COMMANDS:
-    main.add_command(key_command)
+for command in (*KEY_COMMANDS, *CLIENT_COMMANDS):
+    main.add_command(command)

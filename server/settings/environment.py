@@ -13,7 +13,7 @@ ENV_FILE = Path(".env")
 ENV_FILE_ENCODING = "utf-8-sig"
 """UTF-8, with or without the mark that some editors put before it."""
 
-OTHER_NAMES = frozenset({f"{PREFIX}NEW_PASSWORD"})
+OTHER_NAMES = frozenset({f"{PREFIX}NEW_PASSWORD", f"{PREFIX}URL"})
 """What the command line reads beside the settings."""
 
 _SERVICE_LINK = re.compile(
