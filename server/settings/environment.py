@@ -59,7 +59,8 @@ def cleaned(values: Mapping[str, str | None]) -> dict[str, str | None]:
 
 def remarks(names: Iterable[str]) -> list[str]:
     """Tell what the environment and `.env` hold under our prefix that is none of these settings, in sentences."""
-    known = {f"{PREFIX}{name.upper()}" for name in names} | OTHER_NAMES
+    settings = {f"{PREFIX}{name.upper()}" for name in names}
+    known = settings | OTHER_NAMES
     found: list[str] = []
     for where, values in (("the environment", os.environ), (str(ENV_FILE), read_env_file())):
         for name, value in values.items():
@@ -70,7 +71,7 @@ def remarks(names: Iterable[str]) -> list[str]:
                 if upper in known:
                     found.append(f"{upper} in {where} is the address of a Kubernetes service, and counts as not set.")
             elif upper not in known:
-                nearest = get_close_matches(upper, known, 1, 0.7)
+                nearest = get_close_matches(upper, settings, 1, 0.7)
                 hint = f" Is {nearest[0]} meant?" if nearest else ""
                 found.append(f"{upper} in {where} is not a setting.{hint}")
     return found
