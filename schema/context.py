@@ -13,7 +13,7 @@ from gateway import Gateway
 from gateway.audit import AuditOutcome, Deed, Target
 from gateway.errors import Forbidden, GatewayError, TooMuchText
 from schema.loaders import Loaders
-from schema.session_cookie import SessionCookie
+from schema.session_cookie import SessionCookie, SignInCookie
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class Context:
 
     `refused` is why the credentials that were given did not hold, or could not be checked. `max_text` is how many
     characters of generations' text the answer may hold, `client` where the request comes from. `cookie` is the session
-    cookie, where the answer can set one: in one response over HTTP.
+    cookie, where the answer can set one: in one response over HTTP; there is a `sign_in_cookie`, too, then.
 
     `last_event_id` is the sequence number after which a client that was cut off wants its stream to go on; `sequence`
     is that of the event that is being sent, for transports that number their messages.
@@ -35,6 +35,7 @@ class Context:
     max_text: int = 16_000_000
     client: Client = UNKNOWN_CLIENT
     cookie: SessionCookie | None = None
+    sign_in_cookie: SignInCookie | None = None
     last_event_id: int | None = None
     sequence: int | None = None
     loaders: Loaders = field(init=False)

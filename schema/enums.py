@@ -49,6 +49,8 @@ _describe(
         "DEVICE_CODE_EXPIRED": "The device code has expired, was used, or never existed. Start again.",
         "INVALID_LINK": "The one-time link was used, has expired, or never existed.",
         "LAST_ADMINISTRATOR": "Nobody would be left who can administer the gateway.",
+        "LAST_SIGN_IN_METHOD": "The user would have no way left to sign in.",
+        "RECENT_SIGN_IN_REQUIRED": "The sign-in is too long ago for this. Give the password, or sign in again.",
         "ROLE_IN_USE": "Users have this role.",
         "MODEL_NOT_FOUND": "No backend serves a model with this name.",
         "UNSUPPORTED": "The model or its backend does not support this.",

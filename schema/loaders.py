@@ -44,6 +44,7 @@ class Loaders:
         self.generations = _batched(gateway.generations.by_id)
         self.audit_events = _batched(gateway.identity.audit.by_id)
         self.sessions_of_user = _batched(self._sessions_of_users)
+        self.external_accounts_of_user = _batched(self._external_accounts_of_users)
         self.visible_sessions = self._visible(gateway.identity.sessions.visible)
         self.visible_users = self._visible(gateway.identity.accounts.visible)
         self.visible_api_keys = self._visible(gateway.identity.api_keys.visible)
@@ -68,6 +69,11 @@ class Loaders:
         if self._principal is None:
             return [[] for _ in user_ids]
         return await self._gateway.identity.sessions.of_users(self._principal, user_ids)
+
+    async def _external_accounts_of_users(self, user_ids: list[UUID]) -> list[list[tables.ExternalAccount]]:
+        if self._principal is None:
+            return [[] for _ in user_ids]
+        return await self._gateway.identity.links.of_users(self._principal, user_ids)
 
     async def _outputs(self, ids: list[UUID]) -> list[Output | GatewayError | None]:
         return await self._gateway.generations.outputs(ids, self._max_text, self._principal)

@@ -1,4 +1,5 @@
-"""The cookie in which a browser keeps its refresh token: what a resolver sees of it."""
+"""The cookies of a browser, as a resolver sees them: the one that keeps its refresh token, and the one by which it is
+known again when it comes back from an identity provider."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -40,3 +41,19 @@ class SessionCookie:
     def max_age(self, at: datetime) -> int:
         """Give for how many seconds from `at` the browser is to keep the token."""
         return 0 if self.kept is None else max(0, int((self.kept.expires_at - at).total_seconds()))
+
+
+@dataclass(slots=True)
+class SignInCookie:
+    """The cookie of a browser that is away at an identity provider, and what the answer does to it.
+
+    `origin` is where the browser reaches the gateway, and where providers send it back to.
+    """
+
+    origin: str
+    sent: str | None = field(repr=False)
+    kept: str | None = field(default=None, repr=False)
+
+    def keep(self, secret: str) -> None:
+        """Let the answer put the secret into the browser."""
+        self.kept = secret

@@ -244,7 +244,9 @@ def _routes(
     body_limits: BodyLimits,
 ) -> list[Route | WebSocketRoute]:
     callers = Callers(gateway, settings.max_answer_text)
-    cookies = SessionCookies.of(settings.cors_origins, credentials=settings.cors_credentials)
+    cookies = SessionCookies.of(
+        settings.cors_origins, credentials=settings.cors_credentials, public_url=settings.public_url
+    )
     http = GraphQLOverHttp(
         executor,
         callers,
@@ -276,7 +278,7 @@ def _routes(
         Route("/readyz", readiness.check),
         Route("/schema.graphql", schema_document(build_schema(), introspection_access(settings), callers)),
         Route("/audit.jsonl", audit_export(callers)),
-        *RedirectsOverHttp(gateway.identity, cookies, settings.public_url).routes(),
+        *RedirectsOverHttp(gateway.identity, cookies).routes(),
         *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),
         *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),
     ]

@@ -27,11 +27,13 @@ from gateway.identity import (
     DeviceSignIns,
     EndGenerations,
     ExternalAccounts,
+    ExternalLinks,
     ExternalPasswords,
     Groups,
     Identity,
     KeyUses,
     KnownCallers,
+    Linking,
     LoginPolicy,
     Passwords,
     RedirectSignIns,
@@ -44,6 +46,7 @@ from gateway.identity import (
     SessionUses,
     SignInOptions,
     SignIns,
+    SignOuts,
     nothing_runs,
 )
 from server.settings import DATABASE_FILE, Settings, SettingsError
@@ -166,6 +169,10 @@ def make_identity(
     external_passwords = ExternalPasswords(database, providers.passwords, external)
     sign_ins = SignIns(database, passwords, external_passwords, sessions, attempts)
     accounts = Accounts(database, known, passwords, end_generations)
+    links = ExternalLinks(database, known, providers)
+    redirects = RedirectSignIns(
+        database, providers, external, links, sessions, provider_max_pending=settings.provider_max_pending
+    )
     link_lifetime = timedelta(seconds=settings.link_lifetime)
     return Identity(
         authentication=Authentication(known, tokens, key_uses, session_uses),
@@ -182,7 +189,10 @@ def make_identity(
         service_accounts=ServiceAccounts(database),
         sessions=sessions,
         session_uses=session_uses,
-        redirects=RedirectSignIns(database, providers, external, sessions),
+        redirects=redirects,
+        links=links,
+        linking=Linking(database, sign_ins, external_passwords, redirects, links),
+        sign_outs=SignOuts(database, providers, sessions),
         sign_in_options=SignInOptions(providers),
         device_sign_ins=DeviceSignIns(database, sessions, attempts, settings.public_url),
         device_approvals=DeviceApprovals(database, attempts),

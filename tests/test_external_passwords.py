@@ -16,6 +16,7 @@ from tests.support.databases import SqliteDatabases
 from tests.support.fake_model_server import running_fake_model_server
 from tests.support.gateways import PASSWORD as OWN_PASSWORD
 from tests.support.gateways import Json, RunningGateway, gateway_settings, running_gateway
+from tests.support.identity.browser import Browser
 from tests.support.identity.directory import (
     ADA_ID,
     ADMINS,
@@ -177,6 +178,37 @@ async def test_what_one_provider_denied_counts_although_another_is_down(gateway:
     finally:
         directory.start()
     assert codes == ["PROVIDER_UNAVAILABLE"] * 3 + ["ACCOUNT_LOCKED"]
+
+
+async def test_a_directory_is_linked_with_its_password_and_asked_from_then_on(gateway: RunningGateway):
+    await gateway.make_user("grace")
+    async with Browser(gateway) as browser:
+        await browser.log_in("grace", OWN_PASSWORD)
+        assert (await browser.link("ldap"))["code"] == "INVALID_INPUT"
+        assert (await browser.link("ldap", password=PASSWORD))["code"] == "INVALID_CREDENTIALS"
+        assert (await browser.link("ldap", username="ada", password="wrong"))["code"] == "INVALID_CREDENTIALS"
+        linked = await browser.link("ldap", username="ada", password=PASSWORD)
+        assert linked == {"url": None, "user": {"username": "grace"}}
+        assert await users(gateway) == {"admin", "grace"}
+        assert (await login(gateway, "grace", PASSWORD))["session"] == {"provider": "ldap"}
+        assert await code(gateway, "grace", OWN_PASSWORD) == "INVALID_CREDENTIALS"
+        assert (await browser.link("ldap", username="ada", password=PASSWORD))["user"] == {"username": "grace"}
+    await gateway.make_user("mallory")
+    async with Browser(gateway) as other:
+        await other.log_in("mallory", OWN_PASSWORD)
+        refused = await other.link("ldap", username="ada", password=PASSWORD)
+    assert (refused["__typename"], refused["message"]) == (
+        "SignInRefused",
+        "This account at the identity provider belongs to another user here.",
+    )
+
+
+async def test_guesses_at_a_directory_by_linking_are_counted(gateway: RunningGateway):
+    await gateway.make_user("grace")
+    async with Browser(gateway) as browser:
+        await browser.log_in("grace", OWN_PASSWORD)
+        answers = [await browser.link("ldap", username="ada", password="guess") for _ in range(4)]
+    assert [it["code"] for it in answers] == ["INVALID_CREDENTIALS"] * 3 + ["ACCOUNT_LOCKED"]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from gateway.identity.external import ExternalAccounts, SignUp
 from tests.support.databases import SqliteDatabases
 from tests.support.fake_model_server import running_fake_model_server
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.identity.browser import Browser
 from tests.support.identity.browsing import ADA
 from tests.support.identity.openid import CLIENT_ID, CLIENT_SECRET, FakeOpenIdProvider, running_openid_provider
 from tests.support.identity.real_provider import running_real_provider
@@ -29,6 +30,8 @@ SESSION, FLOW = "ollagraph_session", "ollagraph_sign_in"
 REFRESH = (
     """mutation { refreshSession(input: {}) { ... on RefreshSessionSuccess { accessToken session { provider } } } }"""
 )
+
+LOGOUT = "mutation { logout(input: {}) { ... on LogoutSuccess { logoutUrl } } }"
 
 
 @pytest.fixture(scope="module")
@@ -74,31 +77,6 @@ async def shared_gateway(
 async def gateway(emptied_gateway: RunningGateway, provider: FakeOpenIdProvider) -> RunningGateway:
     provider.person, provider.answer_changes, provider.broken = dict(ADA), {}, {}
     return emptied_gateway
-
-
-class Browser:
-    """A browser: it keeps cookies, and follows where it is sent."""
-
-    def __init__(self, gateway: RunningGateway) -> None:
-        self.client = httpx.AsyncClient(base_url=gateway.url, trust_env=False)
-
-    async def __aenter__(self) -> "Browser":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.client.aclose()
-
-    async def start(self, return_to: str = "/", provider: str = "oidc") -> httpx.Response:
-        return await self.client.get(f"/auth/{provider}/start", params={"returnTo": return_to})
-
-    async def at_provider(self, return_to: str = "/", **form: str) -> str:
-        """Go as far as the provider, and give the address that it sends back to."""
-        asked = (await self.start(return_to)).headers["location"]
-        answer = await (self.client.post(asked, data=form) if form else self.client.get(asked))
-        return answer.headers["location"]
-
-    async def sign_in(self, return_to: str = "/", **form: str) -> httpx.Response:
-        return await self.client.get(await self.at_provider(return_to, **form))
 
 
 async def signed_in(gateway: RunningGateway, return_to: str = "/") -> httpx.Response:
@@ -355,6 +333,19 @@ async def test_sign_ins_and_refusals_are_in_the_audit_log(gateway: RunningGatewa
     assert (refused.action, refused.outcome, refused.code) == ("login", "REFUSED", "EXPIRED")
     assert (success.details, refused.details) == ({"provider": "oidc"}, {"provider": "github"})
     assert began.provider == "oidc"
+
+
+async def test_signing_out_leads_to_the_provider_where_the_session_began(gateway: RunningGateway):
+    async with Browser(gateway) as browser:
+        await browser.sign_in()
+        browser.token = (await browser.run(REFRESH))["accessToken"]
+        url = urlsplit((await browser.run(LOGOUT))["logoutUrl"])
+    assert parse_qs(url.query) == {
+        "client_id": [CLIENT_ID],
+        "post_logout_redirect_uri": [f"{gateway.url}/"],
+        "logout_hint": ["ada"],
+    }
+    assert (await gateway.run(LOGOUT))["logout"] == {"logoutUrl": None}
 
 
 async def test_the_ways_to_sign_in_are_told_to_anybody(gateway: RunningGateway):

@@ -62,7 +62,7 @@ async def test_a_person_signs_in_at_a_real_provider(real_provider: str):
             "ada@example.org",
         )
         assert (identity.email_verified, identity.groups) == (True, {"a"})
-        leave = await providers.redirect("oidc").logout_url("https://gateway.example.org/", identity.id_token)
+        leave = await providers.redirect("oidc").logout_url("https://gateway.example.org/", identity.username)
         assert leave is not None
         async with httpx.AsyncClient(trust_env=False) as browser:
             assert (await browser.get(leave)).is_success
@@ -159,16 +159,18 @@ async def test_a_wrong_secret_is_the_operators_affair(fake: FakeOpenIdProvider):
 
 
 async def test_the_session_ends_at_the_provider_too(fake: FakeOpenIdProvider, oidc: RedirectProvider):
-    url = await oidc.logout_url("https://gateway.example.org/", "id.token")
+    url = await oidc.logout_url("https://gateway.example.org/", "ada")
     assert url is not None
     assert parse_qs(urlsplit(url).query) == {
         "client_id": [CLIENT_ID],
         "post_logout_redirect_uri": ["https://gateway.example.org/"],
-        "id_token_hint": ["id.token"],
+        "logout_hint": ["ada"],
     }
 
 
 async def test_a_provider_without_logout_has_no_place_for_it(fake: FakeOpenIdProvider, oidc: RedirectProvider):
+    async with opened(config(fake, logout=False)) as providers:
+        assert await providers.redirect("oidc").logout_url("https://gateway.example.org/") is None
     fake.metadata_changes = {"end_session_endpoint": None}
     assert await oidc.logout_url("https://gateway.example.org/") is None
 

@@ -85,6 +85,8 @@ class OidcConfig:
     """A name, or a path such as `realm_access.roles`."""
     roles: RoleMapping = NO_ROLES
     algorithms: tuple[str, ...] = ALGORITHMS
+    logout: bool = True
+    """Whether signing out here leads to the provider, to sign out there, too."""
     ca_file: Path | None = None
     timeout: float = 10.0
     """Seconds for one request to the provider, from connecting to the last byte."""

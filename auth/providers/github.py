@@ -55,7 +55,7 @@ class GitHubProvider:
         token, _ = oauth.token_of(*answer, "access_token")
         return await self._identity(token)
 
-    async def logout_url(self, return_to: str, id_token: str | None = None) -> str | None:
+    async def logout_url(self, return_to: str, username: str | None = None) -> str | None:
         """Give None: GitHub ends no session for others."""
         return None
 

@@ -56,9 +56,9 @@ class GuardedRedirects:
             raise untrusted(f"a sign-in begun at {pending.provider!r} came back to {self.name!r}")
         return checked(self.name, await _bounded(self.name, self._inner.finish(pending, params)))
 
-    async def logout_url(self, return_to: str, id_token: str | None = None) -> str | None:
+    async def logout_url(self, return_to: str, username: str | None = None) -> str | None:
         """Give where a session ends at the provider."""
-        return await _bounded(self.name, self._inner.logout_url(return_to, id_token))
+        return await _bounded(self.name, self._inner.logout_url(return_to, username))
 
     async def aclose(self) -> None:
         """Close the provider."""
@@ -67,7 +67,13 @@ class GuardedRedirects:
 
 def checked(name: str, identity: ExternalIdentity) -> ExternalIdentity:
     """Give the identity if it can be kept and linked. Raises SignInRefused."""
-    texts = [identity.subject, identity.username, identity.email, identity.display_name]
+    texts = [
+        identity.subject,
+        identity.username,
+        identity.email,
+        identity.display_name,
+        identity.provider_session,
+    ]
     if identity.provider != name or not identity.subject.strip() or not identity.username.strip():
         raise untrusted(f"an identity of {identity.provider!r} without a subject or name came from {name!r}")
     if any(text is not None and not storable(text) for text in texts):

@@ -61,18 +61,18 @@ class OidcProvider:
             algorithms=self._config.algorithms,
             access_token=access_token,
         )
-        return self._identity(await self._completed(metadata, claims, access_token), id_token)
+        return self._identity(await self._completed(metadata, claims, access_token))
 
-    async def logout_url(self, return_to: str, id_token: str | None = None) -> str | None:
+    async def logout_url(self, return_to: str, username: str | None = None) -> str | None:
         """Give where the session at the provider ends (OpenID Connect RP-Initiated Logout). Raises ProviderUnavailable.
 
-        Without the ID token most providers ask the person whether they mean it.
+        No ID token goes along, for none is kept: so most providers ask the person whether they mean it.
         """
-        endpoint = (await self._issuer.metadata()).end_session_endpoint
+        endpoint = (await self._issuer.metadata()).end_session_endpoint if self._config.logout else None
         if endpoint is None:
             return None
         query = {"client_id": self._config.client_id, "post_logout_redirect_uri": return_to}
-        return oauth.with_query(endpoint, query | ({"id_token_hint": id_token} if id_token else {}))
+        return oauth.with_query(endpoint, query | ({"logout_hint": username} if username else {}))
 
     async def aclose(self) -> None:
         """Close the connections to the provider."""
@@ -105,7 +105,7 @@ class OidcProvider:
             raise untrusted("the userinfo endpoint tells of another subject than the ID token")
         return told | claims
 
-    def _identity(self, claims: Json, id_token: str) -> ExternalIdentity:
+    def _identity(self, claims: Json) -> ExternalIdentity:
         subject = claims["sub"]
         if not isinstance(subject, str) or not subject or len(subject) > MAX_SUBJECT:
             raise untrusted("the subject of the ID token is empty or too long")
@@ -118,15 +118,18 @@ class OidcProvider:
         groups = groups_of(claim_at(claims, self._config.groups_claim))
         return ExternalIdentity(
             provider=self.name,
-            subject=f"{self._config.issuer}#{subject}",  # no issuer has a fragment, so this has one reading
+            subject=self._subject(subject),
             username=username,
             email=_text(claims.get("email")),
             email_verified=claims.get("email_verified") is True and _text(claims.get("email")) is not None,
             display_name=_text(claims.get("name")),
             groups=groups,
             role=self._config.roles.role_of(groups),
-            id_token=id_token,
+            provider_session=_text(claims.get("sid")),
         )
+
+    def _subject(self, sub: str) -> str:
+        return f"{self._config.issuer}#{sub}"  # no issuer has a fragment, so this has one reading
 
 
 def claim_at(claims: Json, path: str) -> object:

@@ -23,8 +23,8 @@ class ExternalIdentity:
     display_name: str | None = None
     groups: frozenset[str] = frozenset()
     role: str | None = None
-    id_token: str | None = field(default=None, repr=False, compare=False)
-    """OpenID Connect's proof, for `RedirectProvider.logout_url`. Keep it with the session, or not at all."""
+    provider_session: str | None = field(default=None, compare=False)
+    """What the provider calls its own session (`sid`), if it may tell later that it has ended."""
 
 
 class Provider(Protocol):
@@ -96,9 +96,10 @@ class RedirectProvider(Provider, Protocol):
         """
         ...
 
-    async def logout_url(self, return_to: str, id_token: str | None = None) -> str | None:
+    async def logout_url(self, return_to: str, username: str | None = None) -> str | None:
         """Give where to send the browser to end the session at the provider, too; None if it has no such place.
 
-        `return_to` is where the provider sends the browser then, as registered there. Raises ProviderUnavailable.
+        `return_to` is where the provider sends the browser then, as registered there; `username` is who signs out, as
+        the provider called them. Raises ProviderUnavailable.
         """
         ...

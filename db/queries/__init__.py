@@ -21,6 +21,7 @@ from db.queries import (
 )
 from db.queries.api_key import KeyUse
 from db.queries.audit import AuditChoice
+from db.queries.external import Pending
 from db.queries.identity import Caller
 from db.queries.session import SessionUse
 from db.queries.sign_in import Subject, Who
@@ -33,6 +34,7 @@ __all__ = [
     "BucketRun",
     "Caller",
     "KeyUse",
+    "Pending",
     "SessionUse",
     "Subject",
     "UsageGroup",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import delete, func, select
@@ -30,6 +31,27 @@ async def linked_accounts(session: ReadSession, user_id: UUID, providers: Sequen
     return list(await session.scalars(held))
 
 
+async def accounts_of_users(session: ReadSession, user_ids: Sequence[UUID]) -> dict[UUID, list[ExternalAccount]]:
+    """Give the accounts at providers of each of these users, those linked first before the others."""
+    held = select(ExternalAccount).where(ExternalAccount.user_id.in_(list(user_ids)))
+    found: dict[UUID, list[ExternalAccount]] = {user_id: [] for user_id in user_ids}
+    for account in await session.scalars(held.order_by(ExternalAccount.linked_at, ExternalAccount.provider)):
+        found[account.user_id].append(account)
+    return found
+
+
+async def account_by_subject(session: ReadSession, provider: str, subject: str) -> ExternalAccount | None:
+    """Give an account at a provider, whoever it belongs to."""
+    return await session.get(ExternalAccount, (provider, subject))
+
+
+async def unlink(session: WriteSession, user_id: UUID, provider: str) -> None:
+    """Remove the account of a user at a provider."""
+    await session.execute(
+        delete(ExternalAccount).where(ExternalAccount.user_id == user_id, ExternalAccount.provider == provider)
+    )
+
+
 async def taken_usernames(session: ReadSession, usernames: Sequence[str]) -> set[str]:
     """Give those of these names that belong to a user."""
     return set(await session.scalars(select(User.username).where(User.username.in_(list(usernames)))))
@@ -40,9 +62,20 @@ async def role_exists(session: ReadSession, name: str) -> bool:
     return await session.get(Role, name) is not None
 
 
-async def login_flows_pending(session: ReadSession, at: datetime) -> int:
-    """Count the sign-ins that wait at identity providers."""
-    return await session.scalar(select(func.count()).where(LoginFlow.expires_at > at)) or 0
+class Pending(NamedTuple):
+    """Sign-ins that wait at identity providers: how many, and when the first of them is over."""
+
+    number: int
+    first_ends_at: datetime | None
+
+
+async def login_flows_pending(session: ReadSession, at: datetime, address: str | None = None) -> Pending:
+    """Count the sign-ins that wait at identity providers: all, or those that were begun at an address."""
+    waiting = select(func.count(), func.min(LoginFlow.expires_at)).where(LoginFlow.expires_at > at)
+    if address is not None:
+        waiting = waiting.where(LoginFlow.address == address)
+    number, first = (await session.execute(waiting)).one()
+    return Pending(number, first)
 
 
 async def take_login_flow(session: WriteSession, state_hash: str) -> LoginFlow | None:

@@ -89,6 +89,18 @@ async def revoke_sessions(
     return found
 
 
+async def revoke_sessions_of_provider(
+    session: WriteSession, user_id: UUID, provider: str, at: datetime, reason: str, *, keep: UUID | None = None
+) -> None:
+    """End the sessions of a user that began at an identity provider, but one."""
+    ended = update(Session).where(
+        Session.user_id == user_id, Session.provider == provider, Session.revoked_at.is_(None)
+    )
+    if keep is not None:
+        ended = ended.where(Session.id != keep)
+    await session.execute(ended.values(revoked_at=at, revoke_reason=reason))
+
+
 async def note_sign_in(session: WriteSession, user_id: UUID, at: datetime) -> None:
     """Note when a user signed in last, and lock the user's row until the transaction ends."""
     await session.execute(update(User).where(User.id == user_id).values(last_signed_in_at=at))

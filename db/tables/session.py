@@ -13,8 +13,8 @@ from db.tables.table import Table
 class Session(Table):
     """A sign-in on one device, from `login` to `logout`: the family of its refresh tokens.
 
-    `provider` is who checked the identity, `client` the User-Agent, `address` where it was used last. `revoke_reason`
-    tells why it ended before its time.
+    `provider` is who checked the identity, `provider_session` how the provider calls its own session (`sid`), `client`
+    the User-Agent, `address` where it was used last. `revoke_reason` tells why it ended before its time.
     """
 
     __tablename__ = "sessions"
@@ -23,6 +23,7 @@ class Session(Table):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     provider: Mapped[str] = mapped_column(String(64))
+    provider_session: Mapped[str | None] = mapped_column(String(255), index=True)
     client: Mapped[str] = mapped_column(String(200))
     address: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=now)

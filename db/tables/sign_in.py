@@ -42,7 +42,8 @@ class LoginFlow(Table):
 
     `state_hash` is the SHA-256 of the `state` that the provider sends back; `browser_hash` that of a cookie of the
     browser that began it. `data` is what the provider's end of the flow needs: nonce, PKCE verifier, where to go.
-    `user_id` is who wants to link the account, where somebody who is signed in began it.
+    `user_id` is who wants to link the account, where somebody who is signed in began it, in the session `session_id`.
+    `address` is where it was begun, for the limit of those that wait.
     """
 
     __tablename__ = "login_flows"
@@ -51,6 +52,8 @@ class LoginFlow(Table):
     browser_hash: Mapped[str] = mapped_column(String(64))
     provider: Mapped[str] = mapped_column(String(64))
     user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    session_id: Mapped[UUID | None]
+    address: Mapped[str | None] = mapped_column(String(64), index=True)
     data: Mapped[dict[str, Any]]
     expires_at: Mapped[datetime] = mapped_column(index=True)
 

@@ -9,7 +9,7 @@ from gateway.identity.accounts import Accounts
 from gateway.identity.api_keys import ApiKeys
 from gateway.identity.authentication import Authentication
 from gateway.identity.devices import DeviceApprovals, DeviceSignIns
-from gateway.identity.external import RedirectSignIns, SignInOptions
+from gateway.identity.external import ExternalLinks, Linking, RedirectSignIns, SignInOptions, SignOuts
 from gateway.identity.groups import Groups
 from gateway.identity.passwords import Passwords
 from gateway.identity.registration import Registration
@@ -40,6 +40,9 @@ class Identity:
     sessions: Sessions
     session_uses: SessionUses
     redirects: RedirectSignIns
+    links: ExternalLinks
+    linking: Linking
+    sign_outs: SignOuts
     sign_in_options: SignInOptions
     device_sign_ins: DeviceSignIns
     device_approvals: DeviceApprovals

@@ -94,8 +94,8 @@ class Sessions:
         self._uses = uses
         self._policy = policy
 
-    async def begin(self, user: User, client: Client, provider: str) -> SignedIn:
-        """Begin a session for a user whose identity was checked by `provider`.
+    async def begin(self, user: User, client: Client, provider: str, provider_session: str | None = None) -> SignedIn:
+        """Begin a session for a user whose identity was checked by `provider`, in a session there of this name.
 
         Always a new one, with secrets made here: nobody can have prepared it. Where the user has as many as one may
         have, the one that was used longest ago ends.
@@ -111,6 +111,7 @@ class Sessions:
             id=new_id(),
             user_id=user.id,
             provider=provider,
+            provider_session=provider_session,
             client=client.user_agent,
             address=address_of(client),
             created_at=at,
@@ -140,7 +141,10 @@ class Sessions:
         return signed_in
 
     async def sign_out(self, principal: Principal, *, everywhere: bool = False) -> None:
-        """End the caller's session, or all of the caller's. Raises Unsupported for a caller without a session."""
+        """End the caller's session, or all of the caller's. Raises Unsupported for a caller without a session.
+
+        What a provider has to do with it is in `external/sign_outs.py`.
+        """
         if principal.session_id is None:
             raise Unsupported("An API key has no session. Revoke the key with `revokeApiKey`.")
         async with self._database.transaction() as tx:

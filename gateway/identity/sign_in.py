@@ -34,7 +34,7 @@ from db.queries import Subject, Who
 from db.tables import User
 from gateway.errors import AccountLocked, InvalidCredentials, Overloaded
 from gateway.identity.attempts import ADDRESS_FACTOR, ANY_ADDRESS, ANY_NAME, Attempts, Count
-from gateway.identity.external import ExternalPasswords, ProvidersUnavailable, Question
+from gateway.identity.external import ExternalPasswords, Others, ProvidersUnavailable, Question
 from gateway.identity.sessions import PASSWORD_PROVIDER, Sessions, SignedIn
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class SignIns:
         Raises what `check` raises; ProvidersUnavailable; and ExternalSignInRefused for somebody whose password is
         right, and who may not sign in.
         """
-        checked = await self._check(username, password, client, ask_others=True)
+        checked = await self._check(username, password, client, self._external.for_sign_in)
         return await self._sessions.begin(checked.user, client, checked.provider)
 
     async def check(self, username: str, password: str, client: Client = UNKNOWN_CLIENT) -> User:
@@ -93,9 +93,16 @@ class SignIns:
         Raises InvalidCredentials or AccountLocked, which are the same, and take the same time, whether or not there is
         such a user; Overloaded where too many wait to have their passwords looked at.
         """
-        return (await self._check(username, password, client, ask_others=False)).user
+        return (await self._check(username, password, client)).user
 
-    async def _check(self, username: str, password: str, client: Client, *, ask_others: bool) -> _Checked:
+    async def check_with(self, username: str, password: str, client: Client, others: Others) -> User:
+        """Do what `check` does with a password that identity providers may have to verify, too.
+
+        Raises ProvidersUnavailable and ExternalSignInRefused beside what `check` raises.
+        """
+        return (await self._check(username, password, client, others)).user
+
+    async def _check(self, username: str, password: str, client: Client, others: Others | None = None) -> _Checked:
         typed = username.strip()
         username, address = _typed_name(username), origin(client.host)
         at = now()
@@ -105,13 +112,13 @@ class SignIns:
             locks = await queries.sign_in.locks(session, [count.subject for count in counts], at)
         if locks:
             raise AccountLocked(await self._attempts.cut(max(locks), at), TOLD)
-        questions = await self._external.questions(who.user, typed) if ask_others else []
+        questions = await others.questions(who.user, typed) if others else []
         lane = self._external if questions else self._passwords
         try:
             with lane.place(address, known=who.address_known):
                 with anyio.CancelScope(shield=True):  # a client who leaves has guessed all the same
                     await self._count(counts)
-                checked = await self._checked(who, questions, password)
+                checked = await self._checked(who, questions, password, others)
         except LaneFull:
             raise Overloaded("Too many people sign in at this moment. Try again in a moment.") from None
         except ProvidersUnavailable as error:
@@ -170,10 +177,12 @@ class SignIns:
             both,
         ]
 
-    async def _checked(self, who: Who, questions: Sequence[Question], password: str) -> _Checked | None:
+    async def _checked(
+        self, who: Who, questions: Sequence[Question], password: str, others: Others | None
+    ) -> _Checked | None:
         """Have the password verified by whom it is for; None where it is wrong."""
-        if questions:
-            by_other = await self._external.verify(questions, password, known=who.address_known)
+        if questions and others:
+            by_other = await self._external.verify(questions, password, others, known=who.address_known)
             return None if by_other is None else _Checked(by_other.user, by_other.provider)
         user = who.user if who.user is not None and who.user.disabled_at is None else None
         hashed = user.password_hash if user else None

@@ -5,6 +5,7 @@ import strawberry
 from resolvers.identity.api_keys import ApiKeyMutation, ApiKeyQuery
 from resolvers.identity.audit import AuditQuery
 from resolvers.identity.devices import DeviceMutation, DeviceQuery
+from resolvers.identity.external_accounts import ExternalAccountMutation
 from resolvers.identity.groups import GroupMutation, GroupQuery
 from resolvers.identity.passwords import PasswordMutation
 from resolvers.identity.roles import RoleMutation, RoleQuery
@@ -25,6 +26,7 @@ class IdentityMutation(
     DeviceMutation,
     SessionMutation,
     PasswordMutation,
+    ExternalAccountMutation,
     UserMutation,
     GroupMutation,
     RoleMutation,

@@ -68,10 +68,13 @@ class SessionMutation:
         self, info: Info, input: Annotated[LogoutInput, strawberry.argument(description="Which sessions to end.")]
     ) -> LogoutResult | None:
         context = info.context
-        await context.gateway.identity.sessions.sign_out(context.caller, everywhere=bool(input.everywhere))
+        origin = None if context.sign_in_cookie is None else context.sign_in_cookie.origin
+        logout_url = await context.gateway.identity.sign_outs.sign_out(
+            context.caller, origin, everywhere=bool(input.everywhere)
+        )
         if context.cookie is not None:
             context.cookie.clear()
-        return LogoutSuccess(signed_out=True)
+        return LogoutSuccess(signed_out=True, logout_url=logout_url)
 
     @strawberry.mutation(
         description="End one of the caller's sessions; with USERS_WRITE, anybody's. Its open connections are closed "

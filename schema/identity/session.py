@@ -105,6 +105,11 @@ class LogoutInput:
 @strawberry.type(description="The caller is signed out.")
 class LogoutSuccess:
     signed_out: bool = strawberry.field(description="Always true.")
+    logout_url: str | None = strawberry.field(
+        description="Where to send the browser to sign out at the identity provider, too, from where it comes back to "
+        "the start page. Null for a session that did not begin at such a provider, if the provider has no such place "
+        "or cannot be reached, and over a WebSocket."
+    )
 
 
 LogoutResult = Annotated[

@@ -18,6 +18,7 @@ from schema.node import Node, global_id, page_info, parse_uuid
 
 if TYPE_CHECKING:
     from schema.identity.api_key import ApiKey
+    from schema.identity.external_account import ExternalAccount
     from schema.identity.group import Group
     from schema.identity.session import Session
 
@@ -108,6 +109,22 @@ class User(Node):
 
         context = info.context
         return [Session.of(row, context.caller) for row in await context.loaders.sessions_of_user.load(self.key)]
+
+    @strawberry.field(
+        description="The accounts at identity providers with which the user signs in, those linked first before the "
+        "others; one at each provider. Needs PROFILE_READ.",
+        directives=[list_of(FEW)],
+    )
+    @requires(Scope.PROFILE_READ)
+    async def external_accounts(
+        self, info: Info
+    ) -> list[Annotated["ExternalAccount", strawberry.lazy("schema.identity.external_account")]]:
+        """Give them; a caller who may not see them gets none."""
+        from schema.identity.external_account import ExternalAccount  # as above
+
+        links = info.context.gateway.identity.links
+        rows = await info.context.loaders.external_accounts_of_user.load(self.key)
+        return [ExternalAccount.of(row, links.label(row.provider)) for row in rows]
 
     @classmethod
     def of(cls, row: tables.User) -> Self:

@@ -2,7 +2,17 @@
 
 from server.settings.environment import PREFIX
 from server.settings.load import SettingsError, load_settings, unread_settings
+from server.settings.providers import ProviderSettings
 from server.settings.settings import DATABASE_FILE, Settings
 from server.settings.types import Introspection
 
-__all__ = ["DATABASE_FILE", "PREFIX", "Introspection", "Settings", "SettingsError", "load_settings", "unread_settings"]
+__all__ = [
+    "DATABASE_FILE",
+    "PREFIX",
+    "Introspection",
+    "ProviderSettings",
+    "Settings",
+    "SettingsError",
+    "load_settings",
+    "unread_settings",
+]

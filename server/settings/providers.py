@@ -1,13 +1,29 @@
 """The settings of identity providers. What they mean together is checked where the providers are made."""
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from server.settings.types import FilePath, OneOrigin, PluginSettings, RoleRules
 
 
 class ProviderSettings(BaseSettings):
-    """Who else may say who somebody is. docs/identity-providers.md has more on each option."""
+    """Who else may say who somebody is. docs/identity-providers.md has more on each option.
+
+    By itself it reads the options of a provider in a file (`server/sign_in/provider_file.py`). What they leave out must
+    not come from the environment.
+    """
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what is given, and nothing else; `Settings` reads the environment."""
+        return (init_settings,)
 
     public_url: OneOrigin | None = Field(
         default=None,
@@ -23,10 +39,22 @@ class ProviderSettings(BaseSettings):
         description="The role of new accounts of identity providers, and at a provider with `…_ROLES` of everybody "
         "whom none of them names.",
     )
+    provider_max_pending: int = Field(
+        default=100,
+        ge=1,
+        description="Sign-ins with identity providers that may be begun at one address (of IPv6, at its first 64 bits) "
+        "and wait to be finished, for ten minutes at most; more are refused.",
+    )
     providers: PluginSettings = Field(
         default_factory=dict[str, dict[str, str]],
         description="Identity providers of other packages, with the settings of each, as JSON: "
         '`{"htpasswd": {"file": "/etc/users"}}`.',
+    )
+
+    providers_file: FilePath | None = Field(
+        default=None,
+        description="A file in TOML with more identity providers, any number of each kind; docs/identity-providers.md "
+        "has an example.",
     )
 
     oidc_issuer: str | None = Field(
@@ -54,6 +82,11 @@ class ProviderSettings(BaseSettings):
         '"developer"}`. It is applied at each sign-in.',
     )
     oidc_role_required: bool = Field(default=False, description="Refuse people whom none of these roles is for.")
+    oidc_logout: bool = Field(
+        default=True,
+        description="Whether signing out leads to the provider, to sign out there, too, if it has a place for that. "
+        "Register `https://…/` as post-logout redirect URI there.",
+    )
     oidc_ca_file: FilePath | None = Field(
         default=None,
         description="PEM certificates of authorities for the provider's certificate. Default: the system's.",

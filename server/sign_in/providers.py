@@ -16,18 +16,19 @@ from auth.providers import (
 )
 from auth.roles import ROLE_NAME
 from gateway.identity import BUILT_IN_PROVIDERS, SignUp
-from server.settings import PREFIX, Settings, SettingsError
+from server.settings import PREFIX, ProviderSettings, Settings, SettingsError
+from server.sign_in.provider_file import read_provider_file
 
 
 def make_providers(settings: Settings) -> Providers:
     """Make the providers. Raises SettingsError with a sentence for each that cannot work."""
     configs: list[ProviderConfig] = []
     mistakes: list[str] = []
-    for prefix, make in _wanted(settings):
+    for kind, place, options, name in _wanted(settings):
         try:
-            configs.append(make(settings))
+            configs.append(_MAKERS[kind](options, name))
         except InvalidProviderConfig as error:
-            mistakes.append(f"{PREFIX}{prefix}_…: {error}")
+            mistakes.append(f"{place}: {error}")
     mistakes += _at_odds(settings)
     if mistakes:
         raise SettingsError("\n".join(mistakes))
@@ -50,13 +51,17 @@ def sign_up(settings: Settings) -> SignUp:
     return SignUp(settings.provider_sign_up, settings.provider_default_role)
 
 
-def _wanted(settings: Settings) -> Iterator[tuple[str, Callable[[Settings], ProviderConfig]]]:
+def _wanted(settings: Settings) -> Iterator[tuple[str, str, ProviderSettings, str]]:
+    """Give the kind, the place for messages, the options and the name of each provider."""
     if settings.ldap_url is not None:
-        yield "LDAP", _ldap
+        yield "ldap", f"{PREFIX}LDAP_…", settings, "ldap"
     if settings.oidc_issuer is not None:
-        yield "OIDC", _oidc
+        yield "oidc", f"{PREFIX}OIDC_…", settings, settings.oidc_name
     if settings.github_client_id is not None:
-        yield "GITHUB", _github
+        yield "github", f"{PREFIX}GITHUB_…", settings, "github"
+    if settings.providers_file is not None:
+        for entry in read_provider_file(settings.providers_file, settings.provider_default_role):
+            yield entry.kind, entry.where, entry.options, entry.name
 
 
 def _at_odds(settings: Settings) -> Iterator[str]:
@@ -70,7 +75,7 @@ def _at_odds(settings: Settings) -> Iterator[str]:
             yield f"set {PREFIX}{needed.upper()}, or leave out the other settings of this identity provider"
 
 
-def _oidc(settings: Settings) -> OidcConfig:
+def _oidc(settings: ProviderSettings, name: str) -> OidcConfig:
     return OidcConfig(
         issuer=settings.oidc_issuer or "",
         client_id=settings.oidc_client_id,
@@ -79,24 +84,26 @@ def _oidc(settings: Settings) -> OidcConfig:
         username_claim=settings.oidc_username_claim,
         groups_claim=settings.oidc_groups_claim,
         roles=_mapping(settings, settings.oidc_roles, required=settings.oidc_role_required),
+        logout=settings.oidc_logout,
         ca_file=settings.oidc_ca_file,
         timeout=settings.oidc_timeout,
-        name=settings.oidc_name,
+        name=name,
         label=settings.oidc_label,
     )
 
 
-def _github(settings: Settings) -> GitHubConfig:
+def _github(settings: ProviderSettings, name: str) -> GitHubConfig:
     return GitHubConfig(
         client_id=settings.github_client_id or "",
         client_secret=_secret(settings.github_client_secret) or "",
         url=settings.github_url,
         roles=_mapping(settings, settings.github_roles, required=settings.github_role_required),
+        name=name,
         label=settings.github_label,
     )
 
 
-def _ldap(settings: Settings) -> LdapConfig:
+def _ldap(settings: ProviderSettings, name: str) -> LdapConfig:
     return LdapConfig(
         url=settings.ldap_url or "",
         base=settings.ldap_base,
@@ -118,11 +125,19 @@ def _ldap(settings: Settings) -> LdapConfig:
         ca_file=settings.ldap_ca_file,
         timeout=settings.ldap_timeout,
         max_connections=settings.ldap_max_connections,
+        name=name,
         label=settings.ldap_label,
     )
 
 
-def _mapping(settings: Settings, rules: Mapping[str, str], *, required: bool) -> RoleMapping:
+_MAKERS: Mapping[str, Callable[[ProviderSettings, str], ProviderConfig]] = {
+    "ldap": _ldap,
+    "oidc": _oidc,
+    "github": _github,
+}
+
+
+def _mapping(settings: ProviderSettings, rules: Mapping[str, str], *, required: bool) -> RoleMapping:
     """Give the mapping. Without rules the provider says nothing of roles; with rules, it decides at each sign-in.
 
     So whoever leaves the group of administrators is none any more, and gets the default role.

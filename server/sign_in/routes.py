@@ -1,15 +1,17 @@
-"""Sign-in at an identity provider, as a browser walks it.
+"""Sign-in at an identity provider, and linking one, as a browser walks it.
 
     GET /auth/{provider}/start?returnTo=/…   302 to the provider, with a cookie by which the browser is known again
-    GET /auth/{provider}/callback?…          302 to returnTo, with the session cookie; or with #sign-in-error=…
+    linkProvider (GraphQL)                   the same, for who is signed in
+    GET /auth/{provider}/callback?…          302 to returnTo, with the session cookie; or with #sign-in-error=…, and
+                                             where an account was to be linked #link-error=…
 
 The cookie is `SameSite=Lax`, for it has to come along when the provider sends the browser back; that of the session
 stays `Strict`. What goes wrong is told by a short code alone: nothing that a provider wrote gets into a page.
 """
 
-import re
 from collections.abc import Mapping
 from http import HTTPStatus
+from math import ceil
 
 import orjson
 from starlette.requests import Request
@@ -18,42 +20,44 @@ from starlette.routing import Route
 
 from db.engine import DatabaseUnavailable
 from gateway.audit import AuditOutcome, Deed, Target
-from gateway.errors import DatabaseDown, GatewayError, InvalidInput, NotFound, Overloaded, TransportErrorCode
+from gateway.errors import (
+    DatabaseDown,
+    GatewayError,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    Overloaded,
+    TransportErrorCode,
+)
 from gateway.identity import (
-    PENDING_TIME,
+    BrowserAway,
     ExternalSignInRefused,
     FinishedSignIn,
     Identity,
+    LinkedBy,
     SignedIn,
     SignInProblem,
+    callback_uri,
+    local_path,
 )
 from schema.session_cookie import SessionCookie
 from server.transports import SessionCookies, client_of
 
-_SECURE_NAME = "__Host-ollagraph_sign_in"
-_PLAIN_NAME = "ollagraph_sign_in"
-
-_LOCAL_PATH = re.compile(r"/(?:[!-.0-\[\]-~][!-\[\]-~]*)?")
-"""A path and more of the gateway's own: printable ASCII without backslashes, the second character no slash. A browser
-takes `//host` and `/\\host` for another site, and leaves out tabs and line breaks before it looks."""
-
-MAX_RETURN_TO = 2000
-
 _STATUS: Mapping[type[GatewayError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     InvalidInput: HTTPStatus.BAD_REQUEST,
+    LimitExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
     DatabaseDown: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
 class RedirectsOverHttp:
-    """Answers at the two addresses. `public_url` is the origin that providers send browsers back to, if it is set."""
+    """Answers at the two addresses."""
 
-    def __init__(self, identity: Identity, cookies: SessionCookies, public_url: str | None) -> None:
+    def __init__(self, identity: Identity, cookies: SessionCookies) -> None:
         self._identity = identity
         self._cookies = cookies
-        self._public_url = public_url
 
     def routes(self) -> list[Route]:
         """Give the routes."""
@@ -64,79 +68,70 @@ class RedirectsOverHttp:
 
     async def start(self, request: Request) -> Response:
         """Send the browser to the provider."""
-        provider = request.path_params["provider"]
+        provider, cookie = request.path_params["provider"], self._cookies.read_sign_in(request)
         try:
             return_to = local_path(request.query_params.get("returnTo", "/"))
         except InvalidInput as error:
             return _refused(request, error)
+        away = BrowserAway(callback_uri(cookie.origin, provider), return_to, client_of(request), cookie.sent)
         try:
-            begun = await self._identity.redirects.begin(
-                provider, self._redirect_uri(request, provider), return_to, request.cookies.get(_name(request))
-            )
+            begun = await self._identity.redirects.begin(provider, away)
         except ExternalSignInRefused as refused:
-            await self._record(request, provider, refused.problem)
+            await self._record(request, provider, FinishedSignIn(return_to, refused.problem))
             return _sent_to(_with_problem(return_to, refused.problem))
         except (GatewayError, DatabaseUnavailable) as error:
             return _refused(request, error)
         response = _sent_to(begun.url)
-        seconds = int(PENDING_TIME.total_seconds())
-        response.headers.append("set-cookie", _cookie(request, begun.browser, seconds))
+        cookie.keep(begun.browser)
+        self._cookies.write_sign_in(request, cookie, response.headers)
         return response
 
     async def callback(self, request: Request) -> Response:
         """Finish the sign-in, and send the browser where it wanted to go."""
-        provider, browser = request.path_params["provider"], request.cookies.get(_name(request))
+        provider, browser = request.path_params["provider"], self._cookies.read_sign_in(request).sent
         params = request.query_params.multi_items()
         try:
             finished = await self._identity.redirects.finish(provider, params, browser, client_of(request))
         except (GatewayError, DatabaseUnavailable) as error:
             return _refused(request, error)
-        await self._record(request, provider, finished.outcome)
+        await self._record(request, provider, finished)
         return self._answer(request, finished)
 
     def _answer(self, request: Request, finished: FinishedSignIn) -> Response:
         if isinstance(finished.outcome, SignInProblem):
-            return _sent_to(_with_problem(finished.return_to, finished.outcome))
+            return _sent_to(_with_problem(finished.return_to, finished.outcome, links=finished.links))
         response = _sent_to(finished.return_to)
-        kept = SessionCookie(sent=None, is_foreign=False)
-        kept.keep(finished.outcome.refresh_token)
-        self._cookies.write(request, kept, response.headers)
-        response.headers.append("set-cookie", _cookie(request, "", 0))
+        if isinstance(finished.outcome, SignedIn):
+            kept = SessionCookie(sent=None, is_foreign=False)
+            kept.keep(finished.outcome.refresh_token)
+            self._cookies.write(request, kept, response.headers)
+        used = self._cookies.read_sign_in(request)
+        used.keep("")
+        self._cookies.write_sign_in(request, used, response.headers)
         return response
 
-    def _redirect_uri(self, request: Request, provider: str) -> str:
-        """Give where the provider sends the browser back. The host was checked before, and the provider checks all."""
-        origin = self._public_url or f"{request.scope['scheme']}://{request.headers['host']}"
-        return f"{origin}/auth/{provider}/callback"
-
-    async def _record(self, request: Request, provider: str, outcome: SignedIn | SignInProblem) -> None:
-        succeeded = isinstance(outcome, SignedIn)
+    async def _record(self, request: Request, provider: str, finished: FinishedSignIn) -> None:
+        outcome = finished.outcome
+        user = outcome.user if isinstance(outcome, SignedIn | LinkedBy) else None
         deed = Deed(
-            "login",
-            AuditOutcome.SUCCESS if succeeded else AuditOutcome.REFUSED,
-            code=None if succeeded else outcome.name,
+            "linkProvider" if finished.links else "login",
+            AuditOutcome.REFUSED if user is None else AuditOutcome.SUCCESS,
+            code=outcome.name if isinstance(outcome, SignInProblem) else None,
             client=client_of(request),
             request_id=request.state.request_id,
-            target=Target("User", str(outcome.user.id)) if succeeded else Target("Provider", provider),
-            name=outcome.user.username if succeeded else None,
-            user_id=outcome.user.id if succeeded else None,
+            target=Target("Provider", provider) if user is None else Target("User", str(user.id)),
+            name=None if user is None else user.username,
+            user_id=None if user is None else user.id,
             details={"provider": provider},
         )
-        if succeeded:
-            await self._identity.audit.record(deed)
-        else:  # strangers can make as many as they like, so that they are counted
+        if user is None:  # strangers can make as many as they like, so that they are counted
             self._identity.audit.note(deed)
+        else:
+            await self._identity.audit.record(deed)
 
 
-def local_path(text: str) -> str:
-    """Give a path of the gateway's own, to which a browser may be sent. Raises InvalidInput for any other address."""
-    if len(text) > MAX_RETURN_TO or not _LOCAL_PATH.fullmatch(text):
-        raise InvalidInput("returnTo", "must be a path of this gateway, such as /#try-it.")
-    return text
-
-
-def _with_problem(return_to: str, problem: SignInProblem) -> str:
-    return f"{return_to.partition('#')[0]}#sign-in-error={problem.value}"
+def _with_problem(return_to: str, problem: SignInProblem, *, links: bool = False) -> str:
+    return f"{return_to.partition('#')[0]}#{'link' if links else 'sign-in'}-error={problem.value}"
 
 
 def _sent_to(url: str) -> Response:
@@ -149,17 +144,7 @@ def _refused(request: Request, error: GatewayError | DatabaseUnavailable) -> Res
     code: TransportErrorCode = told.told_as
     extensions = {"code": code, "requestId": request.state.request_id}
     body = orjson.dumps({"errors": [{"message": told.message, "extensions": extensions}]})
-    return Response(body, status, {"Cache-Control": "no-store"}, "application/json; charset=utf-8")
-
-
-def _is_secure(request: Request) -> bool:
-    return request.scope["scheme"] == "https"
-
-
-def _name(request: Request) -> str:
-    return _SECURE_NAME if _is_secure(request) else _PLAIN_NAME
-
-
-def _cookie(request: Request, value: str, seconds: int) -> str:
-    secure = "; Secure" if _is_secure(request) else ""
-    return f"{_name(request)}={value}; Max-Age={seconds}; Path=/; HttpOnly{secure}; SameSite=Lax"
+    headers = {"Cache-Control": "no-store"}
+    if told.retry_after_ms is not None:
+        headers["Retry-After"] = str(max(1, ceil(told.retry_after_ms / 1000)))
+    return Response(body, status, headers, "application/json; charset=utf-8")

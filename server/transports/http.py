@@ -126,11 +126,13 @@ class GraphQLOverHttp:
         if media_type in FRAMINGS:
             return self._stream(request, operation, media_type, credentials, context)
         context.cookie = self.cookies.read(request)
+        context.sign_in_cookie = self.cookies.read_sign_in(request)
         response = await self._execute(request, operation, context)
         if response is None:
             return None
         answer = self._one_json(response, media_type)
         self.cookies.write(request, context.cookie, answer.headers)
+        self.cookies.write_sign_in(request, context.sign_in_cookie, answer.headers)
         return answer
 
     def _only(self, response: Response, media_type: str) -> ASGIApp:

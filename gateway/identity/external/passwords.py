@@ -11,7 +11,7 @@ looked at.
 """
 
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -52,6 +52,14 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Others:
+    """Which providers are asked for a password, and which user an identity is, once one of them has verified it."""
+
+    questions: Callable[[User | None, str], Awaitable[list[Question]]]
+    user_of: Callable[[ExternalIdentity], Awaitable[User]]
+
+
+@dataclass(frozen=True, slots=True)
 class VerifiedByOther:
     """A user whose password a provider has verified."""
 
@@ -72,21 +80,30 @@ class ExternalPasswords:
         """Hold a place in the line for a password of this origin. Entering it raises LaneFull."""
         return self._lane.place(origin, known=known)
 
-    async def questions(self, user: User | None, typed: str) -> list[Question]:
-        """Tell whom to ask for a user, or a name that is nobody's; nobody: the gateway's own passwords decide."""
-        if not self._providers or (user is not None and user.disabled_at is not None):
-            return []
-        if user is not None:
-            async with self._database.reading() as session:
-                linked = await queries.external.linked_accounts(session, user.id, list(self._providers))
-            known = {account.provider: account.username for account in linked}
-            if known:
-                return [Question(it, known[name]) for name, it in self._providers.items() if name in known]
-            if user.password_hash != NO_PASSWORD:
-                return []
-        return [Question(provider, typed) for provider in self._providers.values()]
+    @property
+    def for_sign_in(self) -> Others:
+        """Ask by the table above."""
+        return Others(self._questions, self._accounts.user_of)
 
-    async def verify(self, questions: Sequence[Question], password: str, *, known: bool) -> VerifiedByOther | None:
+    @property
+    def for_known(self) -> Others:
+        """Ask those alone that the user is linked to: for a password that is asked for once more."""
+        return Others(self._linked, self._accounts.user_of)
+
+    def at(self, provider: str, user_of: Callable[[ExternalIdentity], Awaitable[User]]) -> Others | None:
+        """Ask one provider by the name that was typed; None where no password provider has this name."""
+        asked = self._providers.get(provider)
+        if asked is None:
+            return None
+
+        async def questions(user: User | None, typed: str) -> list[Question]:
+            return [Question(asked, typed)]
+
+        return Others(questions, user_of)
+
+    async def verify(
+        self, questions: Sequence[Question], password: str, others: Others, *, known: bool
+    ) -> VerifiedByOther | None:
         """Ask one after the other until one knows the password; None where none does.
 
         Who is not `known` lets the others go first where many wait. Raises ProvidersUnavailable where one that was not
@@ -94,7 +111,25 @@ class ExternalPasswords:
         """
         async with self._lane.turn(known=known):
             identity = await self._identity(questions, password)
-        return None if identity is None else await self._signed_in(identity)
+        return None if identity is None else VerifiedByOther(await others.user_of(identity), identity.provider)
+
+    async def _questions(self, user: User | None, typed: str) -> list[Question]:
+        """Tell whom to ask for a user, or a name that is nobody's; nobody: the gateway's own passwords decide."""
+        if not self._providers or (user is not None and user.disabled_at is not None):
+            return []
+        if linked := await self._linked(user, typed):
+            return linked
+        if user is not None and user.password_hash != NO_PASSWORD:
+            return []
+        return [Question(provider, typed) for provider in self._providers.values()]
+
+    async def _linked(self, user: User | None, typed: str) -> list[Question]:
+        if not self._providers or user is None or user.disabled_at is not None:
+            return []
+        async with self._database.reading() as session:
+            linked = await queries.external.linked_accounts(session, user.id, list(self._providers))
+        known = {account.provider: account.username for account in linked}
+        return [Question(it, known[name]) for name, it in self._providers.items() if name in known]
 
     async def _identity(self, questions: Sequence[Question], password: str) -> ExternalIdentity | None:
         silent: list[str] = []
@@ -113,6 +148,3 @@ class ExternalPasswords:
         if silent:
             raise ProvidersUnavailable(silent[0], nobody_answered=len(silent) == len(questions))
         return None
-
-    async def _signed_in(self, identity: ExternalIdentity) -> VerifiedByOther:
-        return VerifiedByOther(await self._accounts.user_of(identity), identity.provider)

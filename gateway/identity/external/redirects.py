@@ -2,7 +2,8 @@
 
     begin ──▶ a row: hashes of `state` and of a cookie ──▶ the browser at the provider ──▶ finish: the row, used up
 
-The row belongs to the browser that began (its cookie), to one provider, and to one use. Somebody who is sent a link in
+The row belongs to the browser that began (its cookie), to one provider, and to one use. One of somebody who is signed
+in, and links an account, belongs to their session, too, and signs nobody in. Somebody who is sent a link in
 which another person's sign-in ended has no such cookie, and is not signed in as that person (login CSRF). An answer of
 one provider does not count at another's address (mix-up, RFC 9700 §4.4), and none counts twice.
 """
@@ -10,20 +11,24 @@ one provider does not count at another's address (mix-up, RFC 9700 §4.4), and n
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hmac import compare_digest
+from math import ceil
+from uuid import UUID
 
 import anyio
 
-from auth.client import Client
+from auth.client import Client, origin
 from auth.opaque_secrets import SecretFormat, hash_secret
 from auth.providers import ExternalIdentity, PendingSignIn, ProviderError, Providers, UnknownProvider
 from db import queries
 from db.clock import now
 from db.engine import Database, DatabaseUnavailable
-from db.tables import LoginFlow
-from gateway.errors import NotFound, Overloaded
+from db.queries import Pending
+from db.tables import LoginFlow, User
+from gateway.errors import LimitExceeded, NotFound, Overloaded
 from gateway.identity.external.accounts import ExternalAccounts
+from gateway.identity.external.links import ExternalLinks
 from gateway.identity.external.refusals import ExternalSignInRefused, SignInProblem, problem_of
 from gateway.identity.sessions import Sessions, SignedIn
 
@@ -49,23 +54,61 @@ class BegunSignIn:
 
 
 @dataclass(frozen=True, slots=True)
+class BrowserAway:
+    """A browser that is to be sent away: the answer goes to `redirect_uri`, and the browser to `return_to` then.
+
+    `secret` is the one of a browser that has one, from another tab.
+    """
+
+    redirect_uri: str
+    return_to: str
+    client: Client
+    secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Linker:
+    """Who links an account to themselves, and in which session."""
+
+    user_id: UUID
+    session_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedBy:
+    """The user to whom an account was linked."""
+
+    user: User
+
+
+@dataclass(frozen=True, slots=True)
 class FinishedSignIn:
-    """A sign-in at a provider that came to an end: `signed_in`, or the problem; and where the browser goes now."""
+    """What came of a sign-in at a provider, and where the browser goes now. `links`: nobody was to be signed in."""
 
     return_to: str
-    outcome: SignedIn | SignInProblem
+    outcome: SignedIn | LinkedBy | SignInProblem
+    links: bool = False
 
 
 class RedirectSignIns:
     """Begins and finishes sign-ins at providers that the browser is sent to."""
 
     def __init__(
-        self, database: Database, providers: Providers, accounts: ExternalAccounts, sessions: Sessions
+        self,
+        database: Database,
+        providers: Providers,
+        accounts: ExternalAccounts,
+        links: ExternalLinks,
+        sessions: Sessions,
+        *,
+        provider_max_pending: int,
     ) -> None:
         self._database = database
         self._providers = providers
         self._accounts = accounts
+        self._links = links
         self._sessions = sessions
+        self._provider_max_pending = provider_max_pending
 
     def check(self, provider: str) -> None:
         """Raise NotFound where the browser can be sent to no provider of this name."""
@@ -78,28 +121,28 @@ class RedirectSignIns:
                 provider,
             ) from None
 
-    async def begin(self, provider: str, redirect_uri: str, return_to: str, browser: str | None = None) -> BegunSignIn:
-        """Begin a sign-in whose answer goes to `redirect_uri`, and after which the browser goes to `return_to`.
+    async def begin(self, provider: str, away: BrowserAway, linker: Linker | None = None) -> BegunSignIn:
+        """Begin a sign-in, or for a `linker` the linking of an account.
 
-        `browser` is the secret of a browser that has one, from another tab. Raises NotFound, Overloaded, and
-        ExternalSignInRefused where the provider cannot be reached.
+        Raises NotFound, LimitExceeded, Overloaded, and ExternalSignInRefused where the provider cannot be reached.
         """
         self.check(provider)
-        at = now()
-        async with self._database.reading() as session:
-            pending = await queries.external.login_flows_pending(session, at)
-        if pending >= MAX_PENDING:
-            raise Overloaded("Too many people sign in at this moment. Try again in a few minutes.")
+        address = origin(away.client.host)
+        await self._check_pending(address)
         try:
-            started = await self._providers.redirect(provider).begin(redirect_uri)
+            started = await self._providers.redirect(provider).begin(away.redirect_uri)
         except ProviderError as error:
             raise _refused(provider, error) from error
-        secret = browser if browser is not None and BROWSER.is_well_formed(browser) else BROWSER.generate()
+        known = away.secret is not None and BROWSER.is_well_formed(away.secret)
+        secret = away.secret if known and away.secret is not None else BROWSER.generate()
         flow = LoginFlow(
             state_hash=hash_secret(started.pending.state),
             browser_hash=hash_secret(secret),
             provider=provider,
-            data={"pending": asdict(started.pending), "return_to": return_to},
+            user_id=None if linker is None else linker.user_id,
+            session_id=None if linker is None else linker.session_id,
+            address=address,
+            data={"pending": asdict(started.pending), "return_to": away.return_to},
             expires_at=now() + PENDING_TIME,
         )
         async with self._database.transaction() as tx:
@@ -119,13 +162,12 @@ class RedirectSignIns:
         if not own or flow.provider != provider or len(given) != len(params):
             logger.warning("a sign-in begun at %s came back to %s, not as it went", flow.provider, provider)
             return FinishedSignIn("/", SignInProblem.UNTRUSTED)
-        return_to = str(flow.data["return_to"])
+        return_to, links = str(flow.data["return_to"]), flow.user_id is not None
         try:
             identity = await self._identity(provider, PendingSignIn(**flow.data["pending"]), given)
-            user = await self._accounts.user_of(identity)
-            return FinishedSignIn(return_to, await self._sessions.begin(user, client, provider))
+            return FinishedSignIn(return_to, await self._came_back(flow, identity, client), links)
         except ExternalSignInRefused as refused:
-            return FinishedSignIn(return_to, refused.problem)
+            return FinishedSignIn(return_to, refused.problem, links)
 
     async def run(self) -> None:
         """Remove what nobody came back for, until cancelled."""
@@ -138,6 +180,38 @@ class RedirectSignIns:
             except Exception:
                 logger.exception("old sign-ins at identity providers could not be removed")
             await anyio.sleep(PURGE_SECONDS)
+
+    async def _check_pending(self, address: str) -> None:
+        """Refuse what strangers could fill the database with.
+
+        Several that begin at once may exceed the limits by their number, which is that of the database's connections.
+        """
+        at = now()
+        async with self._database.reading() as session:
+            here = await queries.external.login_flows_pending(session, at, address)
+            if here.number >= self._provider_max_pending:
+                refusal = LimitExceeded(
+                    "Too many sign-ins with identity providers were begun at your address and not finished. Try again "
+                    "later.",
+                    self._provider_max_pending,
+                )
+                refusal.retry_after_ms = _until(here, at)
+                raise refusal
+            everywhere = await queries.external.login_flows_pending(session, at)
+        if everywhere.number >= MAX_PENDING:
+            full = Overloaded("Too many people sign in at this moment. Try again in a few minutes.")
+            full.retry_after_ms = _until(everywhere, at)
+            raise full
+
+    async def _came_back(self, flow: LoginFlow, identity: ExternalIdentity, client: Client) -> SignedIn | LinkedBy:
+        """Sign a verified person in, or link them to who asked for it. Raises ExternalSignInRefused."""
+        if flow.user_id is None:
+            user = await self._accounts.user_of(identity)
+            return await self._sessions.begin(user, client, flow.provider, identity.provider_session)
+        if flow.session_id is None:
+            raise ExternalSignInRefused(SignInProblem.SESSION_ENDED)
+        user, _ = await self._links.attach(identity, flow.user_id, flow.session_id)
+        return LinkedBy(user)
 
     async def _taken(self, state: str) -> LoginFlow | None:
         """Take a sign-in out of the database. A made-up state must not keep the one writer of SQLite busy."""
@@ -160,3 +234,8 @@ def _refused(provider: str, error: ProviderError) -> ExternalSignInRefused:
     detail = str(getattr(error, "detail", ""))
     logger.warning("a sign-in with %s came to nothing: %s %s", provider, type(error).__name__, ascii(detail[:300]))
     return ExternalSignInRefused(problem_of(error))
+
+
+def _until(pending: Pending, at: datetime) -> int:
+    """Give after how many milliseconds the first of those that wait is over."""
+    return 0 if pending.first_ends_at is None else max(0, ceil((pending.first_ends_at - at).total_seconds() * 1000))

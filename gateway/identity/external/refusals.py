@@ -1,4 +1,4 @@
-"""Why a sign-in with an identity provider comes to nothing, in words of the gateway's own.
+"""Why a sign-in with an identity provider, or linking one, comes to nothing, in words of the gateway's own.
 
 What a provider, or whoever made the request, wrote is never repeated: a program gets the code, a person the sentence.
 """
@@ -21,6 +21,9 @@ class SignInProblem(StrEnum):
     NO_ACCOUNT = "no-account"
     DISABLED = "disabled"
     UNAVAILABLE = "unavailable"
+    TAKEN = "taken"
+    ALREADY_LINKED = "already-linked"
+    SESSION_ENDED = "session-ended"
 
 
 SENTENCES = {
@@ -32,6 +35,9 @@ SENTENCES = {
     SignInProblem.NO_ACCOUNT: "You have no account here. Ask an administrator for one.",
     SignInProblem.DISABLED: "Your account is disabled. Ask an administrator.",
     SignInProblem.UNAVAILABLE: "The identity provider cannot be reached. Try again in a moment.",
+    SignInProblem.TAKEN: "This account at the identity provider belongs to another user here.",
+    SignInProblem.ALREADY_LINKED: "You have another account at this identity provider. Unlink it first.",
+    SignInProblem.SESSION_ENDED: "Your session ended before the account was linked. Sign in, and start again.",
 }
 
 _OF_REASON = {
