@@ -101,9 +101,11 @@ class Sessions:
         have, the one that was used longest ago ends.
         """
         async with self._database.transaction() as tx:
-            return await self.begin_within(tx, user, client, provider)
+            return await self.begin_within(tx, user, client, provider, provider_session)
 
-    async def begin_within(self, tx: WriteSession, user: User, client: Client, provider: str) -> SignedIn:
+    async def begin_within(
+        self, tx: WriteSession, user: User, client: Client, provider: str, provider_session: str | None = None
+    ) -> SignedIn:
         """Do what `begin` does, within a transaction that does more."""
         at = now()
         secret = generate_refresh_token()

@@ -1,9 +1,11 @@
-/** What belongs to the signed-in person: the password, the sessions, and the API keys. */
+/** What belongs to the signed-in person: the password, the ways to sign in, the sessions, and the API keys. */
 
-import { useCallback, useEffect, useId, useState, type FormEvent, type ReactNode } from "react";
+import { useCallback, useEffect, useState, type FormEvent } from "react";
 import { describe, unwrap, type Gateway } from "./gateway";
 import { operation } from "./operations";
+import { moment, Panel, useAction, type Change, type Result } from "./panel";
 import { ChangePassword } from "./passwords";
+import { SignInMethods, type ExternalAccount } from "./sign-in-methods";
 
 type Session = { id: string; client: string; address: string; lastUsedAt: string; current: boolean };
 type ApiKey = {
@@ -21,15 +23,12 @@ type Person = {
   displayName: string | null;
   email: string | null;
   role: string;
+  externalAccounts: ExternalAccount[];
   sessions: Session[];
   apiKeys: ApiKey[];
 };
 type Account = { viewer: { scopes: string[]; session: { id: string } | null } | null; me: Person | null };
-type Result = { __typename: string; message?: string; code?: string };
 type Secret = Result & { secret?: string; apiKey?: { name: string; previousExpiresAt?: string | null } };
-
-const moment = (text: string): string =>
-  new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 const BROWSERS = { Edg: "Edge", OPR: "Opera", Firefox: "Firefox", Chrome: "Chrome", Safari: "Safari" };
 const SYSTEMS = { Android: "Android", iPhone: "iPhone", iPad: "iPad", Windows: "Windows", Mac: "macOS", Linux: "Linux" };
@@ -90,41 +89,10 @@ export function AccountView({ gateway }: { gateway: Gateway }) {
         </p>
       </section>
       {viewer?.session && <ChangePassword gateway={gateway} onChanged={() => void load()} />}
+      {viewer?.session && <SignInMethods accounts={me.externalAccounts} change={change} />}
       <Sessions sessions={me.sessions} change={change} />
       <ApiKeys keys={me.apiKeys} mayWrite={may("KEYS_WRITE")} change={change} />
     </>
-  );
-}
-
-type Change = <R extends Result>(name: string, variables: object) => Promise<R>;
-
-/** Runs what a button does, once at a time, and says what went wrong. */
-function useAction() {
-  const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState("");
-  const run = (work: () => Promise<unknown>) => {
-    if (busy) return;
-    setBusy(true);
-    setProblem("");
-    work()
-      .catch((error: unknown) => setProblem(describe(error)))
-      .finally(() => setBusy(false));
-  };
-  return { busy, problem, run };
-}
-
-function Panel({ title, problem, children }: { title: string; problem: string; children: ReactNode }) {
-  const heading = useId();
-  return (
-    <section className="panel" aria-labelledby={heading}>
-      <h2 id={heading}>{title}</h2>
-      {problem && (
-        <p className="notice error" role="alert">
-          {problem}
-        </p>
-      )}
-      {children}
-    </section>
   );
 }
 

@@ -10,6 +10,7 @@ import { operation } from "./operations";
 import { ChangePassword, linkToken, SetPassword } from "./passwords";
 import { dropKey, forgetEverything, readKey } from "./session";
 import { SignIn } from "./sign-in";
+import { isProviderProblem } from "./sign-in-options";
 import { TryIt } from "./try-it";
 
 const SESSION_ENDED = "Your session has ended. Please sign in again.";
@@ -120,17 +121,25 @@ function SignedIn({ credentials, onRefused }: { credentials: Credentials; onRefu
   return <Views gateway={gateway} user={user} onSignOut={() => signOut(credentials, gateway)} />;
 }
 
-/** A fresh page is the surest way to leave nothing in memory. Throws where the session could not be ended. */
+/**
+ * A fresh page is the surest way to leave nothing in memory; where the identity provider has a session, too, the way to
+ * it leads over there. Throws where the session could not be ended.
+ */
 async function signOut({ kind }: Credentials, gateway: Gateway): Promise<void> {
+  let next: string | null | undefined;
   try {
-    if (kind === "session") await gateway.request(operation("Logout"));
+    if (kind === "session") {
+      const { logout } = await gateway.request<{ logout: { logoutUrl?: string | null } }>(operation("Logout"));
+      next = logout.logoutUrl;
+    }
   } catch (error) {
     if (!isUnauthenticated(error)) throw error; // else it had ended before
   }
   forgetEverything();
   // GraphiQL stores its tabs a moment after they change, which may be now.
   addEventListener("pagehide", forgetEverything);
-  location.reload();
+  if (next) location.assign(next);
+  else location.reload();
 }
 
 const VIEWS = { "#try-it": "Try it", "#graphiql": "GraphiQL", "#account": "Account" } as const;
@@ -149,7 +158,8 @@ function Views({ gateway, user, onSignOut }: { gateway: Gateway; user: User; onS
   const hash = useHash();
   const [problem, setProblem] = useState("");
   const device = deviceCode(hash);
-  const shown = device !== null ? "#device" : hash in VIEWS ? hash : "#try-it";
+  const view = hash in VIEWS ? hash : isProviderProblem(hash) ? "#account" : "#try-it";
+  const shown = device !== null ? "#device" : view;
   const explorerSeen = useRef(false);
   explorerSeen.current ||= shown === "#graphiql";
 

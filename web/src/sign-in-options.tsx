@@ -4,9 +4,9 @@ import { useEffect, useLayoutEffect, useState } from "react";
 import { send } from "./gateway";
 import { operation } from "./operations";
 
-type Option = { name: string; label: string; startUrl: string | null };
+export type Option = { name: string; label: string; startUrl: string | null };
 
-const PROBLEM = /^#sign-in-error=([a-z-]+)$/;
+const PROBLEM = /^#(?:sign-in|link)-error=([a-z-]+)$/;
 const UNKNOWN = "The sign-in did not work. Start it again.";
 
 /** The codes of docs/identity-providers.md. What is shown comes from here, never from the address. */
@@ -19,6 +19,9 @@ const SENTENCES = new Map([
   ["no-account", "You have no account here. Ask an administrator for one."],
   ["disabled", "Your account is disabled. Ask an administrator."],
   ["unavailable", "The identity provider cannot be reached. Try again in a moment."],
+  ["taken", "This account at the identity provider belongs to another user here."],
+  ["already-linked", "You have another account at this identity provider. Unlink it first."],
+  ["session-ended", "Your session ended before the account was linked. Sign in, and start again."],
 ]);
 
 function problemInAddress(): string {
@@ -26,17 +29,20 @@ function problemInAddress(): string {
   return code === undefined ? "" : (SENTENCES.get(code) ?? UNKNOWN);
 }
 
-/** Why the sign-in came to nothing from which the browser has just come back; "" if it has not. */
-export function useProviderProblem(): string {
+/** Tells whether the address says what went wrong at a provider. */
+export const isProviderProblem = (hash: string): boolean => PROBLEM.test(hash);
+
+/** Why that came to nothing from which the browser has just come back; "" if it has not. `hash` takes its place. */
+export function useProviderProblem(hash = ""): string {
   const [problem] = useState(problemInAddress);
   useLayoutEffect(() => {
-    if (PROBLEM.test(location.hash)) history.replaceState(null, "", location.pathname + location.search);
-  }, []);
+    if (PROBLEM.test(location.hash)) history.replaceState(null, "", location.pathname + location.search + hash);
+  }, [hash]);
   return problem;
 }
 
-/** One link for each provider; nothing where there is none, or the gateway cannot be asked: the form says so then. */
-export function ProviderLinks() {
+/** The ways to sign in; none where the gateway cannot be asked. */
+export function useSignInOptions(): Option[] {
   const [options, setOptions] = useState<Option[]>([]);
   useEffect(() => {
     send<{ signInOptions: Option[] | null }>(operation("SignInOptions"), {}).then(
@@ -44,6 +50,12 @@ export function ProviderLinks() {
       () => setOptions([]),
     );
   }, []);
+  return options;
+}
+
+/** One link for each provider; nothing where there is none, or the gateway cannot be asked: the form says so then. */
+export function ProviderLinks() {
+  const options = useSignInOptions();
   const returnTo = encodeURIComponent(location.pathname + location.search + location.hash.replace(PROBLEM, ""));
   const links = options.flatMap(({ name, label, startUrl }) =>
     startUrl === null ? [] : [{ name, label, href: `${startUrl}?returnTo=${returnTo}` }],
