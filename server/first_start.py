@@ -192,7 +192,7 @@ def make_identity(
         redirects=redirects,
         links=links,
         linking=Linking(database, sign_ins, external_passwords, redirects, links),
-        sign_outs=SignOuts(database, providers, sessions),
+        sign_outs=SignOuts(database, known, providers, sessions),
         sign_in_options=SignInOptions(providers),
         device_sign_ins=DeviceSignIns(database, sessions, attempts, settings.public_url),
         device_approvals=DeviceApprovals(database, attempts),

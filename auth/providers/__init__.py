@@ -18,13 +18,22 @@ from auth.providers.errors import (
     UnknownProvider,
 )
 from auth.providers.password import BuiltInPasswords, StoredPassword
-from auth.providers.protocol import ExternalIdentity, PasswordProvider, PendingSignIn, RedirectProvider, Started
+from auth.providers.protocol import (
+    EndedElsewhere,
+    ExternalIdentity,
+    PasswordProvider,
+    PendingSignIn,
+    RedirectProvider,
+    Started,
+    TellsOfSignOuts,
+)
 from auth.providers.registry import ENTRY_POINT_GROUP, Providers, build_providers
 from auth.providers.roles import RoleMapping
 
 __all__ = [
     "ENTRY_POINT_GROUP",
     "BuiltInPasswords",
+    "EndedElsewhere",
     "ExternalIdentity",
     "GitHubConfig",
     "InvalidProviderConfig",
@@ -42,6 +51,7 @@ __all__ = [
     "SignInRefused",
     "Started",
     "StoredPassword",
+    "TellsOfSignOuts",
     "UnknownProvider",
     "build_providers",
 ]

@@ -6,8 +6,16 @@ from typing import TypeVar
 
 import anyio
 
-from auth.providers.errors import ProviderError, ProviderUnavailable, untrusted
-from auth.providers.protocol import ExternalIdentity, PasswordProvider, PendingSignIn, RedirectProvider, Started
+from auth.providers.errors import ProviderError, ProviderUnavailable, UnknownProvider, untrusted
+from auth.providers.protocol import (
+    EndedElsewhere,
+    ExternalIdentity,
+    PasswordProvider,
+    PendingSignIn,
+    RedirectProvider,
+    Started,
+    TellsOfSignOuts,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +67,12 @@ class GuardedRedirects:
     async def logout_url(self, return_to: str, username: str | None = None) -> str | None:
         """Give where a session ends at the provider."""
         return await _bounded(self.name, self._inner.logout_url(return_to, username))
+
+    async def ended_elsewhere(self, logout_token: str) -> EndedElsewhere:
+        """Tell which sessions ended at the provider. Raises UnknownProvider for one that tells of none."""
+        if not isinstance(self._inner, TellsOfSignOuts):
+            raise UnknownProvider(self.name)
+        return await _bounded(self.name, self._inner.ended_elsewhere(logout_token))
 
     async def aclose(self) -> None:
         """Close the provider."""

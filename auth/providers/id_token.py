@@ -28,13 +28,7 @@ async def verified_claims(
     token: str, issuer: Issuer, *, client_id: str, nonce: str, algorithms: tuple[str, ...], access_token: str
 ) -> Json:
     """Give the claims of an ID token. Raises SignInRefused, and ProviderUnavailable if the keys cannot be had."""
-    algorithm, key_id = _header(token, algorithms)
-    key = _signer(token, await issuer.keys(key_id), algorithm)
-    if key is None:
-        key = _signer(token, await issuer.keys(key_id, again=True), algorithm)
-    if key is None:
-        raise untrusted(f"no {algorithm} key {key_id!r} of the issuer has signed the ID token")
-    claims = _checked(token, key, issuer.url, client_id)
+    claims, algorithm = await signed_claims(token, issuer, client_id=client_id, algorithms=algorithms, needed=("sub",))
     audience = claims["aud"]
     if isinstance(audience, list) and len(cast("list[object]", audience)) > 1 and "azp" not in claims:
         raise untrusted("the ID token is for several audiences and does not say for whom it was issued (azp)")
@@ -45,6 +39,19 @@ async def verified_claims(
     if "at_hash" in claims and claims["at_hash"] != half_hash(access_token, algorithm):
         raise untrusted("the access token does not belong to the ID token")
     return claims
+
+
+async def signed_claims(
+    token: str, issuer: Issuer, *, client_id: str, algorithms: tuple[str, ...], needed: tuple[str, ...]
+) -> tuple[Json, str]:
+    """Give the claims of a token that the issuer has signed for this client, and the algorithm. Raises as above."""
+    algorithm, key_id = _header(token, algorithms)
+    key = _signer(token, await issuer.keys(key_id), algorithm)
+    if key is None:
+        key = _signer(token, await issuer.keys(key_id, again=True), algorithm)
+    if key is None:
+        raise untrusted(f"no {algorithm} key {key_id!r} of the issuer has signed the token")
+    return _checked(token, key, issuer.url, client_id, needed), algorithm
 
 
 def _header(token: str, algorithms: tuple[str, ...]) -> tuple[str, str | None]:
@@ -98,9 +105,9 @@ def _signed_by(token: str, key: PyJWK) -> bool:
     return True
 
 
-def _checked(token: str, key: PyJWK, issuer: str, client_id: str) -> Json:
+def _checked(token: str, key: PyJWK, issuer: str, client_id: str, needed: tuple[str, ...]) -> Json:
     options: Options = {
-        "require": ["iss", "sub", "aud", "exp", "iat"],
+        "require": ["iss", "aud", "exp", "iat", *needed],
         "enforce_minimum_key_length": True,
     }
     try:

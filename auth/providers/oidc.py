@@ -17,7 +17,8 @@ from auth.providers.errors import RefusalReason, SignInRefused, untrusted
 from auth.providers.http import Json, ProviderClient
 from auth.providers.id_token import verified_claims
 from auth.providers.issuer import Issuer, Metadata
-from auth.providers.protocol import ExternalIdentity, PendingSignIn, Started
+from auth.providers.logout_token import verified_logout
+from auth.providers.protocol import EndedElsewhere, ExternalIdentity, PendingSignIn, Started
 
 MAX_SUBJECT = 255
 """Characters of a `sub` (OpenID Connect Core §2)."""
@@ -73,6 +74,13 @@ class OidcProvider:
             return None
         query = {"client_id": self._config.client_id, "post_logout_redirect_uri": return_to}
         return oauth.with_query(endpoint, query | ({"logout_hint": username} if username else {}))
+
+    async def ended_elsewhere(self, logout_token: str) -> EndedElsewhere:
+        """Tell which sessions ended there (OpenID Connect Back-Channel Logout). Raises as `finish`."""
+        told = await verified_logout(
+            logout_token, self._issuer, client_id=self._config.client_id, algorithms=self._config.algorithms
+        )
+        return EndedElsewhere(None if told.sub is None else self._subject(told.sub), told.sid, told.at)
 
     async def aclose(self) -> None:
         """Close the connections to the provider."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 
@@ -25,6 +26,15 @@ class ExternalIdentity:
     role: str | None = None
     provider_session: str | None = field(default=None, compare=False)
     """What the provider calls its own session (`sid`), if it may tell later that it has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedElsewhere:
+    """What a provider tells of sessions that ended there: of one session, or else of one subject; and when."""
+
+    subject: str | None
+    provider_session: str | None
+    at: datetime
 
 
 class Provider(Protocol):
@@ -102,4 +112,13 @@ class RedirectProvider(Provider, Protocol):
         `return_to` is where the provider sends the browser then, as registered there; `username` is who signs out, as
         the provider called them. Raises ProviderUnavailable.
         """
+        ...
+
+
+@runtime_checkable
+class TellsOfSignOuts(Protocol):
+    """What a redirect provider may have beside: it tells the gateway itself that somebody has signed out there."""
+
+    async def ended_elsewhere(self, logout_token: str) -> EndedElsewhere:
+        """Tell which sessions ended. The token comes from a stranger. Raises SignInRefused and ProviderUnavailable."""
         ...

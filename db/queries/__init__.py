@@ -23,7 +23,7 @@ from db.queries.api_key import KeyUse
 from db.queries.audit import AuditChoice
 from db.queries.external import Pending
 from db.queries.identity import Caller
-from db.queries.session import SessionUse
+from db.queries.session import Elsewhere, SessionUse
 from db.queries.sign_in import Subject, Who
 from db.queries.usage import BucketRun, UsageGroup, UsageSums
 from db.queries.user import NO_PASSWORD, UserFilter
@@ -33,6 +33,7 @@ __all__ = [
     "AuditChoice",
     "BucketRun",
     "Caller",
+    "Elsewhere",
     "KeyUse",
     "Pending",
     "SessionUse",

@@ -101,6 +101,29 @@ async def revoke_sessions_of_provider(
     await session.execute(ended.values(revoked_at=at, revoke_reason=reason))
 
 
+class Elsewhere(NamedTuple):
+    """Sessions that ended at a provider: one by its name there, or else all of a user; begun until a moment."""
+
+    provider: str
+    provider_session: str | None
+    user_id: UUID | None
+    began_until: datetime
+
+
+async def revoke_sessions_ended_elsewhere(session: WriteSession, ended: Elsewhere, at: datetime, reason: str) -> int:
+    """End the sessions that began at a provider and ended there; gives how many. Raises ValueError for anybody's."""
+    if ended.provider_session is None and ended.user_id is None:
+        raise ValueError("whose sessions ended is not said")
+    held = [Session.provider == ended.provider, Session.created_at <= ended.began_until, Session.revoked_at.is_(None)]
+    if ended.provider_session is not None:
+        held.append(Session.provider_session == ended.provider_session)
+    if ended.user_id is not None:
+        held.append(Session.user_id == ended.user_id)
+    values = {"revoked_at": at, "revoke_reason": reason}
+    found = await session.scalars(update(Session).where(*held).values(values).returning(Session.id))
+    return len(found.all())
+
+
 async def note_sign_in(session: WriteSession, user_id: UUID, at: datetime) -> None:
     """Note when a user signed in last, and lock the user's row until the transaction ends."""
     await session.execute(update(User).where(User.id == user_id).values(last_signed_in_at=at))

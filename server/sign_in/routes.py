@@ -1,6 +1,7 @@
 """Sign-in at an identity provider, and linking one, as a browser walks it.
 
     GET /auth/{provider}/start?returnTo=/…   302 to the provider, with a cookie by which the browser is known again
+    POST /auth/{provider}/backchannel-logout  of the provider itself, when somebody has signed out there
     linkProvider (GraphQL)                   the same, for who is signed in
     GET /auth/{provider}/callback?…          302 to returnTo, with the session cookie; or with #sign-in-error=…, and
                                              where an account was to be linked #link-error=…
@@ -12,7 +13,9 @@ stays `Strict`. What goes wrong is told by a short code alone: nothing that a pr
 from collections.abc import Mapping
 from http import HTTPStatus
 from math import ceil
+from urllib.parse import parse_qs
 
+import anyio
 import orjson
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -43,6 +46,11 @@ from gateway.identity import (
 from schema.session_cookie import SessionCookie
 from server.transports import SessionCookies, client_of
 
+MAX_BODY = 128 * 1024
+"""Bytes of a form with a logout token, of which all characters may be escaped."""
+
+BODY_SECONDS = 10
+
 _STATUS: Mapping[type[GatewayError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     InvalidInput: HTTPStatus.BAD_REQUEST,
@@ -64,6 +72,7 @@ class RedirectsOverHttp:
         return [
             Route("/auth/{provider}/start", self.start, methods=["GET"]),
             Route("/auth/{provider}/callback", self.callback, methods=["GET"]),
+            Route("/auth/{provider}/backchannel-logout", self.signed_out_there, methods=["POST"]),
         ]
 
     async def start(self, request: Request) -> Response:
@@ -97,6 +106,25 @@ class RedirectsOverHttp:
         await self._record(request, provider, finished)
         return self._answer(request, finished)
 
+    async def signed_out_there(self, request: Request) -> Response:
+        """End the sessions of which a provider tells. The token alone proves who tells it."""
+        provider = request.path_params["provider"]
+        try:
+            token = await _logout_token(request)
+            ended = await self._identity.sign_outs.end_elsewhere(provider, token)
+        except (GatewayError, DatabaseUnavailable) as error:
+            return _refused(request, error)
+        deed = Deed(
+            "logout",
+            AuditOutcome.SUCCESS,
+            client=client_of(request),
+            request_id=request.state.request_id,
+            target=Target("Provider", provider),
+            details={"provider": provider, "sessions": ended},
+        )
+        await self._identity.audit.record(deed)
+        return Response(status_code=HTTPStatus.OK, headers={"Cache-Control": "no-store"})
+
     def _answer(self, request: Request, finished: FinishedSignIn) -> Response:
         if isinstance(finished.outcome, SignInProblem):
             return _sent_to(_with_problem(finished.return_to, finished.outcome, links=finished.links))
@@ -128,6 +156,26 @@ class RedirectsOverHttp:
             self._identity.audit.note(deed)
         else:
             await self._identity.audit.record(deed)
+
+
+async def _logout_token(request: Request) -> str:
+    """Read the one field of a form, of which a stranger may send as little as fits. Raises InvalidInput."""
+    body = bytearray()
+    try:
+        with anyio.fail_after(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise InvalidInput("logout_token", f"the body may have at most {MAX_BODY:,} bytes.")
+    except TimeoutError:
+        raise InvalidInput("logout_token", "the body did not come in time.") from None
+    try:
+        form = parse_qs(body.decode("ascii"), max_num_fields=10)
+    except ValueError:  # not ASCII, or too many fields
+        form = {}
+    if len(form.get("logout_token", [])) != 1:
+        raise InvalidInput("logout_token", "must be sent once, in a form (application/x-www-form-urlencoded).")
+    return form["logout_token"][0]
 
 
 def _with_problem(return_to: str, problem: SignInProblem, *, links: bool = False) -> str:
