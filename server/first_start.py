@@ -144,6 +144,12 @@ def password_policy(settings: Settings) -> PasswordPolicy:
     return PasswordPolicy(settings.least_password_length, frozenset(settings.password_required_classes))
 
 
+def password_hasher(settings: Settings) -> PasswordHasher:
+    """Give what hashes passwords, at the cost and by the rules that the settings ask for."""
+    cost = Argon2Cost(settings.argon2_time_cost, settings.argon2_memory_kib, settings.argon2_parallelism)
+    return PasswordHasher(cost, password_policy(settings))
+
+
 def make_identity(
     settings: Settings,
     database: Database,
@@ -161,8 +167,7 @@ def make_identity(
     policy = LoginPolicy(settings.login_max_failures, timedelta(seconds=settings.login_lock_time))
     attempts = Attempts(database, policy)
     known, key_uses = KnownCallers(database, settings.identity_max_age), KeyUses(database)
-    cost = Argon2Cost(settings.argon2_time_cost, settings.argon2_memory_kib, settings.argon2_parallelism)
-    passwords = PasswordHasher(cost, password_policy(settings))
+    passwords = password_hasher(settings)
     session_uses = SessionUses(database)
     sessions = Sessions(database, known, tokens, session_uses, session_policy(settings))
     external = ExternalAccounts(database, known, sign_up(settings))
@@ -170,15 +175,13 @@ def make_identity(
     sign_ins = SignIns(database, passwords, external_passwords, sessions, attempts)
     accounts = Accounts(database, known, passwords, end_generations)
     links = ExternalLinks(database, known, providers)
-    redirects = RedirectSignIns(
-        database, providers, external, links, sessions, provider_max_pending=settings.provider_max_pending
-    )
-    link_lifetime = timedelta(seconds=settings.link_lifetime)
+    most = settings.provider_max_pending
+    redirects = RedirectSignIns(database, providers, external, links, sessions, provider_max_pending=most)
     return Identity(
         authentication=Authentication(known, tokens, key_uses, session_uses),
         sign_ins=sign_ins,
         accounts=accounts,
-        passwords=Passwords(database, known, passwords, sign_ins, accounts, link_lifetime=link_lifetime),
+        passwords=Passwords(database, known, passwords, sign_ins, accounts, link_lifetime=_link_lifetime(settings)),
         registration=Registration(database, passwords, sign_ins, self_registration=settings.self_registration),
         roles=Roles(database, known),
         groups=Groups(database, known),
@@ -197,6 +200,10 @@ def make_identity(
         device_sign_ins=DeviceSignIns(database, sessions, attempts, settings.public_url),
         device_approvals=DeviceApprovals(database, attempts),
     )
+
+
+def _link_lifetime(settings: Settings) -> timedelta:
+    return timedelta(seconds=settings.link_lifetime)
 
 
 def session_policy(settings: Settings) -> SessionPolicy:
