@@ -53,6 +53,8 @@ GIVEN = {
     "Viewer.apiKey": "it is the key that asks, which may describe itself",
     "LoginSuccess.user": "who signs in has no scopes yet, and is told who they are",
     "DeviceSignInSuccess.user": "as above",
+    "LinkProviderSuccess.user": "its mutation needs PROFILE_WRITE, and it is the caller",
+    "UnlinkProviderSuccess.user": "its mutation needs PROFILE_WRITE, and to see others USERS_READ",
     "CreateApiKeySuccess.apiKey": "its mutation needs KEYS_WRITE, or USERS_WRITE",
     "UpdateApiKeySuccess.apiKey": "as above",
     "RotateApiKeySuccess.apiKey": "as above",
