@@ -85,6 +85,10 @@ class PasswordHasher:
             raise UnusablePassword(f"a password has at most {MAX_PASSWORD_LENGTH} characters of valid Unicode")
         return await self._work(lambda: self._hash(normal), known=known)
 
+    def make_up(self) -> str:
+        """Make a password that the policy takes."""
+        return generate_password(self._policy)
+
     async def problems(self, password: str, username: str = "") -> list[str]:
         """Tell what the policy has against a new password, all at once and away from the event loop."""
         return await self._work(lambda: self._policy.problems(password, username), known=True)

@@ -9,7 +9,7 @@ import strawberry
 
 from auth.errors import AuthenticationError
 from auth.scopes import Scope
-from gateway.errors import GatewayError, InvalidInput
+from gateway.errors import GatewayError, InvalidInput, cut
 from schema.access import requires
 from schema.catalog import Model
 from schema.context import Context, Info
@@ -77,7 +77,7 @@ async def _node(context: Context, id: str, field: str) -> Node | None:
     if kind == "Model":
         return await _model(context, key)
     if kind not in _BY_UUID:
-        raise InvalidInput(field, f"{id!r} is not an id of this API.")
+        raise InvalidInput(field, f"{cut(id)!r} is not an id of this API.")
     return await _BY_UUID[kind](context, parse_uuid(id, kind, field))
 
 

@@ -268,7 +268,7 @@ _describe(
     {
         "MODEL": "Each model.",
         "API_KEY": "Each API key, and one group for generations without a key.",
-        "USER": "Each user that `filter` selects. Needs the ADMIN scope.",
+        "USER": "Each user that `filter` selects. Needs USAGE_READ_ALL.",
         "BACKEND": "Each backend.",
         "FINISH": "How generations ended: each pair of `state` and `finishReason`.",
         "TAG": "Each name and value of a tag, and one group for generations without tags. A generation counts in the "

@@ -8,7 +8,7 @@ import strawberry
 from strawberry import relay
 from strawberry.relay.utils import from_base64, to_base64
 
-from gateway.errors import InvalidInput
+from gateway.errors import InvalidInput, cut
 
 MAX_PAGE = 100
 """Items of one page of a connection. What asks for more is refused; the cost of an operation assumes no more."""
@@ -53,14 +53,14 @@ def parse_global_id(value: str, field: str = "id") -> tuple[str, str]:
     try:
         return from_base64(value)
     except (ValueError, binascii.Error) as error:
-        raise InvalidInput(field, f"{value!r} is not an id of this API.") from error
+        raise InvalidInput(field, f"{cut(value)!r} is not an id of this API.") from error
 
 
 def parse_cursor(value: str, kind: str, field: str = "after") -> str:
     """Give the name in a cursor of this kind. Raises InvalidInput."""
     found, name = parse_global_id(value, field)
     if found != kind or "\0" in name:
-        raise InvalidInput(field, f"{value!r} is not a cursor of this list.")
+        raise InvalidInput(field, f"{cut(value)!r} is not a cursor of this list.")
     return name
 
 
@@ -68,8 +68,8 @@ def parse_uuid(value: str, kind: str, field: str = "id") -> UUID:
     """Give the key of a thing of this type. Raises InvalidInput for an id of another type, or none at all."""
     found, key = parse_global_id(value, field)
     if found != kind:
-        raise InvalidInput(field, f"this is the id of a {found}, not of a {kind}.")
+        raise InvalidInput(field, f"this is the id of another type ({cut(found)!r}), not of the type {kind}.")
     try:
         return UUID(key)
     except ValueError as error:
-        raise InvalidInput(field, f"{value!r} is not an id of this API.") from error
+        raise InvalidInput(field, f"{cut(value)!r} is not an id of this API.") from error

@@ -29,10 +29,10 @@ class UsageFilter:
         default=None, description="Ids of API keys: generations that were started with one of them."
     )
     user_ids: list[strawberry.ID] | None = strawberry.field(
-        default=None, description="Ids of users; null for the caller only. Other users need the ADMIN scope."
+        default=None, description="Ids of users; null for the caller only. Other users need USAGE_READ_ALL."
     )
     all_users: bool | None = strawberry.field(
-        default=False, description="Count the generations of all users. Needs the ADMIN scope."
+        default=False, description="Count the generations of all users. Needs USAGE_READ_ALL."
     )
     backends: list[str] | None = strawberry.field(default=None, description="Names of backends.")
     states: list[State] | None = strawberry.field(
@@ -79,7 +79,7 @@ class UsageInput:
         default=Granularity.DAY, description="How much time one row covers."
     )
     group_by: list[UsageDimension] | None = strawberry.field(
-        default_factory=list, description="What else to group by, any combination. USER needs the ADMIN scope."
+        default_factory=list, description="What else to group by, any combination. USER needs USAGE_READ_ALL."
     )
     filter: UsageFilter | None = strawberry.field(
         default=None, description="Which generations to count; null for all of the caller's own."

@@ -12,7 +12,7 @@ from auth.scopes import ALL_SCOPES, Scope
 from db.clock import now
 from db.tables import ApiKey
 from gateway.errors import InvalidInput, NotFound
-from gateway.identity import Identity, KeyRequest
+from gateway.identity import Identity, KeyRequest, NewUser, Profile, UserKind
 from schema.node import parse_uuid
 from server.commands import opened_identity
 from server.settings import Settings
@@ -84,7 +84,9 @@ async def revoke_key(settings: Settings, key: str) -> None:
 async def create_service_account(settings: Settings, username: str, *, role: str, display_name: str | None) -> None:
     """Make a service account."""
     async with opened_identity(settings) as (identity, place):
-        user = await identity.service_accounts.create(OPERATOR, username, role=role, display_name=display_name)
+        user = await identity.accounts.add(
+            OPERATOR, NewUser(username, role, profile=Profile(display_name), kind=UserKind.SERVICE)
+        )
         click.echo(f"Made the service account {user.username} with the role {user.role} in the database {place}.")
         click.echo(f"Make its keys with: create-key {user.username}")
 

@@ -187,8 +187,8 @@ class Accounts:
     async def look_up(self, username: str) -> StoredPassword | None:
         return self._accounts.get(username.lower())
 
-    async def store(self, subject: str, password_hash: str) -> None:
-        self.stored.append((subject, password_hash))
+    async def store(self, account: StoredPassword, password_hash: str) -> None:
+        self.stored.append((account.subject, password_hash))
 
 
 async def built_in(hasher: PasswordHasher, made_by: PasswordHasher) -> tuple[BuiltInPasswords, Accounts]:

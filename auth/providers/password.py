@@ -21,8 +21,8 @@ class StoredPassword:
 LookUp = Callable[[str], Awaitable[StoredPassword | None]]
 """Finds an account by the name that was typed; None for an unknown or disabled one."""
 
-Store = Callable[[str, str], Awaitable[None]]
-"""Stores a new hash for the account with this id."""
+Store = Callable[[StoredPassword, str], Awaitable[None]]
+"""Stores a new hash of the same password in the place of the old one, unless that is another one by now."""
 
 
 class BuiltInPasswords:
@@ -47,7 +47,7 @@ class BuiltInPasswords:
         if stored is None or not verified.ok:
             return None
         if verified.new_hash is not None:
-            await self._store(stored.subject, verified.new_hash)
+            await self._store(stored, verified.new_hash)
         return ExternalIdentity(self.name, stored.subject, stored.username)
 
     async def aclose(self) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, bindparam, case, func, not_, or_, select, update
 
 from db.engine import ReadSession, WriteSession
-from db.tables import ApiKey, User
+from db.tables import ApiKey
 
 
 async def api_keys_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, ApiKey]:
@@ -38,9 +38,7 @@ async def api_keys_of_users(
 
 
 async def count_api_keys(session: WriteSession, user_id: UUID, at: datetime) -> int:
-    """Count how many of a user's keys hold. Until the transaction ends, no other one counts them in this way."""
-    # PostgreSQL; SQLite has one writer. Not FOR UPDATE: that would hold up every row that refers to the user
-    await session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
+    """Count how many of a user's keys hold, for a transaction that has locked the user."""
     held = select(func.count()).select_from(ApiKey).where(ApiKey.user_id == user_id, _holds(at))
     return await session.scalar(held) or 0
 

@@ -26,14 +26,10 @@ async def any_user_exists(session: ReadSession) -> bool:
     return await session.scalar(select(User.id).limit(1)) is not None
 
 
-async def set_password_hash(session: WriteSession, user_id: UUID, password_hash: str) -> None:
-    """Keep a new hash of the same or a new password."""
-    await session.execute(update(User).where(User.id == user_id).values(password_hash=password_hash))
-
-
-async def scopes_of_role(session: ReadSession, name: str) -> list[str] | None:
-    """Give the scopes of a role that is not built in; None where there is none of this name."""
-    return await session.scalar(select(Role.scopes).where(Role.name == name))
+async def replace_hash(session: WriteSession, user_id: UUID, old_hash: str, new_hash: str) -> None:
+    """Keep a new hash of the same password; nothing where the user has another password meanwhile."""
+    unchanged = update(User).where(User.id == user_id, User.password_hash == old_hash)
+    await session.execute(unchanged.values(password_hash=new_hash))
 
 
 class Caller(NamedTuple):

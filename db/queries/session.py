@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, or_, select, update
 
 from db.engine import ReadSession, WriteSession
 from db.queries import device
@@ -124,9 +124,22 @@ async def revoke_sessions_ended_elsewhere(session: WriteSession, ended: Elsewher
     return len(found.all())
 
 
-async def note_sign_in(session: WriteSession, user_id: UUID, at: datetime) -> None:
-    """Note when a user signed in last, and lock the user's row until the transaction ends."""
-    await session.execute(update(User).where(User.id == user_id).values(last_signed_in_at=at))
+async def note_sign_in(session: WriteSession, user: User, at: datetime) -> bool:
+    """Note when a user signed in last, and lock the user's row until the transaction ends.
+
+    False, and nothing is noted, where they may not sign in any more, or have another password than in `user`.
+    """
+    found = await session.scalar(
+        update(User)
+        .where(
+            User.id == user.id,
+            User.disabled_at.is_(None),
+            User.password_changed_at.is_not_distinct_from(user.password_changed_at),
+        )
+        .values(last_signed_in_at=at)
+        .returning(User.id)
+    )
+    return found is not None
 
 
 async def sessions_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, Session]:
@@ -139,15 +152,19 @@ async def sessions_of_users(
     session: ReadSession, user_ids: Sequence[UUID], at: datetime, most: int
 ) -> dict[UUID, list[Session]]:
     """Give the sessions of each of these users that hold: at most `most`, those used last first."""
+    place = func.row_number().over(
+        partition_by=Session.user_id, order_by=(Session.last_used_at.desc(), Session.id.desc())
+    )
+    numbered = select(Session.id, place.label("place")).where(Session.user_id.in_(user_ids), _holds(at)).subquery()
     rows = await session.scalars(
         select(Session)
-        .where(Session.user_id.in_(user_ids), _holds(at))
-        .order_by(Session.last_used_at.desc(), Session.id.desc())
+        .join(numbered, numbered.c.id == Session.id)
+        .where(numbered.c.place <= most)
+        .order_by(numbered.c.place)
     )
     found: dict[UUID, list[Session]] = {user_id: [] for user_id in user_ids}
     for row in rows:
-        if len(found[row.user_id]) < most:
-            found[row.user_id].append(row)
+        found[row.user_id].append(row)
     return found
 
 

@@ -105,11 +105,6 @@ async def change(session: WriteSession, user_id: UUID, columns: dict[str, Any]) 
     return (await session.scalars(query)).one()
 
 
-async def note_sign_in(session: WriteSession, user_id: UUID, at: datetime) -> None:
-    """Note that a user has signed in."""
-    await session.execute(update(User).where(User.id == user_id).values(last_signed_in_at=at))
-
-
 async def are_deleted(session: ReadSession, generation_ids: Sequence[UUID]) -> set[UUID]:
     """Give those of these generations whose user was deleted."""
     query = select(Generation.id).join(User, User.id == Generation.user_id)

@@ -48,7 +48,6 @@ from gateway.identity.registration import Registration
 from gateway.identity.rights import OPERATOR
 from gateway.identity.roles import Roles
 from gateway.identity.rotations import DEFAULT_GRACE, MAX_GRACE, Rotations
-from gateway.identity.service_accounts import ServiceAccounts
 from gateway.identity.sessions import SessionPolicy, Sessions, SignedIn
 from gateway.identity.sign_in import SignIns
 from gateway.identity.uses import KeyUses, SessionUses
@@ -105,7 +104,6 @@ __all__ = [
     "Registration",
     "Roles",
     "Rotations",
-    "ServiceAccounts",
     "SessionPolicy",
     "SessionUses",
     "Sessions",

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 
-from auth.passwords import PasswordHasher, generate_password
+from auth.passwords import PasswordHasher
 from auth.principal import Principal
 from auth.roles import BuiltInRole
 from auth.scopes import Scope
@@ -17,12 +17,14 @@ from db.queries import NO_PASSWORD, UserFilter
 from db.tables import User
 from gateway.errors import InputIssues, InvalidInput, NotFound
 from gateway.identity.known import KnownCallers
-from gateway.identity.profile import TOMBSTONE, USERNAME, Profile, check_new_password, checked_username
+from gateway.identity.profile import TOMBSTONE, USERNAME, Profile, UserKind, check_new_password, checked_username
 from gateway.identity.refusals import LastAdministrator
 from gateway.identity.rights import OPERATOR, acting_scopes, lock_leaver, lock_target, role_problem
 
 MAX_SEARCH = 100
 """Characters of what is searched for."""
+
+MAX_GROUPS_OF_A_USER = 100
 
 EndGenerations = Callable[[UUID], Awaitable[None]]
 
@@ -33,7 +35,7 @@ async def nothing_runs(user_id: UUID) -> None:
 
 @dataclass(frozen=True, slots=True)
 class NewUser:
-    """A user to make. Without a password they get none, and sign in when a link has given them one."""
+    """A user to make. Without a password they get none: a person signs in when a link has given them one."""
 
     username: str
     role: str = BuiltInRole.DEVELOPER.value
@@ -41,6 +43,7 @@ class NewUser:
     profile: Profile = field(default_factory=Profile)
     group_ids: Sequence[UUID] = ()
     must_change_password: bool = False
+    kind: UserKind = UserKind.PERSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Accounts:
         """Make a user; without a password, one with a password that is made up, which is given. Raises as `add`."""
         if new.password is not None:
             return await self.add(principal, new), None
-        made_up = generate_password()
+        made_up = self._passwords.make_up()
         return await self.add(principal, replace(new, password=made_up)), made_up
 
     async def add(self, principal: Principal, new: NewUser) -> User:
@@ -92,6 +95,7 @@ class Accounts:
             id=new_id(),
             username=username,
             password_hash=NO_PASSWORD,
+            kind=new.kind.value,
             role=new.role,
             must_change_password=new.must_change_password,
             created_at=now(),
@@ -105,6 +109,7 @@ class Accounts:
         try:
             async with self._database.transaction() as tx:
                 await queries.role.lock(tx)
+                await queries.group.hold(tx, new.group_ids)
                 await _check_new_user(tx, principal, user, new.group_ids, InputIssues())
                 tx.add(user)
                 await tx.flush()
@@ -244,6 +249,8 @@ async def _check_new_user(
         issues.add("role", reason)
     if USERNAME.fullmatch(user.username) and await queries.user.name_is_taken(session, user.username):
         issues.add("username", f"{user.username!r} is taken.")
+    if len(set(group_ids)) > MAX_GROUPS_OF_A_USER:
+        issues.add("groupIds", f"a user can be in at most {MAX_GROUPS_OF_A_USER} groups.")
     groups = await queries.group.groups_by_id(session, group_ids)
     for place, group_id in enumerate(group_ids):
         if group_id not in groups:

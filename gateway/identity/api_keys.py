@@ -18,6 +18,7 @@ from gateway.errors import Forbidden, InputIssues, InvalidInput, LimitExceeded, 
 from gateway.identity import grants
 from gateway.identity.grants import Granter
 from gateway.identity.known import KnownCallers, KnownUser
+from gateway.identity.rights import acting_scopes
 from gateway.identity.uses import KeyUses
 
 
@@ -95,8 +96,11 @@ class ApiKeys:
         generated = api_keys.generate_api_key()
         issues = InputIssues()
         async with self._database.transaction() as tx:
+            await queries.user.lock_user(tx, user_id)  # one at a time is counted, and none is made for who is deleted
             owner = await _owner(tx, user_id)
             granter = await Granter.of(tx, principal)
+            if user_id != principal.user_id:
+                await acting_scopes(tx, principal)
             wanted = DEFAULT_KEY_SCOPES & principal.scopes & owner.scopes if request.scopes is None else request.scopes
             key = ApiKey(
                 id=new_id(),
@@ -124,7 +128,7 @@ class ApiKeys:
         async with self._database.transaction() as tx:
             key = await managed_key(tx, principal, key_id)
             granter = await Granter.of(tx, principal)
-            granter.check_within(key)
+            await granter.check_within(tx, key)
             check_holds(key)
             if changes.name is not UNCHANGED:
                 key.name = grants.checked_name(issues, changes.name)

@@ -20,6 +20,7 @@ from db.clock import now
 from db.engine import WriteSession
 from db.tables import ApiKey
 from gateway.errors import Forbidden, InputIssues, cut
+from gateway.identity.rights import acting_scopes
 
 MAX_KEY_NAME = 100
 
@@ -80,14 +81,13 @@ class Granter:
             raise Forbidden("The API key of this request has been deleted.")
         return cls(principal, found[principal.api_key_id])
 
-    def check_within(self, key: ApiKey) -> None:
+    async def check_within(self, tx: WriteSession, key: ApiKey) -> None:
         """Refuse a key that allows more than the credentials of the caller. Raises Forbidden.
 
-        One's own keys are always within a session of one's own.
+        One's own keys are always within a session of one's own. For those of others, `acting_scopes` decides, too.
         """
         own = self.key
-        foreign = key.user_id != self.principal.user_id
-        if foreign and not set(key.scopes) <= {scope.value for scope in self.principal.scopes}:
+        if key.user_id != self.principal.user_id and not set(key.scopes) <= {*await acting_scopes(tx, self.principal)}:
             raise Forbidden("This API key has scopes that the credentials of this request do not have.")
         if own is not None and not (
             set(key.scopes) <= set(own.scopes)

@@ -1,5 +1,6 @@
 """Groups of users, and the models that they may use."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from db.clock import new_id, now
 from db.engine import Database, WriteSession
 from db.tables import Group
 from gateway.errors import InputIssues, InvalidInput, LimitExceeded, NotFound
-from gateway.identity.accounts import check_search
+from gateway.identity.accounts import MAX_GROUPS_OF_A_USER, check_search
 from gateway.identity.api_keys import UNCHANGED, Unchanged
 from gateway.identity.known import KnownCallers, KnownUser
 from gateway.identity.rights import acting_scopes, check_covers, scopes_of_role
@@ -25,8 +26,6 @@ MAX_DESCRIPTION = 200
 
 MAX_MEMBERS_AT_ONCE = 100
 """Users added or removed by one call."""
-
-MAX_GROUPS_OF_A_USER = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class GroupChange:
         """Give the columns to write, and add to `issues` what cannot be written."""
         found: dict[str, Any] = {}
         if not isinstance(self.name, Unchanged):
-            found["name"] = name = self.name.strip()
+            found["name"] = name = unicodedata.normalize("NFC", self.name.strip())
             if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
                 issues.add("name", f"must have 1 to {MAX_NAME} printable characters.")
         if not isinstance(self.description, Unchanged):

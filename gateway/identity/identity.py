@@ -15,7 +15,6 @@ from gateway.identity.passwords import Passwords
 from gateway.identity.registration import Registration
 from gateway.identity.roles import Roles
 from gateway.identity.rotations import Rotations
-from gateway.identity.service_accounts import ServiceAccounts
 from gateway.identity.sessions import Sessions
 from gateway.identity.sign_in import SignIns
 from gateway.identity.uses import KeyUses, SessionUses
@@ -36,7 +35,6 @@ class Identity:
     key_uses: KeyUses
     audit: AuditLog
     rotations: Rotations
-    service_accounts: ServiceAccounts
     sessions: Sessions
     session_uses: SessionUses
     redirects: RedirectSignIns

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from auth.client import Client
-from auth.passwords import PasswordHasher, generate_password
+from auth.passwords import PasswordHasher
 from auth.principal import Principal
 from db import queries
 from db.clock import now
@@ -80,6 +80,7 @@ class Passwords:
         columns = _columns(await self._passwords.hash(new))
         async with self._database.transaction() as tx:
             await queries.user.lock_user(tx, user.id)
+            await _check_unchanged(tx, user)
             await queries.session.revoke_sessions(tx, user.id, now(), "PASSWORD_CHANGED", keep=principal.session_id)
             await queries.one_time_link.remove_of(tx, user.id)
             user = await queries.user.change(tx, user.id, columns)
@@ -134,7 +135,7 @@ class Passwords:
         For the command line. Raises NotFound; InvalidInput for who is to have none.
         """
         user = await self._accounts.named(username)
-        password = generate_password()
+        password = self._passwords.make_up()
         columns = _columns(await self._passwords.hash(password)) | {"must_change_password": True}
         async with self._database.transaction() as tx:
             user = (await lock_target(tx, OPERATOR, user.id)).user
@@ -162,6 +163,13 @@ class Passwords:
         await queries.one_time_link.remove_of(tx, user.id)
         await queries.sign_in.unlock_name(tx, user.username, ANY_NAME)
         return await queries.user.change(tx, user.id, columns)
+
+
+async def _check_unchanged(tx: WriteSession, user: User) -> None:
+    """Refuse a password that was right when it was looked at, and is not the user's any more: two change it at once."""
+    found = (await queries.identity.users_by_id(tx, [user.id])).get(user.id)
+    if found is None or found.disabled_at is not None or found.password_changed_at != user.password_changed_at:
+        raise InvalidCredentials
 
 
 def _columns(password_hash: str) -> dict[str, Any]:

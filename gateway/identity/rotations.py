@@ -52,7 +52,7 @@ class Rotations:
         _check(grace, idempotency_key)
         async with self._database.transaction() as tx:
             key = await managed_key(tx, principal, key_id)
-            (await Granter.of(tx, principal)).check_within(key)
+            await (await Granter.of(tx, principal)).check_within(tx, key)
             check_holds(key)
             at = now()
             if idempotency_key is not None and key.rotation_key == _kept(idempotency_key):

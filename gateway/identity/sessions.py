@@ -19,6 +19,7 @@ import anyio
 
 from auth.client import UNKNOWN_CLIENT, Client
 from auth.principal import Principal
+from auth.providers import BuiltInPasswords
 from auth.refresh_tokens import (
     generate_nonce,
     generate_refresh_token,
@@ -34,7 +35,7 @@ from db.engine import Database, DatabaseUnavailable, WriteSession
 from db.queries import SessionUse
 from db.tables import AuditEvent, RefreshToken, Session, User
 from gateway.audit import NO_METHOD, AuditOutcome
-from gateway.errors import NotFound, SessionEnded, Unsupported
+from gateway.errors import InvalidCredentials, NotFound, SessionEnded, Unsupported
 from gateway.identity.known import KnownCallers
 from gateway.identity.uses import SessionUses, address_of
 
@@ -48,7 +49,7 @@ KEPT_AFTER_END = timedelta(days=1)
 
 PURGE_SECONDS = 3600
 
-PASSWORD_PROVIDER = "password"  # noqa: S105 - the name of a way to sign in
+PASSWORD_PROVIDER = BuiltInPasswords.name
 
 DEVICE_PROVIDER = "device"
 """What vouches for a device: another session of the same person."""
@@ -98,7 +99,8 @@ class Sessions:
         """Begin a session for a user whose identity was checked by `provider`, in a session there of this name.
 
         Always a new one, with secrets made here: nobody can have prepared it. Where the user has as many as one may
-        have, the one that was used longest ago ends.
+        have, the one that was used longest ago ends. Raises InvalidCredentials where the user was deactivated, or got
+        another password, since they were looked up.
         """
         async with self._database.transaction() as tx:
             return await self.begin_within(tx, user, client, provider, provider_session)
@@ -121,7 +123,9 @@ class Sessions:
             expires_at=self._end(at, at),
         )
         kept = self._policy.max_sessions_per_user - 1
-        await queries.session.note_sign_in(tx, user.id, at)  # locks the user's row: nobody else begins meanwhile
+        # This locks the user's row: nobody else begins meanwhile.
+        if not await queries.session.note_sign_in(tx, user, at):
+            raise InvalidCredentials
         await queries.session.revoke_oldest_sessions(tx, user.id, at, EndReason.LIMIT, kept)
         tx.add(session)
         await tx.flush()

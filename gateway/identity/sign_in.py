@@ -21,12 +21,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 import anyio
 
 from auth.client import UNKNOWN_CLIENT, Client, origin
 from auth.lane import LaneFull
 from auth.passwords import PasswordHasher
+from auth.providers import BuiltInPasswords, StoredPassword
 from db import queries
 from db.clock import now
 from db.engine import Database, DatabaseUnavailable
@@ -35,7 +37,7 @@ from db.tables import User
 from gateway.errors import AccountLocked, InvalidCredentials, Overloaded
 from gateway.identity.attempts import ADDRESS_FACTOR, ANY_ADDRESS, ANY_NAME, Attempts, Count
 from gateway.identity.external import ExternalPasswords, Others, ProvidersUnavailable, Question
-from gateway.identity.sessions import PASSWORD_PROVIDER, Sessions, SignedIn
+from gateway.identity.sessions import Sessions, SignedIn
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +60,6 @@ class _Checked:
 
     user: User
     provider: str
-    new_hash: str | None = None
 
 
 class SignIns:
@@ -74,6 +75,7 @@ class SignIns:
     ) -> None:
         self._database = database
         self._passwords = passwords
+        self._built_in = BuiltInPasswords(passwords, self._stored_password, self._store_hash)
         self._external = external
         self._sessions = sessions
         self._attempts = attempts
@@ -184,12 +186,22 @@ class SignIns:
         if questions and others:
             by_other = await self._external.verify(questions, password, others, known=who.address_known)
             return None if by_other is None else _Checked(by_other.user, by_other.provider)
-        user = who.user if who.user is not None and who.user.disabled_at is None else None
-        hashed = user.password_hash if user else None
-        verified = await self._passwords.verify(password, hashed, known=who.address_known)
-        if user is None or not verified.ok:
+        username = who.user.username if who.user is not None else ""
+        identity = await self._built_in.verify(username, password, known=who.address_known)
+        if identity is None or who.user is None or identity.subject != str(who.user.id):
             return None
-        return _Checked(user, PASSWORD_PROVIDER, verified.new_hash)
+        return _Checked(who.user, identity.provider)
+
+    async def _stored_password(self, username: str) -> StoredPassword | None:
+        async with self._database.reading() as session:
+            user = await queries.identity.user_by_name(session, username)
+        if user is None or user.disabled_at is not None:
+            return None
+        return StoredPassword(str(user.id), user.username, user.password_hash)
+
+    async def _store_hash(self, stored: StoredPassword, new_hash: str) -> None:
+        async with self._database.transaction() as tx:
+            await queries.identity.replace_hash(tx, UUID(stored.subject), stored.password_hash or "", new_hash)
 
     async def _count(self, counts: list[Count]) -> None:
         """Count one more, before it is known to fail. Raises AccountLocked, and has counted nothing then."""
@@ -207,9 +219,6 @@ class SignIns:
             await self._attempts.take_back(tx, counts[:-1])
             await queries.sign_in.forget_sign_ins(tx, counts[-1].subject)
             await queries.sign_in.note_address(tx, checked.user.id, address, now())
-            await queries.user.note_sign_in(tx, checked.user.id, now())
-            if checked.new_hash is not None:
-                await queries.identity.set_password_hash(tx, checked.user.id, checked.new_hash)
 
 
 def _typed_name(username: str) -> str:

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import strawberry
 
-from auth.roles import BuiltInRole
 from auth.scopes import Scope
 from schema.access import requires
 from schema.context import Info
@@ -27,7 +26,5 @@ class ServiceAccountMutation:
         info: Info,
         input: Annotated[CreateServiceAccountInput, strawberry.argument(description="The account to create.")],
     ) -> CreateServiceAccountResult | None:
-        row = await info.context.gateway.identity.service_accounts.create(
-            info.context.caller, input.username, role=input.role or BuiltInRole.USER, display_name=input.display_name
-        )
+        row = await info.context.gateway.identity.accounts.add(info.context.caller, input.to_user())
         return CreateServiceAccountSuccess(user=User.of(row))

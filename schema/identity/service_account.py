@@ -4,6 +4,8 @@ from typing import Annotated
 
 import strawberry
 
+from auth.roles import BuiltInRole
+from gateway.identity import NewUser, Profile, UserKind
 from schema.errors import InvalidInput
 from schema.identity.user import User
 
@@ -15,8 +17,14 @@ class CreateServiceAccountInput:
         default=None, description="A name for people, at most 100 characters; null for none."
     )
     role: str | None = strawberry.field(
-        default="user", description="The role, which limits what its keys may do. It allows no more than you may do."
+        default=BuiltInRole.USER.value,
+        description="The role, which limits what its keys may do. It allows no more than you may do.",
     )
+
+    def to_user(self) -> NewUser:
+        """In the gateway's form."""
+        role = BuiltInRole.USER.value if self.role is None else self.role
+        return NewUser(self.username, role, profile=Profile(self.display_name), kind=UserKind.SERVICE)
 
 
 @strawberry.type(description="The service account was created.")

@@ -25,6 +25,10 @@ def _profile(display_name: Any, email: Any) -> Profile:
     )
 
 
+def _role(name: str | None) -> str:
+    return BuiltInRole.USER.value if name is None else name
+
+
 def _groups(ids: list[strawberry.ID]) -> list[UUID]:
     return [parse_uuid(id, "Group", f"groupIds[{place}]") for place, id in enumerate(ids)]
 
@@ -49,7 +53,7 @@ class CreateUserInput:
         """In the gateway's form. Raises InvalidInput."""
         return NewUser(
             self.username,
-            self.role or BuiltInRole.USER,
+            _role(self.role),
             self.password,
             Profile(self.display_name, self.email),
             _groups(self.group_ids or []),
@@ -84,7 +88,7 @@ class InviteUserInput:
     def to_user(self) -> NewUser:
         """In the gateway's form. Raises InvalidInput."""
         profile = Profile(self.display_name, self.email)
-        return NewUser(self.username, self.role or BuiltInRole.USER, None, profile, _groups(self.group_ids or []))
+        return NewUser(self.username, _role(self.role), None, profile, _groups(self.group_ids or []))
 
 
 @strawberry.type(description="The user was created without a password, and chooses one with the link.")

@@ -26,7 +26,7 @@ from db.clock import now
 from db.engine import Database, DatabaseUnavailable
 from db.queries import Pending
 from db.tables import LoginFlow, User
-from gateway.errors import LimitExceeded, NotFound, Overloaded
+from gateway.errors import InvalidCredentials, LimitExceeded, NotFound, Overloaded
 from gateway.identity.external.accounts import ExternalAccounts
 from gateway.identity.external.links import ExternalLinks
 from gateway.identity.external.refusals import ExternalSignInRefused, SignInProblem, problem_of
@@ -168,6 +168,8 @@ class RedirectSignIns:
             return FinishedSignIn(return_to, await self._came_back(flow, identity, client), links)
         except ExternalSignInRefused as refused:
             return FinishedSignIn(return_to, refused.problem, links)
+        except InvalidCredentials:  # deactivated between the look-up and the session
+            return FinishedSignIn(return_to, SignInProblem.DISABLED, links)
 
     async def run(self) -> None:
         """Remove what nobody came back for, until cancelled."""
