@@ -21,6 +21,7 @@ from db.clock import new_id, now
 from db.engine import Database, DatabaseUnavailable
 from db.queries import AuditChoice as AuditChoice
 from db.tables import AuditEvent
+from gateway.tasks import purge_regularly
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,8 @@ class AuditLog:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._write_noted)
                 tasks.start_soon(self._write_counted)
-                tasks.start_soon(self._purge)
+                if self._audit_retention:
+                    tasks.start_soon(purge_regularly, "old events of the audit log", self._purge, PURGE_SECONDS)
         finally:
             with anyio.move_on_after(LAST_WRITE_SECONDS, shield=True):
                 await self._flush(self._counted)
@@ -188,20 +190,11 @@ class AuditLog:
                 logger.log(level, "not in the audit log: %s", told(row), exc_info=level == logging.ERROR)
 
     async def _purge(self) -> None:
-        while True:
-            if self._audit_retention:
-                before = now() - timedelta(seconds=self._audit_retention)
-                try:
-                    async with self._database.transaction() as tx:
-                        removed = await queries.audit.purge_audit_events(tx, before)
-                except DatabaseUnavailable:
-                    removed = 0
-                except Exception:
-                    logger.exception("old events could not be removed from the audit log")
-                    removed = 0
-                if removed == queries.audit.REMOVED_AT_ONCE:
-                    continue
-            await anyio.sleep(PURGE_SECONDS)
+        before = now() - timedelta(seconds=self._audit_retention)
+        removed = queries.audit.REMOVED_AT_ONCE
+        while removed == queries.audit.REMOVED_AT_ONCE:
+            async with self._database.transaction() as tx:
+                removed = await queries.audit.purge_audit_events(tx, before)
 
 
 def told(row: AuditEvent) -> dict[str, Any]:

@@ -7,9 +7,14 @@ from typing import TypeVarTuple
 import anyio
 from anyio.abc import TaskGroup
 
+from db.failures import DatabaseUnavailable
+
 logger = logging.getLogger(__name__)
 
 RESTART_SECONDS = 1.0
+
+FIRST_PURGE_SECONDS = 10.0
+"""Seconds until what is too old is removed for the first time: a gateway that starts has requests to answer."""
 
 Arguments = TypeVarTuple("Arguments")
 
@@ -38,3 +43,16 @@ def spawn_service(tasks: TaskGroup, name: str, run: Callable[[], Awaitable[objec
                 await anyio.sleep(RESTART_SECONDS)
 
     tasks.start_soon(guarded, name=name)
+
+
+async def purge_regularly(what: str, purge: Callable[[], Awaitable[object]], seconds: float) -> None:
+    """Remove what is too old, with so many seconds between, until cancelled. What it raises is logged."""
+    await anyio.sleep(FIRST_PURGE_SECONDS)
+    while True:
+        try:
+            await purge()
+        except DatabaseUnavailable:
+            pass  # which has told the log; there is time
+        except Exception:
+            logger.exception("%s could not be removed", what)
+        await anyio.sleep(seconds)

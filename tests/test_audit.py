@@ -224,7 +224,8 @@ async def test_nobody_can_change_an_event(database: Database):
     assert [(event.action, event.actor) for event in await written(log)] == [("test", None)]
 
 
-async def test_what_is_old_is_removed_and_nothing_else(database: Database):
+async def test_what_is_old_is_removed_and_nothing_else(database: Database, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gateway.tasks.FIRST_PURGE_SECONDS", 0)
     log = AuditLog(database, timedelta(days=30).total_seconds())
     async with database.transaction() as tx:
         for days in (29, 31):

@@ -208,7 +208,10 @@ async def test_a_lock_holds_at_every_gateway(database_url: str, tmp_path: Path, 
         assert (await login(other, "ada", WRONG, "127.0.0.2"))["__typename"] == "AccountLocked"
 
 
-async def test_old_failures_and_addresses_are_removed(database_url: str, tmp_path: Path, fake: FakeModelServer):
+async def test_old_failures_and_addresses_are_removed(
+    database_url: str, tmp_path: Path, fake: FakeModelServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gateway.tasks.FIRST_PURGE_SECONDS", 0)
     settings = gateway_settings(tmp_path, database_url, fake.url)
     async with running_gateway(settings, fake) as gateway:
         await login(gateway, "ada")

@@ -15,8 +15,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-import anyio
-
 from auth.client import UNKNOWN_CLIENT, Client
 from auth.principal import Principal
 from auth.providers import BuiltInPasswords
@@ -31,13 +29,14 @@ from auth.scopes import Scope
 from auth.tokens import IssuedToken, TokenSigner
 from db import queries
 from db.clock import new_id, now
-from db.engine import Database, DatabaseUnavailable, WriteSession
+from db.engine import Database, WriteSession
 from db.queries import SessionUse
 from db.tables import AuditEvent, RefreshToken, Session, User
 from gateway.audit import NO_METHOD, AuditOutcome
 from gateway.errors import InvalidCredentials, NotFound, SessionEnded, Unsupported
 from gateway.identity.known import KnownCallers
 from gateway.identity.uses import SessionUses, address_of
+from gateway.tasks import purge_regularly
 
 logger = logging.getLogger(__name__)
 
@@ -187,15 +186,11 @@ class Sessions:
 
     async def run(self) -> None:
         """Remove the sessions that ended some time ago, until cancelled."""
-        while True:
-            try:
-                async with self._database.transaction() as tx:
-                    await queries.session.purge_sessions(tx, now() - KEPT_AFTER_END)
-            except DatabaseUnavailable:
-                pass  # which has told the log; there is time
-            except Exception:
-                logger.exception("sessions that ended could not be removed")
-            await anyio.sleep(PURGE_SECONDS)
+        await purge_regularly("sessions that ended", self._purge, PURGE_SECONDS)
+
+    async def _purge(self) -> None:
+        async with self._database.transaction() as tx:
+            await queries.session.purge_sessions(tx, now() - KEPT_AFTER_END)
 
     async def _rotate(self, token: str, client: Client) -> SignedIn | None:
         """Use a token that is known, and give what follows; None where it was used before and its session ended now."""

@@ -16,7 +16,6 @@ It makes no difference who verifies the password, the gateway or an identity pro
 attempt of which no provider has learnt anything, for it could not be reached, is taken back.
 """
 
-import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,13 +30,14 @@ from auth.passwords import PasswordHasher
 from auth.providers import BuiltInPasswords, StoredPassword
 from db import queries
 from db.clock import now
-from db.engine import Database, DatabaseUnavailable
+from db.engine import Database
 from db.queries import Subject, Who
 from db.tables import User
 from gateway.errors import AccountLocked, InvalidCredentials, Overloaded
 from gateway.identity.attempts import ADDRESS_FACTOR, ANY_ADDRESS, ANY_NAME, Attempts, Count
 from gateway.identity.external import ExternalPasswords, Others, ProvidersUnavailable, Question
 from gateway.identity.sessions import Sessions, SignedIn
+from gateway.tasks import purge_regularly
 
 logger = logging.getLogger(__name__)
 
@@ -155,17 +155,13 @@ class SignIns:
 
     async def run(self) -> None:
         """Remove what is too old to count, until cancelled."""
-        while True:
-            at = now()
-            try:
-                async with self._database.transaction() as tx:
-                    await queries.sign_in.purge_sign_ins(tx, at - self._attempts.policy.window, at - KNOWN_TIME)
-                    await queries.one_time_link.purge(tx, at)
-            except DatabaseUnavailable:
-                pass  # which has told the log; there is time
-            except Exception:
-                logger.exception("old sign-ins could not be removed")
-            await anyio.sleep(PURGE_SECONDS)
+        await purge_regularly("old sign-ins", self._purge, PURGE_SECONDS)
+
+    async def _purge(self) -> None:
+        at = now()
+        async with self._database.transaction() as tx:
+            await queries.sign_in.purge_sign_ins(tx, at - self._attempts.policy.window, at - KNOWN_TIME)
+            await queries.one_time_link.purge(tx, at)
 
     def _counts(self, username: str, address: str, who: Who) -> list[Count]:
         """Give what this sign-in counts against, always in the order name, address, both."""

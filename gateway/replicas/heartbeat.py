@@ -27,7 +27,7 @@ from gateway.blobs import Blobs
 from gateway.generation import Phase, Runner, is_outage
 from gateway.replicas.takeover import Takeover
 from gateway.replicas.usage_notes import UsageNotes
-from gateway.tasks import spawn, spawn_service
+from gateway.tasks import purge_regularly, spawn, spawn_service
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +121,8 @@ class Replicas:
             self._keep_on("showing that this gateway is alive", self._send_heartbeat, self._interval)
             self._keep_on("expiring silent gateways", self._expire_replicas, self._interval)
             self._keep_on("taking over generations", self._take_over, self._interval, self._called)
-            self._keep_on("purging what has expired", self._purge, PURGE_SECONDS)
-            self._keep_on("removing blobs that have expired", self._blobs.purge, PURGE_SECONDS)
+            tasks.start_soon(purge_regularly, "what has expired", self._purge, PURGE_SECONDS)
+            tasks.start_soon(purge_regularly, "blobs that have expired", self._blobs.purge, PURGE_SECONDS)
             if self._usage_notes is not None:
                 self._keep_on("noting usage", self._usage_notes.write, self._interval)
 

@@ -4,13 +4,11 @@ Strangers begin such sign-ins, so those that come to nothing are counted by addr
 than `MAX_WAITING` wait at once. A device that polls faster than its interval has to wait longer from then on.
 """
 
-import logging
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import ceil
 from uuid import UUID
 
-import anyio
 from sqlalchemy.exc import IntegrityError
 
 from auth.client import Client, origin
@@ -24,7 +22,7 @@ from auth.device_codes import (
 )
 from db import queries
 from db.clock import new_id, now
-from db.engine import Database, DatabaseUnavailable
+from db.engine import Database
 from db.queries import Subject
 from db.tables import DeviceCode
 from gateway.errors import InvalidInput, Overloaded
@@ -37,8 +35,7 @@ from gateway.identity.devices.refusals import (
 )
 from gateway.identity.sessions import DEVICE_PROVIDER, Sessions, SignedIn
 from gateway.identity.uses import address_of
-
-logger = logging.getLogger(__name__)
+from gateway.tasks import purge_regularly
 
 LIFETIME = timedelta(minutes=10)
 """How long a person may take to approve."""
@@ -147,15 +144,11 @@ class DeviceSignIns:
 
     async def run(self) -> None:
         """Remove the codes that have expired, until cancelled."""
-        while True:
-            try:
-                async with self._database.transaction() as tx:
-                    await queries.device.purge(tx, now())
-            except DatabaseUnavailable:
-                pass  # which has told the log; there is time
-            except Exception:
-                logger.exception("codes of devices that have expired could not be removed")
-            await anyio.sleep(PURGE_SECONDS)
+        await purge_regularly("codes of devices that have expired", self._purge, PURGE_SECONDS)
+
+    async def _purge(self) -> None:
+        async with self._database.transaction() as tx:
+            await queries.device.purge(tx, now())
 
     async def _noted_poll(self, device_code_id: UUID) -> DeviceCode:
         """Note a poll, and give the device; of several at once, those behind the first come too early."""

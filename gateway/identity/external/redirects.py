@@ -16,14 +16,12 @@ from hmac import compare_digest
 from math import ceil
 from uuid import UUID
 
-import anyio
-
 from auth.client import Client, origin
 from auth.opaque_secrets import SecretFormat, hash_secret
 from auth.providers import ExternalIdentity, PendingSignIn, ProviderError, Providers, UnknownProvider
 from db import queries
 from db.clock import now
-from db.engine import Database, DatabaseUnavailable
+from db.engine import Database
 from db.queries import Pending
 from db.tables import LoginFlow, User
 from gateway.errors import InvalidCredentials, LimitExceeded, NotFound, Overloaded
@@ -31,6 +29,7 @@ from gateway.identity.external.accounts import ExternalAccounts
 from gateway.identity.external.links import ExternalLinks
 from gateway.identity.external.refusals import ExternalSignInRefused, SignInProblem, problem_of
 from gateway.identity.sessions import Sessions, SignedIn
+from gateway.tasks import purge_regularly
 
 logger = logging.getLogger(__name__)
 
@@ -173,15 +172,11 @@ class RedirectSignIns:
 
     async def run(self) -> None:
         """Remove what nobody came back for, until cancelled."""
-        while True:
-            try:
-                async with self._database.transaction() as tx:
-                    await queries.external.purge_login_flows(tx, now())
-            except DatabaseUnavailable:
-                pass  # which has told the log; there is time
-            except Exception:
-                logger.exception("old sign-ins at identity providers could not be removed")
-            await anyio.sleep(PURGE_SECONDS)
+        await purge_regularly("old sign-ins at identity providers", self._purge, PURGE_SECONDS)
+
+    async def _purge(self) -> None:
+        async with self._database.transaction() as tx:
+            await queries.external.purge_login_flows(tx, now())
 
     async def _check_pending(self, address: str) -> None:
         """Refuse what strangers could fill the database with.
