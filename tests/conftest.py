@@ -1,6 +1,8 @@
 """What all tests share: the event loop, and databases. Each test gets databases of its own, migrated and empty."""
 
-import gc
+from tests.garbage import pytest_collection_finish as pytest_collection_finish  # it has to be the first
+
+# isort: split
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -18,7 +20,10 @@ from tests.support.gateways import EVERY_MODEL, RunningGateway, gateway_settings
 from tests.support.valkeys import ValkeyServer, valkey_server
 
 # What an example takes, or the making of one, says more of the machine than of the code.
-hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+_PROFILE = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+# Every run makes few examples; --hypothesis-profile=thorough is for who changes what a property is about.
+hypothesis.settings.register_profile("tests", max_examples=40, **_PROFILE)
+hypothesis.settings.register_profile("thorough", max_examples=1_000, **_PROFILE)
 hypothesis.settings.load_profile("tests")
 
 WORKERS_PER_CORE = 2
@@ -31,13 +36,6 @@ MOST_WORKERS = 8
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """How many processes `-n auto` makes."""
     return min(WORKERS_PER_CORE * (os.cpu_count() or 1), MOST_WORKERS)
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Spare the modules and the collected tests garbage collection, as a server does, and collect less often."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 pytest_plugins = ["tests.support.no_skips", "tests.support.browsers"]
@@ -200,16 +198,18 @@ async def used_gateway(shared_gateway: RunningGateway) -> RunningGateway:
     """The same, with a fake model server that is as new. What earlier tests left is in the gateway's database."""
     shared_gateway.fake.reset()
     shared_gateway.fake.models += EVERY_MODEL
-    await shared_gateway.sign_in()
+    await shared_gateway.be_administrator()
     return shared_gateway
 
 
 @pytest.fixture
-async def emptied_gateway(used_gateway: RunningGateway) -> RunningGateway:
+async def emptied_gateway(shared_gateway: RunningGateway) -> RunningGateway:
     """The same, with a database that is as new, too. For tests that leave nothing running."""
-    await used_gateway.empty()
-    await used_gateway.sign_in()
-    return used_gateway
+    shared_gateway.fake.reset()
+    shared_gateway.fake.models += EVERY_MODEL
+    await shared_gateway.empty()
+    await shared_gateway.be_administrator()
+    return shared_gateway
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -241,7 +241,7 @@ async def emptied_gateway_on_each_database(_shared_on_each_database: RunningGate
     gateway.fake.reset()
     gateway.fake.models += EVERY_MODEL
     await gateway.empty()
-    await gateway.sign_in()
+    await gateway.be_administrator()
     return gateway
 
 

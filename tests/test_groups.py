@@ -20,8 +20,8 @@ mutation($input: GenerateInput!) { startGeneration(input: $input) {
 
 
 @pytest.fixture
-def gateway(gateway_on_each_database: RunningGateway) -> RunningGateway:
-    return gateway_on_each_database
+def gateway(emptied_gateway_on_each_database: RunningGateway) -> RunningGateway:
+    return emptied_gateway_on_each_database
 
 
 async def make_group(gateway: RunningGateway, name: str, models: list[str] | None, *members: str) -> str:

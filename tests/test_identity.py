@@ -97,8 +97,10 @@ async def test_a_refused_sign_in_has_cost_one_argon2(
 
 
 @pytest.mark.parametrize("username", ["", "a\0b", "x" * 1000, "' OR 1=1 --", "%"])
-async def test_a_name_that_nobody_can_have_is_a_wrong_name(gateway_on_each_database: RunningGateway, username: str):
-    assert (await login(gateway_on_each_database, username, PASSWORD))["__typename"] == "InvalidCredentials"
+async def test_a_name_that_nobody_can_have_is_a_wrong_name(
+    emptied_gateway_on_each_database: RunningGateway, username: str
+):
+    assert (await login(emptied_gateway_on_each_database, username, PASSWORD))["__typename"] == "InvalidCredentials"
 
 
 @pytest.mark.parametrize("username", [ADMIN, "nobody"])

@@ -137,9 +137,9 @@ async def test_a_key_made_by_a_key_gets_no_more_by_default(gateway: RunningGatew
     ],
 )
 async def test_a_key_that_cannot_be_is_refused_with_the_field(
-    gateway_on_each_database: RunningGateway, input: Json, field: str
+    emptied_gateway_on_each_database: RunningGateway, input: Json, field: str
 ):
-    assert refused_field(await gateway_on_each_database.make_key(**input)) == field
+    assert refused_field(await emptied_gateway_on_each_database.make_key(**input)) == field
 
 
 @pytest.mark.parametrize("moment", ["2999-01-01T00:00:00", "2999-01-01", "9999-12-31T23:59:59-12:00", "soon", 5])
@@ -212,8 +212,8 @@ async def test_a_key_that_ends_ends_a_running_subscription(gateway: RunningGatew
     await (await gateway.fake.request()).ended.wait()
 
 
-async def test_the_use_of_a_key_is_noted_once_a_minute(gateway_on_each_database: RunningGateway):
-    gateway = gateway_on_each_database
+async def test_the_use_of_a_key_is_noted_once_a_minute(emptied_gateway_on_each_database: RunningGateway):
+    gateway = emptied_gateway_on_each_database
     key = await gateway.make_key()
     session = gateway.token
 
@@ -281,9 +281,9 @@ async def everything_stored(gateway: RunningGateway) -> str:
 
 
 async def test_no_secret_is_in_the_log_or_the_database(
-    gateway_on_each_database: RunningGateway, caplog: pytest.LogCaptureFixture
+    emptied_gateway_on_each_database: RunningGateway, caplog: pytest.LogCaptureFixture
 ):
-    gateway = gateway_on_each_database
+    gateway = emptied_gateway_on_each_database
     caplog.set_level(logging.DEBUG)
     token = await gateway.sign_in()
     key = await gateway.make_key("laptop")

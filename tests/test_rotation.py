@@ -55,8 +55,8 @@ def test_the_key_for_a_purpose_is_derived_as_rfc_5869_says():
     assert derive_key("secret", "label").hex() == "112fefb269ce7dcb2ea6c7e952c104c1abde44e3c0c5589d1e825dcacf1dd2de"
 
 
-async def test_both_secrets_work_for_a_time_and_the_id_stays(gateway_on_each_database: RunningGateway):
-    gateway = gateway_on_each_database
+async def test_both_secrets_work_for_a_time_and_the_id_stays(emptied_gateway_on_each_database: RunningGateway):
+    gateway = emptied_gateway_on_each_database
     key = await gateway.make_key()
     new = await rotate(gateway, key, graceSeconds=3600)
     assert new["apiKey"]["id"] == key["apiKey"]["id"]
@@ -124,8 +124,8 @@ async def test_a_rotation_that_cannot_be_is_refused(gateway: RunningGateway, inp
     assert (await rotate(gateway, await gateway.make_key(), **input))["code"] == "INVALID_INPUT"
 
 
-async def test_of_rotations_at_once_one_wins_and_no_secret_is_lost(gateway_on_each_database: RunningGateway):
-    gateway = gateway_on_each_database
+async def test_of_rotations_at_once_one_wins_and_no_secret_is_lost(emptied_gateway_on_each_database: RunningGateway):
+    gateway = emptied_gateway_on_each_database
     key = await gateway.make_key()
     answers: list[Json] = []
 
@@ -141,8 +141,8 @@ async def test_of_rotations_at_once_one_wins_and_no_secret_is_lost(gateway_on_ea
     assert await reasons(gateway, key, {"secret": secrets.pop()}) == [None, None]
 
 
-async def test_forced_rotations_at_once_leave_the_last_secret_alone(gateway_on_each_database: RunningGateway):
-    gateway = gateway_on_each_database
+async def test_forced_rotations_at_once_leave_the_last_secret_alone(emptied_gateway_on_each_database: RunningGateway):
+    gateway = emptied_gateway_on_each_database
     key = await gateway.make_key()
     answers: list[Json] = []
 

