@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from graphql import ExecutionResult, parse, subscribe, validate
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
@@ -134,7 +134,6 @@ def event_source() -> Any:
     root.subscribe = original
 
 
-@settings(max_examples=150, deadline=None)
 @given(text=document(), yes=st.booleans())
 async def test_every_selection_is_answered_as_without_compiling(text: str, yes: bool):
     assert validate(SCHEMA, parse(text)) == []

@@ -289,7 +289,7 @@ def utf16(value: str) -> list[int]:
     return [int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data), 2)]
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(input=generate_input, as_literal=st.booleans())
 async def test_whatever_is_asked_of_a_model_is_answered_or_refused_and_ends(
     shared_gateway: RunningGateway, input: Json, as_literal: bool

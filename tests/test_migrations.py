@@ -20,6 +20,7 @@ from db import migrations, revisions
 from db.clock import new_id, now
 from db.engine import Database
 from db.tables import Generation, Table, Transcript, UsageRecord, User
+from tests.support.processes import run_command
 
 PROJECT = Path(__file__).parent.parent
 
@@ -174,11 +175,15 @@ async def test_answers_of_before_prompts_were_kept_stay_and_do_so_on_the_way_bac
     assert await kept() == [(b"answer", False, None)]
 
 
-async def test_several_processes_may_upgrade_a_new_database_at_once(unmigrated_url: str) -> None:
-    command = [sys.executable, "-m", "alembic", "-x", f"url={unmigrated_url}", "upgrade", "head"]
+async def test_several_processes_may_upgrade_a_new_database_at_once(unmigrated_url: str, tmp_path: Path) -> None:
+    migrate = partial(run_command, tmp_path / "data", "migrate", DATABASE_URL=unmigrated_url)
+
+    async def run() -> None:
+        assert (await anyio.to_thread.run_sync(migrate)).returncode == 0
+
     async with anyio.create_task_group() as tasks:
         for _ in range(4):
-            tasks.start_soon(partial(anyio.run_process, command, cwd=PROJECT))
+            tasks.start_soon(run)
     database = Database(unmigrated_url)
     assert await migrations.current_revision(database) == migrations.head_revision()
     await database.close()

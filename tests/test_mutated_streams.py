@@ -1,12 +1,11 @@
 """However a server writes an answer within its format, the answer is the same."""
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.errors import BackendError
@@ -41,7 +40,6 @@ from tests.support.mutated_answers import (
 )
 from tests.support.quirks import OLLAMA, OPENAI
 
-EXAMPLES = int(os.environ.get("MUTATIONS", "50"))
 WRITERS: dict[str, tuple[Callable[[Writer], bytes], Callable[[], ChunkDecoder]]] = {
     "ollama-chat": (mutated_answers.ollama_chat, OllamaDecoder),
     "ollama-generate": (mutated_answers.ollama_generate, OllamaDecoder),
@@ -78,7 +76,6 @@ def check(chunks: Sequence[Chunk], written: bytes) -> None:
 
 
 @pytest.mark.parametrize("format", list(WRITERS))
-@settings(max_examples=EXAMPLES)
 @given(seed=st.integers(0, 2**32))
 def test_an_answer_is_the_same_however_it_is_written(format: str, seed: int):
     write, decoder = WRITERS[format]
