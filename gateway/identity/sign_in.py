@@ -39,8 +39,6 @@ from gateway.identity.external import ExternalPasswords, Others, ProvidersUnavai
 from gateway.identity.sessions import Sessions, SignedIn
 from gateway.tasks import purge_regularly
 
-logger = logging.getLogger(__name__)
-
 NAME_FACTOR = 10
 
 KNOWN_TIME = timedelta(days=30)
