@@ -157,6 +157,12 @@ BAD: dict[str, tuple[Callable[[Scene], None], str]] = {
     "Valkey with a database that is no number": (
         settings(REDIS_URL=f"redis://:{HEMLIG}@h/abc"), "OLLAGRAPH_REDIS_URL must end with the number of a database"),
     "Valkey with a port that is none": (settings(REDIS_URL=f"redis://:{HEMLIG}@h:x/0"), "OLLAGRAPH_REDIS_URL cannot b"),
+    "Valkey Cluster with a database": (
+        settings(REDIS_URL=f"redis+cluster://:{HEMLIG}@h:1,i:2/3"), "OLLAGRAPH_REDIS_URL must name no database: a clu"),
+    "Valkey Cluster with a port that is none": (
+        settings(REDIS_URL=f"redis+cluster://:{HEMLIG}@h:1,i:x"), "OLLAGRAPH_REDIS_URL cannot be read"),
+    "Valkey Cluster without servers": (
+        settings(REDIS_URL=f"redis+cluster://:{HEMLIG}@h,"), "OLLAGRAPH_REDIS_URL must name servers of the cluster"),
     "Valkey at no socket": (settings(REDIS_URL="unix://"), "OLLAGRAPH_REDIS_URL must name the path of a socket"),
     "a port in use": (port_in_use, "Cannot listen on 127.0.0.1:"),
     "a port that is none": (settings(PORT=HEMLIG), "OLLAGRAPH_PORT: Input should be a valid integer"),

@@ -156,7 +156,7 @@ async def test_a_valkey_that_loads_its_data_counts_as_away(tmp_path: Path):
             await is_whole_at(other, one, heard, stream)
 
 
-async def test_a_cluster_counts_as_away(tmp_path: Path):
+async def test_a_cluster_without_slots_counts_as_away(tmp_path: Path):
     stream, heard = new_id(), Heard()
     with valkey_server(tmp_path, options=("--cluster-enabled", "yes")) as valkey:
         await valkey.answers()
@@ -164,7 +164,7 @@ async def test_a_cluster_counts_as_away(tmp_path: Path):
             await log.open(stream, StreamOwner(1))
             await log.append(stream, [Started(1, 0), *said(2, 3)])
             await goes_on_from_memory(log, heard, stream)
-            assert log.trouble == "Valkey takes no writes: it is a cluster."
+            assert log.trouble == "Valkey takes no writes: its cluster is down."
 
 
 async def test_a_generation_ends_and_is_told_right_elsewhere(

@@ -14,7 +14,7 @@ from gateway.streams.buffer import StreamBuffer
 from gateway.streams.codec import decode
 from gateway.streams.events import Event
 from gateway.streams.log import StreamMoved, StreamWithoutEnd
-from gateway.streams.valkey import StoredStream, StreamDamaged, Valkey, ValkeyUnavailable, opened
+from gateway.streams.valkey import NodeUnavailable, StoredStream, StreamDamaged, Valkey, ValkeyUnavailable, opened
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +89,12 @@ class Mirrors:
         for stream_id in self._mirrors:
             self._buffer.fail(stream_id, StreamLogUnavailable())
 
+    def fail_away(self) -> None:
+        """Fail those of which one server of a cluster alone knows, and has been away for too long."""
+        for stream_id in self._mirrors:
+            if self._valkey.away_for(stream_id) > PATIENCE_SECONDS:
+                self._buffer.fail(stream_id, StreamLogUnavailable())
+
     def receive(self, stream_id: UUID, data: bytes) -> None:
         """Another gateway has written this."""
         mirror = self._mirrors.get(stream_id)
@@ -129,8 +135,12 @@ class Mirrors:
         for stream_id, mirror in list(self._mirrors.items()):
             async with mirror.lock:
                 if mirror.viewers and self._mirrors.get(stream_id) is mirror:
-                    with suppress(StreamExpired, StreamMoved):  # its viewers know
+                    try:
                         await self._read_into(stream_id, mirror)
+                    except NodeUnavailable:
+                        self._look_at(stream_id, mirror)  # to be tried again; the others do not wait for it
+                    except (StreamExpired, StreamMoved):
+                        pass  # its viewers know
 
     async def repair_forever(self) -> None:
         """Let go of those without viewers, and read anew those that missed something, until cancelled."""

@@ -18,7 +18,7 @@ from gateway.streams.codec import encode, encode_usage
 from gateway.streams.events import TERMINAL, Event
 from gateway.streams.exposure import Exposure, Note, Owned
 from gateway.streams.log import StreamMoved, StreamOwner
-from gateway.streams.valkey import FENCED, Batch, Valkey, ValkeyUnavailable
+from gateway.streams.valkey import FENCED, Batch, NodeUnavailable, Valkey, ValkeyUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -222,7 +222,7 @@ class Outbox:
             else:
                 self._written(batch, owned, reply)
         self._make_room()
-        if refused:
+        if any(not isinstance(error, NodeUnavailable) for _, _, error in refused):
             await self._valkey.probe()  # raises where all are refused, and not these alone
         for stream_id, owned, error in refused:
             self._fails(stream_id, owned, error)

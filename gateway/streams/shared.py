@@ -250,9 +250,10 @@ class SharedStreamLog:
 
     async def _look(self) -> None:
         try:
-            await self._valkey.probe()
-            if not self._outbox.writable:
+            changed = await self._valkey.probe()
+            if changed or not self._outbox.writable:
                 await self._outbox.reconnect()
+            self._mirrors.fail_away()
         except ValkeyUnavailable as error:
             self._outbox.disconnect(error)
             if self._outbox.exposure.away_for() > PATIENCE_SECONDS:

@@ -101,7 +101,8 @@ class Settings(RequestSettings, ModelServerSettings, IdentitySettings, ProviderS
     )
     redis_url: SecretStr | None = Field(
         default=None,
-        description="A Valkey or Redis through which several gateways share their streams: `redis://:password@host/0`.",
+        description="A Valkey or Redis through which several gateways share their streams: `redis://:password@host/0`, "
+        "or a cluster: `redis+cluster://:password@host:port,host:port`.",
     )
     redis_memory: int = Field(
         default=256_000_000,

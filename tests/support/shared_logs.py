@@ -14,7 +14,7 @@ from gateway.streams.events import Event
 from gateway.streams.log import SavedStream, StreamOwner
 from gateway.streams.shared import Handlers, SharedStreamLog
 from gateway.streams.valkey.client import Valkey
-from tests.support.valkeys import ValkeyServer
+from tests.support.valkeys import ValkeyCluster, ValkeyServer
 
 NEVER = 3600.0
 PLENTY = 1_000_000
@@ -74,7 +74,7 @@ class Heard(Handlers):
 
 @asynccontextmanager
 async def running_log(
-    valkey: ValkeyServer,
+    valkey: ValkeyServer | ValkeyCluster,
     retention: float = NEVER,
     max_bytes: int = PLENTY,
     max_stream_bytes: int = 16_000_000,

@@ -1,4 +1,4 @@
-"""A private Valkey server for tests, real: it can be killed, frozen and started again on the same port."""
+"""A private Valkey server or cluster for tests, real: it can be killed, frozen and started again on the same ports."""
 
 import importlib.util
 import signal
@@ -8,10 +8,20 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import anyio
 from redis import asyncio as redis
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import RedisError
+
+from gateway.streams.valkey.keys import ClusterKeys
+
+FAIL_OVER_MS = 500
+"""How long a server is not heard of before the others give its slots to its replica."""
+
+PRIMARIES = 3
 
 
 def _executable() -> Path:
@@ -132,3 +142,114 @@ def valkey_server(folder: Path, *, durable: bool = False, options: Sequence[str]
         yield server
     finally:
         server.kill()
+
+
+class ValkeyCluster:
+    """Three primaries with a replica each. A slot that no server has costs the streams in it and no others."""
+
+    def __init__(self, folder: Path) -> None:
+        self.servers: list[ValkeyServer] = []
+        for number in range(2 * PRIMARIES):
+            own = folder / str(number)
+            own.mkdir()
+            options = [
+                *("--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--cluster-require-full-coverage"),
+                *("no", "--cluster-node-timeout", str(FAIL_OVER_MS), "--cluster-replica-validity-factor", "0"),
+                *("--repl-diskless-sync-delay", "0"),
+            ]
+            self.servers.append(ValkeyServer(own, free_port(), options=options))
+
+    @property
+    def url(self) -> str:
+        """Two of its servers; the others are to be found."""
+        return f"redis+cluster://127.0.0.1:{self.servers[0].port},127.0.0.1:{self.servers[1].port}"
+
+    async def form(self) -> None:
+        """Make one cluster of the servers."""
+        for server in self.servers:
+            server.launch()
+        for server in self.servers:
+            await server.answers()
+        part = -(-REDIS_CLUSTER_HASH_SLOTS // PRIMARIES)
+        for number, server in enumerate(self.servers):
+            await ask(server, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            if number < PRIMARIES:
+                last = min((number + 1) * part, REDIS_CLUSTER_HASH_SLOTS) - 1
+                await ask(server, "CLUSTER", "ADDSLOTSRANGE", number * part, last)
+            await ask(self.servers[0], "CLUSTER", "MEET", "127.0.0.1", server.port, server.options[3])
+        ids = [(await ask(server, "CLUSTER", "MYID")).decode() for server in self.servers]
+        for number, server in enumerate(self.servers[PRIMARIES:]):
+            while ids[number] not in await nodes_known_to(server):
+                pass
+            await ask(server, "CLUSTER", "REPLICATE", ids[number])
+        await self.is_whole()
+
+    async def is_whole(self) -> None:
+        """Return when all servers that run agree that all slots are served, and each replica has its data."""
+        for server in self.servers:
+            while server.process is not None and not await _is_whole(server, len(self.servers)):
+                pass
+
+    async def primary_of(self, stream_id: UUID) -> ValkeyServer:
+        """The server that has a stream now."""
+        return await self.primary_of_key(ClusterKeys().stream(stream_id)[0])
+
+    async def primary_of_key(self, key: str) -> ValkeyServer:
+        """The server that has a key now, as the first that runs says."""
+        slot = key_slot(key.encode())
+        asked = next(server for server in self.servers if server.process is not None)
+        for first, last, primary, *_ in await ask(asked, "CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                return next(server for server in self.servers if server.port == primary[1])
+        raise LookupError(key)
+
+    async def replicas_of(self, primary: ValkeyServer) -> list[ValkeyServer]:
+        """The servers that have the slots of this one, too."""
+        for _, _, *servers in await ask(primary, "CLUSTER", "SLOTS"):
+            ports = [port for _, port, *_ in servers]
+            if ports[0] == primary.port:
+                return [server for server in self.servers if server.port in ports[1:]]
+        return []
+
+    async def restore(self) -> None:
+        """Start again whoever was killed, and have a whole cluster."""
+        for server in self.servers:
+            if server.process is None:
+                server.launch()
+                await server.answers()
+        await self.is_whole()
+
+
+async def ask(server: ValkeyServer, *command: Any) -> Any:
+    """Send one command."""
+    async with server.client() as client:
+        pipeline: Any = client.pipeline(transaction=False)  # whose replies no callback changes
+        pipeline.command_stack.append((command, {}))
+        return (await pipeline.execute())[0]
+
+
+async def nodes_known_to(server: ValkeyServer) -> str:
+    """Their ids and what else CLUSTER NODES says."""
+    async with server.client() as client:
+        return str(await client.cluster("nodes"))
+
+
+async def _is_whole(server: ValkeyServer, count: int) -> bool:
+    async with server.client() as client:
+        info = await client.cluster("info")
+        nodes = await client.cluster("nodes")
+        replication = await client.info("replication")
+    linked = replication["role"] == "master" or replication["master_link_status"] == "up"
+    fails = any("fail" in node["flags"] or not node["connected"] for node in nodes.values())
+    return info["cluster_state"] == "ok" and len(nodes) == count and not fails and linked
+
+
+@contextmanager
+def valkey_cluster(folder: Path) -> Iterator[ValkeyCluster]:
+    """Have the servers of a cluster for the block; `form` starts them."""
+    cluster = ValkeyCluster(folder)
+    try:
+        yield cluster
+    finally:
+        for server in cluster.servers:
+            server.kill()

@@ -1,21 +1,14 @@
-"""The streams as Valkey keeps them: commands, scripts, and whether a server will do."""
+"""The streams as Valkey keeps them: commands, scripts, one server or a cluster, and whether it will do."""
 
 from gateway.streams.valkey.check import UnusableValkey, check_valkey
-from gateway.streams.valkey.client import (
-    FENCED,
-    Batch,
-    Fenced,
-    StoredStream,
-    StreamDamaged,
-    Valkey,
-    ValkeyUnavailable,
-    opened,
-)
+from gateway.streams.valkey.client import FENCED, Batch, StoredStream, Valkey, opened
+from gateway.streams.valkey.failures import Fenced, NodeUnavailable, StreamDamaged, ValkeyUnavailable
 
 __all__ = [
     "FENCED",
     "Batch",
     "Fenced",
+    "NodeUnavailable",
     "StoredStream",
     "StreamDamaged",
     "UnusableValkey",

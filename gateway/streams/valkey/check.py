@@ -9,6 +9,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, InvalidResponse, NoPermissionError, RedisError, ResponseError
 
+from gateway.streams.valkey.urls import cluster_url
+
 CONNECT_SECONDS = 2.0
 _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
@@ -19,6 +21,20 @@ class UnusableValkey(Exception):
 
 def check_url(url: str) -> None:
     """Look at all that the client looks at when it connects, and at what it would overlook. Raises UnusableValkey."""
+    cluster = cluster_url(url)
+    if cluster is None:
+        _check_server_url(url)
+        return
+    for server in cluster.servers:
+        parts = urlsplit(server)
+        if not parts.hostname:
+            raise UnusableValkey("must name servers of the cluster, as in redis+cluster://host:6379,host:6379")
+        _check_server_url(server)
+        if parts.path.strip("/") not in {"", "0"} or "db" in parse_qs(parts.query):
+            raise UnusableValkey("must name no database: a cluster has but one")
+
+
+def _check_server_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         path = unquote(parts.path).strip("/")
@@ -27,7 +43,7 @@ def check_url(url: str) -> None:
     except ValueError:
         raise UnusableValkey("cannot be read") from None
     if parts.scheme not in {"redis", "rediss", "unix"}:
-        raise UnusableValkey("must begin with redis://, rediss:// or unix://")
+        raise UnusableValkey("must begin with redis://, rediss:// or unix://, or with redis+cluster:// for a cluster")
     unknown = [name for name in options if name != "db" and not name.startswith("ssl_")]
     if unknown:
         raise UnusableValkey("takes no options but db, and those of TLS, such as ssl_ca_certs, with rediss://")
@@ -46,11 +62,21 @@ def check_url(url: str) -> None:
 
 
 async def check_valkey(url: str) -> None:
-    """Ask it for a sign of life. One that cannot be reached may come back; one that refuses raises UnusableValkey."""
+    """Ask it for a sign of life. One that cannot be reached may come back; one that refuses raises UnusableValkey.
+
+    Of a cluster each server that the URL names is asked.
+    """
     check_url(url)
+    cluster = cluster_url(url)
+    for server in [url] if cluster is None else cluster.servers:
+        await _check_server(server, clustered=cluster is not None)
+
+
+async def _check_server(url: str, *, clustered: bool) -> None:
     client = _client(url)
     try:
         await client.ping()
+        await _check_mode(client, clustered=clustered)
     except AuthenticationError:
         raise UnusableValkey("names a server that refuses its password or user") from None
     except NoPermissionError:
@@ -66,6 +92,18 @@ async def check_valkey(url: str) -> None:
         pass
     finally:
         await client.aclose()
+
+
+async def _check_mode(client: Any, *, clustered: bool) -> None:
+    """Compare the form of the URL with what the server is; a user who may not ask for that is believed."""
+    try:
+        enabled = (await client.info("cluster")).get("cluster_enabled") == 1
+    except ResponseError:
+        return
+    if enabled and not clustered:
+        raise UnusableValkey("names a server of a cluster: let it begin with redis+cluster:// or rediss+cluster://")
+    if clustered and not enabled:
+        raise UnusableValkey("names a server that is no part of a cluster: let it begin with redis:// or rediss://")
 
 
 def _client(url: str) -> Any:

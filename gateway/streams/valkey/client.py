@@ -1,4 +1,4 @@
-"""Speaks to Valkey (or Redis 7 and newer): the one place that knows its keys and its client library.
+"""Speaks to Valkey (or Redis 7 and newer): what gateways keep there, and say to each other through it.
 
     ollagraph:{<id>}:events     stream   one entry for each batch of events; its ID is the batch's last sequence number
     ollagraph:{<id>}:meta       hash     fence, owner, first, last, entries, bytes, usage, request, cancelled, ended,
@@ -8,6 +8,8 @@
     ollagraph:replica:<id>      channel  to one gateway: events of streams it follows, and what others want of it
     ollagraph:replicas          channel  to all gateways
 
+In a cluster the first four are `ollagraph:{<bucket>}:<id>:events` and so on, once for each bucket (`keys.py`).
+
 A batch is appended, and handed to the gateways that follow, by one script: so nothing is written by a gateway that
 lost the stream to another, nothing stands twice, and nothing is missing between what was replayed and what follows.
 The scripts say what of the two keys fits together (`scripts.py`), and a checksum says whether what stands in
@@ -16,61 +18,52 @@ them was written for this stream.
 
 import re
 import zlib
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from itertools import cycle
+from typing import Any
 from uuid import UUID
 
-import anyio
-from redis import asyncio as redis
-from redis import exceptions
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
-
 from gateway.streams.valkey import scripts
-
-TIMEOUT_SECONDS = 2.0
-"""How long Valkey may take to answer; it answers in less than a millisecond."""
+from gateway.streams.valkey.failures import (
+    Fenced,
+    NodeUnavailable,
+    StreamDamaged,
+    ValkeyUnavailable,
+    reporting,
+    unavailable,
+)
+from gateway.streams.valkey.node import Call, Script
+from gateway.streams.valkey.urls import servers_at
 
 FENCED = -1
 """Instead of a sequence number: another gateway writes the stream now."""
 
+_EVERYBODY = "ollagraph:replicas"
+"""The channel of all gateways."""
+
 _LEAST_RETENTION_SECONDS = 5
 """Viewers on other gateways must be able to read the end."""
 
-_REASONS: dict[type[Exception], str] = {
-    exceptions.OutOfMemoryError: "its memory is full",
-    exceptions.ReadOnlyError: "it is a read-only replica",
-    exceptions.BusyLoadingError: "it is loading its data",
-    exceptions.NoPermissionError: "its user has not all rights on ollagraph:*",
-    exceptions.AuthenticationError: "it refuses the password",
-    exceptions.MasterDownError: "it is a replica without its master",
-    exceptions.ClusterDownError: "it is a cluster",
-    exceptions.MovedError: "it is a cluster",
-    exceptions.AskError: "it is a cluster",
-}
+_BOOKS_AT_ONCE = 64
+"""How many books are looked through together, so that nobody waits long for it."""
 
-_WORDS = {
-    "ACL failure": "its user has not all rights on ollagraph:*",
-    "NOREPLICAS": "it has too few replicas",
-    "MISCONF": "it cannot save its data to disk",
-    "BUSY": "it is busy with a script",
-    "WRONGTYPE": "a key holds something else",
-}
+_TRIM_MS = 8000
+"""For how long a gateway that looks through the books of a cluster does it for all."""
 
+_MOST_CUTS = 10
+"""How often what is allowed is approached by age before the rest is left for the next time."""
 
-class ValkeyUnavailable(Exception):
-    """Valkey does not answer, or not as it should. The message holds no address and no password."""
-
-
-class Fenced(Exception):
-    """Another gateway has a newer right to the stream."""
-
-
-class StreamDamaged(ValueError):
-    """What stands in Valkey was not written for this stream."""
+_APPEND = Script(scripts.APPEND)
+_CLAIM = Script(scripts.CLAIM)
+_FOLLOW = Script(scripts.FOLLOW)
+_UNFOLLOW = Script(scripts.UNFOLLOW)
+_FOLLOWERS = Script(scripts.FOLLOWERS)
+_LAST = Script(scripts.LAST)
+_CANCEL = Script(scripts.CANCEL)
+_TRIM = Script(scripts.TRIM)
+_LEASE = Script(scripts.LEASE)
+_PROBE = Script(scripts.PROBE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,60 +104,61 @@ class StoredStream:
     cancelled: bool = False
 
 
-class Valkey:
-    """One Valkey server.
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What ended streams take in all books, and when the oldest and the newest of them ended, in ms."""
 
-    `url` as in `redis://:password@host:6379/0`. `max_stream_bytes` bounds each stream, `max_bytes` all that have
-    ended, `retention` is how many seconds those are kept. Every call raises ValkeyUnavailable.
+    bytes: int
+    oldest: int
+    newest: int
+
+
+class Valkey:
+    """One Valkey server, or a cluster.
+
+    `url` as in `redis://:password@host:6379/0`, or as in `redis+cluster://:password@host:6379,host:6379`.
+    `max_stream_bytes` bounds each stream, `max_bytes` all that have ended, `retention` is how many seconds those are
+    kept. Every call raises ValkeyUnavailable.
     """
 
     def __init__(self, url: str, replica_id: UUID, *, retention: float, max_stream_bytes: int, max_bytes: int) -> None:
         self._replica = str(replica_id)
+        self._channel = f"ollagraph:replica:{replica_id}"
         # a running stream that nobody can take up any more must go one day
         self._expiry_ms = round(max(retention, 3600) * 1000) + 86_400_000
         self._retention_ms = round(max(retention, _LEAST_RETENTION_SECONDS) * 1000)
         self._max_stream_bytes = max_stream_bytes
         self._max_bytes = max_bytes
-        client = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - half typed
-            url,
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._client: Any = client  # whose types are half unknown
-        self._append = self._client.register_script(scripts.APPEND)
-        self._claim = self._client.register_script(scripts.CLAIM)
-        self._follow = self._client.register_script(scripts.FOLLOW)
-        self._unfollow = self._client.register_script(scripts.UNFOLLOW)
-        self._followers = self._client.register_script(scripts.FOLLOWERS)
-        self._last = self._client.register_script(scripts.LAST)
-        self._cancel = self._client.register_script(scripts.CANCEL)
-        self._trim = self._client.register_script(scripts.TRIM)
-        self._probe = self._client.register_script(scripts.PROBE)
+        self._servers, self._keys = servers_at(url)
+        self._probes = [Call(_PROBE, keys, [""]) for keys in self._keys.probes(self._replica)]
+        self._turns = cycle(self._probes)
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._servers.aclose()
 
-    async def probe(self) -> None:
-        """Write as streams are written: one that answers and takes nothing is of no use to them."""
-        with _reporting():
-            await self._probe(_keys(UUID(self._replica)), [f"ollagraph:replica:{self._replica}"])
+    async def probe(self) -> bool:
+        """Write as streams are written: one that answers and takes nothing is of no use to them.
+
+        True where a server has come or gone since, so that what stands there should be looked at.
+        """
+        speaking = Call(_PROBE, next(self._turns).keys, [self._channel])  # a cluster passes on what one server says
+        with reporting():
+            return await self._servers.probe(speaking, self._probes)
 
     async def append(self, batches: Sequence[Batch]) -> list[int | ValkeyUnavailable]:
         """Append to many streams in one round trip; for each the last sequence number it has now, or FENCED.
 
         Where Valkey refuses one of them, its error stands in the place of the number.
         """
-        calls = [(_keys(batch.stream_id), self._arguments(batch)) for batch in batches]
-        return [
-            _unavailable(reply) if isinstance(reply, Exception) else reply
-            for reply in await self._run_all(self._append, calls)
-        ]
+        with reporting():
+            replies = await self._servers.send([self._appending(batch) for batch in batches])
+        return [unavailable(reply) if isinstance(reply, Exception) else reply for reply in replies]
 
     async def last_numbers(self, stream_ids: Sequence[UUID]) -> list[int | None]:
         """Give the last number of each; 0 where nothing is kept that can be used, None where Valkey fails on it."""
-        replies = await self._run_all(self._last, [(_keys(stream_id), ()) for stream_id in stream_ids])
+        with reporting():
+            replies = await self._servers.send([Call(_LAST, self._keys.stream(stream_id)) for stream_id in stream_ids])
         return [None if isinstance(reply, Exception) else reply for reply in replies]
 
     async def claim(self, stream_id: UUID, fence: int, *, void: bool = False) -> StoredStream | None:
@@ -173,8 +167,7 @@ class Valkey:
         `void` is set by who knows that what is kept is not the whole: then nothing of it is kept on, unless its end
         is there.
         """
-        with _reporting():
-            reply = await self._claim(_keys(stream_id), [fence, self._replica, int(void), stream_id.bytes])
+        reply = await self._run(_CLAIM, stream_id, [fence, self._replica, int(void), stream_id.bytes])
         if reply is None:
             raise Fenced
         return _stored(stream_id, reply)
@@ -184,84 +177,109 @@ class Valkey:
 
         None where nothing is kept, or not yet. Raises StreamDamaged.
         """
-        with _reporting():
-            reply = await self._follow(_keys(stream_id), [self._replica, self._expiry_ms, after])
-        return _stored(stream_id, reply)
+        return _stored(stream_id, await self._run(_FOLLOW, stream_id, [self._replica, self._expiry_ms, after]))
 
     async def read(self, stream_id: UUID) -> StoredStream | None:
         """Give all there is of a stream now; None where nothing is kept. Raises StreamDamaged."""
-        with _reporting():
-            reply = await self._follow(_keys(stream_id), ["", 0, 0])
-        return _stored(stream_id, reply)
+        return _stored(stream_id, await self._run(_FOLLOW, stream_id, ["", 0, 0]))
 
     async def unfollow(self, stream_id: UUID) -> None:
         """Tell that this gateway has no viewers of it any more."""
-        with _reporting():
-            await self._unfollow(_keys(stream_id), [self._replica, stream_id.bytes])
+        await self._run(_UNFOLLOW, stream_id, [self._replica, stream_id.bytes])
 
     async def followers(self, stream_id: UUID) -> tuple[int, int] | None:
         """Count the other gateways with viewers of a stream: those that listen, and those that have died with them.
 
         None where Valkey has lost the stream, and their names with it.
         """
-        with _reporting():
-            names = await self._followers(_keys(stream_id))
-            if names is None:
-                return None
-            channels = [f"ollagraph:replica:{_text(name)}" for name in names if _text(name) != self._replica]
-            if not channels:
-                return 0, 0
-            listening = [bool(count) for _, count in await self._client.pubsub_numsub(*channels)]
+        names = await self._run(_FOLLOWERS, stream_id)
+        if names is None:
+            return None
+        channels = [f"ollagraph:replica:{_text(name)}" for name in names if _text(name) != self._replica]
+        if not channels:
+            return 0, 0
+        with reporting():
+            listening = await self._servers.listening(channels)
         return sum(listening), len(listening) - sum(listening)
 
     async def cancel(self, stream_id: UUID) -> bool:
         """Tell the gateway that writes it to cancel. False when none listens."""
-        with _reporting():
-            return bool(await self._cancel(_keys(stream_id), [stream_id.bytes]))
+        count, owner = await self._run(_CANCEL, stream_id, [stream_id.bytes])
+        if count:
+            return True
+        with reporting():  # one server of a cluster counts only those who listen at it
+            return any(await self._servers.listening([f"ollagraph:replica:{_text(owner)}" if owner else _EVERYBODY]))
 
     async def call(self, word: bytes) -> None:
         """Say something to all gateways."""
-        with _reporting():
-            await self._client.publish("ollagraph:replicas", word)
+        with reporting():
+            await self._servers.publish(_EVERYBODY, word)
 
     async def trim(self) -> None:
         """Forget ended streams whose time is over, and the oldest of those that take too much."""
-        with _reporting():
-            gone = await self._trim(["ollagraph:ended", "ollagraph:bytes"], [self._retention_ms, self._max_bytes])
-            for name in gone:
-                if re.fullmatch(rb"[0-9a-f-]{36}", name):
-                    await self._client.delete(*_keys(UUID(name.decode())))
+        if len(self._keys.books) == 1:
+            await self._trim(self._max_bytes, 0)
+        elif await self._may_trim():
+            left = await self._trim(-1, 0)
+            for _ in range(_MOST_CUTS):
+                if left.bytes <= self._max_bytes:
+                    return
+                # as if as much had ended at all times, and half as far: so that it is seldom too much
+                share = 0.5 - 0.5 * self._max_bytes / left.bytes if self._max_bytes else 1
+                left = await self._trim(-1, left.oldest + round((left.newest - left.oldest) * share))
 
-    async def messages(self) -> AsyncGenerator[bytes | None, None]:
+    def messages(self) -> AsyncGenerator[bytes | None, None]:
         """Give what others say to this gateway, until Valkey goes; the first item is None, and says that we listen."""
-        subscription = self._client.pubsub()
-        try:
-            with _reporting():
-                await subscription.subscribe(f"ollagraph:replica:{self._replica}", "ollagraph:replicas")
-            yield None
-            while True:
-                with _reporting():
-                    message = await subscription.get_message(ignore_subscribe_messages=True, timeout=TIMEOUT_SECONDS)
-                if message is not None:
-                    yield cast("bytes", message["data"])
-        finally:
-            with anyio.move_on_after(TIMEOUT_SECONDS, shield=True):
-                await subscription.aclose()
+        return self._servers.messages([self._channel, _EVERYBODY])
 
-    async def _run_all(self, script: Any, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """Run a script many times in one round trip; gives the replies, and errors among them."""
-        with _reporting():
-            replies = await self._send(script, calls)
-            if any(isinstance(reply, NoScriptError) for reply in replies):  # Valkey was restarted
-                await self._client.script_load(script.script)
-                replies = await self._send(script, calls)  # what was appended already is not appended again
-        return replies
+    def away_for(self, stream_id: UUID) -> float:
+        """For how many seconds the one server of a cluster that has this stream has taken nothing; 0 while it does."""
+        return self._servers.away_for(self._keys.stream(stream_id)[0])
 
-    async def _send(self, script: Any, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for keys, arguments in calls:
-            pipeline.evalsha(script.sha, len(keys), *keys, *arguments)
-        return await pipeline.execute(raise_on_error=False)
+    async def _run(self, script: Script, stream_id: UUID, arguments: Sequence[Any] = ()) -> Any:
+        """Run a script on one stream."""
+        with reporting():
+            (reply,) = await self._servers.send([Call(script, self._keys.stream(stream_id), arguments)])
+            if isinstance(reply, Exception):
+                raise reply
+        return reply
+
+    async def _may_trim(self) -> bool:
+        """Have the books of a cluster to ourselves for a while: there are many, and one gateway is enough for them."""
+        with reporting():
+            (reply,) = await self._servers.send([Call(_LEASE, ["ollagraph:trim"], [self._replica, _TRIM_MS])])
+        return reply is not None and not isinstance(reply, Exception)
+
+    async def _trim(self, most: int, until: int) -> _Left:
+        """Forget what ended until then, or too long ago, and the oldest in a book that takes more than `most`."""
+        found: list[_Left] = []
+        for start in range(0, len(self._keys.books), _BOOKS_AT_ONCE):
+            books = self._keys.books[start : start + _BOOKS_AT_ONCE]
+            calls = [Call(_TRIM, book.names, [self._retention_ms, most, until]) for book in books]
+            gone: list[Call] = []
+            with reporting():
+                for reply in await self._servers.send(calls):
+                    if isinstance(reply, NodeUnavailable):
+                        continue
+                    if isinstance(reply, Exception):
+                        raise reply
+                    count, oldest, newest, names = reply
+                    if int(count):
+                        found.append(_Left(int(count), int(oldest), int(newest)))
+                    known = [name.decode() for name in names if re.fullmatch(rb"[0-9a-f-]{36}", name)]
+                    gone += [Call(None, self._keys.stream(UUID(name))) for name in known]
+                await self._servers.send(gone)
+        if not found:
+            return _Left(0, 0, 0)
+        return _Left(
+            sum(book.bytes for book in found), min(book.oldest for book in found), max(book.newest for book in found)
+        )
+
+    def _appending(self, batch: Batch) -> Call:
+        keys = self._keys.stream(batch.stream_id)
+        if batch.terminal:
+            keys += self._keys.book(batch.stream_id).names
+        return Call(_APPEND, keys, self._arguments(batch))
 
     def _arguments(self, batch: Batch) -> tuple[Any, ...]:
         return (
@@ -319,28 +337,3 @@ def _or_nothing(stream_id: UUID, data: bytes | None) -> bytes:
 
 def _text(name: bytes) -> str:
     return name.decode(errors="replace")
-
-
-def _keys(stream_id: UUID) -> list[str]:
-    prefix = f"ollagraph:{{{stream_id}}}"
-    return [f"{prefix}:events", f"{prefix}:meta"]
-
-
-@contextmanager
-def _reporting() -> Generator[None]:
-    """Turn the client's errors into one."""
-    try:
-        yield
-    except (RedisError, OSError, TimeoutError) as error:
-        raise _unavailable(error) from error
-
-
-def _unavailable(error: Exception) -> ValkeyUnavailable:
-    """Say what is wrong without the server's own words, which may hold an address."""
-    reason = next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), None)
-    reason = reason or next((reason for word, reason in _WORDS.items() if str(error).startswith(word)), None)
-    if reason is not None:
-        return ValkeyUnavailable(f"Valkey takes no writes: {reason}.")
-    if isinstance(error, exceptions.ResponseError):
-        return ValkeyUnavailable(f"Valkey refuses what is written ({type(error).__name__}).")
-    return ValkeyUnavailable(f"Valkey does not answer ({type(error).__name__}).")

@@ -1,8 +1,11 @@
 """The scripts that Valkey runs: each looks at all keys of a stream at once, and trusts none of them alone.
 
-KEYS are a stream's `events` and `meta`. Memory that is full may cost either of them, and nobody promises that what
-stands there was written by a gateway; so `kept` compares the two. What does not fit together counts as gone, as a
-whole: whoever has the stream in memory writes it anew, and nobody is shown a part of it.
+KEYS are a stream's `events` and `meta`, and all keys that a script touches are among its KEYS: in a cluster it runs
+where those are, and they are all in one hash slot. Channels are in no slot.
+
+Memory that is full may cost either of the two, and nobody promises that what stands there was written by a gateway; so
+`kept` compares them. What does not fit together counts as gone, as a whole: whoever has the stream in memory writes it
+anew, and nobody is shown a part of it.
 """
 
 _KEPT = """
@@ -98,14 +101,15 @@ tell('e' .. ARGV[12] .. ARGV[5])
 if ARGV[10] == '1' then
   local time = redis.call('TIME')
   local at = time[1] * 1000 + math.floor(time[2] / 1000)
-  surely('ZADD', 'ollagraph:ended', at, ARGV[13] .. ':' .. bytes)
-  surely('INCRBY', 'ollagraph:bytes', bytes)
+  surely('ZADD', KEYS[3], at, ARGV[13] .. ':' .. bytes)
+  surely('INCRBY', KEYS[4], bytes)
 end
 return last
 """
 )
 """Returns the last sequence number that is kept now, -1 where another gateway has a newer right.
 
+KEYS: with a terminal event also the book of what has ended: its streams, and what they take.
 ARGV: fence, first, last, mode, payload, owner, usage, expiry in ms, most bytes, whether it ends, request, the id's
 bytes, the id, whether it was written before, the last number that viewers have seen. The mode is empty, or `rebased`
 where what went before is kept by nobody, or `anew` where what is kept is not to be shown to anybody: the database says
@@ -169,12 +173,13 @@ LAST = _KEPT + "local now = kept() return now and now.last or 0"
 CANCEL = (
     _KEPT
     + """
-if not kept() then return redis.call('PUBLISH', 'ollagraph:replicas', 'c' .. ARGV[1]) end
+if not kept() then return {redis.call('PUBLISH', 'ollagraph:replicas', 'c' .. ARGV[1]), false} end
 redis.call('HSET', KEYS[2], 'cancelled', '1')
-return redis.call('PUBLISH', 'ollagraph:replica:' .. redis.call('HGET', KEYS[2], 'owner'), 'c' .. ARGV[1])
+local owner = redis.call('HGET', KEYS[2], 'owner')
+return {redis.call('PUBLISH', 'ollagraph:replica:' .. owner, 'c' .. ARGV[1]), owner}
 """
 )
-"""ARGV: the id's bytes. Where the owner's name is gone, all are told."""
+"""ARGV: the id's bytes. Returns how many listened, and who is the owner. Where its name is gone, all are told."""
 
 TRIM = """
 if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then redis.call('DEL', KEYS[1]) end
@@ -186,20 +191,29 @@ else
   bytes = 0
   for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do bytes = bytes + size(member) end
 end
-local time, gone = redis.call('TIME'), {}
-local horizon = time[1] * 1000 - tonumber(ARGV[1])
+local time, gone, first, last = redis.call('TIME'), {}, 0, 0
+local horizon, most = time[1] * 1000 - tonumber(ARGV[1]), tonumber(ARGV[2])
 while #gone < 500 do
   local oldest = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
   if #oldest == 0 then bytes = 0 break end
-  if tonumber(oldest[2]) >= horizon and bytes <= tonumber(ARGV[2]) then break end
+  first = tonumber(oldest[2])
+  if first >= horizon and first > tonumber(ARGV[3]) and (most < 0 or bytes <= most) then break end
   redis.call('ZREM', KEYS[1], oldest[1])
   bytes = bytes - size(oldest[1])
   gone[#gone + 1] = string.sub(oldest[1], 1, 36)
 end
-redis.call('SET', KEYS[2], string.format('%.0f', bytes))
-return gone
+if most < 0 and bytes > 0 then last = tonumber(redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2] or '0') end
+local function whole(value) return string.format('%.0f', math.max(-9e15, math.min(9e15, value))) end
+if bytes > 0 then redis.call('SET', KEYS[2], whole(bytes)) else redis.call('DEL', KEYS[2]) end
+return {whole(bytes), whole(first), whole(last), gone}
 """
-"""KEYS: the ended streams, and what they take. ARGV: milliseconds to keep them, most bytes. Returns who is to go."""
+"""KEYS: a book. ARGV: milliseconds to keep them, most bytes, or -1, and a time in ms: who ended until then goes.
+
+Returns what the rest takes, when the oldest ended, when the newest did where there is no most, and who is to go.
+"""
+
+LEASE = "return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])"
+"""ARGV: the gateway that wants to do something for all, and for how many ms nobody else shall."""
 
 PROBE = """
 redis.call('SET', KEYS[2], '1')
@@ -208,9 +222,9 @@ redis.call('HSET', KEYS[2], 'fence', '1')
 redis.call('XADD', KEYS[1], '1-0', 'e', '')
 redis.call('PEXPIRE', KEYS[1], 60000)
 redis.call('PEXPIRE', KEYS[2], 60000)
-redis.call('PUBLISH', ARGV[1], 'p')
+if ARGV[1] ~= '' then redis.call('PUBLISH', ARGV[1], 'p') end
 """
-"""All that a stream asks of Valkey, in small. ARGV: the channel of the gateway that asks.
+"""All that a stream asks of Valkey, in small. ARGV: the channel of the gateway that asks, or nothing.
 
 SET comes first: once a script has written, Valkey no longer asks whether there is memory for the rest.
 """
