@@ -15,13 +15,19 @@ PACED = "fake:paced-64-20"
 PACED_LONG = "fake:paced-256-20"
 """The same with 256 tokens: about as long as people's answers are."""
 
+SHORT = "fake:count-1"
+"""One token."""
+
+SLOW = "fake:paced-60-50"
+"""60 tokens, 50 milliseconds before each: a large model."""
+
 HOLD = "fake:hold-1"
 """Nothing at all, until the bench ends."""
 
 
 async def _serve() -> None:
     async with running_fake_model_server() as fake:
-        fake.models = [COUNT, PACED, PACED_LONG, HOLD]
+        fake.models = [COUNT, PACED, PACED_LONG, SHORT, SLOW, HOLD]
         sys.stdout.write(f"{fake.url}\n")
         sys.stdout.flush()
         await anyio.sleep_forever()

@@ -7,6 +7,8 @@ from urllib.parse import unquote
 
 import pytest
 
+from bench.scaling.__main__ import kept
+from bench.scaling.tables import put_into
 from server.settings import PREFIX, Settings
 from tests.test_repository import ROOT, repository_files
 
@@ -97,6 +99,12 @@ def test_every_make_target_that_is_named_is_there():
 
 def test_the_changelog_has_a_place_for_what_is_not_released():
     assert "\n## Unreleased\n" in text_of(PurePosixPath("CHANGELOG.md")).replace("[Unreleased]", "Unreleased")
+
+
+def test_the_tables_on_scaling_are_those_of_what_was_measured():
+    document = text_of(PurePosixPath("docs/scaling.md"))
+    assert document == put_into(document, kept())
+    assert "| 1,000,000 |" in document
 
 
 @pytest.mark.parametrize("link", ["missing.md", "../README.md", "README.md#no-such-heading", "#no-such-heading"])

@@ -22,7 +22,7 @@ from typing import Any
 
 import anyio
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import AskError, MovedError, RedisError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, TryAgainError
 
 from gateway.streams.valkey.failures import NodeUnavailable, ValkeyUnavailable, unavailable
 from gateway.streams.valkey.node import TIMEOUT_SECONDS, Call, Node
@@ -102,8 +102,7 @@ class Cluster:
                 tasks.start_soon(self._probe, node, call)
         taking = [node for node in chosen if node not in self._away]
         if not taking:
-            errors = [away.error for away in self._away.values()]
-            raise unavailable(errors[0]) if errors else ValkeyUnavailable("Valkey takes no writes: no slots are given.")
+            raise unavailable(next((away.error for away in self._away.values()), ClusterDownError("")))
         renewed, self._renewed = self._renewed, False
         return renewed
 
@@ -224,6 +223,9 @@ class Cluster:
                         slots = await node.slots()
                     except (RedisError, OSError, TimeoutError) as failure:
                         error = failure
+                        continue
+                    if not slots:  # one that has not joined yet, or has forgotten that it had, knows of none
+                        error = ClusterDownError("")
                         continue
                     await self._learn(slots, node.host)
                     return
