@@ -16,16 +16,20 @@ from redis.crc import key_slot
 from websockets.asyncio.client import ClientConnection
 
 from bench import paths, processes
-from bench.fake import HOLD, SHORT, SLOW
+from bench.fake import COUNT, HOLD, SHORT, SLOW
 from bench.memory import START, WATCH
 from bench.paths import PROMPT, Failed, graphql_socket, subscribe
 from bench.scaling.gauges import Gauges, Used
+from tests.support.damage import begun, keys
 from tests.support.databases import postgresql_server
+from tests.support.shared_logs import running_log
 from tests.support.valkeys import PRIMARIES, ValkeyServer, valkey_cluster, valkey_server
 
 SHORT_ANSWERS, AT_ONCE = 200, 10
 SLOW_STREAMS, SLOW_ROUNDS, SLOW_TOKENS = 24, 2, 60
+FULL_STREAMS, FULL_TOKENS = 32, 256
 SILENT_STREAMS, SILENT_SECONDS = 200, 15.0
+KEPT_BATCHES = (2, 402)
 LEDGERS = (10_000, 100_000)
 REPORTS = 8
 MESSAGES, MESSAGE_BYTES = 20_000, 300
@@ -56,14 +60,14 @@ async def measure() -> Costs:
         try:
             gauges = Gauges([one.pid, other.pid], valkey.url, database)
             with anyio.fail_after(LONGEST_SECONDS):
-                costs = await _measured(one, other, gauges)
+                costs = await _measured(one, other, gauges, valkey)
         finally:
             await database.close()
         costs["message"] = await _message(folder / "cluster")
     return costs
 
 
-async def _measured(one: processes.Gateway, other: processes.Gateway, gauges: Gauges) -> Costs:
+async def _measured(one: processes.Gateway, other: processes.Gateway, gauges: Gauges, valkey: ValkeyServer) -> Costs:
     nothing = dict.fromkeys(asdict(await gauges.read()), 0.0)
     await _each(one, gauges, SHORT, AT_ONCE, 3, nothing)  # warms it up
     await _each(other, gauges, SHORT, AT_ONCE, 3, nothing)
@@ -80,7 +84,10 @@ async def _measured(one: processes.Gateway, other: processes.Gateway, gauges: Ga
     batches_watched = watched["valkey_calls"] - generation["valkey_calls"] - follows
     follower = {name: (watched[name] - generation[name]) / batches_watched - batch[name] for name in slow}
     said("what is kept")
-    kept_answer, kept_batch = await gauges.kept_bytes()
+    kept_answer, kept_batch = await _kept(valkey)
+    said("tokens of a worker that has more than it can do")
+    full = await _each(one, gauges, COUNT, FULL_STREAMS, 1, idle)
+    full = {name: (full[name] - generation[name]) / FULL_TOKENS for name in full}
     said("silent streams")
     silent, waiting = await _silent(one, gauges, idle)
     said("reports")
@@ -89,6 +96,7 @@ async def _measured(one: processes.Gateway, other: processes.Gateway, gauges: Ga
         "generation": generation | {"valkey_bytes": kept_answer},
         "batch": batch | {"valkey_bytes": kept_batch, "tokens": (SLOW_TOKENS - 1) / batches},
         "follower": follower | {"valkey_bytes": 0},
+        "full": full,
         "open": silent,
         "waiting": waiting,
         "report": await _report(one, gauges, idle),
@@ -174,6 +182,17 @@ async def _begin(socket: ClientConnection, id: str, model: str) -> str:
 async def _to_the_end(socket: ClientConnection) -> None:
     while orjson.loads(await socket.recv(decode=False))["type"] != "complete":
         pass
+
+
+async def _kept(valkey: ValkeyServer) -> tuple[float, float]:
+    """Give the memory of Valkey for a stream without its batches, and for each batch of one token in it."""
+    sizes: list[int] = []
+    async with running_log(valkey) as log, valkey.client() as client:
+        for count in KEPT_BATCHES:
+            stream = await begun(log, count)
+            sizes.append(sum([await client.memory_usage(key, samples=0) for key in keys(stream)]))
+    slope = (sizes[1] - sizes[0]) / (KEPT_BATCHES[1] - KEPT_BATCHES[0])
+    return sizes[0] - slope * KEPT_BATCHES[0], slope
 
 
 async def _silent(

@@ -58,6 +58,8 @@ class Needs:
     """What it takes."""
 
     workers: int
+    merging: int
+    """Workers, if each has so much to do that it merges tokens as at full speed."""
     worker_memory: float
     """Bytes of all workers, beyond what each has at its start."""
     valkeys: int | None
@@ -91,8 +93,10 @@ def needs(costs: Costs, load: Load) -> Needs:
         + reports * costs["report"]["worker_us"]
     )
     workers = math.ceil(worker_us / (1e6 * FULL))
+    merged_us = load.tokens * costs["full"]["worker_us"] + load.answers * generation["worker_us"]
     return Needs(
         workers=workers,
+        merging=math.ceil(merged_us / (1e6 * FULL)),
         worker_memory=load.streams * costs["open"]["worker_bytes"],
         valkeys=_valkeys(costs, load, workers),
         valkey_calls=load.batches * batch["valkey_calls"] + load.answers * generation["valkey_calls"],
@@ -113,7 +117,8 @@ def _valkeys(costs: Costs, load: Load, workers: int) -> int | None:
         load.batches * (costs["batch"]["valkey_us"] + load.elsewhere * costs["follower"]["valkey_us"])
         + load.answers * costs["generation"]["valkey_us"]
     )
-    looked_at = workers * costs["worker"]["valkey_us"] / 2  # measured with two workers; each looks at every server
+    # each worker looks at every server, with scripts as short as those that write; two of them were measured
+    looked_at = workers * costs["worker"]["valkey_calls"] / 2 * costs["batch"]["valkey_us"]
     if own + looked_at <= 1e6 * FULL:
         return 1
     left = 1e6 * FULL - looked_at - messages_us(costs, load)
@@ -138,6 +143,7 @@ def limits(costs: Costs) -> dict[str, float]:
 
     return {
         "one worker (one core)": most(lambda load: needs(costs, load).workers <= 1),
+        "one worker that merges tokens": most(lambda load: needs(costs, load).merging <= 1),
         "one Valkey": most(lambda load: needs(costs, load).valkeys == 1),
         f"a report over {REPORT_DAYS} days, {REPORT_SECONDS:.0f} s": most(
             lambda load: needs(costs, load).report_seconds <= REPORT_SECONDS

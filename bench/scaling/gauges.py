@@ -1,6 +1,5 @@
 """What the parts have used so far: processor time and counts, which change little with the load of the machine."""
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -72,20 +71,6 @@ class Gauges:
             database_rows=row["rows"],
             database_wal_bytes=float(row["wal"]),
         )
-
-    async def kept_bytes(self) -> tuple[float, float]:
-        """Give the memory of Valkey for a stream, and for each batch of events in it, of all that are kept now."""
-        async with redis.Redis.from_url(self.valkey_url) as client:
-            events = [key async for key in client.scan_iter("ollagraph:*:events")]
-            sizes: list[tuple[int, int]] = []
-            for key in events:
-                own = [await client.memory_usage(each, samples=0) for each in (key, key.replace(b":events", b":meta"))]
-                sizes.append((await client.xlen(key), sum(own)))
-        batches, taken = (statistics.mean(column) for column in zip(*sizes, strict=True))
-        slope = sum((count - batches) * (size - taken) for count, size in sizes) / sum(
-            (count - batches) ** 2 for count, _ in sizes
-        )
-        return taken - slope * batches, slope
 
 
 def _cpu_us(process: psutil.Process) -> float:

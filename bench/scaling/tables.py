@@ -50,7 +50,10 @@ def _costs(costs: Costs) -> str:
 
 def _rest(costs: Costs) -> str:
     worker, opened, waiting, message = costs["worker"], costs["open"], costs["waiting"], costs["message"]
+    full = costs["full"]
     rows = [
+        ["token at full speed, many in a batch: CPU of the worker", f"{_number(full['worker_us'])} microseconds"],
+        ["token at full speed: CPU of Valkey", f"{_number(full['valkey_us'])} microseconds"],
         ["open stream with its socket: memory of the worker", f"{opened['worker_bytes'] / 1000:,.1f} kB"],
         ["open stream: memory of Valkey", f"{opened['valkey_bytes'] / 1000:,.1f} kB"],
         ["silent stream: CPU of the worker in a second", f"{_number(waiting['worker_us'])} microseconds"],
@@ -79,6 +82,7 @@ def _needs(costs: Costs) -> str:
         ["tokens/s", *(f"{Load(streams).tokens:,.0f}" for streams in STREAMS)],
         ["generations/s", *(f"{Load(streams).answers:,.0f}" for streams in STREAMS)],
         ["workers (cores)", *(f"{each.workers:,}" for each in found)],
+        ["workers that merge tokens, as full ones do", *(f"{each.merging:,}" for each in found)],
         ["memory of the workers", *(_bytes(each.worker_memory) for each in found)],
         [
             "Valkey servers, without replicas",
