@@ -21,7 +21,7 @@ from gateway.usage import Usage
 from resolvers.root import build_schema
 from server.audit_export import audit_export
 from server.backends import running_backends
-from server.first_start import ensure_admin, make_identity, prepare_data_dir
+from server.first_start import ensure_admin, make_identity
 from server.generation_service import GenerationService, running_generation_service
 from server.graphql import (
     DocumentLimits,
@@ -35,7 +35,7 @@ from server.health import Readiness, healthz
 from server.jwks import KEY_SET_PATH, key_set
 from server.page import page
 from server.server_info import introspection_access, server_info
-from server.settings import Settings, SettingsError
+from server.settings import Settings, SettingsError, prepare_data_dir
 from server.sign_in import RedirectsOverHttp, make_providers
 from server.signing_keys import SigningKeys
 from server.transports import (
@@ -61,6 +61,7 @@ from server.transports import (
     TrustedProxies,
     schema_document,
 )
+from server.workers import WorkerLink
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,8 @@ class Application(FastAPI):
         self._running = running
 
 
-def create_app(settings: Settings) -> Application:
-    """Make the ASGI application. Nothing is opened before its lifespan begins."""
+def create_app(settings: Settings, link: WorkerLink | None = None) -> Application:
+    """Make the ASGI application; with `link`, of one of several workers. Nothing is opened before its lifespan."""
 
     body_limits = BodyLimits(
         settings.max_body_size, settings.max_anonymous_body_size, BytesInFlight(settings.max_bytes_in_flight)
@@ -105,11 +106,11 @@ def create_app(settings: Settings) -> Application:
         prepare_data_dir(settings)
         trusted, schema = trusted_documents(settings), build_schema()
         executor = _executor(settings, schema, trusted)
-        async with running_gateway(settings) as (gateway, database, service, signing):
+        async with running_gateway(settings, link) as (gateway, database, service, signing):
             running = Running(database, service, await ensure_admin(settings, gateway.identity))
             app.begin(running)
             watch = CredentialWatch(gateway.identity.authentication, settings.recheck_interval)
-            readiness = Readiness(database, gateway.catalog, service)
+            readiness = Readiness(database, gateway.catalog, service, link)
             app.router.routes += _routes(
                 settings, gateway, executor, readiness, watch, running.open_streams, body_limits
             )
@@ -151,7 +152,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 
 @asynccontextmanager
 async def running_gateway(
-    settings: Settings,
+    settings: Settings, link: WorkerLink | None = None
 ) -> AsyncGenerator[tuple[Gateway, Database, GenerationService, SigningKeys]]:
     """Give the gateway at work: tables up to date, backends up. At the end everything is finished and closed."""
     providers = make_providers(settings)
@@ -162,7 +163,9 @@ async def running_gateway(
             queues = {backend.name: _queue(settings, backend) for backend in backends}
             catalog = Catalog(backends, settings.models_max_age, tasks, queues=queues)
             blobs = Blobs(database, _blob_limits(settings))
-            async with running_generation_service(settings, database, catalog, queues, blobs, tasks) as service:
+            async with running_generation_service(
+                settings, database, catalog, queues, blobs, tasks, alone=link is not None and link.private_valkey
+            ) as service:
                 signing = SigningKeys(settings)
                 identity = make_identity(
                     settings, database, signing.keys, providers, end_generations=service.removal.end_generations

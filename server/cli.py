@@ -21,10 +21,15 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            sentences = [_sentence(leaf) for leaf in _leaves(error)]
-            if all(sentences):
-                raise click.ClickException(sentences[0] or "") from error
+            if sentence := told(error):
+                raise click.ClickException(sentence) from error
             raise
+
+
+def told(error: Exception) -> str | None:
+    """Give the sentence for an error that was to be expected, or for a group of them; None for a bug."""
+    sentences = [_sentence(leaf) for leaf in _leaves(error)]
+    return sentences[0] if all(sentences) else None
 
 
 def _leaves(error: Exception) -> list[Exception]:
@@ -55,9 +60,15 @@ def main() -> None:
 
 
 @main.command()
-def serve() -> None:
+@click.option("--workers", metavar="N|auto", help="Processes that serve together, as OLLAGRAPH_WORKERS.")
+def serve(workers: str | None) -> None:
     """Start the gateway: set up the database, make the first administrator if there is none, and listen."""
-    settings = _settings()
+    settings = _settings(workers=workers)
+    if settings.workers > 1:
+        from server.workers import supervise
+
+        supervise(settings)
+        return
     # What is loaded now is never garbage, and looking for some in it would take a sixth of the time.
     gc.disable()
     from server.serve import serve as run_server  # what the other commands, and a mistake, need not wait for

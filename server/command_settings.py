@@ -11,9 +11,13 @@ from server import logs
 from server.settings import PREFIX, Settings, load_settings, unread_settings
 
 
-def settings_of_command(warn: Callable[[str], None] | None = None) -> Settings:
-    """Load the settings, set up the log unless the command tells its warnings itself, and keep files to the owner."""
+def settings_of_command(warn: Callable[[str], None] | None = None, **options: str | None) -> Settings:
+    """Load the settings, set up the log unless the command tells its warnings itself, and keep files to the owner.
+
+    `options` of the command line go before the environment, as the setting of the same name.
+    """
     os.umask(0o077)
+    os.environ.update({f"{PREFIX}{name.upper()}": value for name, value in options.items() if value is not None})
     settings = load_settings()
     if warn is None:
         logs.configure(settings.log_level)

@@ -21,8 +21,8 @@ from gateway.audit import AuditChoice, AuditOutcome, Deed
 from gateway.errors import GatewayError
 from gateway.identity import OPERATOR, Identity, UserChange, UserFilter
 from server.audit_export import exported, read_moment
-from server.first_start import make_identity, password_policy, prepare_data_dir
-from server.settings import Settings, SettingsError
+from server.first_start import make_identity, password_policy
+from server.settings import Settings, SettingsError, prepare_data_dir
 from server.signing_keys import SigningKeys, write_new_key
 
 USERS_AT_ONCE = 500

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import anyio
@@ -33,7 +33,10 @@ LEDGER_SECONDS = 5
 
 @dataclass(slots=True)
 class GenerationService:
-    """What runs generations, for who starts and stops it and looks after its health."""
+    """What runs generations, for who starts and stops it and looks after its health.
+
+    `alone` tells that whoever shares its streams stops together with it.
+    """
 
     generations: Generations
     runner: Runner
@@ -42,13 +45,14 @@ class GenerationService:
     shared_log: SharedStreamLog | None
     removal: TextRemoval
     drain_time: float
+    alone: bool = False
     _stopping: anyio.Lock = field(default_factory=anyio.Lock)
     _stopped: bool = False
 
     @property
     def has_peers(self) -> bool:
         """Whether other gateways can go on with what this one does."""
-        return self.shared_log is not None and self.shared_log.mirrored
+        return self.shared_log is not None and self.shared_log.mirrored and not self.alone
 
     @property
     def is_leaving(self) -> bool:
@@ -82,6 +86,8 @@ async def running_generation_service(
     queues: Mapping[str, BackendQueue],
     blobs: Blobs,
     tasks: TaskGroup,
+    *,
+    alone: bool = False,
 ) -> AsyncGenerator[GenerationService]:
     """Run generations within the block; at its end all have ended, or are released to other gateways.
 
@@ -101,6 +107,7 @@ async def running_generation_service(
         tasks=tasks,
         replica_id=replica_id,
     )
+    service = replace(service, alone=alone)
     try:
         if service.shared_log is not None:
             service.shared_log.set_handlers(_handlers(service.runner, service.replicas, StreamRecords(database)))

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 from db.engine import Database, DatabaseUnavailable
 from gateway.catalog import BackendHealth, Catalog
 from server.generation_service import GenerationService
+from server.workers import WorkerLink
 
 logger = logging.getLogger(__name__)
 
@@ -74,12 +75,16 @@ class Readiness:
 
     Without a database that takes writes no new work is taken, nor by a gateway that stops. Of the backends one is
     enough: a gateway that lost one still serves the others' models. Without Valkey a gateway works on alone.
+    One worker is enough, too: it answers for all, and tells how many are ready.
     """
 
-    def __init__(self, database: Database, catalog: Catalog, service: GenerationService) -> None:
+    def __init__(
+        self, database: Database, catalog: Catalog, service: GenerationService, link: WorkerLink | None = None
+    ) -> None:
         self._database = database
         self._catalog = catalog
         self._service = service
+        self._link = link
         self._reads = _Check(database.ping)
         self._writes = _Check(service.replicas.note_alive)
 
@@ -114,6 +119,8 @@ class Readiness:
         body = {"status": "not ready" if reasons else "ready", "database": database, "backends": backends}
         if self._service.shared_log is not None:
             body["streamLog"] = _entry(None, self._service.shared_log.trouble)
+        if self._link is not None:
+            body["workers"] = {"ready": self._link.ready, "of": self._link.of}
         if reasons:
             body["reason"] = "; ".join(reasons)
         return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK)

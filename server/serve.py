@@ -2,14 +2,10 @@
 
 import gc
 import resource
-import shlex
-import shutil
 import signal
 import socket
-import sys
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from types import FrameType
 
 import anyio
@@ -20,9 +16,11 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from server.app import Application, create_app
 from server.generation_service import GenerationService
-from server.settings import Settings, SettingsError
+from server.settings import Settings
 from server.transports import bounded_websocket_protocol
 from server.uvicorn_protocol import bounded_http_protocol
+from server.welcome import welcome
+from server.workers import BACKLOG, WorkerLink, bound, url_of
 
 MOST_OPEN_FILES = 65_536
 
@@ -35,18 +33,17 @@ FORCED_SECONDS = 1.0
 
 
 class _Server(uvicorn.Server):
-    """Says where the gateway is once it listens, and lets what runs finish before it hangs up on anybody."""
+    """Tells when it listens, and lets what runs finish before it hangs up on anybody."""
 
-    def __init__(self, config: uvicorn.Config, app: Application, settings: Settings, url: str) -> None:
+    def __init__(self, config: uvicorn.Config, app: Application, tell: Callable[[str | None], None]) -> None:
         super().__init__(config)
         self._app = app
-        self._settings = settings
-        self._url = url
+        self._tell = tell
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         spare_the_collector()
         await super().startup(sockets)
-        click.echo(welcome(self._settings, self._url, self._app.running.new_password))
+        self._tell(self._app.running.new_password)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what runs finish first, and then hang up; with other gateways at hand, send the clients to them first."""
@@ -101,38 +98,6 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def welcome(settings: Settings, url: str, password: str | None) -> str:
-    """Give what a person at the terminal wants to know now. The password is in it at the first start only."""
-    lines = ["", f"Ollagraph is ready at {url}"]
-    if settings.serves_page:
-        lines.append(f"  Page and GraphiQL  {url}/")
-    lines.append(f"  GraphQL            {url}/graphql  (HTTP and WebSocket)")
-    if password is not None:
-        lines += [
-            "",
-            f"  Sign in as         {settings.admin_username}",
-            f"  Password           {password}",
-            "  This password is shown once. Keep it. To make more users:",
-            f"    {_command()} create-user NAME",
-        ]
-    else:
-        lines.append("  Sign in with the user and password that you have.")
-    return "\n".join([*lines, ""])
-
-
-def _command() -> str:
-    """Tell how to type our command in the folder where this process was started."""
-    here = Path.cwd()
-    python = Path(sys.executable)
-    script = python.with_name("ollagraph")
-    on_path = shutil.which("ollagraph")
-    if on_path is not None and script.exists() and script.samefile(on_path):
-        return "ollagraph"
-    program = script if script.exists() else python
-    typed = shlex.quote(str(program.relative_to(here) if program.is_relative_to(here) else program))
-    return typed if program is script else f"{typed} -m server"
-
-
 def spare_the_collector() -> None:
     """Take all objects that there are out of garbage collection, and turn it on.
 
@@ -146,22 +111,38 @@ def spare_the_collector() -> None:
 
 def serve(settings: Settings) -> None:
     """Listen until told to stop. Raises SettingsError, DatabaseUrlError and DatabaseUnavailable, or a group of one."""
+    with bound(settings) as listening:
+        listening.listen(BACKLOG)
+
+        def tell(password: str | None) -> None:
+            click.echo(welcome(settings, url_of(listening), password))
+
+        _run(settings, listening, tell)
+
+
+def serve_as_worker(settings: Settings, listening: socket.socket, link: WorkerLink) -> None:
+    """Serve as one of several processes, on a socket that does not listen before all is ready. Raises as `serve`."""
+    _run(settings, listening, link.tell_ready, link)
+
+
+def _run(
+    settings: Settings, listening: socket.socket, tell: Callable[[str | None], None], link: WorkerLink | None = None
+) -> None:
     _allow_open_files()
-    with _listening(settings) as listening:
-        host, port = listening.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        app = create_app(settings)
-        config = server_config(app, settings)
-        config.lifespan = "off"
-        server = _Server(config, app, settings, f"http://{shown}:{port}")
-        anyio.run(_serve, app, server, listening, backend_options={"loop_factory": config.get_loop_factory()})
+    app = create_app(settings, link)
+    config = server_config(app, settings)
+    config.lifespan = "off"
+    server = _Server(config, app, tell)
+    anyio.run(_serve, app, server, listening, link, backend_options={"loop_factory": config.get_loop_factory()})
 
 
-async def _serve(app: Application, server: _Server, listening: socket.socket) -> None:
+async def _serve(app: Application, server: _Server, listening: socket.socket, link: WorkerLink | None) -> None:
     """Run the server within the application's lifespan.
 
     That is not left to uvicorn, which would log an expected mistake with its traceback.
     """
+    if link is not None:
+        link.attach()
     with anyio.CancelScope() as scope:
         async with app.router.lifespan_context(app):
             await server.serve([listening])
@@ -195,25 +176,3 @@ def _allow_open_files() -> None:
     if hard == resource.RLIM_INFINITY or soft < hard:
         wanted = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-
-
-@contextmanager
-def _listening(settings: Settings) -> Generator[socket.socket]:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with ExitStack() as stack:
-        try:
-            listening = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((settings.host, settings.port))
-        except (OSError, UnicodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no host"
-            raise SettingsError(
-                f"Cannot listen on {settings.host}:{settings.port} ({reason}). "
-                "Set OLLAGRAPH_HOST or OLLAGRAPH_PORT to another."
-            ) from error
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: the kernel drops a peer that takes nothing for so long
-            listening.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(round(settings.send_timeout * 2000), 2**31 - 1)
-            )
-        listening.listen(2048)
-        yield listening

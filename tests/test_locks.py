@@ -20,6 +20,7 @@ LOCKS = (
     "requirements-node.lock",
     "requirements-codegen.lock",
     "requirements-ldap.lock",
+    "requirements-workers.lock",
 )
 PROJECT = "project"
 
@@ -30,6 +31,7 @@ LOCKED_IN = [
     ("requirements-node.lock", ("node",)),
     ("requirements-codegen.lock", ("codegen",)),
     ("requirements-ldap.lock", ("ldap",)),
+    ("requirements-workers.lock", ("workers",)),
 ]
 """Lock file, and the groups of pyproject.toml that it holds. `project` stands for the dependencies of the product."""
 
@@ -106,7 +108,9 @@ def test_a_lock_names_no_host(lock: str):
     assert re.findall(r".*(?:://|--(?:extra-)?index-url|--find-links).*", (ROOT / lock).read_text()) == []
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-node.lock", "requirements-ldap.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements.lock", "requirements-node.lock", "requirements-ldap.lock", "requirements-workers.lock"]
+)
 def test_a_lock_agrees_with_the_one_for_development(lock: str):
     development = {entry.name: entry for entry in locked("requirements-dev.lock")}
     assert [entry for entry in locked(lock) if development.get(entry.name, entry) != entry] == [], "make lock"

@@ -31,6 +31,7 @@ FLOORS = {
     "gateway.generation": 3,
     "gateway.replicas": 4,
     "server.settings": -1,
+    "server.workers": 0,
     "server.graphql": 0,
     "server.transports": 1,
     "server.sign_in": 2,

@@ -11,8 +11,8 @@ from auth.passwords import PasswordHasher
 from auth.signing_keys import TokenKeys
 from db.engine import Database
 from db.migrations import upgrade
-from server.first_start import SECRET_FILE, ensure_admin, make_identity, prepare_data_dir, signing_secret
-from server.settings import SettingsError
+from server.first_start import ensure_admin, make_identity, signing_secret
+from server.settings import SECRET_FILE, SettingsError, prepare_data_dir
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 from tests.support.processes import run_command, serving

@@ -1,5 +1,6 @@
 """The settings: what each is called, its default, what it means, and reading them from the environment."""
 
+from server.settings.data_dir import SECRET_FILE, prepare_data_dir
 from server.settings.environment import PREFIX
 from server.settings.load import SettingsError, load_settings, unread_settings
 from server.settings.providers import ProviderSettings
@@ -9,10 +10,12 @@ from server.settings.types import Introspection
 __all__ = [
     "DATABASE_FILE",
     "PREFIX",
+    "SECRET_FILE",
     "Introspection",
     "ProviderSettings",
     "Settings",
     "SettingsError",
     "load_settings",
+    "prepare_data_dir",
     "unread_settings",
 ]

@@ -13,7 +13,7 @@ from server.settings.identity import IdentitySettings
 from server.settings.model_servers import ModelServerSettings
 from server.settings.providers import ProviderSettings
 from server.settings.requests import RequestSettings
-from server.settings.types import AnyCase, FilePath, Hosts, Introspection, Networks, Origins
+from server.settings.types import AnyCase, FilePath, Hosts, Introspection, Networks, Origins, Workers
 
 DATABASE_FILE = "ollagraph.db"
 
@@ -40,6 +40,12 @@ class Settings(RequestSettings, ModelServerSettings, IdentitySettings, ProviderS
     )
     host: str = Field(default="127.0.0.1", description="The address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
+    workers: Workers = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Processes that serve on this port together; `auto` starts one for each core.",
+    )
     data_dir: FilePath = Field(
         default_factory=lambda: user_data_path("ollagraph", appauthor=False),
         description="The folder for everything the gateway writes. Default: the user's data folder of the system.",

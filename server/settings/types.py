@@ -1,5 +1,6 @@
 """The types of settings that are more than a number or a word: how they are read from text, and brought into form."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -109,6 +110,15 @@ def _on_or_off(value: Any) -> Any:
         return "on"
     return "off" if word in {"false", "0", "no", "n", "f"} else word
 
+
+def _count(value: Any) -> Any:
+    """Take `auto` for the cores that this process may use."""
+    if not isinstance(value, str) or value.strip().lower() != "auto":
+        return value
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+Workers = Annotated[int, BeforeValidator(_count)]
 
 Introspection = Annotated[Literal["on", "off", "signed-in"], BeforeValidator(_on_or_off)]
 

@@ -1,0 +1,93 @@
+"""A worker's link to the supervisor: a line of JSON for each thing that one tells the other."""
+
+import os
+import signal
+import threading
+import time
+from asyncio import AbstractEventLoop, get_running_loop
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+
+SECOND_SIGNAL_SECONDS = 0.5
+"""How long after the first signal the second one comes: two at the same time would be seen as one."""
+
+LAST_SECONDS = 5.0
+"""How long a worker without its supervisor may take to end."""
+
+
+class WorkerLink:
+    """What a worker knows of the others, and how it tells the supervisor of itself.
+
+    `number` is its own, from 1 to `of`; `private_valkey` tells that the Valkey is there for these workers alone.
+    """
+
+    def __init__(self, orders: Iterator[bytes], answers: int, *, number: int, of: int, private_valkey: bool) -> None:
+        self.number = number
+        self.of = of
+        self.private_valkey = private_valkey
+        self.ready = 0
+        self._orders = orders
+        self._answers = answers
+        self._start = threading.Event()
+        self._loop: AbstractEventLoop | None = None
+        self._earlier: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+        self.on_embedded: Callable[[dict[str, Any]], None] | None = None
+
+    def listen(self) -> None:
+        """Obey the supervisor from now on, in a thread: also a worker whose event loop hangs ends with it."""
+        threading.Thread(target=self._listen, name="orders", daemon=True).start()
+
+    def wait_for_start(self) -> None:
+        """Return when the supervisor says that it is this worker's turn."""
+        self._start.wait()
+
+    def attach(self) -> None:
+        """Have what the supervisor tells noted in the event loop that runs now."""
+        with self._lock:
+            self._loop = get_running_loop()
+            earlier, self._earlier = self._earlier, []
+        for order in earlier:
+            self._note(order)
+
+    def tell_ready(self, password: str | None) -> None:
+        """Tell that this worker serves; with the password of the first administrator, where it was made just now."""
+        self._tell({"kind": "ready", "password": password})
+
+    def tell_failed(self, sentence: str) -> None:
+        """Tell why this worker cannot start."""
+        self._tell({"kind": "failed", "sentence": sentence})
+
+    def _tell(self, answer: dict[str, Any]) -> None:
+        os.write(self._answers, orjson.dumps(answer) + b"\n")
+
+    def _listen(self) -> None:
+        for line in self._orders:
+            order: dict[str, Any] = orjson.loads(line)
+            if order["kind"] == "start":
+                self._start.set()
+                continue
+            with self._lock:
+                if self._loop is None:
+                    self._earlier.append(order)
+                    continue
+            self._loop.call_soon_threadsafe(self._note, order)
+        _end_without_supervisor()
+
+    def _note(self, order: dict[str, Any]) -> None:
+        match order["kind"]:
+            case "workers":
+                self.ready = order["ready"]
+            case _:
+                pass
+
+
+def _end_without_supervisor() -> None:
+    """Stop as at a second signal. Nobody else would end this process, and the port has to be free again."""
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(SECOND_SIGNAL_SECONDS)
+    time.sleep(LAST_SECONDS)
+    os._exit(1)

@@ -1,0 +1,159 @@
+"""The process that starts the workers, replaces those that die, and ends all of them together.
+
+It serves nobody itself. Whatever ends it, the workers, the private Valkey and the embedded model end, too: each reads a
+pipe that the kernel closes with this process.
+
+The first worker starts alone: it migrates the database, makes the secret and the first administrator. Meanwhile the
+others load what they need, and start when it is ready.
+"""
+
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from typing import Any
+
+import anyio
+import click
+from anyio.abc import TaskGroup
+
+from server.settings import PREFIX, Settings, SettingsError, prepare_data_dir
+from server.welcome import welcome
+from server.workers.private_valkey import PrivateValkey
+from server.workers.processes import ending
+from server.workers.sockets import WorkerSockets, worker_sockets
+from server.workers.worker_process import WorkerProcess, running_worker
+
+logger = logging.getLogger(__name__)
+
+FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
+"""Seconds before a worker that ended is replaced: longer each time, until one has served for the longest of them."""
+
+MOST_DEATHS = 3
+"""How many workers may end before any has served; then the gateway cannot start."""
+
+FORCED_SECONDS = 5.0
+"""How long after the second signal the workers have to end."""
+
+
+def run_supervisor(settings: Settings) -> None:
+    """Serve with several workers until told to stop. Raises SettingsError, or a group of one."""
+    with worker_sockets(settings) as sockets:
+        anyio.run(Supervisor(settings, sockets).run)
+
+
+class Supervisor:
+    """Keeps as many workers as the settings ask for."""
+
+    def __init__(self, settings: Settings, sockets: WorkerSockets) -> None:
+        self._settings = settings
+        self._sockets = sockets
+        self._environment = dict(os.environ)
+        self._workers: dict[int, WorkerProcess] = {}
+        self._first_is_ready = anyio.Event()
+        self._stop = anyio.Event()
+        self._deaths = 0
+        self._password: str | None = None
+        self._greeted = False
+        self._tasks: TaskGroup
+
+    async def run(self) -> None:
+        """Serve until told to stop. Raises SettingsError, in a group, where the gateway cannot start."""
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            prepare_data_dir(self._settings)
+            async with anyio.create_task_group() as services:
+                if self._settings.redis_url is None:
+                    valkey = PrivateValkey(self._settings.data_dir)
+                    await services.start(valkey.run)
+                    self._environment[f"{PREFIX}REDIS_URL"] = valkey.url
+                services.start_soon(self._obey, signals)
+                async with anyio.create_task_group() as self._tasks:
+                    for number in range(1, self._settings.workers + 1):
+                        self._tasks.start_soon(self._keep, number)
+                services.cancel_scope.cancel()
+
+    async def _obey(self, signals: AsyncIterator[signal.Signals]) -> None:
+        """Pass signals on: at the first one the workers let what runs finish, at the second one they do not."""
+        async for _ in signals:
+            is_second = self._stop.is_set()
+            self._stop.set()
+            for worker in self._workers.values():
+                worker.terminate()
+            if is_second:
+                break
+        await anyio.sleep(FORCED_SECONDS)
+        for worker in self._workers.values():
+            worker.kill()
+
+    async def _keep(self, number: int) -> None:
+        """Have one worker, and another one when it has died, until told to stop."""
+        delay = FIRST_DELAY
+        while not self._stop.is_set():
+            begun = anyio.current_time()
+            status = await self._run_worker(number)
+            if self._stop.is_set():
+                return
+            if not self._first_is_ready.is_set():
+                self._deaths += 1
+                if self._deaths >= MOST_DEATHS:
+                    raise SettingsError(f"The workers end while they start ({ending(status)}): the log tells why.")
+            delay = FIRST_DELAY if anyio.current_time() - begun > LONGEST_DELAY else delay
+            logger.warning("worker %d ended (%s); it is started again in %g s", number, ending(status), delay)
+            with anyio.move_on_after(delay):
+                await self._stop.wait()
+            delay = min(delay * 2, LONGEST_DELAY)
+
+    async def _run_worker(self, number: int) -> int | None:
+        """Run a worker to its end, and give how it ended."""
+        status = None
+        with ExitStack() as kept:
+            listening = kept.enter_context(self._sockets.for_worker())
+            async with running_worker(
+                number, self._settings.workers, listening,
+                environment=self._environment, private_valkey=self._settings.redis_url is None,
+            ) as worker:  # fmt: skip
+                kept.close()  # it has inherited it; what is kept open here would get connections that nobody accepts
+                self._workers[number] = worker
+                try:
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(self._start_in_turn, worker)
+                        await worker.hear(self._hear)
+                        status = await worker.wait()
+                        tasks.cancel_scope.cancel()
+                finally:
+                    del self._workers[number]
+                    await self._tell_of_workers()
+        return status
+
+    async def _start_in_turn(self, worker: WorkerProcess) -> None:
+        if worker.number != 1:
+            await self._first_is_ready.wait()
+        await worker.tell({"kind": "start"})
+
+    async def _hear(self, worker: WorkerProcess, answer: dict[str, Any]) -> None:
+        match answer["kind"]:
+            case "ready":
+                self._password = self._password or answer["password"]
+                worker.ready = True
+                self._first_is_ready.set()
+                await self._tell_of_workers()
+                self._greet()
+            case "failed":
+                if not self._first_is_ready.is_set():
+                    raise SettingsError(answer["sentence"])
+                logger.error("worker %d cannot start: %s", worker.number, answer["sentence"])
+            case _:
+                pass
+
+    async def _tell_of_workers(self) -> None:
+        ready = sum(worker.ready for worker in self._workers.values())
+        for worker in list(self._workers.values()):
+            await worker.tell({"kind": "workers", "ready": ready})
+
+    def _greet(self) -> None:
+        """Say once that the gateway is there, when all workers are."""
+        if self._greeted or sum(worker.ready for worker in self._workers.values()) < self._settings.workers:
+            return
+        self._greeted = True
+        click.echo(welcome(self._settings, self._sockets.url, self._password))
