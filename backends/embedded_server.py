@@ -1,7 +1,7 @@
 """The child process of the embedded model: a llama.cpp server that lives exactly as long as its parent.
 
-It is a program of its own (`backends.embedded` starts it) and imports nothing of ours. It reads one line of JSON
-from its standard input (written by `EmbeddedBackend`), loads the model, and writes one line of JSON to its standard
+It is a program of its own (`backends.model_process` starts it) and imports nothing of ours. It reads one line of JSON
+from its standard input (written by `ModelProcess`), loads the model, and writes one line of JSON to its standard
 output, `{"address"}`. Then it serves until its standard input ends. The kernel closes that pipe however the parent
 dies, so no child is ever left over.
 """

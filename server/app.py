@@ -159,7 +159,7 @@ async def running_gateway(
     database = Database(settings.database, pool_size=settings.database_pool_size)
     try:
         await upgrade(database)
-        async with running_backends(settings) as backends, anyio.create_task_group() as tasks:
+        async with running_backends(settings, link) as backends, anyio.create_task_group() as tasks:
             queues = {backend.name: _queue(settings, backend) for backend in backends}
             catalog = Catalog(backends, settings.models_max_age, tasks, queues=queues)
             blobs = Blobs(database, _blob_limits(settings))

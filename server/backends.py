@@ -12,11 +12,14 @@ from backends.openai import OpenAIBackend
 from backends.protocol import Backend
 from backends.timeouts import TimedBackend, Timeouts
 from server.settings import Settings, SettingsError
+from server.workers import WorkerLink
 
 
 @asynccontextmanager
-async def running_backends(settings: Settings) -> AsyncGenerator[list[Backend]]:
+async def running_backends(settings: Settings, link: WorkerLink | None = None) -> AsyncGenerator[list[Backend]]:
     """Make them, run what needs running, and close them at the end. Raises SettingsError.
+
+    With `link` the embedded model runs at the supervisor, once for all workers.
 
     The order decides who keeps the plain name when two have a model of the same name.
     """
@@ -34,8 +37,11 @@ async def running_backends(settings: Settings) -> AsyncGenerator[list[Backend]]:
             backends.append(TimedBackend(remote, timeouts))
         async with anyio.create_task_group() as tasks:
             if settings.embedded:
-                embedded = _embedded(settings)
-                await tasks.start(embedded.run)
+                embedded = embedded_backend(settings)
+                if link is None:
+                    await tasks.start(embedded.run)
+                else:
+                    await tasks.start(embedded.follow, link.embedded_statuses())
                 backends.append(TimedBackend(embedded, timeouts))
             yield backends
             tasks.cancel_scope.cancel()
@@ -69,7 +75,8 @@ def _remote(settings: Settings) -> list[OllamaBackend | OpenAIBackend]:
     return remote
 
 
-def _embedded(settings: Settings) -> EmbeddedBackend:
+def embedded_backend(settings: Settings) -> EmbeddedBackend:
+    """Make the embedded model's. Raises SettingsError where it cannot run."""
     path = settings.embedded_model or find_packaged_model()
     if path is None:
         raise SettingsError(

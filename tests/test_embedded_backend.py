@@ -13,8 +13,9 @@ import orjson
 import pytest
 
 from backends import embedded_server
-from backends.embedded import PACKAGED_MODEL_NAME, EmbeddedBackend, EmbeddedState, find_packaged_model
+from backends.embedded import PACKAGED_MODEL_NAME, EmbeddedBackend, find_packaged_model
 from backends.errors import BackendError, BackendModelNotFound, BackendUnavailable, BackendUnsupported
+from backends.model_process import EmbeddedState
 from backends.protocol import (
     Capability,
     ChatRequest,
@@ -274,7 +275,8 @@ def test_the_child_ends_with_its_standard_input(model_path: Path):
 
 PARENT = """
 import anyio
-from backends.embedded import EmbeddedBackend, EmbeddedState, find_packaged_model
+from backends.embedded import EmbeddedBackend, find_packaged_model
+from backends.model_process import EmbeddedState
 
 async def main():
     backend = EmbeddedBackend(find_packaged_model(), threads=1, context_length=128)

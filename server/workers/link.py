@@ -1,14 +1,16 @@
 """A worker's link to the supervisor: a line of JSON for each thing that one tells the other."""
 
+import asyncio
 import os
 import signal
 import threading
 import time
-from asyncio import AbstractEventLoop, get_running_loop
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import orjson
+
+from backends.model_process import EmbeddedState, EmbeddedStatus
 
 SECOND_SIGNAL_SECONDS = 0.5
 """How long after the first signal the second one comes: two at the same time would be seen as one."""
@@ -31,10 +33,11 @@ class WorkerLink:
         self._orders = orders
         self._answers = answers
         self._start = threading.Event()
-        self._loop: AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._earlier: list[dict[str, Any]] = []
         self._lock = threading.Lock()
-        self.on_embedded: Callable[[dict[str, Any]], None] | None = None
+        self._embedded: EmbeddedStatus | None = None
+        self._changed = asyncio.Event()
 
     def listen(self) -> None:
         """Obey the supervisor from now on, in a thread: also a worker whose event loop hangs ends with it."""
@@ -47,10 +50,18 @@ class WorkerLink:
     def attach(self) -> None:
         """Have what the supervisor tells noted in the event loop that runs now."""
         with self._lock:
-            self._loop = get_running_loop()
+            self._loop = asyncio.get_running_loop()
             earlier, self._earlier = self._earlier, []
         for order in earlier:
             self._note(order)
+
+    async def embedded_statuses(self) -> AsyncGenerator[EmbeddedStatus]:
+        """Give what becomes of the embedded model, which the supervisor runs: the latest, whenever it has changed."""
+        while True:
+            self._changed.clear()
+            if self._embedded is not None:
+                yield self._embedded
+            await self._changed.wait()
 
     def tell_ready(self, password: str | None) -> None:
         """Tell that this worker serves; with the password of the first administrator, where it was made just now."""
@@ -80,6 +91,10 @@ class WorkerLink:
         match order["kind"]:
             case "workers":
                 self.ready = order["ready"]
+            case "embedded":
+                state = EmbeddedState(order["state"])
+                self._embedded = EmbeddedStatus(state, order["reason"], order["address"], order["key"])
+                self._changed.set()
             case _:
                 pass
 

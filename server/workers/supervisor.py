@@ -12,12 +12,14 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any
 
 import anyio
 import click
 from anyio.abc import TaskGroup
 
+from backends.model_process import EmbeddedStatus
 from server.settings import PREFIX, Settings, SettingsError, prepare_data_dir
 from server.welcome import welcome
 from server.workers.private_valkey import PrivateValkey
@@ -56,6 +58,7 @@ class Supervisor:
         self._deaths = 0
         self._password: str | None = None
         self._greeted = False
+        self._embedded: dict[str, Any] | None = None
         self._tasks: TaskGroup
 
     async def run(self) -> None:
@@ -67,6 +70,10 @@ class Supervisor:
                     valkey = PrivateValkey(self._settings.data_dir)
                     await services.start(valkey.run)
                     self._environment[f"{PREFIX}REDIS_URL"] = valkey.url
+                if self._settings.embedded:
+                    from server.backends import embedded_backend  # which loads the clients of model servers
+
+                    services.start_soon(embedded_backend(self._settings).run_process, self._tell_of_model)
                 services.start_soon(self._obey, signals)
                 async with anyio.create_task_group() as self._tasks:
                     for number in range(1, self._settings.workers + 1):
@@ -129,6 +136,8 @@ class Supervisor:
     async def _start_in_turn(self, worker: WorkerProcess) -> None:
         if worker.number != 1:
             await self._first_is_ready.wait()
+        if self._embedded is not None:
+            await worker.tell(self._embedded)
         await worker.tell({"kind": "start"})
 
     async def _hear(self, worker: WorkerProcess, answer: dict[str, Any]) -> None:
@@ -150,6 +159,11 @@ class Supervisor:
         ready = sum(worker.ready for worker in self._workers.values())
         for worker in list(self._workers.values()):
             await worker.tell({"kind": "workers", "ready": ready})
+
+    async def _tell_of_model(self, status: EmbeddedStatus) -> None:
+        self._embedded = {"kind": "embedded", **asdict(status)}
+        for worker in list(self._workers.values()):
+            await worker.tell(self._embedded)
 
     def _greet(self) -> None:
         """Say once that the gateway is there, when all workers are."""
