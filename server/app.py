@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 import strawberry
@@ -111,9 +112,7 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
             app.begin(running)
             watch = CredentialWatch(gateway.identity.authentication, settings.recheck_interval)
             readiness = Readiness(database, gateway.catalog, service, link)
-            app.router.routes += _routes(
-                settings, gateway, executor, readiness, watch, running.open_streams, body_limits
-            )
+            app.router.routes += _routes(settings, gateway, executor, readiness, watch, running, body_limits)
             app.router.routes.append(Route(KEY_SET_PATH, key_set(signing.keys)))
             if settings.serves_page:
                 app.router.routes.append(Mount("/", page()))
@@ -123,12 +122,20 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
                 spawn_service(tasks, "the checks of readiness", readiness.run)
                 spawn_service(tasks, "watching the trusted documents", trusted.watch)
                 spawn_service(tasks, "watching the signing keys", signing.watch)
+                if link is not None:
+                    spawn_service(tasks, "taking over from workers", partial(_take_over_from_workers, link, service))
                 yield
                 tasks.cancel_scope.cancel()
 
     app = Application(lifespan, body_limits)
     _add_middleware(app, settings)
     return app
+
+
+async def _take_over_from_workers(link: WorkerLink, service: GenerationService) -> None:
+    """Take over from workers as soon as the supervisor says that they have died, until cancelled."""
+    while True:
+        await service.replicas.expire(await link.next_death())
 
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
@@ -243,13 +250,14 @@ def _routes(
     executor: Executor,
     readiness: Readiness,
     watch: CredentialWatch,
-    open_streams: set[anyio.CancelScope],
+    running: Running,
     body_limits: BodyLimits,
 ) -> list[Route | WebSocketRoute]:
     callers = Callers(gateway, settings.max_answer_text)
     cookies = SessionCookies.of(
         settings.cors_origins, credentials=settings.cors_credentials, public_url=settings.public_url
     )
+    shared = running.service.connections
     http = GraphQLOverHttp(
         executor,
         callers,
@@ -257,8 +265,8 @@ def _routes(
         settings.request_timeout,
         StreamLimits(settings.send_timeout, settings.heartbeat_interval),
         watch,
-        ConnectionLimiter(settings.max_streams_per_user, "OLLAGRAPH_MAX_STREAMS_PER_USER"),
-        open_streams,
+        ConnectionLimiter(settings.max_streams_per_user, "OLLAGRAPH_MAX_STREAMS_PER_USER", shared),
+        running.open_streams,
         cookies,
     )
     socket_limits = SocketLimits(
@@ -273,7 +281,7 @@ def _routes(
         body_limits,
         socket_limits,
         watch,
-        ConnectionLimiter(settings.max_sockets_per_user, "OLLAGRAPH_MAX_SOCKETS_PER_USER"),
+        ConnectionLimiter(settings.max_sockets_per_user, "OLLAGRAPH_MAX_SOCKETS_PER_USER", shared),
     )
     return [
         *_blob_routes(settings, executor, callers, body_limits),

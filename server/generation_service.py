@@ -12,11 +12,13 @@ from db.clock import new_id
 from db.engine import Database
 from gateway.blobs import Blobs
 from gateway.catalog import BackendQueue, Catalog
+from gateway.connections import SharedConnections
 from gateway.generation import Generations, Ledger, Phase, Router, Runner, TextRemoval
 from gateway.replicas import PeerRequests, Replicas, Takeover, UsageNotes
 from gateway.streams import (
     Handlers,
     MemoryStreamLog,
+    OpenCounts,
     SharedStreamLog,
     StreamBuffer,
     StreamRecords,
@@ -46,8 +48,14 @@ class GenerationService:
     removal: TextRemoval
     drain_time: float
     alone: bool = False
+    connections: SharedConnections | None = None
     _stopping: anyio.Lock = field(default_factory=anyio.Lock)
     _stopped: bool = False
+
+    @property
+    def replica_id(self) -> UUID:
+        """The name of this process among those that share the database."""
+        return self.runner.replica_id
 
     @property
     def has_peers(self) -> bool:
@@ -107,11 +115,14 @@ async def running_generation_service(
         tasks=tasks,
         replica_id=replica_id,
     )
-    service = replace(service, alone=alone)
+    connections = None if settings.redis_url is None else _connections(settings, replica_id)
+    service = replace(service, alone=alone, connections=connections)
     try:
         if service.shared_log is not None:
             service.shared_log.set_handlers(_handlers(service.runner, service.replicas, StreamRecords(database)))
             await tasks.start(service.shared_log.run)
+        if connections is not None:
+            spawn_service(tasks, "counting connections", connections.run)
         spawn_service(tasks, "the ledger", service.ledger.run)
         await service.replicas.join()
         spawn_service(tasks, "looking after the other gateways", service.replicas.run)
@@ -120,6 +131,8 @@ async def running_generation_service(
         await service.ledger.close(LEDGER_SECONDS)
         await service.replicas.leave()
     finally:
+        if connections is not None:
+            await connections.leave()
         if valkey is not None:
             await valkey.aclose()
         if heartbeat is not database:
@@ -189,6 +202,11 @@ def _handlers(runner: Runner, replicas: Replicas, records: StreamRecords) -> Han
         finished=records.finished,
         owns=records.owns,
     )
+
+
+def _connections(settings: Settings, replica_id: UUID) -> SharedConnections:
+    assert settings.redis_url is not None  # noqa: S101
+    return SharedConnections(OpenCounts(settings.redis_url.get_secret_value(), replica_id))
 
 
 async def _valkey(settings: Settings, replica_id: UUID) -> Valkey:

@@ -14,7 +14,7 @@ import uvicorn
 from anyio.lowlevel import checkpoint
 from uvicorn.server import HANDLED_SIGNALS
 
-from server.app import Application, create_app
+from server.app import Application, Running, create_app
 from server.generation_service import GenerationService
 from server.settings import Settings
 from server.transports import bounded_websocket_protocol
@@ -35,15 +35,18 @@ FORCED_SECONDS = 1.0
 class _Server(uvicorn.Server):
     """Tells when it listens, and lets what runs finish before it hangs up on anybody."""
 
-    def __init__(self, config: uvicorn.Config, app: Application, tell: Callable[[str | None], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: Application, tell: Callable[[Running], None], link: WorkerLink | None
+    ) -> None:
         super().__init__(config)
         self._app = app
+        self._link = link
         self._tell = tell
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         spare_the_collector()
         await super().startup(sockets)
-        self._tell(self._app.running.new_password)
+        self._tell(self._app.running)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what runs finish first, and then hang up; with other gateways at hand, send the clients to them first."""
@@ -58,6 +61,8 @@ class _Server(uvicorn.Server):
                 tasks.start_soon(self._cut_what_is_left, service)
                 await super().shutdown(sockets)
             await service.stop()
+            if self._link is not None:
+                await self._link.drained()
             tasks.cancel_scope.cancel()
         if not has_peers:
             async with anyio.create_task_group() as tasks:
@@ -114,25 +119,29 @@ def serve(settings: Settings) -> None:
     with bound(settings) as listening:
         listening.listen(BACKLOG)
 
-        def tell(password: str | None) -> None:
-            click.echo(welcome(settings, url_of(listening), password))
+        def tell(running: Running) -> None:
+            click.echo(welcome(settings, url_of(listening), running.new_password))
 
         _run(settings, listening, tell)
 
 
 def serve_as_worker(settings: Settings, listening: socket.socket, link: WorkerLink) -> None:
     """Serve as one of several processes, on a socket that does not listen before all is ready. Raises as `serve`."""
-    _run(settings, listening, link.tell_ready, link)
+
+    def tell(running: Running) -> None:
+        link.tell_ready(running.service.replica_id, running.new_password)
+
+    _run(settings, listening, tell, link)
 
 
 def _run(
-    settings: Settings, listening: socket.socket, tell: Callable[[str | None], None], link: WorkerLink | None = None
+    settings: Settings, listening: socket.socket, tell: Callable[[Running], None], link: WorkerLink | None = None
 ) -> None:
     _allow_open_files()
     app = create_app(settings, link)
     config = server_config(app, settings)
     config.lifespan = "off"
-    server = _Server(config, app, tell)
+    server = _Server(config, app, tell, link)
     anyio.run(_serve, app, server, listening, link, backend_options={"loop_factory": config.get_loop_factory()})
 
 

@@ -15,7 +15,7 @@ from websockets.typing import Subprotocol
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import Socket
 from tests.support.no_skips import under_ci
-from tests.support.processes import START_SECONDS, Served, serving
+from tests.support.processes import START_SECONDS, Served, child_processes, is_running, serving
 
 PASSWORD = "a password of mine"
 
@@ -53,12 +53,6 @@ async def requested(fake: FakeModelServer) -> None:
     with anyio.fail_after(START_SECONDS):
         while not fake.requests:  # noqa: ASYNC110 - the fake server has no event for it
             await anyio.sleep(0.01)
-
-
-def child_processes(pid: int) -> list[int]:
-    """The children of a process, as Linux tells them."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 async def test_a_generation_that_was_under_way_when_the_gateway_was_killed_has_failed_after_the_next_start(
@@ -159,11 +153,3 @@ async def test_the_embedded_model_ends_with_the_gateway(data_dir: Path, number: 
     with anyio.fail_after(START_SECONDS):
         while any(is_running(child) for child in children):  # noqa: ASYNC110 - not a child of ours
             await anyio.sleep(0.01)
-
-
-def is_running(pid: int) -> bool:
-    """Tell whether there is such a process that has not ended; a dead one may wait for its parent's look."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False

@@ -24,6 +24,7 @@ FLOORS = {
     "gateway.media": 0,
     "gateway.streams": 1,
     "gateway.audit": 1,
+    "gateway.connections": 2,
     "gateway.blobs": 2,
     "gateway.catalog": 2,
     "gateway.identity": 2,

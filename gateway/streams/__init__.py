@@ -30,7 +30,7 @@ from gateway.streams.log import SavedStream, StreamLog, StreamMoved, StreamOwner
 from gateway.streams.memory import MemoryStreamLog
 from gateway.streams.records import StreamRecords
 from gateway.streams.shared import Handlers, SharedStreamLog
-from gateway.streams.valkey import UnusableValkey, Valkey, check_valkey
+from gateway.streams.valkey import OpenCounts, UnusableValkey, Valkey, ValkeyUnavailable, check_valkey
 from gateway.streams.viewer import Viewer
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "Handlers",
     "LossReason",
     "MemoryStreamLog",
+    "OpenCounts",
     "QueueReason",
     "Queued",
     "Resumed",
@@ -68,6 +69,7 @@ __all__ = [
     "UnusableValkey",
     "UsageSource",
     "Valkey",
+    "ValkeyUnavailable",
     "Viewer",
     "check_valkey",
     "decode_transcript",

@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Generator, Hashable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from auth.principal import Principal
+from gateway.connections import SharedConnections
 
 ANONYMOUS_LIMIT = 20
 """What one address may hold open without credentials, with which there is little to be had."""
@@ -20,16 +21,19 @@ class TooManyConnections(Exception):
 
 
 class ConnectionLimiter:
-    """Counts what each caller has open, up to `limit` for each: the value of `setting`, which refusals name."""
+    """Counts what each caller has open, up to `limit` for each: the value of `setting`, which refusals name.
 
-    def __init__(self, limit: int, setting: str) -> None:
+    With `shared`, what is open at the other gateways counts, too.
+    """
+
+    def __init__(self, limit: int, setting: str, shared: SharedConnections | None = None) -> None:
         self._limit = limit
         self._setting = setting
+        self._shared = shared
         self._open: Counter[Hashable] = Counter()
 
-    @contextmanager
-    def slot(self, principal: Principal | None, client: tuple[str, int] | None) -> Generator[None]:
-        """Count one within the block.
+    async def slot(self, principal: Principal | None, client: tuple[str, int] | None) -> AbstractContextManager[None]:
+        """Give a block within which one more counts. It counts from now on, so enter it at once.
 
         Raises TooManyConnections when the user, or the address of one without credentials, has all of theirs.
         """
@@ -38,9 +42,25 @@ class ConnectionLimiter:
         if self._open[caller] >= limit:
             raise TooManyConnections(self._setting, limit)
         self._open[caller] += 1
+        name = f"{self._setting}:{caller}"
+        try:
+            if self._shared is not None and not await self._shared.take(name, limit):
+                raise TooManyConnections(self._setting, limit)
+        except BaseException:
+            self._give_back(caller)
+            raise
+        return self._counted(caller, name)
+
+    @contextmanager
+    def _counted(self, caller: Hashable, name: str) -> Generator[None]:
         try:
             yield
         finally:
-            self._open[caller] -= 1
-            if not self._open[caller]:
-                del self._open[caller]
+            if self._shared is not None:
+                self._shared.give_back(name)
+            self._give_back(caller)
+
+    def _give_back(self, caller: Hashable) -> None:
+        self._open[caller] -= 1
+        if not self._open[caller]:
+            del self._open[caller]

@@ -3,8 +3,8 @@
 What the client accepts decides the form: one JSON response, or a stream of responses, for a subscription always.
 """
 
-from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import ExitStack, aclosing, contextmanager, nullcontext
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import ExitStack, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -158,8 +158,8 @@ class GraphQLOverHttp:
         credentials: Credentials | AuthenticationError | None,
         context: Context,
     ) -> ASGIApp:
-        @contextmanager
-        def allowed(end: EndStream) -> Generator[None]:
+        @asynccontextmanager
+        async def allowed(end: EndStream) -> AsyncGenerator[None]:
             def revoked(error: AuthenticationError) -> None:
                 end(self.executor.formatted([GraphQLError(str(error), original_error=error)], context.request_id))
 
@@ -167,7 +167,7 @@ class GraphQLOverHttp:
             held = open_credentials(given, context.principal)
             with self.watch.watching(held, context.client, revoked), ExitStack() as slots:
                 try:
-                    slots.enter_context(self.limiter.slot(context.principal, request.client))
+                    slots.enter_context(await self.limiter.slot(context.principal, request.client))
                 except TooManyConnections as error:
                     end(self.executor.formatted([_too_many_streams(error)], context.request_id))
                 yield

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ Json = dict[str, Any]
 EndStream = Callable[[list[Json]], None]
 """Ends a stream before its time, with the errors that say why."""
 
-Allowed = Callable[[EndStream], AbstractContextManager[None]]
+Allowed = Callable[[EndStream], AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,10 @@ class HttpStream:
             reasons.append(errors)
             sending.cancel()
 
-        with anyio.CancelScope() as sending, self.allowed(end):
-            if not reasons:
-                await self._send_all(sender)
+        with anyio.CancelScope() as sending:
+            async with self.allowed(end):
+                if not reasons:
+                    await self._send_all(sender)
         for errors in reasons[:1]:
             await sender.body(self.framing.failure(errors))
         await sender.body(self.framing.end, last=True)

@@ -220,7 +220,7 @@ class _Connection:
         except TimeoutError as error:
             raise _Closing(CloseCode.TRY_LATER, "The gateway could not check the credentials in time") from error
         try:
-            self._held.enter_context(self._endpoint.limiter.slot(principal, self._websocket.client))
+            self._held.enter_context(await self._endpoint.limiter.slot(principal, self._websocket.client))
         except TooManyConnections as error:
             raise _Closing(CloseCode.TRY_LATER, f"Too many connections are open ({error.setting})") from error
         held = open_credentials(credentials, principal)

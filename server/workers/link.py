@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -38,6 +39,8 @@ class WorkerLink:
         self._lock = threading.Lock()
         self._embedded: EmbeddedStatus | None = None
         self._changed = asyncio.Event()
+        self._all_drained = asyncio.Event()
+        self._dead: asyncio.Queue[UUID] = asyncio.Queue()
 
     def listen(self) -> None:
         """Obey the supervisor from now on, in a thread: also a worker whose event loop hangs ends with it."""
@@ -63,9 +66,21 @@ class WorkerLink:
                 yield self._embedded
             await self._changed.wait()
 
-    def tell_ready(self, password: str | None) -> None:
+    async def next_death(self) -> UUID:
+        """Wait until another worker has died, and give its replica's id. None is told twice."""
+        return await self._dead.get()
+
+    def tell_ready(self, replica_id: UUID, password: str | None) -> None:
         """Tell that this worker serves; with the password of the first administrator, where it was made just now."""
-        self._tell({"kind": "ready", "password": password})
+        self._tell({"kind": "ready", "replica": str(replica_id), "password": password})
+
+    async def drained(self) -> None:
+        """Tell that nothing runs here any more, and wait for the other workers that stop, too.
+
+        A viewer here may watch what runs at one of them, and finds no other worker to go on at.
+        """
+        self._tell({"kind": "drained"})
+        await self._all_drained.wait()
 
     def tell_failed(self, sentence: str) -> None:
         """Tell why this worker cannot start."""
@@ -91,6 +106,10 @@ class WorkerLink:
         match order["kind"]:
             case "workers":
                 self.ready = order["ready"]
+            case "drained":
+                self._all_drained.set()
+            case "died":
+                self._dead.put_nowait(UUID(order["replica"]))
             case "embedded":
                 state = EmbeddedState(order["state"])
                 self._embedded = EmbeddedStatus(state, order["reason"], order["address"], order["key"])

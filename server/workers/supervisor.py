@@ -130,7 +130,7 @@ class Supervisor:
                         tasks.cancel_scope.cancel()
                 finally:
                     del self._workers[number]
-                    await self._tell_of_workers()
+                    await self._tell_of_end(worker)
         return status
 
     async def _start_in_turn(self, worker: WorkerProcess) -> None:
@@ -144,16 +144,35 @@ class Supervisor:
         match answer["kind"]:
             case "ready":
                 self._password = self._password or answer["password"]
-                worker.ready = True
+                worker.replica_id = answer["replica"]
                 self._first_is_ready.set()
                 await self._tell_of_workers()
                 self._greet()
+            case "drained":
+                worker.drained = True
+                await self._tell_drained()
             case "failed":
                 if not self._first_is_ready.is_set():
                     raise SettingsError(answer["sentence"])
                 logger.error("worker %d cannot start: %s", worker.number, answer["sentence"])
             case _:
                 pass
+
+    async def _tell_of_end(self, ended: WorkerProcess) -> None:
+        """Let the others take over from a worker that died, if it died: of one that has stopped they find nothing."""
+        if ended.ready and not self._stop.is_set():
+            for worker in list(self._workers.values()):
+                await worker.tell({"kind": "died", "replica": ended.replica_id})
+        await self._tell_of_workers()
+        await self._tell_drained()
+
+    async def _tell_drained(self) -> None:
+        """Let workers hang up that have nothing to do: those that stop alone at once, all together when all have."""
+        workers = list(self._workers.values())
+        if not self._stop.is_set() or all(worker.drained for worker in workers):
+            for worker in workers:
+                if worker.drained:
+                    await worker.tell({"kind": "drained"})
 
     async def _tell_of_workers(self) -> None:
         ready = sum(worker.ready for worker in self._workers.values())

@@ -25,9 +25,15 @@ class WorkerProcess:
 
     def __init__(self, number: int, process: Process) -> None:
         self.number = number
-        self.ready = False
+        self.replica_id: str | None = None
+        self.drained = False
         self._process = process
         self._sending = anyio.Lock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it serves."""
+        return self.replica_id is not None
 
     async def tell(self, order: dict[str, Any]) -> None:
         """Tell it something; nothing where it has ended."""

@@ -117,3 +117,17 @@ async def serving(data_dir: Path, **settings: str) -> AsyncGenerator[Served]:
                 assert text, served.errors
                 served.greeting += text
         yield served
+
+
+def child_processes(pid: int) -> list[int]:
+    """The children of a process, as Linux tells them."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether there is such a process that has not ended; a dead one may wait for its parent's look."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

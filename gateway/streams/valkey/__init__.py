@@ -3,12 +3,14 @@
 from gateway.streams.valkey.check import UnusableValkey, check_valkey
 from gateway.streams.valkey.client import FENCED, Batch, StoredStream, Valkey, opened
 from gateway.streams.valkey.failures import Fenced, NodeUnavailable, StreamDamaged, ValkeyUnavailable
+from gateway.streams.valkey.open_counts import OpenCounts
 
 __all__ = [
     "FENCED",
     "Batch",
     "Fenced",
     "NodeUnavailable",
+    "OpenCounts",
     "StoredStream",
     "StreamDamaged",
     "UnusableValkey",

@@ -19,9 +19,10 @@ import anyio
 from redis.exceptions import RedisError
 
 from schema.node import parse_uuid
+from tests.support.chaos.program import Program
 from tests.support.chaos.report import ledger, report, sent
 from tests.support.chaos.streams import Stream, Tally
-from tests.support.chaos.world import MODELS, Program, World, running_world
+from tests.support.chaos.world import MODELS, World, running_world
 
 DEADLINE_SECONDS = 180
 
@@ -34,6 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--streams", type=int, default=2000)
     parser.add_argument("--at-once", type=int, default=150)
     parser.add_argument("--gateways", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=0, help="one gateway of so many workers, over SQLite")
     parser.add_argument("--gateway-kills", type=float, default=5.0, help="seconds between two; 0 for none")
     parser.add_argument("--model-kills", type=float, default=7.0, help="seconds between two; 0 for none")
     parser.add_argument("--valkey-restart", type=float, default=12.0, help="seconds until it; 0 for none")
@@ -139,7 +141,7 @@ async def main(options: argparse.Namespace, folder: Path) -> int:
         for number in range(options.streams)
     ]
     settings = {"DRAIN_TIME": str(options.drain), "TEXT_RETENTION": str(options.text_retention)}
-    async with running_world(folder, options.gateways, **settings) as world:
+    async with running_world(folder, options.gateways, options.workers, **settings) as world:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(kill_gateways, world, options, random.Random(chance.random()))
             tasks.start_soon(kill_models, world, options, random.Random(chance.random()))

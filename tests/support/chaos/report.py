@@ -1,10 +1,13 @@
 """What chaos has done to the streams, in numbers."""
 
+import sqlite3
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import asyncpg
 
@@ -28,20 +31,28 @@ class Record(NamedTuple):
     cut_off: bool
 
 
+LEDGER = """
+SELECT g.id, g.state, g.fence, count(u.generation_id) AS records, sum(u.completion_tokens) AS used,
+  g.detached_at IS NOT NULL OR g.error_code = 'INTERRUPTED' AS cut_off
+FROM generations g LEFT JOIN usage u ON u.generation_id = g.id GROUP BY g.id
+"""
+
+
 async def ledger(database_url: str) -> dict[str, Record]:
     """What the database tells of each generation, by its id."""
-    connection = await asyncpg.connect(database_url)
-    try:
-        rows = await connection.fetch(
-            "SELECT g.id, g.state, g.fence, count(u.generation_id) AS records, sum(u.completion_tokens) AS u,"
-            " g.detached_at IS NOT NULL OR g.error_code = 'INTERRUPTED' AS cut_off"
-            " FROM generations g LEFT JOIN usage u ON u.generation_id = g.id GROUP BY g.id"
-        )
-    finally:
-        await connection.close()
+    rows: Sequence[Any]
+    if database_url.startswith("sqlite:"):
+        with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"))) as database:
+            rows = database.execute(LEDGER).fetchall()
+    else:
+        connection = await asyncpg.connect(database_url)
+        try:
+            rows = await connection.fetch(LEDGER)
+        finally:
+            await connection.close()
     return {
-        str(row["id"]): Record(row["state"], row["u"] or 0, row["records"], row["fence"], bool(row["cut_off"]))
-        for row in rows
+        str(UUID(str(id))): Record(state, used or 0, records, fence, bool(cut_off))
+        for id, state, fence, records, used, cut_off in rows
     }
 
 

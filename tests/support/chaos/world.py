@@ -2,17 +2,16 @@
 
 import os
 import random
-import signal
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import anyio
 import httpx
 
+from tests.support.chaos.program import Program
+from tests.support.chaos.workers import PrivateValkey, Workers
 from tests.support.databases import postgresql_server
 from tests.support.processes import environment
 from tests.support.valkeys import ValkeyServer, free_port, valkey_server
@@ -25,57 +24,12 @@ MODELS = [f"fake:paced-{tokens}-{pace}" for tokens in (50, 100, 150, 180) for pa
 
 
 @dataclass
-class Program:
-    """One process that can be killed and started again."""
-
-    command: Sequence[str]
-    port: int
-    health: str
-    log: Path
-    env: dict[str, str]
-    deaths: int = 0
-    process: "subprocess.Popen[bytes] | None" = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def launch(self) -> None:
-        """Start it; it takes a moment until it answers."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, env=self.env, cwd=self.log.parent, stdout=log, stderr=log, start_new_session=True
-            )
-
-    async def end(self, number: int = signal.SIGKILL) -> None:
-        """Send it a signal, and wait until it is gone."""
-        assert self.process is not None
-        self.deaths += 1
-        self.process.send_signal(number)
-        await anyio.to_thread.run_sync(self.process.wait)
-
-    async def answers(self) -> None:
-        """Return when it does."""
-        async with httpx.AsyncClient(base_url=self.url, verify=False) as client:
-            while True:
-                assert self.process is not None
-                if self.process.poll() is not None:
-                    raise RuntimeError(f"{self.command} has ended: {self.log.read_text()[-2000:]}")
-                try:
-                    if (await client.get(self.health)).status_code == 200:
-                        return
-                except httpx.HTTPError:
-                    pass
-                await anyio.sleep(0.05)
-
-
-@dataclass
 class World:
     """Everything that can break."""
 
     gateways: list[Program]
     models: list[Program]
-    valkey: ValkeyServer
+    valkey: ValkeyServer | PrivateValkey
     database_url: str
     journal: Path
     key: str = ""
@@ -83,7 +37,7 @@ class World:
 
     def gateway(self, chance: random.Random, but: Program | None = None) -> Program:
         """Any gateway, as a load balancer would pick; not one that was just left."""
-        return chance.choice([gateway for gateway in self.gateways if gateway is not but])
+        return chance.choice([gateway for gateway in self.gateways if gateway is not but] or self.gateways)
 
     async def sign_in(self) -> None:
         """An API key for all that follows."""
@@ -112,17 +66,13 @@ def _gateway(folder: Path, number: int, **settings: str) -> Program:
 
 
 @asynccontextmanager
-async def running_world(folder: Path, gateways: int, **settings: str) -> AsyncIterator[World]:
-    """Start everything, and kill it after the block."""
+async def running_world(folder: Path, gateways: int, workers: int = 0, **settings: str) -> AsyncIterator[World]:
+    """Start everything, and kill it after the block: with `workers`, one gateway that has as many."""
     with ExitStack() as stack:
-        database_url = stack.enter_context(postgresql_server())
-        valkey = stack.enter_context(valkey_server(folder, durable=True))
         journal = folder / "journal"
         journal.touch()
         models = [_model(folder, number, journal) for number in range(2)]
         values = {
-            "DATABASE_URL": database_url,
-            "REDIS_URL": valkey.url,
             "OLLAMA_URL": models[0].url,
             "OPENAI_URL": models[1].url,
             "ADMIN_PASSWORD": PASSWORD,
@@ -136,11 +86,16 @@ async def running_world(folder: Path, gateways: int, **settings: str) -> AsyncIt
             "MODELS_MAX_AGE": "1",
             **settings,
         }
-        world = World(
-            [_gateway(folder, number, **values) for number in range(gateways)], models, valkey, database_url, journal
-        )
-        try:
+        if workers:
+            world = _world_of_workers(folder, workers, models, journal, values)
+        else:
+            database_url = stack.enter_context(postgresql_server())
+            valkey = stack.enter_context(valkey_server(folder, durable=True))
             await valkey.answers()
+            values |= {"DATABASE_URL": database_url, "REDIS_URL": valkey.url}
+            programs = [_gateway(folder, number, **values) for number in range(gateways)]
+            world = World(programs, models, valkey, database_url, journal)
+        try:
             for program in [*models, *world.gateways]:
                 program.launch()
                 await program.answers()
@@ -151,3 +106,10 @@ async def running_world(folder: Path, gateways: int, **settings: str) -> AsyncIt
                 if program.process is not None:
                     program.process.kill()
                     program.process.wait()
+
+
+def _world_of_workers(folder: Path, count: int, models: list[Program], journal: Path, values: dict[str, str]) -> World:
+    one = _gateway(folder, 0, **values, WORKERS=str(count))
+    gateway = Workers(one.command, one.port, one.health, one.log, one.env, count=count)
+    data_dir = folder / "gateway0"
+    return World([gateway], models, PrivateValkey(gateway, data_dir), f"sqlite:///{data_dir / 'ollagraph.db'}", journal)

@@ -1,0 +1,87 @@
+"""One gateway of several workers over SQLite, with a Valkey of its own, as chaos works on it."""
+
+import os
+import random
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import httpx
+from redis import asyncio as redis
+
+from tests.support.chaos.program import Program
+from tests.support.processes import child_processes
+
+
+@dataclass
+class Workers(Program):
+    """The whole gateway. What is killed is one of its workers, which it replaces by itself."""
+
+    count: int = 2
+
+    async def end(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal to one of the workers."""
+        self.deaths += 1
+        os.kill(random.choice(self._pids("worker.py")), number)
+
+    def launch(self) -> None:
+        """Start it, if it does not run."""
+        if self.process is None:
+            super().launch()
+
+    async def answers(self) -> None:
+        """Return when all workers serve."""
+        await super().answers()
+        async with httpx.AsyncClient(base_url=self.url, verify=False) as client:
+            while (await client.get("/readyz")).json()["workers"]["ready"] < self.count:  # noqa: ASYNC110
+                await anyio.sleep(0.05)
+
+    def kill_valkey(self) -> None:
+        """Kill the private Valkey."""
+        for pid in self._pids("valkey-server"):
+            if "keeper.py" not in _command(pid):
+                os.kill(pid, signal.SIGKILL)
+
+    def _pids(self, name: str) -> list[int]:
+        assert self.process is not None
+        children = child_processes(self.process.pid)
+        below = [*children, *(grandchild for child in children for grandchild in child_processes(child))]
+        return [pid for pid in below if name in _command(pid)]
+
+
+@dataclass
+class PrivateValkey:
+    """The Valkey of the workers, from outside."""
+
+    workers: Workers
+    data_dir: Path
+
+    async def restart(self) -> None:
+        """Kill it; it is replaced without our doing."""
+        self.workers.kill_valkey()
+
+    @asynccontextmanager
+    async def refusing(self, how: str) -> AsyncIterator[None]:
+        """There is no such option for workers."""
+        raise NotImplementedError(how)
+        yield
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator["redis.Redis"]:
+        """A connection, to look at what it holds."""
+        (socket,) = self.data_dir.glob("valkey-*.sock")
+        client = redis.Redis.from_url(f"unix://{socket}")
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
