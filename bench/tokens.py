@@ -25,21 +25,21 @@ class Rate:
 async def rate(path: Path, streams: int, seconds: float) -> Rate:
     """Let each stream ask again and again for `seconds`, and end the answer it is at."""
     assert path.pid is not None
-    process = psutil.Process(path.pid)
+    gateway = tree(path.pid)
     run = _Run(streams)
     with anyio.fail_after(LONGEST_SECONDS):
         async with anyio.create_task_group() as tasks:
             for _ in range(streams):
                 tasks.start_soon(run.stream, path)
             await run.connected.wait()
-            cpu, begun = _cpu(process), time.perf_counter()
+            cpu, begun = sum(map(cpu_seconds, gateway)), time.perf_counter()
             run.deadline = begun + seconds
             run.go.set()
             most = 0
             while run.left:
-                most = max(most, process.memory_info().rss)
+                most = max(most, sum(process.memory_info().rss for process in gateway))
                 await anyio.sleep(0.1)
-        used = _cpu(process) - cpu
+        used = sum(map(cpu_seconds, gateway)) - cpu
     return Rate(
         tokens_per_second=round(run.tokens / (run.ended - begun)),
         microseconds_per_token=round(used / run.tokens * 1e6, 1),
@@ -72,6 +72,13 @@ class _Run:
             self.left -= 1
 
 
-def _cpu(process: psutil.Process) -> float:
+def tree(pid: int) -> list[psutil.Process]:
+    """Give a process and all that it has started."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Give the processor time that it has used."""
     times = process.cpu_times()
     return times.user + times.system

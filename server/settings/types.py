@@ -113,8 +113,10 @@ def _on_or_off(value: Any) -> Any:
 
 def _count(value: Any) -> Any:
     """Take `auto` for the cores that this process may use."""
-    if not isinstance(value, str) or value.strip().lower() != "auto":
+    if not isinstance(value, str) or value.strip().isdecimal():
         return value
+    if value.strip().lower() != "auto":
+        raise ValueError("must be a number of processes, or auto")
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,8 +1,9 @@
 """The port: one socket for one process, and the sockets of several that serve on it together.
 
 On Linux each worker has a socket of its own on the port (SO_REUSEPORT), among which the kernel spreads the connections
-evenly. From one socket that all share, whoever wakes first takes all that wait. Elsewhere SO_REUSEPORT spreads nothing,
-and all share one.
+evenly. From one socket that all share, whoever wakes first takes all that wait: of 200 connections at once, one of two
+workers got between 177 and 200, and between 94 and 106 with a socket each. Elsewhere SO_REUSEPORT spreads nothing, and
+all share one.
 """
 
 import socket
