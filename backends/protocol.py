@@ -14,6 +14,8 @@ from uuid import UUID
 
 from backends.loading import OnLoading
 from backends.logprobs import TokenLogprob
+from backends.usage import NOT_TOLD
+from backends.usage import Usage as Usage
 
 Json = Any
 """A JSON value, as the standard decoder gives it."""
@@ -286,19 +288,6 @@ class FinishReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """Token counts as the backend tells them; None is "not told".
-
-    `cached_tokens` are part of `prompt_tokens`, and `thinking_tokens` of `completion_tokens`.
-    """
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cached_tokens: int | None = None
-    thinking_tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class TextChunk:
     """A piece of the answer. `tokens` is how many tokens it stands for: 1 unless the backend says otherwise."""
 
@@ -340,7 +329,7 @@ class FinishChunk:
     """
 
     reason: FinishReason
-    usage: Usage = Usage()
+    usage: Usage = NOT_TOLD
     load_ms: int | None = None
     eval_ms: int | None = None
     prompt_ms: int | None = None

@@ -157,7 +157,7 @@ class OpenAIDecoder:
             raise failure(value)
         tokens = self._tokens(as_object(chunk["timings"])) if "timings" in chunk else 1
         if usage := as_object(chunk.get("usage")):
-            self._usage = _usage(usage)
+            self._usage = (self._usage or Usage()).updated(_usage(usage))
         for choice in choices[:1]:  # one answer was asked for
             self._choice(as_object(choice), tokens, into)
 

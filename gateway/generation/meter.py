@@ -120,7 +120,7 @@ class Meter:
                 case ToolCallChunk(call):
                     self._calls += rounded_up(_call_tokens(call))
                 case UsageChunk() | FinishChunk():
-                    self._told = _newer(self._told, chunk.usage)
+                    self._told = self._told.updated(chunk.usage)
                     self.eval_ms = chunk.eval_ms if chunk.eval_ms is not None else self.eval_ms
                     self.prompt_ms = chunk.prompt_ms if chunk.prompt_ms is not None else self.prompt_ms
                     self._finished = self._finished or isinstance(chunk, FinishChunk)
@@ -170,13 +170,3 @@ class Meter:
         if told is None or told > completion or (told == 0 and self._thought):
             return None
         return told
-
-
-def _newer(old: Usage, new: Usage) -> Usage:
-    """Give what is known after `new` was told: neither None nor zero takes back how many tokens there were."""
-    return Usage(
-        new.prompt_tokens or (new.prompt_tokens if old.prompt_tokens is None else old.prompt_tokens),
-        new.completion_tokens or (new.completion_tokens if old.completion_tokens is None else old.completion_tokens),
-        old.cached_tokens if new.cached_tokens is None else new.cached_tokens,
-        old.thinking_tokens if new.thinking_tokens is None else new.thinking_tokens,
-    )
