@@ -43,7 +43,8 @@ class EmbeddedBackend:
     many cores it computes on, all of them by default;
     `start_timeout` how many seconds a request waits for the model to be loaded. `environment` is all that the
     child gets to see of the gateway's, which may hold passwords: nothing, unless a GPU's driver wants something
-    such as LD_LIBRARY_PATH. Nothing runs before `run`.
+    such as LD_LIBRARY_PATH. `event_interval` is the least time between two batches of an answer. Nothing runs before
+    `run`.
 
     Raises BackendUnsupported when xllamacpp is not installed or the file is not a GGUF file.
     """
@@ -58,8 +59,10 @@ class EmbeddedBackend:
         context_length: int = 4096,
         start_timeout: float = 60.0,
         environment: Mapping[str, str] | None = None,
+        event_interval: float = 0,
     ) -> None:
         _check(model_path)
+        self._event_interval = event_interval
         self._name = name
         self._parallel = parallel
         self._context_length = context_length
@@ -179,7 +182,7 @@ class EmbeddedBackend:
                 await inner.aclose()
         self._reason = status.reason
         if status.address is not None:
-            inner = OpenAIBackend(self._name, status.address, status.key)
+            inner = OpenAIBackend(self._name, status.address, status.key, event_interval=self._event_interval)
             try:
                 self._serving = inner, await _describe(inner)
             finally:

@@ -8,11 +8,14 @@ import anyio
 import httpx
 
 from backends.errors import BackendError, BackendProtocolError
-from backends.protocol import Chunk, Json
-from backends.wire import drain, failure_instead, html_error, is_html, stream_reads
+from backends.protocol import Chunk, Json, UsageChunk
+from backends.wire import Reads, drain, failure_instead, html_error, is_html, stream_reads
 
 GRACE_SECONDS = 2.0
 """How long a server may take to tell the usage behind the end of an answer."""
+
+LONGEST_GATHERING = 0.05
+"""Seconds for which tokens may lie unread; what lies there when an answer is cancelled is neither shown nor counted."""
 
 
 class ChunkDecoder(Protocol):
@@ -39,28 +42,32 @@ class ChunkDecoder(Protocol):
 
 @asynccontextmanager
 async def stream_chunks(
-    client: httpx.AsyncClient, path: str, body: Json, decoder: ChunkDecoder
+    client: httpx.AsyncClient, path: str, body: Json, decoder: ChunkDecoder, event_interval: float = 0
 ) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
-    """Ask for one answer and give its chunks in batches, as `Backend.generate` promises."""
+    """Ask for one answer and give its chunks in batches, as `Backend.generate` promises.
+
+    The first one comes at once, and from then on one in `event_interval` seconds at most: a batch costs little more
+    than one token does, all the way to the viewers.
+    """
     async with stream_reads(client, path, body) as reads:
-        async with aclosing(_batches(reads, decoder)) as batches:
+        async with aclosing(_batches(reads, decoder, min(event_interval, LONGEST_GATHERING))) as batches:
             yield batches
         if decoder.finished:
             await drain(reads)
 
 
-async def _batches(reads: AsyncIterator[bytes], decoder: ChunkDecoder) -> AsyncGenerator[list[Chunk]]:
+async def _batches(reads: Reads, decoder: ChunkDecoder, interval: float) -> AsyncGenerator[list[Chunk]]:
     batch: list[Chunk] = []
     first = b""
-    given = False
+    said = False
     try:
         async for data in reads:
-            if not first and is_html(data):
-                raise html_error()
-            first = first or data
+            first = first or _no_page(data)
             decoder.feed(data, batch)
             if batch:
-                given = True
+                if not said and not all(isinstance(chunk, UsageChunk) for chunk in batch):
+                    said = True
+                    reads.gather(interval)
                 yield batch
                 batch = []
             if decoder.finished:
@@ -71,13 +78,20 @@ async def _batches(reads: AsyncIterator[bytes], decoder: ChunkDecoder) -> AsyncG
         # The tokens that came before the failure were paid for: they are handed on first.
         if batch:
             yield batch
-        elif not given and isinstance(error, BackendProtocolError) and (said := failure_instead(first)) is not None:
-            raise said from error
+        elif not said and isinstance(error, BackendProtocolError) and (failure := failure_instead(first)) is not None:
+            raise failure from error
         raise
     if batch:
         yield batch
     if not decoder.complete and (rest := await _rest(reads, decoder)):
         yield rest
+
+
+def _no_page(data: bytes) -> bytes:
+    """Give the beginning of an answer. Raises BackendError for a web page."""
+    if is_html(data):
+        raise html_error()
+    return data
 
 
 async def _rest(reads: AsyncIterator[bytes], decoder: ChunkDecoder) -> list[Chunk]:

@@ -1,4 +1,4 @@
-"""The least that could stand in the gateway's place: httpx, orjson and a WebSocket, and nothing else.
+"""The least that could stand in the gateway's place: the gateway's HTTP client, orjson and a WebSocket, nothing else.
 
 No GraphQL, no credentials, no metering, no log. A message {"model": "..."} is answered with one frame for each
 token and {"done": true}. Started as `python -m bench.relay PORT MODEL_SERVER_URL`.
@@ -12,14 +12,14 @@ import httpx
 import orjson
 import uvicorn
 
+from backends.wire import make_client
+
 
 class Relay:
     """The ASGI app."""
 
     def __init__(self, url: str) -> None:
-        self._client = httpx.AsyncClient(
-            base_url=url, timeout=None, limits=httpx.Limits(max_connections=1000), trust_env=False
-        )
+        self._client = make_client(url)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":

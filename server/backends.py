@@ -54,7 +54,13 @@ def _remote(settings: Settings) -> list[OllamaBackend | OpenAIBackend]:
     if settings.ollama_url is not None:
         try:
             remote.append(
-                OllamaBackend("ollama", settings.ollama_url, parallel=settings.ollama_parallel, connect_timeout=connect)
+                OllamaBackend(
+                    "ollama",
+                    settings.ollama_url,
+                    parallel=settings.ollama_parallel,
+                    connect_timeout=connect,
+                    event_interval=settings.event_interval,
+                )
             )
         except ValueError as error:
             raise SettingsError(f"OLLAGRAPH_OLLAMA_URL: {error}") from error
@@ -68,6 +74,7 @@ def _remote(settings: Settings) -> list[OllamaBackend | OpenAIBackend]:
                     connect_timeout=connect,
                     parallel=settings.openai_parallel,
                     think_tags=settings.openai_think_tags,
+                    event_interval=settings.event_interval,
                 )
             )
         except ValueError as error:
@@ -84,6 +91,11 @@ def embedded_backend(settings: Settings) -> EmbeddedBackend:
             "or set OLLAGRAPH_EMBEDDED=false."
         )
     try:
-        return EmbeddedBackend(path, parallel=settings.embedded_parallel, threads=settings.embedded_threads)
+        return EmbeddedBackend(
+            path,
+            parallel=settings.embedded_parallel,
+            threads=settings.embedded_threads,
+            event_interval=settings.event_interval,
+        )
     except BackendError as error:
         raise SettingsError(f"{error} To run without the embedded model, set OLLAGRAPH_EMBEDDED=false.") from error

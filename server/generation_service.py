@@ -8,6 +8,7 @@ from uuid import UUID
 import anyio
 from anyio.abc import TaskGroup
 
+from backends.streaming import LONGEST_GATHERING
 from db.clock import new_id
 from db.engine import Database
 from gateway.blobs import Blobs
@@ -184,11 +185,16 @@ def _wired(
         runner=runner,
         ledger=ledger,
         blobs=blobs,
-        event_interval=settings.event_interval,
+        event_interval=_interval_of_viewers(settings.event_interval),
         idempotency_time=settings.idempotency_time,
     )
     removal = TextRemoval(database, runner, log)
     return GenerationService(generations, runner, ledger, replicas, shared, removal, settings.drain_time)
+
+
+def _interval_of_viewers(event_interval: float) -> float:
+    """Give what the backends do not keep already: a viewer that did so, too, would wait twice."""
+    return event_interval if event_interval > LONGEST_GATHERING else 0
 
 
 def _handlers(runner: Runner, replicas: Replicas, records: StreamRecords) -> Handlers:

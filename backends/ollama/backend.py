@@ -72,12 +72,21 @@ class OllamaBackend:
     """One Ollama server.
 
     `base_url` is its address, with `/api` at the end or without; `parallel` how many answers it makes at once, which
-    is 1 where its operator has not set OLLAMA_NUM_PARALLEL; `connect_timeout` is in seconds. Who makes one closes
-    it (`aclose`).
+    is 1 where its operator has not set OLLAMA_NUM_PARALLEL; `connect_timeout` is in seconds, and so is
+    `event_interval`, the least time between two batches of an answer. Who makes one closes it (`aclose`).
     """
 
-    def __init__(self, name: str, base_url: str, *, parallel: int = 1, connect_timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        *,
+        parallel: int = 1,
+        connect_timeout: float = 5.0,
+        event_interval: float = 0,
+    ) -> None:
         self._name = name
+        self._event_interval = event_interval
         self._parallel = parallel
         self._client = make_client(ollama_address(base_url), connect_timeout=connect_timeout)
         self._shown: dict[str, _Shown] = {}
@@ -154,7 +163,8 @@ class OllamaBackend:
         while True:
             decoder = OllamaDecoder(logprobs="logprobs" in body)
             try:
-                return await stack.enter_async_context(stream_chunks(self._client, path, body, decoder))
+                answer = stream_chunks(self._client, path, body, decoder, self._event_interval)
+                return await stack.enter_async_context(answer)
             except BackendRejected as error:
                 if "think value" not in str(error) or body.get("think") not in _LESS:
                     raise

@@ -53,8 +53,9 @@ USUAL_PARALLEL = 64
 class OpenAIBackend:
     """One OpenAI-compatible server.
 
-    `base_url` may have a version in its path, or else `/v1` is added; `connect_timeout` is in seconds. `think_tags` is
-    whether `<think>…</think>` at the beginning of a text is the model's reasoning. Who makes one closes it (`aclose`).
+    `base_url` may have a version in its path, or else `/v1` is added; `connect_timeout` is in seconds, and so is
+    `event_interval`, the least time between two batches of an answer. `think_tags` is whether `<think>…</think>` at the
+    beginning of a text is the model's reasoning. Who makes one closes it (`aclose`).
 
     What `inspect` finds to be llama.cpp is asked to count tokens as it goes, which makes the usage of a cancelled
     answer exact. `describe` sees to that behind the list of models, so no answer waits for it.
@@ -69,8 +70,10 @@ class OpenAIBackend:
         connect_timeout: float = 5.0,
         parallel: int | None = None,
         think_tags: bool = False,
+        event_interval: float = 0,
     ) -> None:
         self._name = name
+        self._event_interval = event_interval
         self._parallel = parallel
         self._refused: set[str] = set()
         self._llama: LlamaServer | None = None
@@ -191,7 +194,7 @@ class OpenAIBackend:
 
     def _ask(self, body: dict[str, Json]) -> AbstractAsyncContextManager[AsyncIterator[Sequence[Chunk]]]:
         decoder = OpenAIDecoder(think_tags=self._think_tags, logprobs=LOGPROBS in body)
-        return stream_chunks(self._client, f"{self._path}/chat/completions", body, decoder)
+        return stream_chunks(self._client, f"{self._path}/chat/completions", body, decoder, self._event_interval)
 
     @contextmanager
     def _noticing_absence(self) -> Generator[None]:

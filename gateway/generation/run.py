@@ -199,6 +199,7 @@ class Run:
                 self._error = error
             except Exception:
                 logger.exception("generation %s failed", self.generation_id)
+                self._finish = None  # its text came in the same read, and is not in the log
                 self._error = GatewayError("The gateway failed on this generation; its log says why.")
 
     def outcome(self) -> Outcome:
