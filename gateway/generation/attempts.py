@@ -58,14 +58,14 @@ def attempt_recorded(row: GenerationAttempt) -> Attempt:
     return Attempt(row.backend, row.started_at, row.finished_at, usage_recorded(row), error_recorded(row))
 
 
-def attempt_row(generation: Generation, number: int, attempt: Attempt) -> GenerationAttempt:
-    """Give the row of an attempt."""
-    return GenerationAttempt(
-        generation_id=generation.id,
-        number=number,
-        backend=attempt.backend,
-        started_at=attempt.started_at,
-        finished_at=attempt.finished_at,
+def attempt_columns(generation: Generation, number: int, attempt: Attempt) -> dict[str, object]:
+    """Give the columns of an attempt's row."""
+    return {
+        "generation_id": generation.id,
+        "number": number,
+        "backend": attempt.backend,
+        "started_at": attempt.started_at,
+        "finished_at": attempt.finished_at,
         **usage_columns(None if attempt.usage is None else bounded(attempt.usage)),
         **error_columns(attempt.error),
-    )
+    }

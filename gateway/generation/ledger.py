@@ -12,9 +12,9 @@ import anyio
 from db import queries
 from db.clock import now
 from db.engine import Database, DatabaseUnavailable, WriteSession
-from db.tables import Generation, UsageRecord
+from db.tables import Generation
 from gateway.errors import RecordedError
-from gateway.generation.attempts import Attempt, attempt_row
+from gateway.generation.attempts import Attempt, attempt_columns
 from gateway.generation.meter import bounded
 from gateway.generation.outcome import Outcome, error_columns, usage_columns
 from gateway.generation.timings import LARGEST_MS, Timings
@@ -153,8 +153,7 @@ class Ledger:
     async def _write(self, entries: Sequence[LedgerEntry]) -> None:
         """Write the oldest ends, all or none."""
         async with self._database.transaction() as tx:
-            for entry in entries:
-                await _write_entry(tx, entry)
+            await _write_entries(tx, entries)
         self._settle(len(entries))
 
     async def _write_one_by_one(self, entries: Sequence[LedgerEntry]) -> bool:
@@ -197,37 +196,44 @@ def _bare(entry: LedgerEntry) -> LedgerEntry:
     return replace(entry, outcome=outcome, transcript=expiry, attempts=())
 
 
-async def _write_entry(tx: WriteSession, entry: LedgerEntry) -> None:
-    """Nothing where it has an end already: a commit may have worked although its answer was lost."""
+async def _write_entries(tx: WriteSession, entries: Sequence[LedgerEntry]) -> None:
+    """Nothing where one has an end already: a commit may have worked although its answer was lost."""
+    ended: list[LedgerEntry] = []
+    for entry in entries:
+        columns = _columns(entry.outcome) | {"finished_at": entry.at}
+        if await queries.generation.mark_ended(tx, entry.generation.id, entry.generation.fence, columns):
+            ended.append(entry)
+    attempts = [
+        attempt_columns(entry.generation, number, attempt)
+        for entry in ended
+        for number, attempt in enumerate(entry.attempts, 1)
+    ]
+    await queries.generation.add_ends(tx, [_usage_columns(entry) for entry in ended], attempts)
+    for entry in ended:
+        if entry.transcript is not None:
+            kept = entry.transcript
+            await queries.transcript.keep_end(tx, entry.generation.id, kept.events, kept.expires_at)
+
+
+def _usage_columns(entry: LedgerEntry) -> dict[str, object]:
     generation, outcome = entry.generation, entry.outcome
-    columns = _columns(outcome) | {"finished_at": entry.at}
-    if not await queries.generation.mark_ended(tx, generation.id, generation.fence, columns):
-        return
-    tx.add(_usage_record(generation, outcome, entry.at))
-    tx.add_all(attempt_row(generation, number, attempt) for number, attempt in enumerate(entry.attempts, 1))
-    if entry.transcript is not None:
-        kept = entry.transcript
-        await queries.transcript.keep_end(tx, generation.id, kept.events, kept.expires_at)
-
-
-def _usage_record(generation: Generation, outcome: Outcome, at: datetime) -> UsageRecord:
-    return UsageRecord(
-        generation_id=generation.id,
-        user_id=generation.user_id,
-        api_key_id=generation.api_key_id,
-        model=generation.model,
-        tags=generation.tags,
-        end_user=generation.end_user,
-        prompt_tokens=outcome.usage.prompt_tokens,
-        completion_tokens=outcome.usage.completion_tokens,
-        cached_tokens=outcome.usage.cached_tokens,
-        thinking_tokens=outcome.usage.thinking_tokens,
-        source=outcome.usage.source,
-        at=at,
-        backend=generation.backend,
-        state=outcome.state,
-        finish_reason=outcome.finish_reason,
-    )
+    return {
+        "generation_id": generation.id,
+        "user_id": generation.user_id,
+        "api_key_id": generation.api_key_id,
+        "model": generation.model,
+        "tags": generation.tags,
+        "end_user": generation.end_user,
+        "prompt_tokens": outcome.usage.prompt_tokens,
+        "completion_tokens": outcome.usage.completion_tokens,
+        "cached_tokens": outcome.usage.cached_tokens,
+        "thinking_tokens": outcome.usage.thinking_tokens,
+        "source": outcome.usage.source,
+        "at": entry.at,
+        "backend": generation.backend,
+        "state": outcome.state,
+        "finish_reason": outcome.finish_reason,
+    }
 
 
 def _columns(outcome: Outcome) -> dict[str, object]:

@@ -99,9 +99,8 @@ class Runner:
         with anyio.CancelScope(shield=True):
             try:
                 async with self._database.transaction() as tx:
-                    tx.add(row)
+                    await queries.generation.add(tx, row)
                     if job.kept is not None:
-                        await tx.flush()
                         tx.add(_request_row(row, job.kept))
                     await also(tx)
             except BaseException as error:
