@@ -173,6 +173,11 @@ class Database:
         return self._url.get_backend_name()
 
     @property
+    def works(self) -> bool:
+        """Whether the last transaction was not stopped by a database that cannot do its work."""
+        return self._writing.failure is None
+
+    @property
     def place(self) -> str:
         """Where it is, for people who run the gateway: a path, or the database's name and its server."""
         if self.dialect == "sqlite":

@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from math import inf
 from uuid import UUID
 
 import anyio
 import pytest
 from sqlalchemy import delete
+from sqlalchemy.exc import IntegrityError
 
 from auth.principal import Principal
 from backends.ollama.backend import OllamaBackend
@@ -17,7 +19,7 @@ from db.tables import User
 from gateway.blobs import BlobLimits, Blobs
 from gateway.catalog.catalog import Catalog
 from gateway.catalog.queue import BackendQueue
-from gateway.errors import ErrorCode, ShuttingDown
+from gateway.errors import ErrorCode, ShuttingDown, StreamExpired
 from gateway.generation.generations import GenerationFilter, Generations
 from gateway.generation.ledger import Ledger
 from gateway.generation.request import GenerationRequest, OnDisconnect
@@ -62,6 +64,7 @@ class Scene:
         self.log = log
         self.database = database
         self.principal = principal
+        self.user_id = principal.user_id
 
     async def start(self, model: str, on_disconnect: OnDisconnect = OnDisconnect.CONTINUE) -> UUID:
         request = GenerationRequest(model, prompt="one two three", on_disconnect=on_disconnect)
@@ -154,14 +157,71 @@ async def test_an_end_that_cannot_be_recorded_is_told_all_the_same(scene: Scene,
 
 
 async def test_a_generation_that_is_cancelled_before_it_asked_costs_nothing(scene: Scene, fake: FakeModelServer):
-    # no await stands between the start and the leaving: the task of the generation has not run yet
+    await scene.start("fake:hold-3")  # takes the one slot
+    await fake.request()
     request = GenerationRequest("fake:count-3", prompt="one", on_disconnect=OnDisconnect.CANCEL)
     viewer = await scene.generations.start_and_watch(scene.principal, request)
     await viewer.aclose()
-    events = await scene.events(viewer.generation_id)
-    assert [type(event) for event in events] == [Started, Cancelled]
-    assert (events[-1].reason, events[-1].usage.prompt_tokens) == (CancelReason.VIEWERS_LEFT, 0)
-    assert not fake.requests
+    end = (await scene.events(viewer.generation_id))[-1]
+    assert isinstance(end, Cancelled)
+    assert (end.reason, end.usage.prompt_tokens) == (CancelReason.VIEWERS_LEFT, 0)
+    assert len(fake.requests) == 1
+
+
+@asynccontextmanager
+async def writing_blocked(scene: Scene) -> AsyncGenerator[None]:
+    """Hold the one connection that writes: no row gets into the database within the block."""
+    async with scene.database.transaction():
+        yield
+
+
+async def test_the_backend_is_asked_while_the_row_is_written_and_nothing_shown_before(
+    scene: Scene, fake: FakeModelServer
+):
+    async with anyio.create_task_group() as tasks:
+        async with writing_blocked(scene):
+            tasks.start_soon(scene.start, "fake:count-3")
+            await (await fake.request()).ended.wait()
+            await anyio.wait_all_tasks_blocked()
+            [run] = scene.runner.runs
+            with pytest.raises(StreamExpired):
+                await scene.log.read(run.generation_id)
+    events = await scene.events(run.generation_id)
+    assert [type(event) for event in events] == [Started, TextDelta, Completed]
+    assert [event.sequence for event in events] == [1, 2, 3]
+
+
+async def test_a_row_that_cannot_be_written_cancels_the_request_and_leaves_nothing(scene: Scene, fake: FakeModelServer):
+    request = None
+    scene.principal = replace(scene.principal, user_id=new_id())  # nobody: the row refers to no user
+    async with anyio.create_task_group() as tasks:
+        async with writing_blocked(scene):
+            tasks.start_soon(refused_start, scene)
+            request = await fake.request()
+    await request.ended.wait()
+    assert request.left
+    assert not scene.runner.runs
+    scene.principal = replace(scene.principal, user_id=scene.user_id)
+    assert isinstance((await scene.events(await scene.start("fake:count-3")))[-1], Completed)  # its slot is free
+
+
+async def refused_start(scene: Scene) -> None:
+    with pytest.raises(IntegrityError):
+        await scene.start("fake:hold-3")
+
+
+async def test_a_stop_while_the_row_is_written_waits_for_it_and_writes_the_end(scene: Scene, fake: FakeModelServer):
+    async with anyio.create_task_group() as tasks:
+        async with writing_blocked(scene):
+            tasks.start_soon(scene.start, "fake:hold-3")
+            await fake.request()
+            [run] = scene.runner.runs
+            run.shut_down()
+            await anyio.wait_all_tasks_blocked()
+    await run.finished.wait()
+    [row] = await scene.generations.by_id([run.generation_id])
+    assert row is not None
+    assert (row.state, row.finished_at is not None) == ("FAILED", True)
 
 
 async def test_a_caller_who_is_cancelled_while_starting_leaves_nothing_that_runs(scene: Scene):

@@ -12,13 +12,14 @@ class QueueTicket:
     """A place in the queue, then a slot at the backend.
 
     `position` is 0 while the slot is held, 1 for the next one in the queue. Whoever holds a ticket gives it back with
-    `release`, once, whatever happened.
+    `release`, whatever happened; a second time does nothing.
     """
 
     def __init__(self, queue: "BackendQueue", position: int, user: Hashable) -> None:
         self.position = position
         self.user = user
         self._queue = queue
+        self._released = False
         self._changed = anyio.Event()
 
     async def moved(self) -> None:
@@ -33,7 +34,9 @@ class QueueTicket:
 
     def release(self) -> None:
         """Leave the queue or free the slot."""
-        self._queue.leave(self)
+        if not self._released:
+            self._released = True
+            self._queue.leave(self)
 
 
 class BackendQueue:

@@ -138,7 +138,8 @@ class Generations:
             await self._blobs.note_use(tx, references)
 
         try:
-            await self._runner.start(job, model, note)
+            # of many that come together under one key, one alone is asked
+            await self._runner.start(job, model, note, may_ask_ahead=request.idempotency_key is None)
         except IntegrityError:
             if request.idempotency_key is None or (begun := await self._begun_under(principal, request)) is None:
                 raise

@@ -4,7 +4,7 @@ ARCHITECTURE.md has the picture of its states.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -27,6 +27,7 @@ from gateway.generation.outcome import Outcome, terminal_event
 from gateway.generation.request import OnBackendLoss, OnDisconnect
 from gateway.generation.routing import Route
 from gateway.generation.timings import Stopwatch
+from gateway.generation.writer import Deltas, Writer
 from gateway.streams import (
     NO_USAGE,
     CancelReason,
@@ -40,12 +41,8 @@ from gateway.streams import (
     SavedStream,
     Started,
     StreamLog,
-    TextDelta,
-    ThinkingDelta,
-    TokenLogprob,
     TokenUsage,
     ToolCallRequested,
-    utf16_length,
 )
 
 logger = logging.getLogger(__name__)
@@ -83,8 +80,10 @@ class Run:
     """A generation that has not ended.
 
     `execute` takes it to its end and never raises, but when it is cancelled from outside; then `outcome` tells
-    how it ended, and `write_end`, which never raises either, tells the viewers. Where `left` is set there is no end
-    to write: another gateway has it, or will.
+    how it ended, and `write_end`, which never raises either, tells the viewers. Where `released` is set there is no end
+    to write: another gateway has it, or will; nor where it was `withdrawn`.
+
+    One that `asks_ahead` asks its backend while its row is on its way into the database.
     """
 
     def __init__(
@@ -97,6 +96,7 @@ class Run:
         unwatched: Callable[["Run"], None],
         estimates: Estimates,
         blobs: Blobs,
+        asks_ahead: bool,
     ) -> None:
         self.generation_id = job.row.id
         self.job = job
@@ -104,7 +104,9 @@ class Run:
         self.finished = anyio.Event()  # its viewers can know the end
         self.stopped = anyio.Event()  # it does nothing any more
         self.released = False
-        self._log = log
+        self.withdrawn = False
+        self._writer = Writer(log, job.row.id)
+        self._asks_ahead = asks_ahead
         self._reroute = reroute
         self._on_unwatched = unwatched
         self._estimates = estimates
@@ -125,9 +127,7 @@ class Run:
         self._losses = Losses()
         self._lost: BackendError | None = None
         self._stopwatch = Stopwatch((now() - job.row.created_at).total_seconds() if job.saved else 0)
-        self._sequence = 0
-        self._text_offset = 0
-        self._thinking_offset = 0
+        self._deltas = Deltas(logprobs=job.request.logprobs)
         self._partial = PartialAnswer() if job.continues else None
         if job.saved is not None:
             self._restore(job.saved)
@@ -165,6 +165,24 @@ class Run:
         self.released = True
         self._scope.cancel()
 
+    def withdraw(self) -> None:
+        """Stop as if it had never been: it has no row in the database, and nothing of it was shown."""
+        self.withdrawn = True
+        self._scope.cancel()
+        self._writer.shown.set()
+
+    async def show(self) -> None:
+        """Show what it has said so far, and what it will say: its row is in the database."""
+        try:
+            await self._writer.show()
+        except Exception:
+            self._fail_unexpectedly()
+            self._scope.cancel()
+
+    async def until_shown(self) -> None:
+        """Return when its row is in the database, or will never be."""
+        await self._writer.shown.wait()
+
     def raise_fence(self, fence: int) -> None:
         """Go on under a newer right to write."""
         self.job.row.fence = fence
@@ -198,9 +216,12 @@ class Run:
             except (NotFound, DatabaseDown) as error:  # a blob of the prompt
                 self._error = error
             except Exception:
-                logger.exception("generation %s failed", self.generation_id)
-                self._finish = None  # its text came in the same read, and is not in the log
-                self._error = GatewayError("The gateway failed on this generation; its log says why.")
+                self._fail_unexpectedly()
+
+    def _fail_unexpectedly(self) -> None:
+        logger.exception("generation %s failed", self.generation_id)
+        self._finish = None  # its text came in the same read, and is not in the log
+        self._error = GatewayError("The gateway failed on this generation; its log says why.")
 
     def outcome(self) -> Outcome:
         """Tell how it ended."""
@@ -234,12 +255,8 @@ class Run:
     def _restore(self, saved: SavedStream) -> None:
         self._attempts = Attempts(attempts_until(self.job.row, now(), saved.usage, Interrupted()))
         self._spent = saved.usage
-        self._sequence = saved.last_sequence
-        for event in saved.events:
-            if isinstance(event, TextDelta):
-                self._text_offset = event.offset + utf16_length(event.text)
-            elif isinstance(event, ThinkingDelta):
-                self._thinking_offset = event.offset + utf16_length(event.text)
+        self._writer.go_on(saved.last_sequence)
+        self._deltas.go_on(saved.events)
         if self._partial is not None:
             self._partial.add(saved.events)
             self._asking = continuation(self.job.request, self._partial) or self.job.request
@@ -248,6 +265,8 @@ class Run:
     async def _wait_for_turn(self, turn_came: Callable[[Generation, int], Awaitable[None]]) -> None:
         ticket = self.route.ticket
         begun = self.job.saved is not None and self.job.saved.has_started
+        if not self._asks_ahead:
+            await self.until_shown()
         while ticket.position:
             if not begun:
                 await self._append(Queued(self._next, ticket.position))
@@ -258,7 +277,11 @@ class Run:
             return
         if self._must_wait:
             await turn_came(self.job.row, queued_ms)
-        await self._append(Started(self._next, queued_ms, self.route.model.backend.name))
+        started = Started(self._next, queued_ms, self.route.model.backend.name)
+        if self._writer.shown.is_set():
+            await self._append(started)
+        else:
+            self._writer.hold(started)
 
     async def _answer(self) -> None:
         """Read the answer, going on at another backend where one is lost and the generation may continue."""
@@ -342,9 +365,9 @@ class Run:
         said = (chunk for chunk in chunks if not isinstance(chunk, UsageChunk))
         for kind, group in groupby(said, key=type):
             if kind is TextChunk:
-                events.append(self._text(first + len(events), group))
+                events.append(self._deltas.text(first + len(events), group))
             elif kind is ThinkingChunk:
-                events.append(self._thinking(first + len(events), group))
+                events.append(self._deltas.thinking(first + len(events), group))
             else:
                 for chunk in group:
                     if isinstance(chunk, ToolCallChunk):
@@ -354,36 +377,11 @@ class Run:
                         self._finish = chunk
         return events
 
-    def _text(self, sequence: int, chunks: Iterable[Chunk]) -> TextDelta:
-        pieces = [chunk for chunk in chunks if isinstance(chunk, TextChunk)]
-        text, tokens = _joined(pieces)
-        logprobs = _logprobs(pieces) if self.job.request.logprobs else None
-        delta = TextDelta(sequence, text, self._text_offset, tokens, logprobs)
-        self._text_offset += utf16_length(text)
-        return delta
-
-    def _thinking(self, sequence: int, chunks: Iterable[Chunk]) -> ThinkingDelta:
-        text, tokens = _joined([chunk for chunk in chunks if isinstance(chunk, ThinkingChunk)])
-        delta = ThinkingDelta(sequence, text, self._thinking_offset, tokens)
-        self._thinking_offset += utf16_length(text)
-        return delta
-
     async def _append(self, *events: Event) -> None:
-        """Append events. A number is used up only when the log has taken its event, so the end fits after a failure."""
-        await self._log.append(self.generation_id, events)
-        self._sequence += len(events)
+        await self._writer.append(events)
         if self._partial is not None:
             self._partial.add(events)
 
     @property
     def _next(self) -> int:
-        return self._sequence + 1
-
-
-def _joined(pieces: Sequence[TextChunk | ThinkingChunk]) -> tuple[str, int]:
-    return "".join([piece.text for piece in pieces]), sum(piece.tokens for piece in pieces)
-
-
-def _logprobs(pieces: Iterable[TextChunk]) -> list[TokenLogprob] | None:
-    told = [piece.logprobs for piece in pieces if piece.logprobs is not None]
-    return [logprob for logprobs in told for logprob in logprobs] if told else None
+        return self._writer.next

@@ -46,8 +46,11 @@ class Runner:
 
     It owns each from `start` to its end::
 
-        start ── ticket of the queue ── run ── row, and the request if it is kept (transaction 1) ── stream ── task
+        start ── ticket of the queue ── run ── task ── row, and the request if it is kept (transaction 1) ── stream
         task  ── Run.execute ── ticket given back ── text flushed ── row and usage (transaction 2) ── terminal event
+
+    The task asks the backend while transaction 1 is under way: the first token comes earlier by as much as that takes.
+    Nothing is shown, and no end written, before it is through; where it fails, the request is cancelled.
 
     `text_retention` is how many seconds the database keeps what was asked and answered after the end; 0: not at all.
     """
@@ -87,16 +90,20 @@ class Runner:
         """Give the run of a generation, if it is here and has not ended."""
         return self._runs.get(generation_id)
 
-    async def start(self, job: Job, model: Model, also: Callable[[WriteSession], Awaitable[None]]) -> None:
+    async def start(
+        self, job: Job, model: Model, also: Callable[[WriteSession], Awaitable[None]], *, may_ask_ahead: bool = True
+    ) -> None:
         """Take a place in the queue, write the row, and `also` what belongs into the same transaction; then run it.
 
         Raises Overloaded, and what the database raises. A caller who leaves meanwhile leaves either nothing or a
         generation that runs. Where nobody can tell whether the row was written, it gets an end all the same.
+        `may_ask_ahead` is whether the backend may be asked before the row is there, though that may be refused.
         """
-        row, run = job.row, self._admit(job, self._router.enter(model, job.row.user_id))
+        row, run = job.row, self._admit(job, self._router.enter(model, job.row.user_id), may_ask_ahead)
         waits = run.route.ticket.position > 0
         row.state, row.started_at = (State.QUEUED, None) if waits else (State.RUNNING, row.created_at)
         with anyio.CancelScope(shield=True):
+            spawn(self._tasks, f"generation {row.id}", self._run, run)
             try:
                 async with self._database.transaction() as tx:
                     await queries.generation.add(tx, row)
@@ -104,9 +111,8 @@ class Runner:
                         tx.add(_request_row(row, job.kept))
                     await also(tx)
             except BaseException as error:
-                del self._runs[row.id]
-                run.route.ticket.release()
-                run.finished.set()
+                run.withdraw()
+                self._forget(run)
                 if is_outage(error):
                     outcome = Outcome(None, DatabaseDown(), NO_USAGE, timings_so_far(row))
                     entry = LedgerEntry(row, outcome, now(), kept_for(self._retention(job)))
@@ -115,7 +121,7 @@ class Runner:
             try:
                 await self._log.open(row.id, StreamOwner(row.fence, run.usage, job.encoded))
             finally:
-                spawn(self._tasks, f"generation {row.id}", self._run, run)
+                await run.show()
 
     def resume(self, job: Job, model: Model) -> Run:
         """Go on with a generation that another gateway began, and whose row and stream are there. Raises Overloaded."""
@@ -175,7 +181,7 @@ class Runner:
         else:
             spawn(self._tasks, f"look for viewers of generation {run.generation_id}", cancel_unless_followed)
 
-    def _admit(self, job: Job, route: Route) -> Run:
+    def _admit(self, job: Job, route: Route, may_ask_ahead: bool = False) -> Run:
         """Count a generation among those that run here: from now on `stop` waits for it."""
         run = Run(
             job,
@@ -185,6 +191,8 @@ class Runner:
             unwatched=self.unwatched,
             estimates=self._estimates,
             blobs=self._blobs,
+            # A database that fails would let models work for nobody.
+            asks_ahead=may_ask_ahead and self._database.works and route.ticket.position == 0,
         )
         self._runs[run.generation_id] = run
         return run
@@ -196,10 +204,16 @@ class Runner:
         finally:
             run.route.ticket.release()
             with anyio.CancelScope(shield=True):
-                await self._end(run)
-            del self._runs[run.generation_id]
-            run.finished.set()
+                await run.until_shown()  # an end finds the row that it belongs into
+                if not run.withdrawn:
+                    await self._end(run)
+            self._forget(run)
             run.stopped.set()
+
+    def _forget(self, run: Run) -> None:
+        self._runs.pop(run.generation_id, None)
+        run.route.ticket.release()
+        run.finished.set()
 
     async def _end(self, run: Run) -> None:
         """Write the end: first the text, then the row with the usage, then the event that tells of it.
