@@ -1,6 +1,7 @@
 """Passwords: hashed with Argon2id (RFC 9106) away from the event loop, and never kept."""
 
 import secrets
+from base64 import b64encode
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class PasswordHasher:
         )
         self._context = cast("_Context", context)
         self._policy = policy or PasswordPolicy()
-        self._dummy = self._context.hash(secrets.token_urlsafe())
+        self._dummy = _hash_of_nothing(cost)
         self._limiter = CapacityLimiter(concurrency)
         self._lane = Lane(concurrency)
 
@@ -117,6 +118,15 @@ class PasswordHasher:
             return Verified(ok=False)
         ok, new_hash = self._context.verify_and_update(normal, password_hash)
         return Verified(ok, new_hash)
+
+
+def _hash_of_nothing(cost: Argon2Cost) -> str:
+    """Give a hash that no password has, and that takes as long to verify as any of this cost.
+
+    Salt and digest are random, as long as those of a real one. To hash something would take `memory_kib` at each start.
+    """
+    salt, digest = (b64encode(secrets.token_bytes(length)).decode().rstrip("=") for length in (16, 32))
+    return f"$argon2id$v=19$m={cost.memory_kib},t={cost.time_cost},p={cost.parallelism}${salt}${digest}"
 
 
 def generate_password(policy: PasswordPolicy | None = None) -> str:
