@@ -38,10 +38,18 @@ class Context:
     sign_in_cookie: SignInCookie | None = None
     last_event_id: int | None = None
     sequence: int | None = None
-    loaders: Loaders = field(init=False)
+    _most_text: int = field(init=False)
+    _loaders: Loaders | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.loaders = Loaders(self.gateway, self.principal, self.max_text)
+        self._most_text = self.max_text
+
+    @property
+    def loaders(self) -> Loaders:
+        """The loaders of the operation, made when one is first used: most subscriptions, open for long, use none."""
+        if self._loaders is None:
+            self._loaders = Loaders(self.gateway, self.principal, self._most_text)
+        return self._loaders
 
     @property
     def nobody(self) -> AuthenticationError | GatewayError | None:
