@@ -119,6 +119,8 @@ class QuietWebSocketProtocol(WebSocketsSansIOProtocol):
     async def send(self, message: Any) -> None:
         """Send. An answer of HTTP in place of the handshake completes that, too, which uvicorn takes for an error."""
         await super().send(message)
+        if message["type"] == "websocket.accept" and self.handshake_complete:
+            del self.request, self.response  # which uvicorn keeps, 4 kB for as long as the connection lasts
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from enum import IntEnum
 from uuid import uuid4
 
@@ -126,26 +127,26 @@ class _Connection:
         self._held = held
         self._sending = anyio.Lock()
         self._operations: dict[str, anyio.CancelScope] = {}
-        self._one_ended = anyio.Event()
+        self._one_ended: anyio.Event | None = None
         self._credentials: Credentials | None = None
         self._principal: Principal | None = None
-        self._acknowledged = anyio.Event()
+        self._acknowledged = False
         self._init_came = anyio.Event()
         self._idle_since = anyio.current_time()
         self._revoked_by: AuthenticationError | None = None
-        self._credentials_revoked = anyio.Event()
+        self._scope = anyio.CancelScope()
 
     async def serve(self) -> None:
         """Run the connection to its end and close it with the code that tells why."""
         closing: _Closing | None = None
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._expect_init)
-                tasks.start_soon(self._expect_work)
-                tasks.start_soon(self._expect_loss)
-                tasks.start_soon(self._expect_expiry)
-                await self._receive(tasks)
-                tasks.cancel_scope.cancel()
+            with self._scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._expect_init)
+                    await self._receive(tasks)
+                    tasks.cancel_scope.cancel()
+            if self._revoked_by is not None:
+                closing = _Closing(CloseCode.FORBIDDEN, str(self._revoked_by))
         except* _Closing as group:
             closing = _first(group)
         except* WebSocketDisconnect:
@@ -174,7 +175,7 @@ class _Connection:
     async def _take(self, message: ClientMessage, tasks: TaskGroup) -> None:
         match message:
             case ConnectionInit(payload):
-                await self._init(payload)
+                await self._init(payload, tasks)
             case Ping(payload):
                 await self._send(server_message("pong", payload=payload))
             case Pong():
@@ -190,7 +191,7 @@ class _Connection:
     async def _refuse(self, text: str, reason: TooMuchJson | None = None) -> None:
         """Refuse a message that is too large, or for a reason, and with it the one operation that it would begin."""
         id = find_id(text)
-        if not self._acknowledged.is_set() or id is None:
+        if not self._acknowledged or id is None:
             if reason is not None:
                 raise _Closing(CloseCode.BAD_REQUEST, str(reason))
             raise _Closing(CloseCode.TOO_LARGE, f"A message may have at most {self._most:,} bytes")
@@ -203,7 +204,7 @@ class _Connection:
             error = GraphQLError(str(reason), extensions={"code": TransportErrorCode.LIMIT_EXCEEDED})
         await self._send(server_message("error", id, self._executor.formatted([error], context.request_id)))
 
-    async def _init(self, payload: dict[str, object] | None) -> None:
+    async def _init(self, payload: dict[str, object] | None, tasks: TaskGroup) -> None:
         if self._init_came.is_set():
             raise _Closing(CloseCode.TOO_MANY_INIT, "Too many initialisation requests")
         self._init_came.set()
@@ -229,7 +230,10 @@ class _Connection:
         if principal is not None:
             self._most = self._endpoint.body_limits.known
             known(self._websocket.scope)
-        self._acknowledged.set()
+        self._acknowledged = True
+        tasks.start_soon(self._expect_work)
+        if principal is not None and principal.session_id is not None and principal.expires_at is not None:
+            tasks.start_soon(self._expect_expiry, principal.expires_at)
         await self._send(server_message("connection_ack"))
 
     async def _expect_init(self) -> None:
@@ -242,7 +246,6 @@ class _Connection:
 
     async def _expect_work(self) -> None:
         """End a connection that nobody uses, counted from its acknowledgement."""
-        await self._acknowledged.wait()
         self._idle_since = anyio.current_time()
         while True:
             idle = 0 if self._operations else anyio.current_time() - self._idle_since
@@ -251,30 +254,23 @@ class _Connection:
             await anyio.sleep(self._limits.idle_timeout - idle)
 
     def _revoked(self, error: AuthenticationError) -> None:
-        self._revoked_by = error
-        self._credentials_revoked.set()
-
-    async def _expect_loss(self) -> None:
         """End the connection when its session ends, or its API key expires or is revoked."""
-        await self._credentials_revoked.wait()
-        raise _Closing(CloseCode.FORBIDDEN, str(self._revoked_by))
+        self._revoked_by = error
+        self._scope.cancel()
 
-    async def _expect_expiry(self) -> None:
+    async def _expect_expiry(self, expires_at: datetime) -> None:
         """End the connection when its access token has expired and nothing runs on it: its client comes with a new one.
 
         What runs was allowed when it started, and an answer may take longer than a token lasts.
         """
-        await self._acknowledged.wait()
-        principal = self._principal
-        if principal is None or principal.session_id is None or principal.expires_at is None:
-            return
-        await anyio.sleep(max(0, (principal.expires_at - now()).total_seconds()))
+        await anyio.sleep(max(0, (expires_at - now()).total_seconds()))
         while self._operations:
+            self._one_ended = anyio.Event()
             await self._one_ended.wait()
         raise _Closing(CloseCode.FORBIDDEN, str(ExpiredToken()))
 
     async def _subscribe(self, message: Subscribe, tasks: TaskGroup) -> None:
-        if not self._acknowledged.is_set():
+        if not self._acknowledged:
             raise _Closing(CloseCode.UNAUTHORIZED, "Unauthorized")
         if message.id in self._operations:
             raise _Closing(CloseCode.SUBSCRIBER_EXISTS, f"Subscriber for {message.id[:64]} already exists")
@@ -340,8 +336,8 @@ class _Connection:
         if self._operations.get(id) is scope:
             del self._operations[id]
             self._idle_since = anyio.current_time()
-            self._one_ended.set()
-            self._one_ended = anyio.Event()
+            if self._one_ended is not None:
+                self._one_ended.set()
 
     async def _send(self, text: str) -> None:
         """Send one frame. A client that does not take it in time loses the connection, not the gateway its memory."""
