@@ -72,7 +72,8 @@ class TokenSigner:
 
         `now` has a zone; a token counts in whole seconds.
         """
-        issued_at = (now or datetime.now(UTC)).replace(microsecond=0)
+        now = now or datetime.now(UTC)
+        issued_at = now.replace(microsecond=0)
         expires_at = issued_at + self._lifetime
         claims = {
             "iss": self._issuer,
@@ -84,7 +85,7 @@ class TokenSigner:
         }
         if session_id is not None:
             claims["sid"] = str(session_id)
-        key = self._keys.for_signing(issued_at)
+        key = self._keys.for_signing(now)
         if key.signing is None:
             raise LookupError("a key without its private half cannot sign")
         header = {"typ": _TYPE} if key.kid is None else {"typ": _TYPE, "kid": key.kid}
