@@ -16,6 +16,7 @@ from db.clock import now
 from db.tables import AuditEvent, RefreshToken, Session, User
 from gateway.identity.sessions import KEPT_AFTER_END, RETRY_TIME
 from schema.node import global_id, parse_uuid
+from server.transports import http
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import ADMIN, PASSWORD, Json, RunningGateway, Socket, gateway_settings, running_gateway
 
@@ -275,6 +276,30 @@ async def test_an_administrator_sees_and_ends_anybodys(gateway: RunningGateway):
     ended = (await gateway.run(REVOKE, {"id": bobs["session"]["id"]}))["revokeSession"]["session"]
     assert ended["revokedAt"] is not None
     assert await reason(gateway, bobs["accessToken"]) == "REVOKED_SESSION"
+
+
+async def test_an_answer_that_is_waited_for_over_plain_http_ends_with_its_session(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+):
+    """No stream and no socket, but what it asked for runs all the same; and no tokens are spent any more."""
+    monkeypatch.setattr(http, "WATCHED_AFTER", 0.05)
+    begun = await login(gateway)
+    query = 'mutation { generate(input: {model: "fake:hold-3", prompt: {text: "x"}}) { __typename } }'
+    answers: list[Json] = []
+
+    async def ask() -> None:
+        headers = {"Authorization": f"Bearer {begun['accessToken']}"}
+        answers.append((await gateway.client.post("/graphql", json={"query": query}, headers=headers)).json())
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            request = await gateway.fake.request()
+            await gateway.run(REVOKE, {"id": begun["session"]["id"]})
+        await request.ended.wait()
+    (answer,) = answers
+    assert (answer["data"], answer["errors"][0]["extensions"]["reason"]) == (None, "REVOKED_SESSION")
+    assert request.left
 
 
 async def test_ending_a_session_twice_keeps_the_first_date(gateway: RunningGateway):

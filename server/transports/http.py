@@ -3,6 +3,7 @@
 What the client accepts decides the form: one JSON response, or a stream of responses, for a subscription always.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import ExitStack, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from auth.credentials import Credentials
 from auth.errors import AuthenticationError
 from gateway.errors import RETRY_AFTER_SECONDS, Overloaded, TransportErrorCode
+from gateway.identity import OpenCredentials
 from schema.context import Context
 from server.graphql import (
     BadRequest,
@@ -50,6 +52,9 @@ SUBSCRIPTION = (EVENT_STREAM, MULTIPART)
 ANY = (*OFFERS, EVENT_STREAM, MULTIPART)
 
 MAX_ID_DIGITS = 15
+
+WATCHED_AFTER = 1.0
+"""Seconds after which the credentials of an operation over plain HTTP are looked at again, as those of streams are."""
 
 _Numbered = AsyncGenerator[tuple[Response, int | None], None]
 
@@ -127,7 +132,7 @@ class GraphQLOverHttp:
             return self._stream(request, operation, media_type, credentials, context)
         context.cookie = self.cookies.read(request)
         context.sign_in_cookie = self.cookies.read_sign_in(request)
-        response = await self._execute(request, operation, context)
+        response = await self._execute(request, operation, credentials, context)
         if response is None:
             return None
         answer = self._one_json(response, media_type)
@@ -161,10 +166,9 @@ class GraphQLOverHttp:
         @asynccontextmanager
         async def allowed(end: EndStream) -> AsyncGenerator[None]:
             def revoked(error: AuthenticationError) -> None:
-                end(self.executor.formatted([GraphQLError(str(error), original_error=error)], context.request_id))
+                end(self._ended(error, context))
 
-            given = None if isinstance(credentials, AuthenticationError) else credentials
-            held = open_credentials(given, context.principal)
+            held = self._held(credentials, context)
             with self.watch.watching(held, context.client, revoked), ExitStack() as slots:
                 try:
                     slots.enter_context(await self.limiter.slot(context.principal, request.client))
@@ -223,15 +227,44 @@ class GraphQLOverHttp:
             return _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, error, {"Retry-After": str(RETRY_AFTER_SECONDS)})
         return _Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error)
 
-    async def _execute(self, request: Request, operation: Operation, context: Context) -> Response | None:
-        """Run the operation beside a watch on the client; whichever ends first ends the other. None: it has left."""
+    async def _execute(
+        self,
+        request: Request,
+        operation: Operation,
+        credentials: Credentials | AuthenticationError | None,
+        context: Context,
+    ) -> Response | None:
+        """Run the operation beside a watch on the client; whichever ends first ends the other. None: it has left.
+
+        One that takes long, as to generate does, ends when its credentials hold no longer.
+        """
         response: Response | None = None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(cancel_when_left, request.receive, tasks.cancel_scope)
-            await checkpoint()  # who has left by now starts nothing: resolvers would be made, and never awaited
-            response = await self.executor.execute(operation, context)
-            tasks.cancel_scope.cancel()
+
+            def revoked(error: AuthenticationError) -> None:
+                nonlocal response
+                response = {"data": None, "errors": self._ended(error, context)}
+                tasks.cancel_scope.cancel()
+
+            with ExitStack() as stack:
+                held = self._held(credentials, context)
+                if held is not None:
+                    # later: most are over by then, and to sign out ends one's own session
+                    watching = self.watch.watching(held, context.client, revoked)
+                    watch = asyncio.get_running_loop().call_later(WATCHED_AFTER, stack.enter_context, watching)
+                    stack.callback(watch.cancel)
+                tasks.start_soon(cancel_when_left, request.receive, tasks.cancel_scope)
+                await checkpoint()  # who has left by now starts nothing: resolvers would be made, and never awaited
+                response = await self.executor.execute(operation, context)
+                tasks.cancel_scope.cancel()
         return response
+
+    def _held(self, credentials: Credentials | AuthenticationError | None, context: Context) -> OpenCredentials | None:
+        given = None if isinstance(credentials, AuthenticationError) else credentials
+        return open_credentials(given, context.principal)
+
+    def _ended(self, error: AuthenticationError, context: Context) -> list[dict[str, Any]]:
+        return self.executor.formatted([GraphQLError(str(error), original_error=error)], context.request_id)
 
     async def _responses(self, operation: Operation, context: Context) -> _Numbered:
         """Run the operation as a stream of responses, be it of one; those of events with their sequence numbers."""
