@@ -22,6 +22,7 @@ from bench import litellm, paths, processes, report
 from bench.fake import PACED_LONG
 from bench.latency import percentile
 from bench.paths import Failed, Path
+from bench.tokens import cpu_seconds
 from tests.support.valkeys import valkey_server
 
 GAP_MS = 40
@@ -131,10 +132,7 @@ class _Run:
 
 
 def _cpu(process: psutil.Process | None) -> float:
-    if process is None:
-        return 0
-    times = process.cpu_times()
-    return times.user + times.system
+    return 0 if process is None else cpu_seconds(process)
 
 
 class Search:

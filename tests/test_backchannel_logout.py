@@ -10,14 +10,13 @@ import pytest
 
 from auth.providers.logout_token import EVENT
 from tests.support.databases import SqliteDatabases
-from tests.support.fake_model_server import running_fake_model_server
-from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.gateways import RunningGateway
 from tests.support.identity.browser import Browser
 from tests.support.identity.browsing import ADA
 from tests.support.identity.openid import (
     CLIENT_ID,
-    CLIENT_SECRET,
     FakeOpenIdProvider,
+    gateway_with_providers,
     key_for,
     running_openid_provider,
 )
@@ -37,12 +36,8 @@ async def shared_gateway(
     sqlite_databases: SqliteDatabases, tmp_path_factory: pytest.TempPathFactory, provider: FakeOpenIdProvider
 ) -> AsyncIterator[RunningGateway]:
     folder = tmp_path_factory.mktemp("backchannel")
-    with sqlite_databases.fresh(folder) as url:
-        async with running_fake_model_server() as fake:
-            given = {"oidc_issuer": provider.url, "oidc_client_id": CLIENT_ID, "oidc_client_secret": CLIENT_SECRET}
-            github = {"github_client_id": "id", "github_client_secret": "secret", "github_url": provider.url}
-            async with running_gateway(gateway_settings(folder, url, fake.url, **given, **github), fake) as gateway:
-                yield gateway
+    async with gateway_with_providers(sqlite_databases, folder, provider.url, provider.url) as gateway:
+        yield gateway
 
 
 @pytest.fixture

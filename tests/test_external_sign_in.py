@@ -18,11 +18,15 @@ from db.tables import AuditEvent, ExternalAccount, LoginFlow, Session, User
 from gateway.identity import KnownCallers
 from gateway.identity.external import ExternalAccounts, SignUp
 from tests.support.databases import SqliteDatabases
-from tests.support.fake_model_server import running_fake_model_server
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 from tests.support.identity.browser import Browser
 from tests.support.identity.browsing import ADA
-from tests.support.identity.openid import CLIENT_ID, CLIENT_SECRET, FakeOpenIdProvider, running_openid_provider
+from tests.support.identity.openid import (
+    CLIENT_ID,
+    FakeOpenIdProvider,
+    gateway_with_providers,
+    running_openid_provider,
+)
 from tests.support.identity.real_provider import running_real_provider
 from tests.test_audit import until
 
@@ -55,22 +59,10 @@ async def shared_gateway(
 ) -> AsyncIterator[RunningGateway]:
     """A gateway with two providers: GitHub's place is taken by a server that is never asked."""
     folder = tmp_path_factory.mktemp("oidc")
-    with sqlite_databases.fresh(folder) as url:
-        async with running_fake_model_server() as fake:
-            settings = gateway_settings(
-                folder,
-                url,
-                fake.url,
-                oidc_issuer=provider.url,
-                oidc_client_id=CLIENT_ID,
-                oidc_client_secret=CLIENT_SECRET,
-                oidc_roles={"ops": "admin", "a": "developer"},
-                github_client_id="id",
-                github_client_secret="secret",
-                github_url=real_provider,
-            )
-            async with running_gateway(settings, fake) as gateway:
-                yield gateway
+    async with gateway_with_providers(
+        sqlite_databases, folder, provider.url, real_provider, oidc_roles={"ops": "admin", "a": "developer"}
+    ) as gateway:
+        yield gateway
 
 
 @pytest.fixture

@@ -9,11 +9,14 @@ from sqlalchemy import select, update
 from db.clock import now
 from db.tables import AuditEvent, ExternalAccount, LoginFlow, Session, User
 from tests.support.databases import SqliteDatabases
-from tests.support.fake_model_server import running_fake_model_server
-from tests.support.gateways import PASSWORD, Json, RunningGateway, gateway_settings, running_gateway
+from tests.support.gateways import PASSWORD, Json, RunningGateway
 from tests.support.identity.browser import Browser
 from tests.support.identity.browsing import ADA
-from tests.support.identity.openid import CLIENT_ID, CLIENT_SECRET, FakeOpenIdProvider, running_openid_provider
+from tests.support.identity.openid import (
+    FakeOpenIdProvider,
+    gateway_with_providers,
+    running_openid_provider,
+)
 
 UNLINK = """mutation($input: UnlinkProviderInput!) { unlinkProvider(input: $input) {
   ... on UnlinkProviderSuccess { user { externalAccounts { provider } } } ... on UserError { code message }
@@ -34,22 +37,10 @@ async def shared_gateway(
 ) -> AsyncIterator[RunningGateway]:
     """A gateway with two providers: GitHub's place is taken by a server that is never asked."""
     folder = tmp_path_factory.mktemp("linking")
-    with sqlite_databases.fresh(folder) as url:
-        async with running_fake_model_server() as fake:
-            settings = gateway_settings(
-                folder,
-                url,
-                fake.url,
-                oidc_issuer=provider.url,
-                oidc_client_id=CLIENT_ID,
-                oidc_client_secret=CLIENT_SECRET,
-                github_client_id="id",
-                github_client_secret="secret",
-                github_url=provider.url,
-                provider_max_pending=5,
-            )
-            async with running_gateway(settings, fake) as gateway:
-                yield gateway
+    async with gateway_with_providers(
+        sqlite_databases, folder, provider.url, provider.url, provider_max_pending=5
+    ) as gateway:
+        yield gateway
 
 
 @pytest.fixture

@@ -15,30 +15,25 @@ from auth.roles import BUILT_IN_ROLES, ROLE_NAME
 from backends.wire import ollama_address, openai_address
 
 
-def _strings(value: Any) -> Any:
-    """Read a list as it stands in the environment."""
+def _json(value: Any, kind: type, example: str) -> Any:
+    """Read a value as it stands in the environment. Raises ValueError for JSON of another kind."""
     if not isinstance(value, str):
         return value
     try:
         found = orjson.loads(value)
     except orjson.JSONDecodeError:
         found = None
-    if not isinstance(found, list):
-        raise ValueError('must be a list in JSON, such as ["a", "b"]')
-    return found  # pyright: ignore[reportUnknownVariableType] - pydantic looks at what is in it
+    if not isinstance(found, kind):
+        raise ValueError(f"must be {example}")
+    return found
+
+
+def _strings(value: Any) -> Any:
+    return _json(value, list, 'a list in JSON, such as ["a", "b"]')
 
 
 def _object(value: Any) -> Any:
-    """Read an object as it stands in the environment."""
-    if not isinstance(value, str):
-        return value
-    try:
-        found = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError('must be an object in JSON, such as {"a": "b"}')
-    return found  # pyright: ignore[reportUnknownVariableType] - pydantic looks at what is in it
+    return _json(value, dict, 'an object in JSON, such as {"a": "b"}')
 
 
 def _roles(rules: dict[str, str]) -> dict[str, str]:

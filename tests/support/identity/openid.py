@@ -7,6 +7,7 @@ from base64 import b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus, urlencode
 
@@ -21,6 +22,9 @@ from starlette.routing import Route
 
 from auth.providers.id_token import half_hash
 from auth.providers.oauth import challenge
+from tests.support.databases import SqliteDatabases
+from tests.support.fake_model_server import running_fake_model_server
+from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 from tests.support.identity.serving import served
 
 CLIENT_ID, CLIENT_SECRET = "gateway", "s3cret: %"
@@ -196,3 +200,26 @@ def signed_with_secret(public: Json) -> Callable[[Json], str]:
 
 def _encoded(part: Json) -> str:
     return urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
+
+
+@asynccontextmanager
+async def gateway_with_providers(
+    databases: SqliteDatabases, folder: Path, openid: str, github: str, **settings: Any
+) -> AsyncIterator[RunningGateway]:
+    """Run a gateway with OpenID Connect and GitHub at these URLs, and further settings."""
+    with databases.fresh(folder) as url:
+        async with running_fake_model_server() as fake:
+            given = gateway_settings(
+                folder,
+                url,
+                fake.url,
+                oidc_issuer=openid,
+                oidc_client_id=CLIENT_ID,
+                oidc_client_secret=CLIENT_SECRET,
+                github_client_id="id",
+                github_client_secret="secret",
+                github_url=github,
+                **settings,
+            )
+            async with running_gateway(given, fake) as gateway:
+                yield gateway
