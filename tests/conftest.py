@@ -14,9 +14,17 @@ import pytest
 
 from db.engine import Database
 from gateway.catalog.listing import Patience
-from tests.support.databases import PostgresqlDatabases, SqliteDatabases, postgresql_server, shared_statements
+from tests.support.databases import (
+    PostgresqlDatabases,
+    SqliteDatabases,
+    postgresql_server,
+    prepare_postgresql,
+    shared_statements,
+)
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.support.gateways import EVERY_MODEL, RunningGateway, gateway_settings, running_gateway
+from tests.support.shared_folder import made_once
+from tests.support.shared_folder import pytest_configure as pytest_configure
 from tests.support.valkeys import ValkeyServer, valkey_server
 
 # What an example takes, or the making of one, says more of the machine than of the code.
@@ -30,7 +38,7 @@ WORKERS_PER_CORE = 2
 """Tests wait for others more than they work."""
 
 MOST_WORKERS = 8
-"""Each has a PostgreSQL, a Valkey and a browser of its own."""
+"""Each has a Valkey and a browser of its own."""
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -64,15 +72,15 @@ def statements_compiled_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_databases(tmp_path_factory: pytest.TempPathFactory) -> SqliteDatabases:
+def sqlite_databases() -> SqliteDatabases:
     """The template for SQLite."""
-    return SqliteDatabases(tmp_path_factory.mktemp("sqlite"))
+    return SqliteDatabases()
 
 
 @pytest.fixture(scope="session")
 def postgresql_databases() -> Iterator[PostgresqlDatabases]:
-    """A private PostgreSQL server with a template, started when the first test needs it."""
-    with postgresql_server() as url:
+    """A PostgreSQL server with a template, started when the first test of any process needs it."""
+    with postgresql_server(made_once("postgresql", prepare_postgresql)) as url:
         yield PostgresqlDatabases(url)
 
 

@@ -140,7 +140,9 @@ async def test_a_group_that_is_removed_while_a_user_is_made_is_what_is_told(post
         except InvalidInput as error:
             told.append(error)
 
-    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity)")
+    waits = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
     async with anyio.create_task_group() as tasks:
         async with database.transaction() as tx:
             await queries.group.remove(tx, group.id)

@@ -15,7 +15,10 @@ from db.engine import Database
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, Socket, gateway_settings, running_gateway
 
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ILIKE '%users%'"
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock' AND query ILIKE '%users%'
+"""
 
 
 @asynccontextmanager

