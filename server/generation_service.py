@@ -18,6 +18,7 @@ from gateway.generation import Generations, Ledger, Phase, Router, Runner, TextR
 from gateway.replicas import PeerRequests, Replicas, Takeover, UsageNotes
 from gateway.streams import (
     Handlers,
+    KeptUsage,
     MemoryStreamLog,
     OpenCounts,
     SharedStreamLog,
@@ -166,6 +167,7 @@ def _wired(
         replica_id=replica_id,
         blobs=blobs,
         text_retention=settings.text_retention,
+        kept_usage=KeptUsage(settings.data_dir, replica_id),
     )
     replicas = Replicas(
         database,

@@ -34,6 +34,7 @@ from gateway.streams import (
     End,
     Event,
     FinishReason,
+    KeptUsage,
     LossReason,
     Queued,
     QueueReason,
@@ -96,6 +97,7 @@ class Run:
         unwatched: Callable[["Run"], None],
         estimates: Estimates,
         blobs: Blobs,
+        kept_usage: KeptUsage | None,
         asks_ahead: bool,
     ) -> None:
         self.generation_id = job.row.id
@@ -111,6 +113,7 @@ class Run:
         self._on_unwatched = unwatched
         self._estimates = estimates
         self._blobs = blobs
+        self._kept_usage = kept_usage
         self._viewers = 0
         self._unwatched = anyio.Event()
         self._scope = anyio.CancelScope()
@@ -334,6 +337,8 @@ class Run:
                 self._answered = True
                 async for chunks in batches:
                     self._meter.add(chunks)
+                    if self._kept_usage is not None:
+                        self._kept_usage.note(self.generation_id, self.usage())
                     events = self._events(chunks)
                     if events:
                         self._stopwatch.token_came()

@@ -24,7 +24,7 @@ from gateway.generation.ledger import Ledger, LedgerEntry, is_outage, kept_for
 from gateway.generation.outcome import Outcome, State, timings_so_far
 from gateway.generation.routing import Route, Router
 from gateway.generation.run import Job, Run
-from gateway.streams import NO_USAGE, CancelReason, End, StreamLog, StreamOwner, StreamOwnership
+from gateway.streams import NO_USAGE, CancelReason, End, KeptUsage, StreamLog, StreamOwner, StreamOwnership
 from gateway.tasks import spawn
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class Runner:
     The task asks the backend while transaction 1 is under way: the first token comes earlier by as much as that takes.
     Nothing is shown, and no end written, before it is through; where it fails, the request is cancelled.
 
+    `kept_usage` outlives this process, for whoever has to end what it left behind.
     `text_retention` is how many seconds the database keeps what was asked and answered after the end; 0: not at all.
     """
 
@@ -67,10 +68,12 @@ class Runner:
         tasks: TaskGroup,
         replica_id: UUID,
         text_retention: float = 0,
+        kept_usage: KeptUsage | None = None,
     ) -> None:
         self.replica_id = replica_id
         self.phase = Phase.SERVING
         self.text_retention = text_retention
+        self.kept_usage = kept_usage
         self._database = database
         self._log = log
         self._ownership = ownership
@@ -191,6 +194,7 @@ class Runner:
             unwatched=self.unwatched,
             estimates=self._estimates,
             blobs=self._blobs,
+            kept_usage=self.kept_usage,
             # A database that fails would let models work for nobody.
             asks_ahead=may_ask_ahead and self._database.works and route.ticket.position == 0,
         )
@@ -212,6 +216,8 @@ class Runner:
 
     def _forget(self, run: Run) -> None:
         self._runs.pop(run.generation_id, None)
+        if self.kept_usage is not None:
+            self.kept_usage.forget(run.generation_id)
         run.route.ticket.release()
         run.finished.set()
 

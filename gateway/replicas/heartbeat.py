@@ -104,6 +104,9 @@ class Replicas:
             if not is_outage(error):
                 raise
             logger.warning("the database does not know that this gateway has stopped")
+        else:
+            if self._runner.kept_usage is not None:
+                self._runner.kept_usage.close()
 
     async def note_alive(self) -> None:
         """Write something small, to see that the database takes it. Raises DatabaseUnavailable."""

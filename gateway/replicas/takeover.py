@@ -1,6 +1,7 @@
 """Takes what a dead gateway left behind to its one end: goes on with it here, or ends it as failed."""
 
 import logging
+from dataclasses import replace
 
 import anyio
 
@@ -46,9 +47,15 @@ RETRY_SECONDS = 0.5
 class _TakenOver:
     """What a generation has used: what is saved of it, and once it runs here what that adds."""
 
-    def __init__(self, row: Generation) -> None:
-        self.saved = _nothing_saved(row)
+    def __init__(self, row: Generation, noted: TokenUsage) -> None:
+        self._noted = noted
+        self.saved = _nothing_saved(noted)
         self.run: Run | None = None
+
+    def found(self, saved: SavedStream) -> None:
+        """Take what the log has, with the usage that was noted elsewhere where that is more: it came later."""
+        more = self._noted.completion_tokens > saved.usage.completion_tokens
+        self.saved = replace(saved, usage=self._noted) if more else saved
 
     def usage(self) -> TokenUsage:
         return self.run.usage() if self.run is not None else self.saved.usage
@@ -72,13 +79,13 @@ class Takeover:
         async with self._limiter:
             if await self._has_it_all_the_time(row):
                 return
-            taken = _TakenOver(row)
+            taken = _TakenOver(row, self._noted(row))
             try:
                 saved = await self._claim(row, taken)
                 if saved is None:
                     await self._abort(row, taken.saved, unknown=True)
                 else:
-                    taken.saved = saved
+                    taken.found(saved)
                     await self._finish(row, taken)
             except StreamMoved:
                 return
@@ -165,6 +172,12 @@ class Takeover:
         except Exception:
             logger.exception("the viewers of generation %s are not told of its end", row.id)
 
+    def _noted(self, row: Generation) -> TokenUsage:
+        """Give what its last gateway noted of it, in its row or, on this machine, in a file: the latest."""
+        in_row = usage_recorded(row) or NO_USAGE
+        in_file = NO_USAGE if self._runner.kept_usage is None else self._runner.kept_usage.left(row.id)
+        return max(in_row, in_file, key=lambda usage: usage.completion_tokens)
+
     def _entry(self, row: Generation, outcome: Outcome) -> LedgerEntry:
         """Give the end of a generation whose gateway is dead: of its attempts only the first is known.
 
@@ -182,6 +195,6 @@ def _job(row: Generation, saved: SavedStream) -> Job | None:
     return None if request is None else Job(row, request, saved)
 
 
-def _nothing_saved(row: Generation) -> SavedStream:
+def _nothing_saved(noted: TokenUsage) -> SavedStream:
     """Give what is left where the log has nothing. It may have had something: who reads on misses the beginning."""
-    return SavedStream([], usage_recorded(row) or NO_USAGE, dropped=1)
+    return SavedStream([], noted, dropped=1)

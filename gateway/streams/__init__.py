@@ -26,6 +26,7 @@ from gateway.streams.events import (
     UsageSource,
     utf16_length,
 )
+from gateway.streams.kept_usage import KeptUsage
 from gateway.streams.log import SavedStream, StreamLog, StreamMoved, StreamOwner, StreamOwnership, StreamWithoutEnd
 from gateway.streams.memory import MemoryStreamLog
 from gateway.streams.records import StreamRecords
@@ -44,6 +45,7 @@ __all__ = [
     "Failed",
     "FinishReason",
     "Handlers",
+    "KeptUsage",
     "LossReason",
     "MemoryStreamLog",
     "OpenCounts",

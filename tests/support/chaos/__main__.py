@@ -3,8 +3,9 @@
 Three gateways over PostgreSQL and Valkey, before two model servers. Clients are cut at random and go on at another
 gateway; gateways and model servers are killed, Valkey is started anew, takes no writes for a while, or loses keys at
 random. Ends with status 1 where a character was lost or doubled, a stream hung, a generation has not exactly one end,
-or the usage of one that no killed process touched is not exact. A text that is told as gone (STREAM_EXPIRED) is no loss
-where a gateway was killed while Valkey took nothing, or keys were evicted.
+or the usage of one that no killed process touched is not exact. Of the others it is at least what was shown, and at
+most what was sent: what was on its way to a process when it was killed came to nobody. A text that is told as gone
+(STREAM_EXPIRED) is no loss where a gateway was killed while Valkey took nothing, or keys were evicted.
 """
 
 import argparse

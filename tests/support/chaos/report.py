@@ -3,7 +3,7 @@
 import sqlite3
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,6 +86,10 @@ def report(
         if stream.lost or stream.doubled or _missing(stream) or _surplus(stream) or not _has_one_end(stream):
             print(f"  {_wound(stream)}")
     wrong = 0
+    misbilled = list(_misbilled(streams, rows, truth))
+    short, over = (sum(max(0, amounts[which]) for amounts in misbilled) for which in (0, 1))
+    print(f"tokens that were shown and are in no usage       {short}")
+    print(f"tokens in the usage that nobody sent             {over}")
     for name, group in _groups(streams, rows).items():
         differences = [_difference(stream, rows, truth) for stream in group]
         off = [difference for difference in differences if difference]
@@ -103,7 +107,7 @@ def report(
         f"of {len(times)}"
     )
     print(f"what clients had to try again                    {dict(tally.retries)}")
-    return lost + doubled + ends + unrecorded + extra + wrong + len(unduly)
+    return lost + doubled + ends + unrecorded + extra + short + over + wrong + len(unduly)
 
 
 def _wound(stream: Stream) -> str:
@@ -182,6 +186,17 @@ def _groups(streams: Sequence[Stream], rows: dict[str, Record]) -> dict[str, lis
 
 def _difference(stream: Stream, rows: dict[str, Record], truth: Counter[str]) -> int:
     return _row(stream, rows).tokens - truth[stream.name]
+
+
+def _misbilled(streams: Sequence[Stream], rows: dict[str, Record], truth: Counter[str]) -> Iterator[tuple[int, int]]:
+    """By how much the usage of each is below what was shown of it, and above what was sent for it."""
+    for stream in streams:
+        if stream.id is not None:
+            shown = max(len(text.split()) for text in (stream.text, _text(stream.again)))
+            used = _row(stream, rows).tokens
+            if shown > used or used > truth[stream.name]:
+                print(f"  {stream.name} shown {shown}, used {used}, sent {truth[stream.name]}")
+            yield shown - used, used - truth[stream.name]
 
 
 def _row(stream: Stream, rows: dict[str, Record]) -> Record:
