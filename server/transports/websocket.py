@@ -41,6 +41,7 @@ from server.transports.websocket_messages import (
     parse_message,
     server_message,
 )
+from server.uvicorn_protocol import sender
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +127,7 @@ class _Connection:
         self._endpoint = endpoint
         self._held = held
         self._sending = anyio.Lock()
+        self._send_now = sender(websocket.scope)
         self._operations: dict[str, anyio.CancelScope] = {}
         self._one_ended: anyio.Event | None = None
         self._credentials: Credentials | None = None
@@ -339,17 +341,19 @@ class _Connection:
             if self._one_ended is not None:
                 self._one_ended.set()
 
-    async def _send(self, text: str) -> None:
+    async def _send(self, text: bytes) -> None:
         """Send one frame. A client that does not take it in time loses the connection, not the gateway its memory."""
+        if not self._sending.locked() and self._send_now(text):
+            return
         with anyio.move_on_after(self._limits.send_timeout) as timeout:
             async with self._sending:
                 await self._send_frame(text)
         if timeout.cancelled_caught:
             raise _Closing(CloseCode.TRY_LATER, "The client does not read")
 
-    async def _send_frame(self, text: str) -> None:
+    async def _send_frame(self, text: bytes) -> None:
         try:
-            await self._websocket.send({"type": "websocket.send", "text": text})
+            await self._websocket.send({"type": "websocket.send", "text": text.decode()})
         except RuntimeError:  # the connection was closed meanwhile, by either side
             raise WebSocketDisconnect(1006) from None
 

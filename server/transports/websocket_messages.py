@@ -83,14 +83,14 @@ def parse_message(text: str | None) -> ClientMessage:
             raise InvalidMessage("The message has an unknown type")
 
 
-def server_message(kind: str, id: str | None = None, payload: object = None) -> str:
-    """Give a message of the server's, as the text of a frame."""
+def server_message(kind: str, id: str | None = None, payload: object = None) -> bytes:
+    """Give a message of the server's, as the text of a frame in UTF-8."""
     message: dict[str, object] = {"type": kind}
     if id is not None:
         message["id"] = id
     if payload is not None:
         message["payload"] = payload
-    return orjson.dumps(message).decode()
+    return orjson.dumps(message)
 
 
 def byte_length(text: str, most: int) -> int:
