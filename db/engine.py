@@ -16,7 +16,7 @@ for writers of other processes, where a deferred transaction would fail on its f
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,7 @@ from db.sqlite import (
     WRITING,
     check_foreign_keys,
     create_sqlite_engine,
+    run_in_one_trip,
 )
 from db.urls import parse_database_url
 
@@ -64,6 +65,7 @@ class WriteSession(ReadSession):
 
 
 _Session = TypeVar("_Session", bound=ReadSession)
+_Result = TypeVar("_Result")
 
 
 @dataclass(slots=True)
@@ -125,6 +127,16 @@ class _Lane:
                 self.told.failure_at = time.monotonic()
             self.failure = reason
             raise DatabaseUnavailable(reason) from error
+
+    @contextmanager
+    def connecting(self) -> Generator[None]:
+        """Note a failure to begin, for those who wait meanwhile."""
+        try:
+            with self.telling_outages(connecting=True):
+                yield
+        except DatabaseUnavailable:
+            self.failed_at = time.monotonic()
+            raise
 
 
 class Database:
@@ -203,6 +215,26 @@ class Database:
             await _commit(session)
         self.written += 1
 
+    async def transact(self, work: Callable[[WriteSession], Awaitable[_Result]]) -> _Result:
+        """Run `work` in a transaction of its own, and give what it gives. For what runs with every generation.
+
+        On SQLite all of it is one trip to the connection's thread. Each trip makes two threads wait for the
+        interpreter's lock, which under load takes longer than any statement. So `work` awaits nothing but its
+        statements, and touches nothing that belongs to the event loop: it runs in that thread.
+        Once it has begun it is carried to its end, also when cancelled. Raises DatabaseUnavailable.
+        """
+        if self.dialect == "postgresql":
+            async with self.transaction() as tx:
+                return await work(tx)
+        lane = self._writing
+        async with self._turn(lane):
+            with lane.telling_outages():
+                async with self._connected(lane) as connection:
+                    result = await run_in_one_trip(connection, self._whole(lane, connection, work))
+            lane.worked()
+        self.written += 1
+        return result
+
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[ReadSession]:
         """Open a block that sees one snapshot and changes nothing. Raises DatabaseUnavailable."""
@@ -259,12 +291,34 @@ class Database:
             lane.worked()
 
     async def _begin(self, lane: _Lane, session: ReadSession) -> None:
+        with lane.connecting(), fail_after(lane.connect_seconds):
+            await session.connection()
+
+    @asynccontextmanager
+    async def _connected(self, lane: _Lane) -> AsyncGenerator[AsyncConnection]:
+        """Give a connection on which nothing has begun, and take it back at every end."""
+        connection = lane.engine.connect()
         try:
-            with lane.telling_outages(connecting=True), fail_after(lane.connect_seconds):
+            with lane.connecting(), fail_after(lane.connect_seconds):
+                await connection
+            yield connection
+        finally:
+            with move_on_after(FINISH_SECONDS, shield=True):
+                await connection.close()
+
+    async def _whole(
+        self, lane: _Lane, connection: AsyncConnection, work: Callable[[WriteSession], Awaitable[_Result]]
+    ) -> _Result:
+        """Do a transaction from its beginning to its end, awaiting nothing but its statements."""
+        session = WriteSession(connection, expire_on_commit=False)
+        try:
+            with lane.connecting():
                 await session.connection()
-        except DatabaseUnavailable:
-            lane.failed_at = time.monotonic()
-            raise
+            result = await work(session)
+            await session.commit()
+        finally:
+            await session.close()
+        return result
 
     @asynccontextmanager
     async def _turn(self, lane: _Lane) -> AsyncGenerator[None]:

@@ -1,14 +1,17 @@
 """SQLite set up for a server: WAL, foreign keys, and transactions that begin where SQLAlchemy says so."""
 
 import sqlite3
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from threading import get_ident
+from typing import Any, TypeVar
 
 import aiosqlite
 from anyio import CancelScope, sleep, to_thread
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+_Result = TypeVar("_Result")
 
 _BUSY_SECONDS = 5.0
 _WAL_RETRY_SECONDS = 0.02
@@ -158,9 +161,32 @@ class _Connection(aiosqlite.Connection):
         if self.sqlite.in_transaction:
             await super().rollback()
 
+    async def run_all(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """Run a coroutine that awaits nothing but this connection to its end, in the connection's thread: one trip."""
+        return await self._execute(_driven, work)
+
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if get_ident() == self._thread.ident:
+            return fn(*args, **kwargs)  # within `run_all`
         with CancelScope(shield=True):
             return await super()._execute(fn, *args, **kwargs)  # pyright: ignore[reportUnknownMemberType] - no types
+
+
+def _driven(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Take a coroutine to its end without an event loop, which is possible where nothing has to be waited for."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return end.value
+    work.close()
+    raise RuntimeError("A transaction in one trip may await nothing but its statements.")
+
+
+async def run_in_one_trip(connection: AsyncConnection, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run what awaits nothing but this connection with one trip to its thread, instead of one for each statement."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert isinstance(driver, _Connection)  # noqa: S101 - the engine makes no others
+    return await driver.run_all(work)
 
 
 def create_sqlite_engine(url: URL, settings: Mapping[str, str], *, pool_size: int = 1) -> AsyncEngine:

@@ -152,8 +152,7 @@ class Ledger:
 
     async def _write(self, entries: Sequence[LedgerEntry]) -> None:
         """Write the oldest ends, all or none."""
-        async with self._database.transaction() as tx:
-            await _write_entries(tx, entries)
+        await self._database.transact(lambda tx: _write_entries(tx, entries))
         self._settle(len(entries))
 
     async def _write_one_by_one(self, entries: Sequence[LedgerEntry]) -> bool:

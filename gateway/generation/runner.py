@@ -104,15 +104,18 @@ class Runner:
         """
         row, run = job.row, self._admit(job, self._router.enter(model, job.row.user_id), may_ask_ahead)
         waits = run.route.ticket.position > 0
+
+        async def begin(tx: WriteSession) -> None:
+            await queries.generation.add(tx, row)
+            if job.kept is not None:
+                tx.add(_request_row(row, job.kept))
+            await also(tx)
+
         row.state, row.started_at = (State.QUEUED, None) if waits else (State.RUNNING, row.created_at)
         with anyio.CancelScope(shield=True):
             spawn(self._tasks, f"generation {row.id}", self._run, run)
             try:
-                async with self._database.transaction() as tx:
-                    await queries.generation.add(tx, row)
-                    if job.kept is not None:
-                        tx.add(_request_row(row, job.kept))
-                    await also(tx)
+                await self._database.transact(begin)
             except BaseException as error:
                 run.withdraw()
                 self._forget(run)
