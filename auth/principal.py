@@ -23,7 +23,8 @@ class Principal:
 
     `api_key_id` is None for a signed-in session, `session_id` for an API key, and both for the command line.
     `expires_at` is the moment (with zone) from which the credentials hold no longer; None for a key without an end.
-    `models` are those that the caller may use. Who `must_change_password` has no scope but PROFILE_WRITE.
+    `models` are those that the caller may use, and `group_ids` the groups of the user. Who `must_change_password` has
+    no scope but PROFILE_WRITE.
     """
 
     user_id: UUID
@@ -34,6 +35,7 @@ class Principal:
     session_id: UUID | None = None
     models: ModelAccess = ALL_MODELS
     must_change_password: bool = False
+    group_ids: tuple[UUID, ...] = ()
 
     @property
     def method(self) -> AuthMethod:

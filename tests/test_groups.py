@@ -1,8 +1,12 @@
 """Groups, and the models that their members may use."""
 
+from uuid import UUID
+
 import anyio
 import pytest
+from sqlalchemy import select
 
+from db.tables import UsageRecord
 from schema.node import global_id
 from tests.support.gateways import GraphQLErrors, Json, RunningGateway, refused_field
 from tests.test_accounts import make, make_manager, mutate
@@ -177,3 +181,16 @@ async def test_of_groups_made_at_once_with_one_name_there_is_one(gateway: Runnin
         for _ in range(3):
             tasks.start_soon(one)
     assert sorted(made) == ["CreateGroupSuccess", "InvalidInput", "InvalidInput"]
+
+
+async def test_the_ledger_has_the_groups_that_the_user_was_in_at_the_start(gateway: RunningGateway):
+    me = (await gateway.run("{ me { id } }"))["me"]["id"]
+    groups = [await make_group(gateway, name, None, me) for name in ("red", "blue")]
+    await make_group(gateway, "without", None)
+    made = "mutation($input: GenerateInput!) { generate(input: $input) { __typename } }"
+    await gateway.run(made, {"input": {"model": "fake:count-3", "prompt": {"text": "hi"}}})
+    async with gateway.database.reading() as session:
+        [record] = (await session.scalars(select(UsageRecord))).all()
+    assert {global_id("Group", UUID(group)) for group in record.group_ids or ()} == set(groups)
+    assert (record.cancel_reason, record.error_code) == (None, None)
+    assert None not in (record.queued_ms, record.time_to_first_token_ms, record.last_token_ms, record.total_ms)

@@ -352,3 +352,24 @@ async def test_the_ledger_learns_where_and_how_its_generations_ended(database: D
     async with database.reading() as session:
         days = await session.scalars(text("SELECT DISTINCT CAST(day AS varchar) FROM usage"))
         assert list(days) == ["2026-02-03"]
+
+
+async def test_the_ledger_learns_how_long_its_generations_took_and_outlives_keys(database: Database) -> None:
+    user, generation, key = User(username="ada", password_hash="!"), new_id(), new_id()
+    ended = {"model": "m", "backend": "b", "state": "FAILED"}
+    async with database.transaction() as tx:
+        tx.add(user)
+        await tx.flush()
+        told = {"error_code": "TIMEOUT", "queued_ms": 1, "time_to_first_token_ms": 2, "total_ms": 3}
+        tx.add(Generation(id=generation, user_id=user.id, on_disconnect="CANCEL", **ended, **told))
+        counts = {"prompt_tokens": 1, "completion_tokens": 1, "source": "BACKEND", "at": now()}
+        tx.add(
+            UsageRecord(generation_id=generation, user_id=user.id, api_key_id=key, rolled_up=True, **ended, **counts)
+        )
+    await migrations.downgrade(database, "0016")
+    await migrations.upgrade(database)
+    async with database.reading() as session:
+        row = await session.get(UsageRecord, generation)
+    assert row is not None
+    assert (row.error_code, row.queued_ms, row.time_to_first_token_ms, row.total_ms) == ("TIMEOUT", 1, 2, 3)
+    assert (row.api_key_id, row.rolled_up) == (None, False)

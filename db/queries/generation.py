@@ -26,6 +26,7 @@ _BEGINNING = (
     "fence",
     "tags",
     "end_user",
+    "group_ids",
     "on_disconnect",
     "on_backend_loss",
     "created_at",

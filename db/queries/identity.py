@@ -33,11 +33,14 @@ async def replace_hash(session: WriteSession, user_id: UUID, old_hash: str, new_
 
 
 class Caller(NamedTuple):
-    """A user with what decides about their rights: the scopes of a role that is not built in, and their groups."""
+    """A user with what decides about their rights: the scopes of a role that is not built in, and their groups.
+
+    `groups` has the models of each group by its id.
+    """
 
     user: User
     role_scopes: list[str] | None
-    group_models: list[list[str] | None]
+    groups: dict[UUID, list[str] | None]
 
 
 async def callers_by_key(session: ReadSession, hashes: Sequence[str]) -> list[tuple[ApiKey, Caller]]:
@@ -49,7 +52,7 @@ async def callers_by_key(session: ReadSession, hashes: Sequence[str]) -> list[tu
     keys: dict[UUID, tuple[ApiKey, Caller]] = {}
     for key, *rights in rows:
         if key.id in keys:
-            keys[key.id][1].group_models.append(rights[-1])
+            keys[key.id][1].groups[rights[-2]] = rights[-1]
         else:
             keys[key.id] = key, _caller(*rights)
     return list(keys.values())
@@ -63,7 +66,7 @@ async def callers_by_session(session: ReadSession, ids: Sequence[UUID]) -> list[
     sessions: dict[UUID, tuple[Session, Caller]] = {}
     for signed_in, *rights in rows:
         if signed_in.id in sessions:
-            sessions[signed_in.id][1].group_models.append(rights[-1])
+            sessions[signed_in.id][1].groups[rights[-2]] = rights[-1]
         else:
             sessions[signed_in.id] = signed_in, _caller(*rights)
     return list(sessions.values())
@@ -75,7 +78,7 @@ async def callers_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID,
     callers: dict[UUID, Caller] = {}
     for user, role_scopes, group_id, models in rows:
         if user.id in callers:
-            callers[user.id].group_models.append(models)
+            callers[user.id].groups[group_id] = models
         else:
             callers[user.id] = _caller(user, role_scopes, group_id, models)
     return callers
@@ -94,4 +97,4 @@ def _with_rights(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
 
 
 def _caller(user: User, role_scopes: list[str] | None, group_id: UUID | None, models: list[str] | None) -> Caller:
-    return Caller(user, role_scopes, [] if group_id is None else [models])
+    return Caller(user, role_scopes, {} if group_id is None else {group_id: models})

@@ -11,7 +11,7 @@ from db.tables.replica import Replica
 from db.tables.session import OneTimeLink, RefreshToken, Session
 from db.tables.sign_in import DeviceCode, KnownAddress, LoginAttempts, LoginFlow
 from db.tables.table import Table
-from db.tables.usage import UsageRecord
+from db.tables.usage import UsageBin, UsageDetails, UsageKey, UsageRecord, UsageRollup
 
 __all__ = [
     "ApiKey",
@@ -35,6 +35,10 @@ __all__ = [
     "Session",
     "Table",
     "Transcript",
+    "UsageBin",
+    "UsageDetails",
+    "UsageKey",
     "UsageRecord",
+    "UsageRollup",
     "User",
 ]

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy import JSON, ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.clock import new_id, now
@@ -21,6 +21,8 @@ class Generation(Table):
 
     `last_token_ms` is when the last of its text came. `prompt_ms` and `eval_ms` are how long its model server says that
     it read the prompt, and that it generated.
+
+    `group_ids` are the groups that the user was in when it began, NULL for none: the ledger gets them with the end.
 
     `replica_id` is the gateway that runs it; None offers it to any other. Each change of hands raises `fence`, and
     who holds an older one writes nothing any more.
@@ -44,6 +46,7 @@ class Generation(Table):
     fence: Mapped[int] = mapped_column(default=1, server_default="1")
     tags: Mapped[Tags | None]
     end_user: Mapped[str | None] = mapped_column(String(256))
+    group_ids: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     on_disconnect: Mapped[str] = mapped_column(String(16))
     on_backend_loss: Mapped[str] = mapped_column(String(16), default="FAIL", server_default="FAIL")
     finish_reason: Mapped[str | None] = mapped_column(String(32))

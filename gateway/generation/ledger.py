@@ -215,7 +215,7 @@ async def _write_entries(tx: WriteSession, entries: Sequence[LedgerEntry]) -> No
 
 
 def _usage_columns(entry: LedgerEntry) -> dict[str, object]:
-    generation, outcome = entry.generation, entry.outcome
+    generation, outcome, timings = entry.generation, entry.outcome, entry.outcome.timings
     return {
         "generation_id": generation.id,
         "user_id": generation.user_id,
@@ -232,6 +232,14 @@ def _usage_columns(entry: LedgerEntry) -> dict[str, object]:
         "backend": generation.backend,
         "state": outcome.state,
         "finish_reason": outcome.finish_reason,
+        "cancel_reason": outcome.cancel_reason,
+        "error_code": outcome.error.code if outcome.error else None,
+        "group_ids": generation.group_ids,
+        "queued_ms": timings.queued_ms,
+        "time_to_first_token_ms": timings.time_to_first_token_ms,
+        "last_token_ms": timings.last_token_ms,
+        "eval_ms": timings.eval_ms,
+        "total_ms": timings.total_ms,
     }
 
 

@@ -21,6 +21,7 @@ def new_row(principal: Principal, request: GenerationRequest, model: Model, repl
         fence=1,
         tags={tag.name: tag.value for tag in request.tags} or None,
         end_user=request.end_user,
+        group_ids=[str(group_id) for group_id in principal.group_ids] or None,
         on_disconnect=request.on_disconnect,
         on_backend_loss=request.on_backend_loss,
         created_at=now(),

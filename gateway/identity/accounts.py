@@ -124,7 +124,8 @@ class Accounts:
         known = (await self._known.users([user.id])).get(user.id)
         if known is None:
             raise NotFound(f"There is no user {username!r}.", "User", username)
-        return Principal(known.user.id, known.user.username, known.scopes, models=known.models)
+        user = known.user
+        return Principal(user.id, user.username, known.scopes, models=known.models, group_ids=known.group_ids)
 
     async def named(self, username: str) -> User:
         """Give a user by their name. Raises NotFound."""

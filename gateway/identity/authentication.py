@@ -120,6 +120,7 @@ class Authentication:
             session_id=session.id,
             models=known.models,
             must_change_password=user.must_change_password,
+            group_ids=known.group_ids,
         )
 
     def _principal_of_key(
@@ -148,6 +149,7 @@ class Authentication:
             key.id,
             key.expires_at,
             models=known.models.narrowed(key.models),
+            group_ids=known.group_ids,
         )
 
 

@@ -27,6 +27,7 @@ class KnownUser:
     user: User
     scopes: frozenset[Scope]
     models: ModelAccess
+    group_ids: tuple[UUID, ...]
 
     @property
     def is_active(self) -> bool:
@@ -38,7 +39,7 @@ class KnownUser:
         """Give the user with their rights. A role that does not exist any more allows nothing."""
         built_in = BUILT_IN_ROLES.get(caller.user.role)
         scopes = built_in.scopes if built_in else known_scopes(caller.role_scopes or ())
-        return cls(caller.user, scopes, access_of_groups(caller.group_models))
+        return cls(caller.user, scopes, access_of_groups(caller.groups.values()), tuple(sorted(caller.groups)))
 
 
 class KnownCallers:
