@@ -6,6 +6,7 @@ from gateway.blobs import Blobs
 from gateway.catalog import Catalog
 from gateway.generation import Generations
 from gateway.identity import Identity
+from gateway.limits import Prices
 from gateway.server_info import ServerInfo
 from gateway.usage import Usage
 
@@ -18,5 +19,6 @@ class Gateway:
     catalog: Catalog
     generations: Generations
     usage: Usage
+    prices: Prices
     blobs: Blobs
     server_info: ServerInfo

@@ -16,6 +16,7 @@ from schema.context import Context, Info
 from schema.cost import ListSize
 from schema.generation import Generation
 from schema.identity import ApiKey, AuditEvent, Group, Session, User
+from schema.limits import Price
 from schema.node import MAX_NODE_IDS, Node, parse_global_id, parse_uuid
 
 
@@ -55,6 +56,12 @@ async def _generation(context: Context, key: UUID) -> Generation | None:
     return None if row is None else Generation.of(row)
 
 
+async def _price(context: Context, key: UUID) -> Price | None:
+    context.require(Scope.LIMITS_WRITE, Scope.USAGE_READ_ALL)
+    row = await context.loaders.prices.load(key)
+    return None if row is None else Price.of(row)
+
+
 async def _model(context: Context, name: str) -> Model | None:
     context.require(Scope.MODELS_READ)
     model = await context.loaders.models.load(name)
@@ -68,6 +75,7 @@ _BY_UUID: dict[str, Callable[[Context, UUID], Awaitable[Node | None]]] = {
     "AuditEvent": _audit_event,
     "Session": _session,
     "Generation": _generation,
+    "Price": _price,
 }
 
 

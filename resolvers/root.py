@@ -20,6 +20,7 @@ from resolvers.audit import audit_mutations
 from resolvers.catalog import CatalogQuery
 from resolvers.generation import GenerationMutation, GenerationQuery, GenerationSubscription
 from resolvers.identity import IdentityMutation, IdentityQuery
+from resolvers.limits import PriceMutation, PriceQuery
 from resolvers.node import NodeQuery
 from resolvers.server_info import ServerInfoQuery
 from resolvers.usage import UsageQuery
@@ -30,12 +31,12 @@ from schema.scalars import SCALARS
 
 
 @strawberry.type(description="Operations that read.")
-class Query(IdentityQuery, CatalogQuery, UsageQuery, GenerationQuery, NodeQuery, ServerInfoQuery):
+class Query(IdentityQuery, CatalogQuery, UsageQuery, PriceQuery, GenerationQuery, NodeQuery, ServerInfoQuery):
     pass
 
 
 @strawberry.type(description="Operations that change something.")
-class Mutation(IdentityMutation, GenerationMutation):
+class Mutation(IdentityMutation, PriceMutation, GenerationMutation):
     pass
 
 

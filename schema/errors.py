@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 import strawberry
 from strawberry.types.field import StrawberryField
@@ -17,6 +17,7 @@ from gateway.identity import DeviceSignInPending as GatewayDeviceSignInPending
 from gateway.identity import DeviceSignInTooFast as GatewayDeviceSignInTooFast
 from gateway.identity import ExternalSignInRefused
 from gateway.identity import InvalidLink as GatewayInvalidLink
+from gateway.streams import Failed
 from schema.context import Info
 from schema.cost import FEW, list_of
 from schema.node import global_id
@@ -141,6 +142,23 @@ class ShuttingDown(UserError):
     retry_after_ms: int | None = strawberry.field(
         description="How many milliseconds to wait before trying again; null if unknown."
     )
+
+
+@strawberry.type(description="Why a generation failed.")
+class GenerationError:
+    code: ErrorCode = strawberry.field(description="The reason, for programs.")
+    message: str = strawberry.field(description="The reason, for people.")
+    retryable: bool = strawberry.field(description="Whether the same request may succeed later.")
+    retry_after_ms: int | None = strawberry.field(
+        description="How many milliseconds after the failure to try again; null if unknown."
+    )
+
+    @classmethod
+    def of(cls, error: GatewayError | Failed) -> Self:
+        """Give the failure that a row or an event tells of."""
+        return cls(
+            code=error.code, message=error.message, retryable=error.retryable, retry_after_ms=error.retry_after_ms
+        )
 
 
 class _Expected:

@@ -14,8 +14,8 @@ from schema.access import requires
 from schema.catalog import Model
 from schema.context import Info
 from schema.cost import FEW, list_of
-from schema.errors import UserError
-from schema.generation import Generation, GenerationError, TokenUsage
+from schema.errors import GenerationError, UserError
+from schema.generation import Generation, TokenUsage
 from schema.tool_call import ToolCall
 
 

@@ -9,7 +9,6 @@ from strawberry import relay
 
 from auth.scopes import Scope
 from db import tables
-from gateway.errors import ErrorCode, GatewayError
 from gateway.errors import InvalidInput as GatewayInvalidInput
 from gateway.generation import (
     Attempt,
@@ -25,14 +24,16 @@ from gateway.generation import (
     first_attempt,
     usage_recorded,
 )
-from gateway.streams import CancelReason, Failed, FinishReason, UsageSource
+from gateway.streams import CancelReason, FinishReason, UsageSource
 from gateway.streams import TokenUsage as GatewayTokenUsage
 from schema.access import requires
 from schema.catalog import Model
 from schema.context import Info
 from schema.cost import FEW, Cost, list_of
+from schema.errors import GenerationError
 from schema.identity import ApiKey, User
 from schema.kept_input import GenerationInput, answer_size
+from schema.limits import Money
 from schema.node import Node, global_id, page_info
 from schema.tool_call import ToolCall
 
@@ -148,23 +149,6 @@ def _prompt_tokens_per_second(row: tables.Generation) -> float | None:
 class Tag:
     name: str = strawberry.field(description="The name.")
     value: str = strawberry.field(description="The value.")
-
-
-@strawberry.type(description="Why a generation failed.")
-class GenerationError:
-    code: ErrorCode = strawberry.field(description="The reason, for programs.")
-    message: str = strawberry.field(description="The reason, for people.")
-    retryable: bool = strawberry.field(description="Whether the same request may succeed later.")
-    retry_after_ms: int | None = strawberry.field(
-        description="How many milliseconds after the failure to try again; null if unknown."
-    )
-
-    @classmethod
-    def of(cls, error: GatewayError | Failed) -> Self:
-        """Give the failure that a row or an event tells of."""
-        return cls(
-            code=error.code, message=error.message, retryable=error.retryable, retry_after_ms=error.retry_after_ms
-        )
 
 
 @strawberry.type(description="One request to a model server for a generation.")
@@ -285,6 +269,16 @@ class Generation(Node):
     async def text_expires_at(self, info: Info) -> datetime | None:
         """Those of a page are looked up in one statement."""
         return await info.context.loaders.text_expiries.load(self.row.id)
+
+    @strawberry.field(
+        description="What it cost, at the price at its end; null until then, and if its model had no price."
+    )
+    async def cost(self, info: Info) -> Money | None:
+        """Those of a page are looked up in one statement."""
+        if self.row.finished_at is None:
+            return None
+        found = await info.context.loaders.costs.load(self.row.id)
+        return None if found is None else Money.of(found)
 
     @strawberry.field(
         description="The model servers that were asked, in order; more than one if it continued after a loss. While "

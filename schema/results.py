@@ -7,8 +7,17 @@ import strawberry
 from gateway.generation import Answer, Output
 from schema.context import Info
 from schema.cost import FEW, list_of
-from schema.errors import InvalidInput, ModelNotFound, NotFound, Overloaded, ShuttingDown, Unsupported, UserError
-from schema.generation import Generation, GenerationError
+from schema.errors import (
+    GenerationError,
+    InvalidInput,
+    ModelNotFound,
+    NotFound,
+    Overloaded,
+    ShuttingDown,
+    Unsupported,
+    UserError,
+)
+from schema.generation import Generation
 from schema.tool_call import ToolCall
 
 

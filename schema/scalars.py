@@ -1,7 +1,9 @@
 """The scalars of our own."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, NewType
 
 import strawberry
@@ -43,6 +45,30 @@ def _datetime(value: Any) -> datetime:
     except (ValueError, OverflowError):
         pass
     raise GraphQLError("DateTime must be a date, time and offset, such as 2026-01-31T12:00:00Z.")
+
+
+_DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
+
+
+def read_decimal(value: object) -> Decimal | None:
+    """Read a string or a whole number; None for anything else.
+
+    A JSON number with a point would be a float in most readers, and so inexact.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_SAFE_INTEGER:
+        return Decimal(value)
+    return Decimal(value) if isinstance(value, str) and _DECIMAL.fullmatch(value) else None
+
+
+def _decimal(value: Any) -> Decimal:
+    if (found := read_decimal(value)) is not None:
+        return found
+    raise GraphQLError('Decimal must be a string of digits with at most one point, such as "0.15".')
+
+
+def _plain(value: Decimal) -> str:
+    """Write all digits, and no exponent."""
+    return format(value, "f")
 
 
 def _serialize(value: Any) -> int:
@@ -91,6 +117,12 @@ SCALARS: dict[object, ScalarDefinition] = {
         description="A date and time with an offset from UTC (RFC 3339), such as 2026-01-31T12:00:00Z.",
         serialize=datetime.isoformat,
         parse_value=_datetime,
+    ),
+    Decimal: strawberry.scalar(
+        name="Decimal",
+        description='A decimal number of any precision, as a string without an exponent, such as "0.15".',
+        serialize=_plain,
+        parse_value=_decimal,
     ),
     SafeInt: strawberry.scalar(
         name="SafeInt",

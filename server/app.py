@@ -17,6 +17,7 @@ from db.migrations import upgrade
 from gateway import Gateway
 from gateway.blobs import BlobLimits, Blobs
 from gateway.catalog import BackendQueue, Catalog
+from gateway.limits import Prices
 from gateway.tasks import spawn_service
 from gateway.usage import Usage
 from resolvers.root import build_schema
@@ -169,16 +170,18 @@ async def running_gateway(
         async with running_backends(settings, link) as backends, anyio.create_task_group() as tasks:
             queues = {backend.name: _queue(settings, backend) for backend in backends}
             catalog = Catalog(backends, settings.models_max_age, tasks, queues=queues)
-            blobs = Blobs(database, _blob_limits(settings))
+            blobs, prices = Blobs(database, _blob_limits(settings)), Prices(database, settings.identity_max_age)
+            alone = link is not None and link.private_valkey
             async with running_generation_service(
-                settings, database, catalog, queues, blobs, tasks, alone=link is not None and link.private_valkey
+                settings, database, catalog, queues, blobs, tasks, prices=prices, alone=alone
             ) as service:
                 signing = SigningKeys(settings)
                 identity = make_identity(
                     settings, database, signing.keys, providers, end_generations=service.removal.end_generations
                 )
                 usage, info = Usage(database), server_info(settings)
-                yield Gateway(identity, catalog, service.generations, usage, blobs, info), database, service, signing
+                gateway = Gateway(identity, catalog, service.generations, usage, prices, blobs, info)
+                yield gateway, database, service, signing
             tasks.cancel_scope.cancel()
     finally:
         await providers.aclose()

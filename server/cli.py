@@ -11,6 +11,7 @@ from server.command_settings import run as _run
 from server.command_settings import settings_of_command as _settings
 from server.command_settings import warn as _warn
 from server.key_cli import KEY_COMMANDS
+from server.prices import prices
 from server.settings import SettingsError
 
 
@@ -216,5 +217,5 @@ def export_schema() -> None:
     click.echo(build_schema().as_str())
 
 
-for command in (*KEY_COMMANDS, *CLIENT_COMMANDS):
+for command in (*KEY_COMMANDS, prices, *CLIENT_COMMANDS):
     main.add_command(command)

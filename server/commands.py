@@ -27,10 +27,15 @@ from server.signing_keys import SigningKeys, write_new_key
 
 USERS_AT_ONCE = 500
 
-CHANGING_NOTHING = frozenset({"export-audit", "list-keys", "list-users"})
+CHANGING_NOTHING = frozenset({"export-audit", "list-keys", "list-users", "prices list"})
 """The commands that are not in the audit log."""
 
-TOLD = frozenset({"username", "admin", "role", "name", "scopes", "models", "networks", "origins", "expires_in_days"})
+TOLD = frozenset(
+    {
+        *("username", "admin", "role", "name", "scopes", "models", "networks", "origins", "expires_in_days"),
+        *("model", "currency", "prompt", "cached", "completion", "valid_from"),
+    }
+)
 """The parameters of commands that are recorded. Of the others, one may be a password, and one a whole key."""
 
 EXPECTED = (
@@ -169,7 +174,14 @@ async def _database(settings: Settings) -> AsyncGenerator[Database]:
 
 @asynccontextmanager
 async def opened_identity(settings: Settings) -> AsyncGenerator[tuple[Identity, str]]:
-    """Give the identity use cases, and the place of the database that they write to.
+    """Give the identity use cases, and the place of the database that they write to."""
+    async with opened(settings) as (database, identity):
+        yield identity, database.place
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncGenerator[tuple[Database, Identity]]:
+    """Give the database, with its tables up to date, and the identity use cases.
 
     What the command does within the block is in the audit log afterwards, and what it was refused, too.
     """
@@ -177,7 +189,7 @@ async def opened_identity(settings: Settings) -> AsyncGenerator[tuple[Identity, 
         await upgrade(database)
         identity = make_identity(settings, database, SigningKeys(settings).keys)
         try:
-            yield identity, database.place
+            yield database, identity
         except GatewayError as error:
             await _record(identity, AuditOutcome.REFUSED, error.code.value)
             raise
@@ -186,7 +198,13 @@ async def opened_identity(settings: Settings) -> AsyncGenerator[tuple[Identity, 
 
 async def _record(identity: Identity, outcome: AuditOutcome, code: str | None = None) -> None:
     command = click.get_current_context()
-    if command.info_name in CHANGING_NOTHING:
+    name = " ".join(_names(command))
+    if name in CHANGING_NOTHING:
         return
     details = {name: value for name, value in command.params.items() if name in TOLD and value}
-    await identity.audit.record(Deed(command.info_name or "", outcome, code, principal=OPERATOR, details=details))
+    await identity.audit.record(Deed(name, outcome, code, principal=OPERATOR, details=details))
+
+
+def _names(command: click.Context) -> list[str]:
+    """Give what was typed behind the program's name: a command may be one of a group."""
+    return [] if command.parent is None else [*_names(command.parent), command.info_name or ""]

@@ -15,6 +15,7 @@ from gateway.blobs import Blobs
 from gateway.catalog import BackendQueue, Catalog
 from gateway.connections import SharedConnections
 from gateway.generation import Generations, Ledger, Phase, Router, Runner, TextRemoval
+from gateway.limits import Prices
 from gateway.replicas import PeerRequests, Replicas, Takeover, UsageNotes
 from gateway.streams import (
     Handlers,
@@ -97,6 +98,7 @@ async def running_generation_service(
     blobs: Blobs,
     tasks: TaskGroup,
     *,
+    prices: Prices,
     alone: bool = False,
 ) -> AsyncGenerator[GenerationService]:
     """Run generations within the block; at its end all have ended, or are released to other gateways.
@@ -114,6 +116,7 @@ async def running_generation_service(
         queues=queues,
         valkey=valkey,
         blobs=blobs,
+        prices=prices,
         tasks=tasks,
         replica_id=replica_id,
     )
@@ -150,13 +153,14 @@ def _wired(
     queues: Mapping[str, BackendQueue],
     valkey: Valkey | None,
     blobs: Blobs,
+    prices: Prices,
     tasks: TaskGroup,
     replica_id: UUID,
 ) -> GenerationService:
     buffer = StreamBuffer(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
     shared = None if valkey is None else SharedStreamLog(valkey, buffer)
     log = shared or MemoryStreamLog(buffer)
-    ledger = Ledger(database)
+    ledger = Ledger(database, prices)
     runner = Runner(
         database=database,
         log=log,

@@ -25,6 +25,7 @@ from gateway.generation.ledger import Ledger
 from gateway.generation.request import GenerationRequest, OnDisconnect
 from gateway.generation.routing import Router
 from gateway.generation.runner import Runner
+from gateway.limits import Prices
 from gateway.replicas import Takeover
 from gateway.streams.buffer import StreamBuffer
 from gateway.streams.events import Cancelled, CancelReason, Completed, Event, Failed, Started, TextDelta
@@ -86,7 +87,7 @@ async def running_scene(database_url: str, fake_url: str) -> AsyncGenerator[Scen
         tx.add(user)
     async with anyio.create_task_group() as tasks:
         catalog = Catalog([backend], 60, tasks)
-        ledger = Ledger(database)
+        ledger = Ledger(database, Prices(database, 0))
         tasks.start_soon(ledger.run)
         router = Router(catalog, {"ollama": BackendQueue(1, 10)})
         blobs = Blobs(database, BlobLimits(enabled=True, size=1, quota=1, request=1, memory=1, retention=60))

@@ -11,6 +11,7 @@ from db.queries import (
     idempotency,
     identity,
     one_time_link,
+    price,
     replica,
     role,
     session,
@@ -23,6 +24,7 @@ from db.queries.api_key import KeyUse
 from db.queries.audit import AuditChoice
 from db.queries.external import Pending
 from db.queries.identity import Caller
+from db.queries.price import PriceChoice
 from db.queries.session import Elsewhere, SessionUse
 from db.queries.sign_in import Subject, Who
 from db.queries.usage import BucketRun, UsageGroup, UsageSums
@@ -36,6 +38,7 @@ __all__ = [
     "Elsewhere",
     "KeyUse",
     "Pending",
+    "PriceChoice",
     "SessionUse",
     "Subject",
     "UsageGroup",
@@ -52,6 +55,7 @@ __all__ = [
     "idempotency",
     "identity",
     "one_time_link",
+    "price",
     "replica",
     "role",
     "session",

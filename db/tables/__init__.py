@@ -7,6 +7,7 @@ from db.tables.audit import AuditEvent
 from db.tables.blob import Blob, BlobChunk
 from db.tables.generation import Generation, GenerationAttempt, IdempotencyKey, Transcript
 from db.tables.identity import ApiKey, ExternalAccount, Group, GroupMember, Role, User
+from db.tables.price import Price
 from db.tables.replica import Replica
 from db.tables.session import OneTimeLink, RefreshToken, Session
 from db.tables.sign_in import DeviceCode, KnownAddress, LoginAttempts, LoginFlow
@@ -29,6 +30,7 @@ __all__ = [
     "LoginAttempts",
     "LoginFlow",
     "OneTimeLink",
+    "Price",
     "RefreshToken",
     "Replica",
     "Role",

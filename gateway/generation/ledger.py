@@ -18,6 +18,7 @@ from gateway.generation.attempts import Attempt, attempt_columns
 from gateway.generation.meter import bounded
 from gateway.generation.outcome import Outcome, error_columns, usage_columns
 from gateway.generation.timings import LARGEST_MS, Timings
+from gateway.limits import PriceList, Prices
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +70,9 @@ class Ledger:
     database is away it returns at once, and the ends wait here, in order.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, prices: Prices) -> None:
         self._database = database
+        self._prices = prices
         self._waiting: deque[LedgerEntry] = deque()
         self._came = anyio.Event()
         self._empty = anyio.Event()
@@ -152,7 +154,12 @@ class Ledger:
 
     async def _write(self, entries: Sequence[LedgerEntry]) -> None:
         """Write the oldest ends, all or none."""
-        await self._database.transact(lambda tx: _write_entries(tx, entries))
+
+        async def write(tx: WriteSession) -> None:
+            prices = await self._prices.known(tx, min(entry.at for entry in entries))
+            await _write_entries(tx, entries, prices)
+
+        await self._database.transact(write)
         self._settle(len(entries))
 
     async def _write_one_by_one(self, entries: Sequence[LedgerEntry]) -> bool:
@@ -195,7 +202,7 @@ def _bare(entry: LedgerEntry) -> LedgerEntry:
     return replace(entry, outcome=outcome, transcript=expiry, attempts=())
 
 
-async def _write_entries(tx: WriteSession, entries: Sequence[LedgerEntry]) -> None:
+async def _write_entries(tx: WriteSession, entries: Sequence[LedgerEntry], prices: PriceList) -> None:
     """Nothing where one has an end already: a commit may have worked although its answer was lost."""
     ended: list[LedgerEntry] = []
     for entry in entries:
@@ -207,16 +214,27 @@ async def _write_entries(tx: WriteSession, entries: Sequence[LedgerEntry]) -> No
         for entry in ended
         for number, attempt in enumerate(entry.attempts, 1)
     ]
-    await queries.generation.add_ends(tx, [_usage_columns(entry) for entry in ended], attempts)
+    await queries.generation.add_ends(tx, [_usage_columns(entry, prices) for entry in ended], attempts)
     for entry in ended:
         if entry.transcript is not None:
             kept = entry.transcript
             await queries.transcript.keep_end(tx, entry.generation.id, kept.events, kept.expires_at)
 
 
-def _usage_columns(entry: LedgerEntry) -> dict[str, object]:
+def _usage_columns(entry: LedgerEntry, prices: PriceList) -> dict[str, object]:
+    """Give the row of the ledger, with the cost at the price of the end."""
     generation, outcome, timings = entry.generation, entry.outcome, entry.outcome.timings
+    cost = prices.cost(
+        generation.model,
+        entry.at,
+        prompt_tokens=outcome.usage.prompt_tokens,
+        cached_tokens=outcome.usage.cached_tokens,
+        completion_tokens=outcome.usage.completion_tokens,
+    )
     return {
+        "cost_nano": cost and cost.nano,
+        "currency": cost and cost.price.currency,
+        "price_id": cost and cost.price.id,
         "generation_id": generation.id,
         "user_id": generation.user_id,
         "api_key_id": generation.api_key_id,

@@ -1,0 +1,5 @@
+"""The root fields of what use costs."""
+
+from resolvers.limits.prices import PriceMutation, PriceQuery
+
+__all__ = ["PriceMutation", "PriceQuery"]
