@@ -1,5 +1,6 @@
 """Who is asking, after the credentials were checked. It holds no secret, so it may be logged and passed around."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -17,6 +18,38 @@ class AuthMethod(StrEnum):
     COMMAND_LINE = "COMMAND_LINE"
 
 
+class ContentPolicy(StrEnum):
+    """What the database keeps of a generation beside its numbers, from the least to the most.
+
+    The setting, the API key and the request each say how much: the least counts.
+    """
+
+    NOTHING = "NOTHING"
+    ANSWERS = "ANSWERS"
+    ALL = "ALL"
+
+    @property
+    def rank(self) -> int:
+        """How much it keeps, beside the others."""
+        return _RANKS[self]
+
+    @classmethod
+    def read(cls, word: str | None) -> "ContentPolicy":
+        """Read what is stored: None sets no limit, and a word that this version does not know keeps nothing."""
+        if word is None:
+            return cls.ALL
+        return cls(word) if word in set(cls) else cls.NOTHING
+
+
+_RANKS = {policy: rank for rank, policy in enumerate(ContentPolicy)}
+
+
+def strictest(policies: Iterable[ContentPolicy | None]) -> ContentPolicy:
+    """Give the one that keeps the least; None sets no limit."""
+    found = [policy for policy in policies if policy is not None]
+    return min(found, key=lambda policy: policy.rank, default=ContentPolicy.ALL)
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """An authenticated caller.
@@ -25,6 +58,7 @@ class Principal:
     `expires_at` is the moment (with zone) from which the credentials hold no longer; None for a key without an end.
     `models` are those that the caller may use, and `group_ids` the groups of the user. Who `must_change_password` has
     no scope but PROFILE_WRITE.
+    `content_policy` is what may be kept at most of what they ask, as their API key says.
     """
 
     user_id: UUID
@@ -36,6 +70,7 @@ class Principal:
     models: ModelAccess = ALL_MODELS
     must_change_password: bool = False
     group_ids: tuple[UUID, ...] = ()
+    content_policy: ContentPolicy = ContentPolicy.ALL
 
     @property
     def method(self) -> AuthMethod:

@@ -34,6 +34,7 @@ TOLD = frozenset(
         "allowedOrigins",
         "cachedPerMillion",
         "completionPerMillion",
+        "contentPolicy",
         "currency",
         "description",
         "displayName",

@@ -7,7 +7,7 @@ from typing import TypeVar, cast
 import strawberry
 from strawberry.types.enum import StrawberryEnumDefinition
 
-from auth.principal import AuthMethod
+from auth.principal import AuthMethod, ContentPolicy
 from auth.scopes import Scope
 from gateway.audit import AuditOutcome
 from gateway.catalog import BackendKind, Capability
@@ -304,6 +304,18 @@ _describe(
         "FAIL": "It fails. What the model wrote remains and is counted.",
         "CONTINUE": "Another one continues where it stopped, in the same stream. Within a tool call, a structured "
         "format or a thought the model cannot continue, and the generation fails.",
+    },
+)
+_describe(
+    ContentPolicy,
+    "ContentPolicy",
+    "What the database keeps of a generation beside its numbers, tags and end user, for as long as the operator has "
+    "set. The setting, the API key and the request each allow something: the least counts.",
+    {
+        "NOTHING": "Neither the prompt nor the answer, nor the message of a failure. The stream can be watched and "
+        "resumed for as long as the stream log keeps it.",
+        "ANSWERS": "The answer, and not the prompt.",
+        "ALL": "Prompt and answer.",
     },
 )
 _describe(

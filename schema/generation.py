@@ -7,6 +7,7 @@ from typing import Self
 import strawberry
 from strawberry import relay
 
+from auth.principal import ContentPolicy
 from auth.scopes import Scope
 from db import tables
 from gateway.errors import InvalidInput as GatewayInvalidInput
@@ -193,6 +194,9 @@ class Generation(Node):
         description="What happens when the model server, or the gateway that runs the generation, is lost before "
         "the end."
     )
+    content_policy: ContentPolicy = strawberry.field(
+        description="What the database keeps of it: the least of what the setting, the API key and the request allow."
+    )
     tags: list[Tag] = strawberry.field(
         description="The names and values that the request gave.", directives=[list_of(FEW)]
     )
@@ -330,6 +334,7 @@ class Generation(Node):
             model_name=row.model,
             on_disconnect=OnDisconnect(row.on_disconnect),
             on_backend_loss=OnBackendLoss(row.on_backend_loss),
+            content_policy=ContentPolicy.read(row.content_policy),
             state=State(row.state),
             created_at=row.created_at,
             started_at=row.started_at,

@@ -5,6 +5,7 @@ from typing import Any, TypeVar, cast
 import strawberry
 from strawberry.scalars import JSON
 
+from auth.principal import ContentPolicy
 from gateway import generation
 from gateway.generation import (
     GenerationRequest,
@@ -188,6 +189,11 @@ class GenerateInput:
         description="What happens when the model server, or the gateway that runs the generation, is lost before "
         "the end.",
     )
+    content_policy: ContentPolicy | None = strawberry.field(
+        default=None,
+        description="What the database keeps at most of the prompt and the answer; null for what the setting "
+        "OLLAGRAPH_CONTENT_POLICY and the API key allow. It can only be less than that.",
+    )
     idempotency_key: str | None = strawberry.field(
         default=None,
         description="A key of your choice, 1 to 255 characters. For a day, repeating the request with the same key "
@@ -219,6 +225,7 @@ class GenerateInput:
             tool_choice=None if self.tool_choice is None else self.tool_choice.to_choice(),
             on_disconnect=self.on_disconnect or OnDisconnect.CANCEL,
             on_backend_loss=self.on_backend_loss or OnBackendLoss.FAIL,
+            content_policy=self.content_policy,
             idempotency_key=self.idempotency_key,
             tags=tuple(tag.to_tag() for tag in self.tags or ()),
             end_user=self.end_user,

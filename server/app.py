@@ -24,7 +24,7 @@ from resolvers.root import build_schema
 from server.audit_export import audit_export
 from server.backends import running_backends
 from server.first_start import ensure_admin, make_identity
-from server.generation_service import GenerationService, running_generation_service
+from server.generation_service import GenerationNeeds, GenerationService, running_generation_service
 from server.graphql import (
     DocumentLimits,
     Executor,
@@ -172,9 +172,8 @@ async def running_gateway(
             catalog = Catalog(backends, settings.models_max_age, tasks, queues=queues)
             blobs, prices = Blobs(database, _blob_limits(settings)), Prices(database, settings.identity_max_age)
             alone = link is not None and link.private_valkey
-            async with running_generation_service(
-                settings, database, catalog, queues, blobs, tasks, prices=prices, alone=alone
-            ) as service:
+            needs = GenerationNeeds(database, catalog, queues, blobs, prices, tasks)
+            async with running_generation_service(settings, needs, alone=alone) as service:
                 signing = SigningKeys(settings)
                 identity = make_identity(
                     settings, database, signing.keys, providers, end_generations=service.removal.end_generations

@@ -36,6 +36,18 @@ LEDGER_SECONDS = 5
 """How long a gateway that stops waits for the database to take the last ends."""
 
 
+@dataclass(frozen=True, slots=True)
+class GenerationNeeds:
+    """What generations need of the rest of the application. `tasks` run them; each backend has a queue by its name."""
+
+    database: Database
+    catalog: Catalog
+    queues: Mapping[str, BackendQueue]
+    blobs: Blobs
+    prices: Prices
+    tasks: TaskGroup
+
+
 @dataclass(slots=True)
 class GenerationService:
     """What runs generations, for who starts and stops it and looks after its health.
@@ -91,35 +103,16 @@ class GenerationService:
 
 @asynccontextmanager
 async def running_generation_service(
-    settings: Settings,
-    database: Database,
-    catalog: Catalog,
-    queues: Mapping[str, BackendQueue],
-    blobs: Blobs,
-    tasks: TaskGroup,
-    *,
-    prices: Prices,
-    alone: bool = False,
+    settings: Settings, needs: GenerationNeeds, *, alone: bool = False
 ) -> AsyncGenerator[GenerationService]:
     """Run generations within the block; at its end all have ended, or are released to other gateways.
 
     Raises SettingsError.
     """
-    replica_id = new_id()
+    replica_id, database, tasks = new_id(), needs.database, needs.tasks
     heartbeat = database.apart()
     valkey = None if settings.redis_url is None else await _valkey(settings, replica_id)
-    service = _wired(
-        settings,
-        database=database,
-        heartbeat=heartbeat,
-        catalog=catalog,
-        queues=queues,
-        valkey=valkey,
-        blobs=blobs,
-        prices=prices,
-        tasks=tasks,
-        replica_id=replica_id,
-    )
+    service = _wired(settings, needs, heartbeat=heartbeat, valkey=valkey, replica_id=replica_id)
     connections = None if settings.redis_url is None else _connections(settings, replica_id)
     service = replace(service, alone=alone, connections=connections)
     try:
@@ -145,29 +138,20 @@ async def running_generation_service(
 
 
 def _wired(
-    settings: Settings,
-    *,
-    database: Database,
-    heartbeat: Database,
-    catalog: Catalog,
-    queues: Mapping[str, BackendQueue],
-    valkey: Valkey | None,
-    blobs: Blobs,
-    prices: Prices,
-    tasks: TaskGroup,
-    replica_id: UUID,
+    settings: Settings, needs: GenerationNeeds, *, heartbeat: Database, valkey: Valkey | None, replica_id: UUID
 ) -> GenerationService:
+    database, catalog, blobs = needs.database, needs.catalog, needs.blobs
     buffer = StreamBuffer(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
     shared = None if valkey is None else SharedStreamLog(valkey, buffer)
     log = shared or MemoryStreamLog(buffer)
-    ledger = Ledger(database, prices)
+    ledger = Ledger(database, needs.prices)
     runner = Runner(
         database=database,
         log=log,
         ownership=log,
         ledger=ledger,
-        router=Router(catalog, queues),
-        tasks=tasks,
+        router=Router(catalog, needs.queues),
+        tasks=needs.tasks,
         replica_id=replica_id,
         blobs=blobs,
         text_retention=settings.text_retention,
@@ -193,6 +177,7 @@ def _wired(
         blobs=blobs,
         event_interval=_interval_of_viewers(settings.event_interval),
         idempotency_time=settings.idempotency_time,
+        content_policy=settings.content_policy,
     )
     removal = TextRemoval(database, runner, log)
     return GenerationService(generations, runner, ledger, replicas, shared, removal, settings.drain_time)

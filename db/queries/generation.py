@@ -29,6 +29,7 @@ _BEGINNING = (
     "group_ids",
     "on_disconnect",
     "on_backend_loss",
+    "content_policy",
     "created_at",
     "started_at",
 )

@@ -17,6 +17,8 @@ class Generation(Table):
 
     `backend` is the one that it was given to first; `GenerationAttempt` tells which were asked.
 
+    `content_policy` is what the database may keep of prompt and answer, beside the numbers.
+
     `detached_at` is since when its viewers may have seen more of the text than the log has that the gateways share.
 
     `last_token_ms` is when the last of its text came. `prompt_ms` and `eval_ms` are how long its model server says that
@@ -48,6 +50,7 @@ class Generation(Table):
     end_user: Mapped[str | None] = mapped_column(String(256))
     group_ids: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     on_disconnect: Mapped[str] = mapped_column(String(16))
+    content_policy: Mapped[str] = mapped_column(String(16), default="ALL", server_default="ALL")
     on_backend_loss: Mapped[str] = mapped_column(String(16), default="FAIL", server_default="FAIL")
     finish_reason: Mapped[str | None] = mapped_column(String(32))
     cancel_reason: Mapped[str | None] = mapped_column(String(16))

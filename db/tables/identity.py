@@ -85,6 +85,7 @@ class ApiKey(Table):
     """A key of a user's. Only the SHA-256 of the secret is kept; `prefix` is what a person recognises it by.
 
     `models`, `origins` and `networks` limit what it is for, from which pages and from which addresses; NULL: no limit.
+    `content_policy` is what may be kept at most of prompts and answers.
     For a time after a rotation the secret before holds, too: `previous_hash`, until `previous_expires_at`.
     `rotation_key` is the idempotency key of the last rotation.
     """
@@ -101,6 +102,7 @@ class ApiKey(Table):
     models: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     origins: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     networks: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    content_policy: Mapped[str | None] = mapped_column(String(16))
     created_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]

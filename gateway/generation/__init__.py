@@ -2,7 +2,7 @@
 
 from gateway.generation.attempts import Attempt, attempts_until, first_attempt
 from gateway.generation.continuation import continuable
-from gateway.generation.generations import Answer, GenerationFilter, Generations
+from gateway.generation.generations import GenerationFilter, Generations
 from gateway.generation.kept_input import OBJECT_SIZE, KeptBlob, KeptInput, KeptMessage, KeptPart
 from gateway.generation.ledger import Ledger, LedgerEntry, is_outage, kept_for
 from gateway.generation.outcome import (
@@ -18,7 +18,7 @@ from gateway.generation.outcome import (
     usage_columns,
     usage_recorded,
 )
-from gateway.generation.output import Output
+from gateway.generation.output import Answer, Output
 from gateway.generation.removal import TextRemoval
 from gateway.generation.request import (
     NO_OPTIONS,

@@ -67,5 +67,5 @@ def attempt_columns(generation: Generation, number: int, attempt: Attempt) -> di
         "started_at": attempt.started_at,
         "finished_at": attempt.finished_at,
         **usage_columns(None if attempt.usage is None else bounded(attempt.usage)),
-        **error_columns(attempt.error),
+        **error_columns(attempt.error, generation.content_policy),
     }

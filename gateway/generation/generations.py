@@ -11,7 +11,7 @@ import anyio
 from anyio import to_thread
 from sqlalchemy.exc import IntegrityError
 
-from auth.principal import Principal
+from auth.principal import ContentPolicy, Principal
 from auth.scopes import Scope
 from db import queries
 from db.clock import now
@@ -35,10 +35,10 @@ from gateway.generation.idempotency import begun_under, note_key
 from gateway.generation.kept_input import KeptInput, pack_input, read_inputs, read_media
 from gateway.generation.ledger import Ledger
 from gateway.generation.outcome import State, outcome_recorded, terminal_event
-from gateway.generation.output import Output, output_of
+from gateway.generation.output import Answer, Output, output_of
 from gateway.generation.removal import of_deleted_users
 from gateway.generation.request import GenerationRequest, OnBackendLoss, blob_references, chat_request
-from gateway.generation.row import new_row
+from gateway.generation.row import new_row, policy_of
 from gateway.generation.run import Job
 from gateway.generation.runner import Phase, Runner
 from gateway.streams import (
@@ -67,20 +67,12 @@ class GenerationFilter:
     model: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A generation that has ended, and all it said."""
-
-    generation: Generation
-    output: Output
-
-
 class Generations:
     """The generations of all users.
 
     `runner` runs them, and `log` holds what they say. `event_interval` is the least time in seconds between two
     events with text that a viewer gets. `idempotency_time` is how many seconds an idempotency key stands for what was
-    begun under it.
+    begun under it. `content_policy` is the most that the database may keep of prompts and answers.
     """
 
     def __init__(
@@ -95,6 +87,7 @@ class Generations:
         blobs: Blobs,
         event_interval: float = 0,
         idempotency_time: float = 86_400,
+        content_policy: ContentPolicy = ContentPolicy.ALL,
     ) -> None:
         self._database = database
         self._catalog = catalog
@@ -105,6 +98,7 @@ class Generations:
         self._blobs = blobs
         self._event_interval = event_interval
         self._idempotency_time = idempotency_time
+        self._content_policy = content_policy
 
     @property
     def stopping(self) -> bool:
@@ -123,13 +117,15 @@ class Generations:
         model = await self._catalog.find(request.model, principal.models)
         chat, references = chat_request(request, model), blob_references(request)
         blobs = await self._blobs.check(principal, references)
-        packed = None
-        if self._runner.text_retention:  # in a thread: megabytes take longer than the others may wait
+        packed, policy = None, policy_of(principal, request, self._content_policy)
+        if (
+            self._runner.text_retention and policy is ContentPolicy.ALL
+        ):  # in a thread: megabytes take longer than the others may wait
             packed = await to_thread.run_sync(pack_input, request, blobs)
         if self.stopping:
             raise ShuttingDown
         encoded = encode_request(chat) if request.on_backend_loss is OnBackendLoss.CONTINUE else b""
-        row = new_row(principal, request, model, self._runner.replica_id)
+        row = new_row(principal, request, model, self._runner.replica_id, policy)
         kept = 0 if request.idempotency_key is None else self._idempotency_time  # who asks again gets the answer again
         job = Job(row, chat, encoded=encoded, kept=packed, text_retention=kept)
 

@@ -16,7 +16,7 @@ from db.tables import Generation
 from gateway.errors import RecordedError
 from gateway.generation.attempts import Attempt, attempt_columns
 from gateway.generation.meter import bounded
-from gateway.generation.outcome import Outcome, error_columns, usage_columns
+from gateway.generation.outcome import Outcome, error_columns, told_in_the_log, usage_columns
 from gateway.generation.timings import LARGEST_MS, Timings
 from gateway.limits import PriceList, Prices
 
@@ -89,7 +89,7 @@ class Ledger:
         if entry is None:
             return None
         row = Generation(**{name: getattr(entry.generation, name) for name in _ROW})
-        for name, value in (_columns(entry.outcome) | {"finished_at": entry.at}).items():
+        for name, value in (_columns(entry) | {"finished_at": entry.at}).items():
             setattr(row, name, value)
         return row
 
@@ -123,7 +123,8 @@ class Ledger:
             while self._waiting:
                 await self._empty.wait()
         for entry in self._waiting:
-            logger.error("the end of generation %s is not in the database: %s", entry.generation.id, entry.outcome)
+            told = told_in_the_log(entry.outcome)
+            logger.error("the end of generation %s is not in the database: %s", entry.generation.id, told)
 
     async def _write_next(self) -> bool:
         """Write the oldest ends. False when the database is away."""
@@ -177,8 +178,8 @@ class Ledger:
                     if is_outage(error):
                         self._postpone(error)
                         return False
-                    number = entry.generation.id
-                    logger.exception("the end of generation %s cannot be written: %s", number, tried.outcome)
+                    number, told = entry.generation.id, told_in_the_log(tried.outcome)
+                    logger.exception("the end of generation %s cannot be written: %s", number, told)
             else:
                 self._settle(1)
         return True
@@ -206,7 +207,7 @@ async def _write_entries(tx: WriteSession, entries: Sequence[LedgerEntry], price
     """Nothing where one has an end already: a commit may have worked although its answer was lost."""
     ended: list[LedgerEntry] = []
     for entry in entries:
-        columns = _columns(entry.outcome) | {"finished_at": entry.at}
+        columns = _columns(entry) | {"finished_at": entry.at}
         if await queries.generation.mark_ended(tx, entry.generation.id, entry.generation.fence, columns):
             ended.append(entry)
     attempts = [
@@ -261,14 +262,14 @@ def _usage_columns(entry: LedgerEntry, prices: PriceList) -> dict[str, object]:
     }
 
 
-def _columns(outcome: Outcome) -> dict[str, object]:
+def _columns(entry: LedgerEntry) -> dict[str, object]:
     """Give the columns that tell how a generation ended."""
-    timings = outcome.timings
+    outcome, timings = entry.outcome, entry.outcome.timings
     return {
         "state": outcome.state,
         "finish_reason": outcome.finish_reason,
         "cancel_reason": outcome.cancel_reason,
-        **error_columns(outcome.error),
+        **error_columns(outcome.error, entry.generation.content_policy),
         **usage_columns(outcome.usage),
         "queued_ms": timings.queued_ms,
         "load_ms": timings.load_ms,

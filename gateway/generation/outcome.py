@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from auth.principal import ContentPolicy
 from db.clock import now
 from db.tables import Generation, GenerationAttempt
 from gateway.errors import ErrorCode, GatewayError, RecordedError
@@ -21,6 +22,8 @@ from gateway.streams import (
 
 _CANCELLED = "cancelled"
 """The finish reason that gateways before 1.0 wrote for what was cancelled."""
+
+NOT_KEPT = "The content policy of this generation keeps no message; the code tells the reason."
 
 
 class State(StrEnum):
@@ -49,6 +52,12 @@ class Outcome:
         if self.error is not None:
             return State.FAILED
         return State.COMPLETED if self.cancel_reason is None else State.CANCELLED
+
+
+def told_in_the_log(outcome: Outcome) -> str:
+    """Give all of it but the error's message: a model server may repeat there what it was asked."""
+    reason = outcome.error.code if outcome.error else outcome.cancel_reason or outcome.finish_reason
+    return f"{outcome.state}, {reason}, {outcome.usage}, {outcome.timings}"
 
 
 def terminal_event(sequence: int, outcome: Outcome) -> End:
@@ -123,11 +132,12 @@ def usage_columns(usage: TokenUsage | None) -> dict[str, object]:
     }
 
 
-def error_columns(error: GatewayError | None) -> dict[str, object]:
-    """Give the columns that `error_recorded` reads."""
+def error_columns(error: GatewayError | None, content_policy: str) -> dict[str, object]:
+    """Give the columns that `error_recorded` reads. A model server's message may repeat what it was asked."""
+    keeps = content_policy != ContentPolicy.NOTHING
     return {
         "error_code": error.code if error else None,
-        "error_message": _storable(error.message) if error else None,
+        "error_message": None if error is None else _storable(error.message) if keeps else NOT_KEPT,
         "error_retry_after_ms": error.retry_after_ms if error else None,
     }
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from backends.protocol import ToolCall
+from db.tables import Generation
 from gateway.streams import Event, Failed, TextDelta, ThinkingDelta, ToolCallRequested
 
 
@@ -21,6 +22,14 @@ class Output:
     def size(self) -> int:
         """Characters of text, thinking and the arguments of tool calls."""
         return len(self.text) + len(self.thinking) + sum(len(call.arguments_text or "") for call in self.tool_calls)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A generation that has ended, and all it said."""
+
+    generation: Generation
+    output: Output
 
 
 def output_of(events: Iterable[Event]) -> Output:

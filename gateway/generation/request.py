@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 
+from auth.principal import ContentPolicy
 from backends.protocol import (
     AudioPart,
     BlobPart,
@@ -142,6 +143,7 @@ class GenerationRequest:
     tool_choice: ToolChoice | None = None
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
     on_backend_loss: OnBackendLoss = OnBackendLoss.FAIL
+    content_policy: ContentPolicy | None = None
     idempotency_key: str | None = None
     tags: Sequence[Tag] = ()
     end_user: str | None = None

@@ -315,7 +315,7 @@ class Run:
         if rest is None or not await self._reroute(self.job.row, self.route, self._losses):
             return False
         backend = self.route.model.backend.name
-        logger.warning("generation %s goes on at backend %s: %s", self.generation_id, backend, error)
+        logger.warning("generation %s goes on at backend %s: %s", self.generation_id, backend, type(error).__name__)
         self._lost = error
         self._spent = self.usage()
         self._asking, self._answered, self._meter = rest, False, Meter(rest)
@@ -346,7 +346,7 @@ class Run:
         except BackendError as error:
             if self._finish is None:
                 raise
-            logger.info("generation %s: behind the end of its answer: %s", self.generation_id, error)
+            logger.info("generation %s: behind the end of its answer: %s", self.generation_id, type(error).__name__)
         finally:
             self._meter.learn()
         if self._finish is None:

@@ -10,6 +10,7 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
+from auth.principal import ContentPolicy
 from db import queries, tables
 from db.clock import now
 from db.engine import Database, WriteSession
@@ -121,7 +122,7 @@ class Runner:
                 self._forget(run)
                 if is_outage(error):
                     outcome = Outcome(None, DatabaseDown(), NO_USAGE, timings_so_far(row))
-                    entry = LedgerEntry(row, outcome, now(), kept_for(self._retention(job)))
+                    entry = LedgerEntry(row, outcome, now(), kept_for(self.retention(row, job.text_retention)))
                     spawn(self._tasks, f"end of generation {row.id}", self._ledger.write, entry)
                 raise
             try:
@@ -237,14 +238,15 @@ class Runner:
             return
         outcome = run.outcome()
         event = run.terminal(outcome)
-        retention = self._retention(run.job)
+        retention = self.retention(run.job.row, run.job.text_retention)
         events = await _transcript(self._log, run.generation_id, event) if retention else None
         kept = kept_for(retention, events)
         await self._ledger.write(LedgerEntry(run.job.row, outcome, now(), kept, run.attempts()))
         await run.write_end(event)
 
-    def _retention(self, job: Job) -> float:
-        return max(self.text_retention, job.text_retention)
+    def retention(self, row: Generation, least: float = 0) -> float:
+        """Give for how many seconds the database keeps the text of a generation, `least` if it may keep any."""
+        return 0 if row.content_policy == ContentPolicy.NOTHING else max(self.text_retention, least)
 
 
 def _request_row(row: Generation, kept: PackedInput) -> tables.Transcript:

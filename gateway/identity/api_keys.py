@@ -8,7 +8,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 from auth import api_keys
-from auth.principal import Principal
+from auth.principal import ContentPolicy, Principal
 from auth.scopes import DEFAULT_KEY_SCOPES, Scope
 from db import queries
 from db.clock import new_id, now
@@ -45,6 +45,7 @@ class KeyRequest:
     models: Sequence[str] | None = None
     origins: Sequence[str] | None = None
     networks: Sequence[str] | None = None
+    content_policy: ContentPolicy | None = None
     expires_at: datetime | None = None
 
 
@@ -57,6 +58,7 @@ class KeyChanges:
     models: Sequence[str] | _Unchanged | None = UNCHANGED
     origins: Sequence[str] | _Unchanged | None = UNCHANGED
     networks: Sequence[str] | _Unchanged | None = UNCHANGED
+    content_policy: ContentPolicy | _Unchanged | None = UNCHANGED
     expires_at: datetime | _Unchanged | None = UNCHANGED
 
 
@@ -112,6 +114,7 @@ class ApiKeys:
                 models=grants.checked_models(issues, granter, request.models),
                 origins=grants.checked_origins(issues, granter, request.origins),
                 networks=grants.checked_networks(issues, granter, request.networks),
+                content_policy=grants.checked_content_policy(issues, granter, request.content_policy),
                 created_at=now(),
                 expires_at=grants.checked_expiry(issues, granter, request.expires_at),
             )
@@ -141,6 +144,8 @@ class ApiKeys:
                 key.origins = grants.checked_origins(issues, granter, changes.origins)
             if changes.networks is not UNCHANGED:
                 key.networks = grants.checked_networks(issues, granter, changes.networks)
+            if changes.content_policy is not UNCHANGED:
+                key.content_policy = grants.checked_content_policy(issues, granter, changes.content_policy)
             if changes.expires_at is not UNCHANGED:
                 key.expires_at = grants.checked_expiry(issues, granter, changes.expires_at)
             issues.check()

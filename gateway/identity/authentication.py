@@ -20,7 +20,7 @@ from auth.errors import (
     RotatedApiKey,
 )
 from auth.key_limits import misplaced
-from auth.principal import Principal
+from auth.principal import ContentPolicy, Principal
 from auth.roles import known_scopes
 from auth.scopes import Scope
 from auth.tokens import TokenClaims, TokenSigner
@@ -150,6 +150,7 @@ class Authentication:
             key.expires_at,
             models=known.models.narrowed(key.models),
             group_ids=known.group_ids,
+            content_policy=ContentPolicy.read(key.content_policy),
         )
 
 

@@ -13,7 +13,7 @@ from operator import eq
 from auth.addresses import NotAnAddress
 from auth.key_limits import MAX_PLACES, canonical_network, canonical_origin, network_covers
 from auth.model_access import MAX_PATTERNS, covers, pattern_problem
-from auth.principal import Principal
+from auth.principal import ContentPolicy, Principal
 from auth.scopes import Scope
 from db import queries
 from db.clock import now
@@ -94,6 +94,7 @@ class Granter:
             and _within(MODELS, key.models, own.models)
             and _within(ORIGINS, key.origins, own.origins)
             and _within(NETWORKS, key.networks, own.networks)
+            and ContentPolicy.read(key.content_policy).rank <= ContentPolicy.read(own.content_policy).rank
             and (own.expires_at is None or (key.expires_at is not None and key.expires_at <= own.expires_at))
         ):
             raise Forbidden("This API key allows more than the one of this request: other credentials are needed.")
@@ -147,6 +148,16 @@ def checked_origins(issues: InputIssues, granter: Granter, origins: Sequence[str
 def checked_networks(issues: InputIssues, granter: Granter, networks: Sequence[str] | None) -> list[str] | None:
     """Give the networks in CIDR form; None for no limit."""
     return _checked(issues, NETWORKS, networks, granter.key and granter.key.networks)
+
+
+def checked_content_policy(issues: InputIssues, granter: Granter, policy: ContentPolicy | None) -> str | None:
+    """Give what may be kept of what is asked with the key; None for no limit."""
+    within = None if granter.key is None else granter.key.content_policy
+    if policy is None or within is None:
+        return within or policy
+    if policy.rank > ContentPolicy.read(within).rank:
+        issues.add("contentPolicy", f"the key of this request keeps no more than {within}.")
+    return policy
 
 
 def _checked(

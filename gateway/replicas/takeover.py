@@ -183,7 +183,7 @@ class Takeover:
 
         What it was asked is kept as long as this gateway keeps it.
         """
-        at, kept = now(), kept_for(self._runner.text_retention)
+        at, kept = now(), kept_for(self._runner.retention(row))
         return LedgerEntry(row, outcome, at, kept, attempts_until(row, at, outcome.usage, outcome.error))
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 import strawberry
 from strawberry import relay
 
+from auth.principal import ContentPolicy
 from auth.scopes import Scope
 from db import tables
 from gateway.errors import InvalidInput as GatewayInvalidInput
@@ -35,6 +36,9 @@ class ApiKey(Node):
     )
     allowed_networks: list[str] | None = strawberry.field(
         description="The networks, in CIDR notation, from which it may be used; null if it is not limited."
+    )
+    content_policy: ContentPolicy | None = strawberry.field(
+        description="What the database keeps at most of prompts and answers of its requests; null if it sets no limit."
     )
     created_at: datetime = strawberry.field(description="When it was created.")
     expires_at: datetime | None = strawberry.field(description="When it expires; null if it does not expire.")
@@ -71,6 +75,7 @@ class ApiKey(Node):
             models=row.models,
             allowed_origins=row.origins,
             allowed_networks=row.networks,
+            content_policy=None if row.content_policy is None else ContentPolicy.read(row.content_policy),
             last_used_at=row.last_used_at,
             last_used_address=row.last_used_address,
             revoked_at=row.revoked_at,

@@ -7,6 +7,7 @@ import strawberry
 
 from auth.key_limits import MAX_PLACES
 from auth.model_access import MAX_PATTERNS
+from auth.principal import ContentPolicy
 from auth.scopes import Scope
 from gateway.identity import (
     DEFAULT_GRACE,
@@ -31,6 +32,11 @@ ORIGINS_TOLD = (
     "list, only browsers can use it. It opens no CORS: that is OLLAGRAPH_CORS_ORIGINS."
 )
 NETWORKS_TOLD = f"The addresses and networks from which it may be used, 1 to {MAX_PLACES}; null for no limit."
+
+CONTENT_TOLD = (
+    "What the database keeps at most of prompts and answers of its requests, whatever the setting "
+    "OLLAGRAPH_CONTENT_POLICY allows; null for no limit."
+)
 
 GRACE = DEFAULT_GRACE // timedelta(seconds=1)
 MOST_GRACE = MAX_GRACE // timedelta(seconds=1)
@@ -58,6 +64,7 @@ class CreateApiKeyInput:
     models: list[str] | None = strawberry.field(default=None, description=MODELS_TOLD)
     allowed_origins: list[str] | None = strawberry.field(default=None, description=ORIGINS_TOLD)
     allowed_networks: list[str] | None = strawberry.field(default=None, description=NETWORKS_TOLD)
+    content_policy: ContentPolicy | None = strawberry.field(default=None, description=CONTENT_TOLD)
 
     def to_request(self) -> KeyRequest:
         """In the gateway's form. Raises InvalidInput for an id that is none."""
@@ -68,6 +75,7 @@ class CreateApiKeyInput:
             models=self.models,
             origins=self.allowed_origins,
             networks=self.allowed_networks,
+            content_policy=self.content_policy,
             expires_at=self.expires_at,
         )
 
@@ -106,6 +114,7 @@ class UpdateApiKeyInput:
     models: list[str] | None = strawberry.field(default=strawberry.UNSET, description=MODELS_TOLD)
     allowed_origins: list[str] | None = strawberry.field(default=strawberry.UNSET, description=ORIGINS_TOLD)
     allowed_networks: list[str] | None = strawberry.field(default=strawberry.UNSET, description=NETWORKS_TOLD)
+    content_policy: ContentPolicy | None = strawberry.field(default=strawberry.UNSET, description=CONTENT_TOLD)
     expires_at: datetime | None = strawberry.field(
         default=strawberry.UNSET, description="When it expires; null if it shall not expire."
     )
@@ -118,6 +127,7 @@ class UpdateApiKeyInput:
             models=_given(self.models),
             origins=_given(self.allowed_origins),
             networks=_given(self.allowed_networks),
+            content_policy=_given(self.content_policy),
             expires_at=_given(self.expires_at),
         )
 

@@ -44,7 +44,8 @@ class IdentitySettings(BaseSettings):
     identity_max_age: float = Field(
         default=2,
         ge=0,
-        description="Seconds after which changes to users, keys and prices by another process are noticed at the latest.",
+        description="Seconds after which changes to users, keys and prices by another process are noticed at the "
+        "latest.",
     )
     login_max_failures: int = Field(
         default=10,

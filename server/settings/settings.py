@@ -7,13 +7,14 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from auth.addresses import is_loopback
+from auth.principal import ContentPolicy
 from server.settings.checks import check_settings
 from server.settings.environment import ENV_FILE, ENV_FILE_ENCODING, PREFIX, cleaned
 from server.settings.identity import IdentitySettings
 from server.settings.model_servers import ModelServerSettings
 from server.settings.providers import ProviderSettings
 from server.settings.requests import RequestSettings
-from server.settings.types import AnyCase, FilePath, Hosts, Introspection, Networks, Origins, Workers
+from server.settings.types import AnyCase, Capitals, FilePath, Hosts, Introspection, Networks, Origins, Workers
 
 DATABASE_FILE = "ollagraph.db"
 
@@ -104,6 +105,11 @@ class Settings(RequestSettings, ModelServerSettings, IdentitySettings, ProviderS
         default=0,
         ge=0,
         description="Seconds that the database keeps the prompt and the answer of an ended generation; 0: not at all.",
+    )
+    content_policy: Annotated[ContentPolicy, Capitals] = Field(
+        default=ContentPolicy.ALL,
+        description="The most that the database keeps of prompts and answers: `NOTHING`, `ANSWERS` or `ALL`. API keys "
+        "and requests can ask for less.",
     )
     redis_url: SecretStr | None = Field(
         default=None,

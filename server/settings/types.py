@@ -98,6 +98,14 @@ AnyCase = BeforeValidator(_in_lower_case)
 """For a choice of words."""
 
 
+def _in_capitals(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+Capitals = BeforeValidator(_in_capitals)
+"""For a choice of the API's words."""
+
+
 def _on_or_off(value: Any) -> Any:
     """Take what means yes or no for a word, in any of the forms that other settings take."""
     word = str(value).lower().replace("_", "-")
