@@ -56,8 +56,8 @@ class Principal:
 
     `api_key_id` is None for a signed-in session, `session_id` for an API key, and both for the command line.
     `expires_at` is the moment (with zone) from which the credentials hold no longer; None for a key without an end.
-    `models` are those that the caller may use, and `group_ids` the groups of the user. Who `must_change_password` has
-    no scope but PROFILE_WRITE.
+    `models` are those that the caller may use, `role` is the name of their role, and `group_ids` are their groups. Who
+    `must_change_password` has no scope but PROFILE_WRITE.
     `content_policy` is what may be kept at most of what they ask, as their API key says.
     """
 
@@ -69,6 +69,7 @@ class Principal:
     session_id: UUID | None = None
     models: ModelAccess = ALL_MODELS
     must_change_password: bool = False
+    role: str = ""
     group_ids: tuple[UUID, ...] = ()
     content_policy: ContentPolicy = ContentPolicy.ALL
 

@@ -6,7 +6,7 @@ from gateway.blobs import Blobs
 from gateway.catalog import Catalog
 from gateway.generation import Generations
 from gateway.identity import Identity
-from gateway.limits import Prices
+from gateway.limits import Limits, Prices
 from gateway.server_info import ServerInfo
 from gateway.usage import Usage
 
@@ -21,4 +21,5 @@ class Gateway:
     usage: Usage
     prices: Prices
     blobs: Blobs
+    limits: Limits
     server_info: ServerInfo

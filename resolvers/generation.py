@@ -8,10 +8,10 @@ import strawberry
 from auth.scopes import Scope
 from gateway.errors import GatewayError, InvalidInput, NotFound
 from gateway.streams import Viewer
+from resolvers.expected import refusal
 from schema.access import requires
 from schema.context import Context, Info
 from schema.cost import Cost, page_of
-from schema.errors import refusal
 from schema.events import GenerateEvent, GenerationEvent, GenerationRefused, to_generation_event
 from schema.generation import Generation, GenerationConnection, GenerationFilterInput
 from schema.generation_input import GenerateInput

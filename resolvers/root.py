@@ -18,6 +18,7 @@ from strawberry.schema_directive import StrawberrySchemaDirective
 from resolvers.access import print_access
 from resolvers.audit import audit_mutations
 from resolvers.catalog import CatalogQuery
+from resolvers.expected import EXPECTED_ERRORS
 from resolvers.generation import GenerationMutation, GenerationQuery, GenerationSubscription
 from resolvers.identity import IdentityMutation, IdentityQuery
 from resolvers.limits import PriceMutation, PriceQuery
@@ -25,7 +26,6 @@ from resolvers.node import NodeQuery
 from resolvers.server_info import ServerInfoQuery
 from resolvers.usage import UsageQuery
 from schema.access import Authenticated, RequiresScopes
-from schema.errors import EXPECTED_ERRORS
 from schema.events import EVENT_TYPES
 from schema.scalars import SCALARS
 

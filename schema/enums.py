@@ -12,8 +12,9 @@ from auth.scopes import Scope
 from gateway.audit import AuditOutcome
 from gateway.catalog import BackendKind, Capability
 from gateway.errors import ErrorCode
-from gateway.generation import OnBackendLoss, OnDisconnect, State, ThinkingLevel, ToolChoiceMode
+from gateway.generation import OnBackendLoss, OnDisconnect, OnLimit, State, ThinkingLevel, ToolChoiceMode
 from gateway.identity import LinkPurpose, SignInKind, UserKind
+from gateway.limits import LimitDimension, LimitWindow, Measure
 from gateway.server_info import IntrospectionAccess, SubscriptionTransport, TrustedDocumentsMode
 from gateway.streams import CancelReason, FinishReason, LossReason, QueueReason, UsageSource
 from gateway.usage import Granularity, UsageDimension, UsageOrder
@@ -57,6 +58,8 @@ _describe(
         "OVERLOADED": "The queue is full. Try again later.",
         "SHUTTING_DOWN": "The gateway is stopping. Try again in a moment.",
         "DATABASE_UNAVAILABLE": "The gateway cannot reach its database. Try again in a moment.",
+        "RATE_LIMITED": "A limit on a minute, or on what runs at once, is reached; `limit` tells which.",
+        "QUOTA_EXCEEDED": "A limit on a day or a month is reached; `limit` tells which, and when it resets.",
         "IDEMPOTENCY_KEY_REUSED": "This idempotency key was used with a different request.",
         "INTERRUPTED": "The gateway stopped while the generation was running.",
         "CONTEXT_TOO_LONG": "The prompt and the requested answer do not fit into the model's context.",
@@ -334,5 +337,50 @@ _describe(
     {
         "BUSY": "All slots at its backend are in use, or all that one user may have there.",
         "LOADING": "It has a slot, and the model server is loading the model. This may take minutes.",
+        "LIMIT": "A limit has no room for it now. It waits until there is.",
+    },
+)
+_describe(
+    OnLimit,
+    "OnLimit",
+    "What happens to a generation when a limit has no room for it now.",
+    {
+        "REFUSE": "It is refused with RATE_LIMITED or QUOTA_EXCEEDED.",
+        "WAIT": "It waits in the queue until the limit has room. It is refused if that would take longer than the "
+        "gateway lets generations wait, or if it never fits.",
+    },
+)
+_describe(
+    Measure,
+    "LimitMeasure",
+    "What a limit counts.",
+    {
+        "REQUESTS": "Generations that started.",
+        "TOKENS": "Tokens of prompts and answers.",
+        "PARALLEL": "Generations that run or wait at the same time.",
+        "COST": "What generations cost.",
+    },
+)
+_describe(
+    LimitWindow,
+    "LimitWindow",
+    "How long what was used counts for a limit.",
+    {
+        "MINUTE": "60 seconds, from the first request on.",
+        "DAY": "A calendar day in the limit's time zone.",
+        "MONTH": "A calendar month in the limit's time zone.",
+    },
+)
+_describe(
+    LimitDimension,
+    "LimitDimension",
+    "What a limit counts by: each has an amount of its own.",
+    {
+        "USER": "Each user.",
+        "GROUP": "Each group; a generation counts for every group of its user.",
+        "API_KEY": "Each API key; what is asked without a key does not count.",
+        "MODEL": "Each model.",
+        "END_USER": "Each of the callers' own users, `endUser`.",
+        "TAG": "Each value of the tag that the limit names.",
     },
 )

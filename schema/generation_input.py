@@ -12,6 +12,7 @@ from gateway.generation import (
     NamedTool,
     OnBackendLoss,
     OnDisconnect,
+    OnLimit,
     Options,
     OutputFormat,
     Tag,
@@ -194,6 +195,9 @@ class GenerateInput:
         description="What the database keeps at most of the prompt and the answer; null for what the setting "
         "OLLAGRAPH_CONTENT_POLICY and the API key allow. It can only be less than that.",
     )
+    on_limit: OnLimit | None = strawberry.field(
+        default=OnLimit.REFUSE, description="What happens when a limit has no room for the generation now."
+    )
     idempotency_key: str | None = strawberry.field(
         default=None,
         description="A key of your choice, 1 to 255 characters. For a day, repeating the request with the same key "
@@ -226,6 +230,7 @@ class GenerateInput:
             on_disconnect=self.on_disconnect or OnDisconnect.CANCEL,
             on_backend_loss=self.on_backend_loss or OnBackendLoss.FAIL,
             content_policy=self.content_policy,
+            on_limit=self.on_limit or OnLimit.REFUSE,
             idempotency_key=self.idempotency_key,
             tags=tuple(tag.to_tag() for tag in self.tags or ()),
             end_user=self.end_user,

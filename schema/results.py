@@ -18,6 +18,7 @@ from schema.errors import (
     UserError,
 )
 from schema.generation import Generation
+from schema.limits import QuotaExceeded, RateLimited
 from schema.tool_call import ToolCall
 
 
@@ -71,7 +72,15 @@ def generate_result(answer: Answer) -> GenerateSuccess | GenerateFailure:
 
 
 GenerateResult = Annotated[
-    GenerateSuccess | GenerateFailure | InvalidInput | ModelNotFound | Unsupported | Overloaded | ShuttingDown,
+    GenerateSuccess
+    | GenerateFailure
+    | InvalidInput
+    | ModelNotFound
+    | Unsupported
+    | RateLimited
+    | QuotaExceeded
+    | Overloaded
+    | ShuttingDown,
     strawberry.union("GenerateResult", description="The result of `generate`."),
 ]
 
@@ -82,7 +91,14 @@ class StartGenerationSuccess:
 
 
 StartGenerationResult = Annotated[
-    StartGenerationSuccess | InvalidInput | ModelNotFound | Unsupported | Overloaded | ShuttingDown,
+    StartGenerationSuccess
+    | InvalidInput
+    | ModelNotFound
+    | Unsupported
+    | RateLimited
+    | QuotaExceeded
+    | Overloaded
+    | ShuttingDown,
     strawberry.union("StartGenerationResult", description="The result of `startGeneration`."),
 ]
 

@@ -17,7 +17,7 @@ from db.migrations import upgrade
 from gateway import Gateway
 from gateway.blobs import BlobLimits, Blobs
 from gateway.catalog import BackendQueue, Catalog
-from gateway.limits import Prices
+from gateway.limits import Limits, Prices
 from gateway.tasks import spawn_service
 from gateway.usage import Usage
 from resolvers.root import build_schema
@@ -120,6 +120,7 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
             async with anyio.create_task_group() as tasks:
                 spawn_service(tasks, "watching the credentials of open connections", watch.run)
                 spawn_service(tasks, "the upkeep of sign-in and keys", gateway.identity.run)
+                spawn_service(tasks, "the upkeep of limits", gateway.limits.run)
                 spawn_service(tasks, "the checks of readiness", readiness.run)
                 spawn_service(tasks, "watching the trusted documents", trusted.watch)
                 spawn_service(tasks, "watching the signing keys", signing.watch)
@@ -172,19 +173,30 @@ async def running_gateway(
             catalog = Catalog(backends, settings.models_max_age, tasks, queues=queues)
             blobs, prices = Blobs(database, _blob_limits(settings)), Prices(database, settings.identity_max_age)
             alone = link is not None and link.private_valkey
-            needs = GenerationNeeds(database, catalog, queues, blobs, prices, tasks)
+            limits = make_limits(settings, database)
+            needs = GenerationNeeds(database, catalog, queues, blobs, limits, prices, tasks)
             async with running_generation_service(settings, needs, alone=alone) as service:
                 signing = SigningKeys(settings)
                 identity = make_identity(
                     settings, database, signing.keys, providers, end_generations=service.removal.end_generations
                 )
                 usage, info = Usage(database), server_info(settings)
-                gateway = Gateway(identity, catalog, service.generations, usage, prices, blobs, info)
+                gateway = Gateway(identity, catalog, service.generations, usage, prices, blobs, limits, info)
                 yield gateway, database, service, signing
             tasks.cancel_scope.cancel()
     finally:
         await providers.aclose()
         await database.close()
+
+
+def make_limits(settings: Settings, database: Database) -> Limits:
+    """Make what holds the limits, as the settings ask for it."""
+    return Limits(
+        database,
+        enabled=settings.rate_limit_enabled,
+        identity_max_age=settings.identity_max_age,
+        limit_wait_time=settings.limit_wait_time,
+    )
 
 
 def _blob_limits(settings: Settings) -> BlobLimits:

@@ -14,8 +14,8 @@ from db.engine import Database
 from gateway.blobs import Blobs
 from gateway.catalog import BackendQueue, Catalog
 from gateway.connections import SharedConnections
-from gateway.generation import Generations, Ledger, Phase, Router, Runner, TextRemoval
-from gateway.limits import Prices
+from gateway.generation import Admission, Generations, Ledger, Phase, Router, Runner, Starts, TextRemoval
+from gateway.limits import Limits, Prices
 from gateway.replicas import PeerRequests, Replicas, Takeover, UsageNotes
 from gateway.streams import (
     Handlers,
@@ -44,6 +44,7 @@ class GenerationNeeds:
     catalog: Catalog
     queues: Mapping[str, BackendQueue]
     blobs: Blobs
+    limits: Limits
     prices: Prices
     tasks: TaskGroup
 
@@ -113,8 +114,7 @@ async def running_generation_service(
     heartbeat = database.apart()
     valkey = None if settings.redis_url is None else await _valkey(settings, replica_id)
     service = _wired(settings, needs, heartbeat=heartbeat, valkey=valkey, replica_id=replica_id)
-    connections = None if settings.redis_url is None else _connections(settings, replica_id)
-    service = replace(service, alone=alone, connections=connections)
+    service = replace(service, alone=alone, connections=(connections := _connections(settings, replica_id)))
     try:
         if service.shared_log is not None:
             service.shared_log.set_handlers(_handlers(service.runner, service.replicas, StreamRecords(database)))
@@ -144,13 +144,13 @@ def _wired(
     buffer = StreamBuffer(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
     shared = None if valkey is None else SharedStreamLog(valkey, buffer)
     log = shared or MemoryStreamLog(buffer)
-    ledger = Ledger(database, needs.prices)
+    ledger = Ledger(database, needs.limits, needs.prices)
     runner = Runner(
         database=database,
         log=log,
         ownership=log,
         ledger=ledger,
-        router=Router(catalog, needs.queues),
+        router=Router(catalog, needs.queues, _parked(settings)),
         tasks=needs.tasks,
         replica_id=replica_id,
         blobs=blobs,
@@ -172,15 +172,31 @@ def _wired(
         catalog=catalog,
         log=log,
         ownership=log,
+        starts=_starts(settings, needs, runner),
         runner=runner,
         ledger=ledger,
-        blobs=blobs,
         event_interval=_interval_of_viewers(settings.event_interval),
-        idempotency_time=settings.idempotency_time,
-        content_policy=settings.content_policy,
     )
     removal = TextRemoval(database, runner, log)
     return GenerationService(generations, runner, ledger, replicas, shared, removal, settings.drain_time)
+
+
+def _starts(settings: Settings, needs: GenerationNeeds, runner: Runner) -> Starts:
+    return Starts(
+        database=needs.database,
+        catalog=needs.catalog,
+        runner=runner,
+        blobs=needs.blobs,
+        admission=Admission(needs.limits, needs.prices, settings.limit_answer_tokens),
+        limits=needs.limits,
+        idempotency_time=settings.idempotency_time,
+        content_policy=settings.content_policy,
+    )
+
+
+def _parked(settings: Settings) -> BackendQueue:
+    """Make the queue of those that wait for a limit; it is as long as that of a backend."""
+    return BackendQueue(0, settings.max_queued, max_waiting_per_user=settings.max_queued_per_user)
 
 
 def _interval_of_viewers(event_interval: float) -> float:
@@ -201,8 +217,9 @@ def _handlers(runner: Runner, replicas: Replicas, records: StreamRecords) -> Han
     )
 
 
-def _connections(settings: Settings, replica_id: UUID) -> SharedConnections:
-    assert settings.redis_url is not None  # noqa: S101
+def _connections(settings: Settings, replica_id: UUID) -> SharedConnections | None:
+    if settings.redis_url is None:
+        return None
     return SharedConnections(OpenCounts(settings.redis_url.get_secret_value(), replica_id))
 
 

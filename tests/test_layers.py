@@ -13,7 +13,7 @@ BLOCKS = {"transaction", "reading"}
 
 MAY_OPEN = ("gateway", "db")
 
-NOT_NOUNS = {"__init__", "access", "audit", "node", "root"}
+NOT_NOUNS = {"__init__", "access", "audit", "expected", "node", "root"}
 """Of the resolvers: what stands for no noun."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

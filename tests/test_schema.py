@@ -33,6 +33,7 @@ from gateway import errors
 from gateway.codes import ErrorCode, TransportErrorCode
 from gateway.errors import GatewayError
 from gateway.identity import Conflict
+from gateway.limits import LimitReached
 from resolvers.root import build_schema
 from schema.access import SIGNED_IN
 from server.cli import main
@@ -210,6 +211,7 @@ def test_every_error_of_the_gateway_has_a_code_of_its_own():
         errors.InternalError,
         errors.LimitExceeded,
         errors.RecordedError,
+        LimitReached,
     }
     codes = [kind.transport_code or kind.code for kind in kinds]  # pyright: ignore
     assert ErrorCode.INTERNAL_ERROR not in codes

@@ -10,6 +10,7 @@ from db.queries import (
     group,
     idempotency,
     identity,
+    limit,
     one_time_link,
     price,
     replica,
@@ -24,6 +25,7 @@ from db.queries.api_key import KeyUse
 from db.queries.audit import AuditChoice
 from db.queries.external import Pending
 from db.queries.identity import Caller
+from db.queries.limit import CounterKey, Level, Reserve, Settlement
 from db.queries.price import PriceChoice
 from db.queries.session import Elsewhere, SessionUse
 from db.queries.sign_in import Subject, Who
@@ -35,11 +37,15 @@ __all__ = [
     "AuditChoice",
     "BucketRun",
     "Caller",
+    "CounterKey",
     "Elsewhere",
     "KeyUse",
+    "Level",
     "Pending",
     "PriceChoice",
+    "Reserve",
     "SessionUse",
+    "Settlement",
     "Subject",
     "UsageGroup",
     "UsageSums",
@@ -54,6 +60,7 @@ __all__ = [
     "group",
     "idempotency",
     "identity",
+    "limit",
     "one_time_link",
     "price",
     "replica",

@@ -98,6 +98,14 @@ async def mark_running(
     )
 
 
+async def is_held(session: WriteSession, generation_id: UUID, fence: int) -> bool:
+    """Tell whether it has no end and has not gone over to another gateway; it stays so until the transaction ends."""
+    held = select(Generation.id).where(
+        Generation.id == generation_id, Generation.fence == fence, Generation.finished_at.is_(None)
+    )
+    return await session.scalar(held.with_for_update()) is not None
+
+
 async def mark_ended(session: WriteSession, generation_id: UUID, fence: int, columns: Mapping[str, object]) -> bool:
     """Write how it ended. False where it has an end already, or has gone over to another gateway."""
     connection = await session.connection()

@@ -7,6 +7,7 @@ from db.tables.audit import AuditEvent
 from db.tables.blob import Blob, BlobChunk
 from db.tables.generation import Generation, GenerationAttempt, IdempotencyKey, Transcript
 from db.tables.identity import ApiKey, ExternalAccount, Group, GroupMember, Role, User
+from db.tables.limit import Limit, LimitCounter, LimitException, Reservation
 from db.tables.price import Price
 from db.tables.replica import Replica
 from db.tables.session import OneTimeLink, RefreshToken, Session
@@ -27,12 +28,16 @@ __all__ = [
     "GroupMember",
     "IdempotencyKey",
     "KnownAddress",
+    "Limit",
+    "LimitCounter",
+    "LimitException",
     "LoginAttempts",
     "LoginFlow",
     "OneTimeLink",
     "Price",
     "RefreshToken",
     "Replica",
+    "Reservation",
     "Role",
     "Session",
     "Table",

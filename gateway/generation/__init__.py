@@ -1,5 +1,6 @@
 """Generations from their start to their end: what was asked, who runs it, what it used, and how it is recorded."""
 
+from gateway.generation.admission import Admission
 from gateway.generation.attempts import Attempt, attempts_until, first_attempt
 from gateway.generation.continuation import continuable
 from gateway.generation.generations import GenerationFilter, Generations
@@ -31,6 +32,7 @@ from gateway.generation.request import (
     NamedTool,
     OnBackendLoss,
     OnDisconnect,
+    OnLimit,
     Options,
     OutputFormat,
     Part,
@@ -47,10 +49,12 @@ from gateway.generation.request import (
 from gateway.generation.routing import Router
 from gateway.generation.run import Job, Run
 from gateway.generation.runner import Phase, Runner
+from gateway.generation.starts import Starts
 
 __all__ = [
     "NO_OPTIONS",
     "OBJECT_SIZE",
+    "Admission",
     "Answer",
     "Attempt",
     "AudioPart",
@@ -71,6 +75,7 @@ __all__ = [
     "NamedTool",
     "OnBackendLoss",
     "OnDisconnect",
+    "OnLimit",
     "Options",
     "Outcome",
     "Output",
@@ -81,6 +86,7 @@ __all__ = [
     "Router",
     "Run",
     "Runner",
+    "Starts",
     "State",
     "Tag",
     "TextPart",

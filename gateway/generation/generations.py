@@ -8,39 +8,32 @@ from functools import partial
 from uuid import UUID
 
 import anyio
-from anyio import to_thread
-from sqlalchemy.exc import IntegrityError
 
-from auth.principal import ContentPolicy, Principal
+from auth.principal import Principal
 from auth.scopes import Scope
 from db import queries
 from db.clock import now
-from db.engine import Database, WriteSession
+from db.engine import Database
 from db.tables import Generation
-from gateway.blobs import Blobs
 from gateway.catalog import Catalog
 from gateway.errors import (
     ErrorCode,
     Forbidden,
     GatewayError,
     NotFound,
-    ShuttingDown,
     StreamExpired,
     StreamLogUnavailable,
     TooMuchText,
 )
 from gateway.generation.attempts import Attempt, attempt_recorded
-from gateway.generation.continuation import encode_request
-from gateway.generation.idempotency import begun_under, note_key
-from gateway.generation.kept_input import KeptInput, pack_input, read_inputs, read_media
+from gateway.generation.kept_input import KeptInput, read_inputs, read_media
 from gateway.generation.ledger import Ledger
 from gateway.generation.outcome import State, outcome_recorded, terminal_event
 from gateway.generation.output import Answer, Output, output_of
 from gateway.generation.removal import of_deleted_users
-from gateway.generation.request import GenerationRequest, OnBackendLoss, blob_references, chat_request
-from gateway.generation.row import new_row, policy_of
-from gateway.generation.run import Job
+from gateway.generation.request import GenerationRequest
 from gateway.generation.runner import Phase, Runner
+from gateway.generation.starts import Starts
 from gateway.streams import (
     TERMINAL,
     CancelReason,
@@ -70,9 +63,8 @@ class GenerationFilter:
 class Generations:
     """The generations of all users.
 
-    `runner` runs them, and `log` holds what they say. `event_interval` is the least time in seconds between two
-    events with text that a viewer gets. `idempotency_time` is how many seconds an idempotency key stands for what was
-    begun under it. `content_policy` is the most that the database may keep of prompts and answers.
+    `starts` begins them, `runner` runs them, and `log` holds what they say. `event_interval` is the least time in
+    seconds between two events with text that a viewer gets.
     """
 
     def __init__(
@@ -82,23 +74,19 @@ class Generations:
         catalog: Catalog,
         log: StreamLog,
         ownership: StreamOwnership,
+        starts: Starts,
         runner: Runner,
         ledger: Ledger,
-        blobs: Blobs,
         event_interval: float = 0,
-        idempotency_time: float = 86_400,
-        content_policy: ContentPolicy = ContentPolicy.ALL,
     ) -> None:
         self._database = database
         self._catalog = catalog
         self._log = log
         self._ownership = ownership
+        self._starts = starts
         self._runner = runner
         self._ledger = ledger
-        self._blobs = blobs
         self._event_interval = event_interval
-        self._idempotency_time = idempotency_time
-        self._content_policy = content_policy
 
     @property
     def stopping(self) -> bool:
@@ -108,39 +96,9 @@ class Generations:
     async def start(self, principal: Principal, request: GenerationRequest) -> Generation:
         """Begin, and return at once; under an idempotency key that was used before, what that began.
 
-        Raises InvalidInput, ModelNotFound, Unsupported, Overloaded, ShuttingDown.
+        Raises InvalidInput, ModelNotFound, Unsupported, LimitReached, Overloaded, ShuttingDown.
         """
-        if request.idempotency_key is not None and (begun := await self._begun_under(principal, request)):
-            return begun
-        if self.stopping:
-            raise ShuttingDown
-        model = await self._catalog.find(request.model, principal.models)
-        chat, references = chat_request(request, model), blob_references(request)
-        blobs = await self._blobs.check(principal, references)
-        packed, policy = None, policy_of(principal, request, self._content_policy)
-        if (
-            self._runner.text_retention and policy is ContentPolicy.ALL
-        ):  # in a thread: megabytes take longer than the others may wait
-            packed = await to_thread.run_sync(pack_input, request, blobs)
-        if self.stopping:
-            raise ShuttingDown
-        encoded = encode_request(chat) if request.on_backend_loss is OnBackendLoss.CONTINUE else b""
-        row = new_row(principal, request, model, self._runner.replica_id, policy)
-        kept = 0 if request.idempotency_key is None else self._idempotency_time  # who asks again gets the answer again
-        job = Job(row, chat, encoded=encoded, kept=packed, text_retention=kept)
-
-        async def note(tx: WriteSession) -> None:
-            await note_key(tx, principal, request, row, self._idempotency_time)
-            await self._blobs.note_use(tx, references)
-
-        try:
-            # of many that come together under one key, one alone is asked
-            await self._runner.start(job, model, note, may_ask_ahead=request.idempotency_key is None)
-        except IntegrityError:
-            if request.idempotency_key is None or (begun := await self._begun_under(principal, request)) is None:
-                raise
-            return begun
-        return row
+        return await self._starts.start(principal, request)
 
     async def start_and_watch(self, principal: Principal, request: GenerationRequest, after: int = 0) -> Viewer:
         """Begin, and watch after the sequence number `after`, which only an idempotency key makes more than 0.
@@ -316,10 +274,6 @@ class Generations:
                 except StreamLogUnavailable as error:
                     reasons[generation.id] = error
         return reasons
-
-    async def _begun_under(self, principal: Principal, request: GenerationRequest) -> Generation | None:
-        async with self._database.reading() as session:
-            return await begun_under(session, principal, request, self._idempotency_time)
 
     async def _cancel_elsewhere(self, generation: Generation) -> None:
         """Ask the gateway that runs it, and wait for the end; one whose gateway is dead ends when that is noticed.

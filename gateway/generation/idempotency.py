@@ -19,9 +19,9 @@ from gateway.generation.request import GenerationRequest
 def fingerprint(request: GenerationRequest) -> str:
     """Give what tells one request from another: SHA-256 of what was asked of the model.
 
-    The key is left out, what becomes of the answer when a viewer or a server is lost, and whether a viewer wants
-    logprobs: a retry may want that otherwise. What is not given is left out too, so that a field which a later version
-    adds changes nothing.
+    The key is left out, what becomes of it when a viewer or a server is lost or a limit is reached, and whether a
+    viewer wants logprobs: a retry may want that otherwise. What is not given is left out too, so that a field which a
+    later version adds changes nothing.
     """
     asked = {
         field.name: value
@@ -31,7 +31,7 @@ def fingerprint(request: GenerationRequest) -> str:
     return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-_NOT_ASKED = {"idempotency_key", "on_disconnect", "on_backend_loss", "logprobs"}
+_NOT_ASKED = {"idempotency_key", "on_disconnect", "on_backend_loss", "logprobs", "on_limit"}
 
 
 async def begun_under(

@@ -18,7 +18,7 @@ from gateway.generation.attempts import Attempt, attempt_columns
 from gateway.generation.meter import bounded
 from gateway.generation.outcome import Outcome, error_columns, told_in_the_log, usage_columns
 from gateway.generation.timings import LARGEST_MS, Timings
-from gateway.limits import PriceList, Prices
+from gateway.limits import Cost, Limits, PriceList, Prices, Used
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +70,9 @@ class Ledger:
     database is away it returns at once, and the ends wait here, in order.
     """
 
-    def __init__(self, database: Database, prices: Prices) -> None:
+    def __init__(self, database: Database, limits: Limits, prices: Prices) -> None:
         self._database = database
+        self._limits = limits
         self._prices = prices
         self._waiting: deque[LedgerEntry] = deque()
         self._came = anyio.Event()
@@ -156,11 +157,13 @@ class Ledger:
     async def _write(self, entries: Sequence[LedgerEntry]) -> None:
         """Write the oldest ends, all or none."""
 
-        async def write(tx: WriteSession) -> None:
+        async def write(tx: WriteSession) -> bool:
             prices = await self._prices.known(tx, min(entry.at for entry in entries))
-            await _write_entries(tx, entries, prices)
+            ended = await _write_entries(tx, entries, prices)
+            return await self._limits.settle(tx, [_used(entry, prices) for entry in ended])
 
-        await self._database.transact(write)
+        if await self._database.transact(write):
+            self._limits.freed()
         self._settle(len(entries))
 
     async def _write_one_by_one(self, entries: Sequence[LedgerEntry]) -> bool:
@@ -203,8 +206,8 @@ def _bare(entry: LedgerEntry) -> LedgerEntry:
     return replace(entry, outcome=outcome, transcript=expiry, attempts=())
 
 
-async def _write_entries(tx: WriteSession, entries: Sequence[LedgerEntry], prices: PriceList) -> None:
-    """Nothing where one has an end already: a commit may have worked although its answer was lost."""
+async def _write_entries(tx: WriteSession, entries: Sequence[LedgerEntry], prices: PriceList) -> list[LedgerEntry]:
+    """Give those that were written: one may have an end already, where a commit worked although its answer was lost."""
     ended: list[LedgerEntry] = []
     for entry in entries:
         columns = _columns(entry) | {"finished_at": entry.at}
@@ -220,18 +223,31 @@ async def _write_entries(tx: WriteSession, entries: Sequence[LedgerEntry], price
         if entry.transcript is not None:
             kept = entry.transcript
             await queries.transcript.keep_end(tx, entry.generation.id, kept.events, kept.expires_at)
+    return ended
+
+
+def _used(entry: LedgerEntry, prices: PriceList) -> Used:
+    usage, cost = entry.outcome.usage, _cost(entry, prices)
+    tokens = usage.prompt_tokens + usage.completion_tokens
+    return Used(entry.generation.id, tokens, cost and cost.price.currency, cost.nano if cost else 0)
+
+
+def _cost(entry: LedgerEntry, prices: PriceList) -> Cost | None:
+    """Give the cost at the price of the end."""
+    usage = entry.outcome.usage
+    return prices.cost(
+        entry.generation.model,
+        entry.at,
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        completion_tokens=usage.completion_tokens,
+    )
 
 
 def _usage_columns(entry: LedgerEntry, prices: PriceList) -> dict[str, object]:
-    """Give the row of the ledger, with the cost at the price of the end."""
+    """Give the row of the ledger."""
     generation, outcome, timings = entry.generation, entry.outcome, entry.outcome.timings
-    cost = prices.cost(
-        generation.model,
-        entry.at,
-        prompt_tokens=outcome.usage.prompt_tokens,
-        cached_tokens=outcome.usage.cached_tokens,
-        completion_tokens=outcome.usage.completion_tokens,
-    )
+    cost = _cost(entry, prices)
     return {
         "cost_nano": cost and cost.nano,
         "currency": cost and cost.price.currency,

@@ -80,6 +80,13 @@ class OnBackendLoss(StrEnum):
     CONTINUE = "CONTINUE"
 
 
+class OnLimit(StrEnum):
+    """What becomes of a generation for which a limit has no room now."""
+
+    REFUSE = "REFUSE"
+    WAIT = "WAIT"
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One message as the user gave it: with a text, or with parts, whose media may be data URLs."""
@@ -148,6 +155,7 @@ class GenerationRequest:
     tags: Sequence[Tag] = ()
     end_user: str | None = None
     logprobs: bool = False
+    on_limit: OnLimit = OnLimit.REFUSE
 
     def __post_init__(self) -> None:
         """Check whatever goes on to a model server or is kept, wherever it stands in the request."""

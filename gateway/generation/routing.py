@@ -18,6 +18,10 @@ REROUTE_SECONDS = 60.0
 """How long a generation that lost its model server waits for one that can go on, and may be asked again."""
 
 
+FULL_QUEUE_SECONDS = 0.5
+"""After how long to look again at a queue that had no place."""
+
+
 @dataclass(slots=True)
 class Route:
     """Where a generation runs: a model of one backend, and the place in that backend's line."""
@@ -27,15 +31,28 @@ class Route:
 
 
 class Router:
-    """Finds places for generations. `queues` holds the queue of each backend by its name."""
+    """Finds places for generations. `queues` holds the queue of each backend by its name.
 
-    def __init__(self, catalog: Catalog, queues: Mapping[str, BackendQueue]) -> None:
+    `parked` is the one of those for which a limit has no room. It serves nobody.
+    """
+
+    def __init__(self, catalog: Catalog, queues: Mapping[str, BackendQueue], parked: BackendQueue) -> None:
         self._catalog = catalog
         self._queues = queues
+        self._parked = parked
 
     def enter(self, model: Model, user_id: UUID) -> Route:
         """Take a place in the queue of the model's backend. Raises Overloaded."""
         return Route(model, self._enter(model, user_id))
+
+    def park(self, model: Model, user_id: UUID) -> Route:
+        """Take a place among those that wait for a limit. Raises Overloaded."""
+        return Route(model, self._parked.enter(user_id))
+
+    async def unpark(self, route: Route, user_id: UUID) -> None:
+        """Go on to the queue of the model's backend, as soon as that has a place."""
+        while not self._change(route, route.model, user_id, leaving=True):  # noqa: ASYNC110 - no queue tells of room
+            await anyio.sleep(FULL_QUEUE_SECONDS)
 
     async def reroute(self, row: Generation, route: Route, losses: Losses) -> bool:
         """Change the route to a backend that answers and has room, waiting a while for one; False when none came.
@@ -61,8 +78,8 @@ class Router:
         queue.resize(model.backend.parallel)  # its server may have come, or another one in its place
         return queue.enter(user_id)
 
-    def _change(self, route: Route, model: Model, user_id: UUID) -> bool:
-        if model.backend.name != route.model.backend.name:
+    def _change(self, route: Route, model: Model, user_id: UUID, *, leaving: bool = False) -> bool:
+        if leaving or model.backend.name != route.model.backend.name:
             try:
                 ticket = self._enter(model, user_id)
             except Overloaded:

@@ -28,6 +28,7 @@ from gateway.generation.request import OnBackendLoss, OnDisconnect
 from gateway.generation.routing import Route
 from gateway.generation.timings import Stopwatch
 from gateway.generation.writer import Deltas, Writer
+from gateway.limits import LimitReached
 from gateway.streams import (
     NO_USAGE,
     CancelReason,
@@ -77,6 +78,10 @@ Reroute = Callable[[Generation, Route, Losses], Awaitable[bool]]
 """Changes the route to a backend that answers, has a place and need not be left alone; False when there is none."""
 
 
+Gate = Callable[["Run"], Awaitable[None]]
+"""Returns when a generation may go on. Raises LimitReached."""
+
+
 class Run:
     """A generation that has not ended.
 
@@ -84,7 +89,8 @@ class Run:
     how it ended, and `write_end`, which never raises either, tells the viewers. Where `released` is set there is no end
     to write: another gateway has it, or will; nor where it was `withdrawn`.
 
-    One that `asks_ahead` asks its backend while its row is on its way into the database.
+    One that `asks_ahead` asks its backend while its row is on its way into the database. One with a `gate` passes that
+    first: it waits for a limit, and comes back with a place in the queue of its backend.
     """
 
     def __init__(
@@ -99,6 +105,7 @@ class Run:
         blobs: Blobs,
         kept_usage: KeptUsage | None,
         asks_ahead: bool,
+        gate: Gate | None = None,
     ) -> None:
         self.generation_id = job.row.id
         self.job = job
@@ -109,6 +116,7 @@ class Run:
         self.withdrawn = False
         self._writer = Writer(log, job.row.id)
         self._asks_ahead = asks_ahead
+        self._gate = gate
         self._reroute = reroute
         self._on_unwatched = unwatched
         self._estimates = estimates
@@ -216,7 +224,7 @@ class Run:
                 await self._answer()
             except BackendError as error:
                 self._error = BackendFailure(error)
-            except (NotFound, DatabaseDown) as error:  # a blob of the prompt
+            except (NotFound, DatabaseDown, LimitReached) as error:  # a blob of the prompt, or a limit
                 self._error = error
             except Exception:
                 self._fail_unexpectedly()
@@ -266,10 +274,13 @@ class Run:
             self._meter = Meter(self._asking)
 
     async def _wait_for_turn(self, turn_came: Callable[[Generation, int], Awaitable[None]]) -> None:
-        ticket = self.route.ticket
         begun = self.job.saved is not None and self.job.saved.has_started
         if not self._asks_ahead:
             await self.until_shown()
+        if self._gate is not None:
+            await self._append(Queued(self._next, self.route.ticket.position, QueueReason.LIMIT))
+            await self._gate(self)
+        ticket = self.route.ticket
         while ticket.position:
             if not begun:
                 await self._append(Queued(self._next, ticket.position))

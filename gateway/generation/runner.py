@@ -24,7 +24,7 @@ from gateway.generation.kept_input import PackedInput
 from gateway.generation.ledger import Ledger, LedgerEntry, is_outage, kept_for
 from gateway.generation.outcome import Outcome, State, timings_so_far
 from gateway.generation.routing import Route, Router
-from gateway.generation.run import Job, Run
+from gateway.generation.run import Gate, Job, Run
 from gateway.streams import NO_USAGE, CancelReason, End, KeptUsage, StreamLog, StreamOwner, StreamOwnership
 from gateway.tasks import spawn
 
@@ -83,7 +83,7 @@ class Runner:
         self._blobs = blobs
         self._tasks = tasks
         self._runs: dict[UUID, Run] = {}
-        self._estimates = Estimates()
+        self.estimates = Estimates()
 
     @property
     def runs(self) -> Sequence[Run]:
@@ -95,15 +95,23 @@ class Runner:
         return self._runs.get(generation_id)
 
     async def start(
-        self, job: Job, model: Model, also: Callable[[WriteSession], Awaitable[None]], *, may_ask_ahead: bool = True
+        self,
+        job: Job,
+        model: Model,
+        also: Callable[[WriteSession], Awaitable[None]],
+        *,
+        may_ask_ahead: bool = True,
+        gate: Gate | None = None,
     ) -> None:
         """Take a place in the queue, write the row, and `also` what belongs into the same transaction; then run it.
 
         Raises Overloaded, and what the database raises. A caller who leaves meanwhile leaves either nothing or a
         generation that runs. Where nobody can tell whether the row was written, it gets an end all the same.
-        `may_ask_ahead` is whether the backend may be asked before the row is there, though that may be refused.
+        `may_ask_ahead` is whether the backend may be asked before the row is there, though that may be refused. With a
+        `gate` it waits for a limit first, in no backend's queue, and the gate calls `unpark`.
         """
-        row, run = job.row, self._admit(job, self._router.enter(model, job.row.user_id), may_ask_ahead)
+        row, enter = job.row, self._router.enter if gate is None else self._router.park
+        run = self._admit(job, enter(model, row.user_id), may_ask_ahead, gate)
         waits = run.route.ticket.position > 0
 
         async def begin(tx: WriteSession) -> None:
@@ -129,6 +137,10 @@ class Runner:
                 await self._log.open(row.id, StreamOwner(row.fence, run.usage, job.encoded))
             finally:
                 await run.show()
+
+    async def unpark(self, run: Run) -> None:
+        """Take a place in the queue of the backend of a generation that waited for a limit, as soon as there is one."""
+        await self._router.unpark(run.route, run.job.row.user_id)
 
     def resume(self, job: Job, model: Model) -> Run:
         """Go on with a generation that another gateway began, and whose row and stream are there. Raises Overloaded."""
@@ -188,7 +200,7 @@ class Runner:
         else:
             spawn(self._tasks, f"look for viewers of generation {run.generation_id}", cancel_unless_followed)
 
-    def _admit(self, job: Job, route: Route, may_ask_ahead: bool = False) -> Run:
+    def _admit(self, job: Job, route: Route, may_ask_ahead: bool = False, gate: Gate | None = None) -> Run:
         """Count a generation among those that run here: from now on `stop` waits for it."""
         run = Run(
             job,
@@ -196,11 +208,12 @@ class Runner:
             log=self._log,
             reroute=self._router.reroute,
             unwatched=self.unwatched,
-            estimates=self._estimates,
+            estimates=self.estimates,
             blobs=self._blobs,
             kept_usage=self.kept_usage,
             # A database that fails would let models work for nobody.
             asks_ahead=may_ask_ahead and self._database.works and route.ticket.position == 0,
+            gate=gate,
         )
         self._runs[run.generation_id] = run
         return run

@@ -125,7 +125,9 @@ class Accounts:
         if known is None:
             raise NotFound(f"There is no user {username!r}.", "User", username)
         user = known.user
-        return Principal(user.id, user.username, known.scopes, models=known.models, group_ids=known.group_ids)
+        return Principal(
+            user.id, user.username, known.scopes, models=known.models, role=user.role, group_ids=known.group_ids
+        )
 
     async def named(self, username: str) -> User:
         """Give a user by their name. Raises NotFound."""

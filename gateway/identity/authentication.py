@@ -120,6 +120,7 @@ class Authentication:
             session_id=session.id,
             models=known.models,
             must_change_password=user.must_change_password,
+            role=user.role,
             group_ids=known.group_ids,
         )
 
@@ -149,6 +150,7 @@ class Authentication:
             key.id,
             key.expires_at,
             models=known.models.narrowed(key.models),
+            role=known.user.role,
             group_ids=known.group_ids,
             content_policy=ContentPolicy.read(key.content_policy),
         )

@@ -217,6 +217,14 @@ class Prices:
             found = await queries.price.costs_of(session, generation_ids)
         return [None if (cost := found.get(it)) is None else Money.of_nano(*cost) for it in generation_ids]
 
+    async def now(self) -> PriceList:
+        """Give the prices that hold now."""
+        fresh = self._fresh(now())
+        if fresh is not None:
+            return fresh
+        async with self._database.reading() as session:
+            return await self.known(session, now())
+
     async def known(self, session: ReadSession | WriteSession, earliest: datetime) -> PriceList:
         """Give the prices that hold from `earliest` on, read in this transaction where none were read lately."""
         fresh = self._fresh(earliest)

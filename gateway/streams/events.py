@@ -73,11 +73,12 @@ class QueueReason(StrEnum):
 
     BUSY = "BUSY"
     LOADING = "LOADING"
+    LIMIT = "LIMIT"
 
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """It waits for a place at the backend; or, at position 0, for the backend to load the model.
+    """It waits for a place at the backend, or for a limit; at position 0, for the backend to load the model.
 
     `position` is 1 for the next one to be taken.
     """

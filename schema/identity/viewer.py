@@ -1,17 +1,20 @@
 """The caller."""
 
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 
 import strawberry
 
 from auth.principal import AuthMethod, Principal
 from auth.scopes import Scope
+from gateway.limits import Asking
 from schema.access import SIGNED_IN, requires
 from schema.context import Info
+from schema.cost import list_of
 from schema.identity.api_key import ApiKey
 from schema.identity.session import Session
 from schema.identity.user import User
+from schema.limits import ASSUMED_LIMITS, LimitStatus
 
 
 @strawberry.type(description="The caller, and the credentials of this request.")
@@ -48,6 +51,22 @@ class Viewer:
             return None
         row = await info.context.loaders.visible_sessions.load(self.principal.session_id)
         return None if row is None else Session.of(row, self.principal)
+
+    @strawberry.field(
+        description="How the limits stand that apply to the caller. Those on models and end users are told of the ones "
+        "that are given.",
+        directives=[list_of(ASSUMED_LIMITS)],
+    )
+    @requires(Scope.USAGE_READ)
+    async def limits(
+        self,
+        info: Info,
+        model: Annotated[str | None, strawberry.argument(description="A model that would be asked.")] = None,
+        end_user: Annotated[str | None, strawberry.argument(description="An end user it would be for.")] = None,
+    ) -> list[LimitStatus] | None:
+        """Tell what a generation would be counted for."""
+        statuses = await info.context.gateway.limits.statuses(Asking.of(self.principal, model, end_user))
+        return [LimitStatus.of(status) for status in statuses]
 
     @classmethod
     def of(cls, principal: Principal) -> Self:

@@ -1,4 +1,4 @@
-"""What the use of models costs."""
+"""What limits the use of models, and what it costs."""
 
 from schema.limits.money import Money
 from schema.limits.price import (
@@ -10,13 +10,20 @@ from schema.limits.price import (
     SetPriceResult,
     SetPriceSuccess,
 )
+from schema.limits.refusals import QuotaExceeded, RateLimited
+from schema.limits.status import ASSUMED_LIMITS, LimitScope, LimitStatus
 
 __all__ = [
+    "ASSUMED_LIMITS",
+    "LimitScope",
+    "LimitStatus",
     "Money",
     "Price",
     "PriceConnection",
     "PriceEdge",
     "PriceFilter",
+    "QuotaExceeded",
+    "RateLimited",
     "SetPriceInput",
     "SetPriceResult",
     "SetPriceSuccess",

@@ -11,6 +11,7 @@ from auth.principal import ContentPolicy
 from server.settings.checks import check_settings
 from server.settings.environment import ENV_FILE, ENV_FILE_ENCODING, PREFIX, cleaned
 from server.settings.identity import IdentitySettings
+from server.settings.limits import LimitSettings
 from server.settings.model_servers import ModelServerSettings
 from server.settings.providers import ProviderSettings
 from server.settings.requests import RequestSettings
@@ -19,7 +20,7 @@ from server.settings.types import AnyCase, Capitals, FilePath, Hosts, Introspect
 DATABASE_FILE = "ollagraph.db"
 
 
-class Settings(RequestSettings, ModelServerSettings, IdentitySettings, ProviderSettings):
+class Settings(RequestSettings, LimitSettings, ModelServerSettings, IdentitySettings, ProviderSettings):
     """All settings, from the environment (`OLLAGRAPH_` and the name in capitals) or a file `.env`.
 
     Times are in seconds, sizes in bytes. A test holds docs/settings.md and .env.example to them.

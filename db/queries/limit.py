@@ -1,0 +1,223 @@
+"""The statements about limits. One statement checks and changes a counter, so that none of many at once is too many."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, cast
+from uuid import UUID
+
+from sqlalchemy import Table, and_, bindparam, case, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningInsert
+
+from db.engine import ReadSession, WriteSession
+from db.tables import Limit, LimitCounter, LimitException, Reservation
+
+_COUNTERS = cast("Table", LimitCounter.__table__)
+_RESERVATIONS = cast("Table", Reservation.__table__)
+
+
+class CounterKey(NamedTuple):
+    """Which counter: of a limit, and of one of its subjects."""
+
+    limit_id: UUID
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """What is to be reserved: `amount` of a counter that may hold `bound`, in the window that is open or this one.
+
+    `window_end` is None for what runs at once.
+    """
+
+    key: CounterKey
+    amount: int
+    bound: int
+    window_start: datetime
+    window_end: datetime | None
+    measure: str
+    currency: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What a generation has used, by measure and, where the measure has one, currency."""
+
+    generation_id: UUID
+    used: Mapping[tuple[str, str | None], int]
+
+
+class _CounterWindow(NamedTuple):
+    """One window of a counter."""
+
+    limit_id: UUID
+    subject: str
+    window_start: datetime
+
+
+class Level(NamedTuple):
+    """How full a counter is: what is used and reserved together, and until when that counts."""
+
+    taken: int
+    window_end: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """How full the counters are that were taken from, and which had no room: then none of them was."""
+
+    levels: Mapping[CounterKey, Level]
+    full: frozenset[CounterKey]
+
+
+async def limits(session: ReadSession, most: int) -> tuple[Sequence[Limit], Sequence[LimitException]]:
+    """Give all limits, by name, and their exceptions."""
+    found = (await session.scalars(select(Limit).order_by(Limit.name).limit(most))).all()
+    exceptions = (await session.scalars(select(LimitException))).all() if found else ()
+    return found, exceptions
+
+
+async def by_name(session: ReadSession, name: str) -> Limit | None:
+    """Give the limit of this name."""
+    return await session.scalar(select(Limit).where(Limit.name == name))
+
+
+async def count(session: ReadSession) -> int:
+    """Tell how many limits there are."""
+    return await session.scalar(select(func.count()).select_from(Limit)) or 0
+
+
+async def remove(session: WriteSession, limit_id: UUID) -> None:
+    """Remove a limit with all that was counted and reserved."""
+    await session.execute(delete(Limit).where(Limit.id == limit_id))
+
+
+async def set_exceptions(
+    session: WriteSession, limit_id: UUID, exceptions: Mapping[tuple[str, str], int | None]
+) -> None:
+    """Give a limit these exceptions and no others: amounts by kind and subject."""
+    await session.execute(delete(LimitException).where(LimitException.limit_id == limit_id))
+    session.add_all(
+        LimitException(limit_id=limit_id, kind=kind, subject=subject, amount=amount)
+        for (kind, subject), amount in exceptions.items()
+    )
+
+
+async def counters(session: ReadSession, keys: Sequence[CounterKey]) -> dict[CounterKey, LimitCounter]:
+    """Give the counters of these keys, as far as anything was ever counted."""
+    where = tuple_(LimitCounter.limit_id, LimitCounter.subject).in_(keys)
+    rows = await session.scalars(select(LimitCounter).where(where))
+    return {CounterKey(row.limit_id, row.subject): row for row in rows}
+
+
+async def reserve(session: WriteSession, generation_id: UUID, wanted: Sequence[Reserve], at: datetime) -> Reserved:
+    """Reserve all of this for a generation, or nothing where a counter has no room for it.
+
+    Nothing of `wanted` is more than its bound. A window that has ended by `at` begins anew. The counters are taken in
+    one order, so that of two gateways neither waits for the other in a circle.
+    """
+    wanted = sorted(wanted, key=lambda it: it.key)
+    connection = await session.connection()
+    rows = await connection.execute(_taking(wanted, at, session.get_bind().dialect.name))
+    granted = {CounterKey(row.limit_id, row.subject): row for row in rows}
+    if len(granted) < len(wanted):
+        taken = {_CounterWindow(*it.key, granted[it.key].window_start): it for it in wanted if it.key in granted}
+        await _add(session, {window: (0, it.amount) for window, it in taken.items()})
+        return Reserved({}, frozenset(it.key for it in wanted if it.key not in granted))
+    reservations = [
+        {
+            "generation_id": generation_id,
+            **it.key._asdict(),
+            "window_start": granted[it.key].window_start,
+            "measure": it.measure,
+            "currency": it.currency,
+            "amount": it.amount,
+        }
+        for it in wanted
+    ]
+    await connection.execute(insert(_RESERVATIONS), reservations)
+    return Reserved({key: Level(row.used + row.reserved, row.window_end) for key, row in granted.items()}, frozenset())
+
+
+def _taking(wanted: Sequence[Reserve], at: datetime, dialect: str) -> ReturningInsert[*tuple[Any, ...]]:
+    """Take from counters what they have room for; gives those that had it."""
+    insert_into = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    statement = insert_into(LimitCounter).values(
+        [
+            {
+                **it.key._asdict(),
+                "window_start": it.window_start,
+                "window_end": it.window_end,
+                "used": 0,
+                "reserved": it.amount,
+                "bound": it.bound,
+            }
+            for it in wanted
+        ]
+    )
+    new, over = statement.excluded, and_(LimitCounter.window_end.is_not(None), LimitCounter.window_end <= at)
+    return statement.on_conflict_do_update(
+        index_elements=[LimitCounter.limit_id, LimitCounter.subject],
+        set_={
+            "window_start": case((over, new.window_start), else_=LimitCounter.window_start),
+            "window_end": case((over, new.window_end), else_=LimitCounter.window_end),
+            "used": case((over, 0), else_=LimitCounter.used),
+            "reserved": case((over, new.reserved), else_=LimitCounter.reserved + new.reserved),
+            "bound": new.bound,
+        },
+        where=or_(over, LimitCounter.used + LimitCounter.reserved + new.reserved <= new.bound),
+    ).returning(*_COUNTERS.c)
+
+
+async def settle(session: WriteSession, ended: Sequence[Settlement]) -> int:
+    """Turn what these generations had reserved into what they have used; gives how many reservations there were.
+
+    What a window had that is over by now is of no account any more.
+    """
+    used = {it.generation_id: it.used for it in ended}
+    connection = await session.connection()
+    rows = await connection.execute(
+        delete(_RESERVATIONS).where(_RESERVATIONS.c.generation_id.in_(used)).returning(*_RESERVATIONS.c)
+    )
+    sums: dict[_CounterWindow, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    found = 0
+    for row in rows:
+        found += 1
+        key = _CounterWindow(row.limit_id, row.subject, row.window_start)
+        spent, reserved = sums[key]
+        sums[key] = spent + used[row.generation_id].get((row.measure, row.currency), 0), reserved + row.amount
+    await _add(session, sums)
+    return found
+
+
+async def _add(session: WriteSession, sums: Mapping[_CounterWindow, tuple[int, int]]) -> None:
+    """Add what was used, and take back what was reserved for it."""
+    if not sums:
+        return
+    statement = (
+        update(_COUNTERS)
+        .where(
+            _COUNTERS.c.limit_id == bindparam("of"),
+            _COUNTERS.c.subject == bindparam("whose"),
+            _COUNTERS.c.window_start == bindparam("since"),
+        )
+        .values(used=_COUNTERS.c.used + bindparam("spent"), reserved=_COUNTERS.c.reserved - bindparam("freed"))
+    )
+    rows = [
+        {"of": limit_id, "whose": subject, "since": start, "spent": spent, "freed": reserved}
+        for (limit_id, subject, start), (spent, reserved) in sorted(sums.items())
+    ]
+    connection = await session.connection()
+    await connection.execute(statement, rows)
+
+
+async def purge_counters(session: WriteSession, before: datetime, most: int) -> int:
+    """Remove counters whose window ended before this, at most so many; gives how many."""
+    old = select(LimitCounter.limit_id, LimitCounter.subject).where(LimitCounter.window_end < before).limit(most)
+    rows = (await session.execute(old)).all()
+    if rows:
+        keys = tuple_(LimitCounter.limit_id, LimitCounter.subject).in_([tuple(row) for row in rows])
+        await session.execute(delete(LimitCounter).where(keys, LimitCounter.window_end < before))
+    return len(rows)

@@ -1,0 +1,219 @@
+"""Holds the limits: what a generation may need is reserved when it starts, and settled when it ends."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+from weakref import WeakValueDictionary
+
+import anyio
+
+from db import queries
+from db.clock import now
+from db.engine import Database, WriteSession
+from db.queries import CounterKey, Level, Settlement
+from gateway.limits.refusals import LimitReached, refused
+from gateway.limits.rules import Asking, Claim, LimitRule, Measure, Needs, claims_of
+from gateway.limits.status import LimitStatus, status_of
+from gateway.tasks import purge_regularly
+
+MOST_LIMITS = 1_000
+
+POLL_SECONDS = 1.0
+"""How often whoever waits looks again: what ends at another gateway is told to nobody."""
+
+PURGE_SECONDS = 3600.0
+
+KEPT = timedelta(days=1)
+"""How long a counter stays after its window."""
+
+MOST_PURGED = 1_000
+
+MOST_LEVELS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a generation used at its end. `cost` is in 1e-9 of the currency."""
+
+    generation_id: UUID
+    tokens: int
+    currency: str | None = None
+    cost: int = 0
+
+    def settlement(self) -> Settlement:
+        """Give it by measure."""
+        used: dict[tuple[str, str | None], int] = {(Measure.REQUESTS, None): 1, (Measure.TOKENS, None): self.tokens}
+        if self.currency is not None:
+            used[Measure.COST, self.currency] = self.cost
+        return Settlement(self.generation_id, used)
+
+
+class Limits:
+    """Reserves and settles, in the transactions that begin and end a generation.
+
+    So nothing leaks: what is reserved is there exactly as long as the generation is under way, and a generation whose
+    gateway died is ended, and so settled, by another one or by the next start. A number is changed in the database
+    alone, in one statement with the check, so that limits hold at any concurrency and over all gateways.
+
+    The rules themselves are read every `identity_max_age` seconds. Where not `enabled`, nothing is limited.
+    `limit_wait_time` is for how many seconds a generation may wait for a limit.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        enabled: bool = True,
+        identity_max_age: float = 1.0,
+        limit_wait_time: float = 3600.0,
+    ) -> None:
+        self.enabled = enabled
+        self._database = database
+        self._max_age = identity_max_age
+        self._wait_time = limit_wait_time
+        self._rules: Sequence[LimitRule] = ()
+        self._read_at = float("-inf")
+        self._reading = anyio.Lock()
+        self._levels: OrderedDict[CounterKey, Level] = OrderedDict()
+        self._freed = anyio.Event()
+        self._lines: WeakValueDictionary[CounterKey, anyio.Lock] = WeakValueDictionary()
+
+    def clear(self) -> None:
+        """Read the rules anew: they have changed."""
+        self._read_at = float("-inf")
+
+    async def rules(self) -> Sequence[LimitRule]:
+        """Give the limits, by name, as they were a moment ago."""
+        if self._is_old():
+            async with self._reading:
+                if self._is_old():
+                    asked_at = time.monotonic()
+                    async with self._database.reading() as session:
+                        rows, exceptions = await queries.limit.limits(session, MOST_LIMITS)
+                    self._rules = [
+                        LimitRule.of(row, [it for it in exceptions if it.limit_id == row.id]) for row in rows
+                    ]
+                    self._read_at = asked_at
+        return self._rules
+
+    async def claims(self, asking: Asking, needs: Needs) -> list[Claim]:
+        """Give what has to be reserved. Raises LimitReached for what is more than a whole limit."""
+        if not self.enabled:
+            return []
+        claims = claims_of(await self.rules(), asking, needs, now())
+        for claim in claims:
+            if claim.reserve.amount > claim.bound:
+                raise refused(status_of(claim, None, now()), claim.reserve.amount)
+        return claims
+
+    async def limits_output(self, asking: Asking) -> bool:
+        """Tell whether the length of an answer counts, so that it must be known before."""
+        measures = (Measure.TOKENS, Measure.COST)
+        return self.enabled and any(
+            rule.measure in measures and rule.conditions.met_by(asking) for rule in await self.rules()
+        )
+
+    def are_ample(self, claims: Sequence[Claim]) -> bool:
+        """Tell whether every counter was less than half full when it was looked at last, so that there will be room.
+
+        It may be wrong where others take the rest at this moment. Nothing but work for nobody comes of that.
+        """
+        return all(
+            (level := self._levels.get(claim.reserve.key)) is not None
+            and (level.window_end is None or level.window_end > now())
+            and (level.taken + claim.reserve.amount) * 2 <= claim.bound
+            for claim in claims
+        )
+
+    async def reserve(self, tx: WriteSession, generation_id: UUID, claims: Sequence[Claim]) -> None:
+        """Reserve all of it, or nothing. Raises LimitReached, of several limits for the one that resets last."""
+        if not claims:
+            return
+        at = now()
+        reserved = await queries.limit.reserve(tx, generation_id, [claim.reserve for claim in claims], at)
+        if not reserved.full:
+            self._note_levels(reserved.levels)
+            return
+        counters = await queries.limit.counters(tx, list(reserved.full))
+        full = [claim for claim in claims if claim.reserve.key in reserved.full]
+        errors = [refused(status_of(it, counters.get(it.reserve.key), at), it.reserve.amount) for it in full]
+        raise max(errors, key=lambda error: error.limit.resets_at or at)
+
+    async def settle(self, tx: WriteSession, ended: Sequence[Used]) -> bool:
+        """Count what was used in place of what was reserved, and tell whether anything was."""
+        return bool(ended) and await queries.limit.settle(tx, [it.settlement() for it in ended]) > 0
+
+    def freed(self) -> None:
+        """Wake those who wait: something was settled, and is in the database."""
+        event, self._freed = self._freed, anyio.Event()
+        event.set()
+
+    def may_wait(self, refusal: LimitReached) -> bool:
+        """Tell whether a generation may wait until this limit has room for it."""
+        resets_at = refusal.limit.resets_at
+        return refusal.retryable and (resets_at is None or resets_at <= now() + timedelta(seconds=self._wait_time))
+
+    async def wait_and_reserve(
+        self, generation_id: UUID, fence: int, claims: Sequence[Claim], why: LimitReached
+    ) -> bool:
+        """Reserve as soon as there is room; who came first to the limit that was full is first.
+
+        False: the generation is another gateway's by now. Raises LimitReached when it takes too long, and
+        DatabaseUnavailable.
+        """
+        give_up_at = time.monotonic() + self._wait_time
+        key = next((it.reserve.key for it in claims if it.rule.name == why.limit.name), claims[0].reserve.key)
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = anyio.Lock()
+        async with line:
+            while True:
+                freed = self._freed
+                try:
+                    async with self._database.transaction() as tx:
+                        if not await queries.generation.is_held(tx, generation_id, fence):
+                            return False
+                        await self.reserve(tx, generation_id, claims)
+                    return True
+                except LimitReached as error:
+                    if time.monotonic() > give_up_at:
+                        raise
+                    resets_at = error.limit.resets_at
+                seconds = POLL_SECONDS if resets_at is None else (resets_at - now()).total_seconds()
+                with anyio.move_on_after(max(0.01, min(POLL_SECONDS, seconds))):
+                    await freed.wait()
+
+    async def statuses(self, asking: Asking) -> list[LimitStatus]:
+        """Tell how the limits stand that count what is asked for."""
+        if not self.enabled:
+            return []
+        claims = claims_of(await self.rules(), asking, Needs(0), now())
+        if not claims:
+            return []
+        async with self._database.reading() as session:
+            counters = await queries.limit.counters(session, [claim.reserve.key for claim in claims])
+        return [status_of(claim, counters.get(claim.reserve.key), now()) for claim in claims]
+
+    async def run(self) -> None:
+        """Remove counters of long ago, again and again until cancelled."""
+        await purge_regularly("counters of limits", self.purge, PURGE_SECONDS)
+
+    async def purge(self) -> None:
+        """Remove counters of long ago."""
+        while True:
+            async with self._database.transaction() as tx:
+                if await queries.limit.purge_counters(tx, now() - KEPT, MOST_PURGED) < MOST_PURGED:
+                    return
+
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._read_at >= self._max_age
+
+    def _note_levels(self, levels: Mapping[CounterKey, Level]) -> None:
+        for key, level in levels.items():
+            self._levels[key] = level
+            self._levels.move_to_end(key)
+        while len(self._levels) > MOST_LEVELS:
+            self._levels.popitem(last=False)
