@@ -63,7 +63,7 @@ from server.transports import (
     TrustedProxies,
     schema_document,
 )
-from server.workers import WorkerLink
+from server.workers import WorkerLink, WorkerSlots
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,7 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
                 spawn_service(tasks, "watching the signing keys", signing.watch)
                 if link is not None:
                     spawn_service(tasks, "taking over from workers", partial(_take_over_from_workers, link, service))
+                    spawn_service(tasks, "showing that this worker runs", link.show_life)
                 yield
                 tasks.cancel_scope.cancel()
 
@@ -169,7 +170,9 @@ async def running_gateway(
     try:
         await upgrade(database)
         async with running_backends(settings, link) as backends, anyio.create_task_group() as tasks:
-            queues = {backend.name: _queue(settings, backend) for backend in backends}
+            queues = {backend.name: _queue(settings, backend, shared=link is not None) for backend in backends}
+            if link is not None:
+                WorkerSlots(link, queues)
             catalog = Catalog(backends, settings.models_max_age, tasks, queues=queues)
             blobs, prices = Blobs(database, _blob_limits(settings)), Prices(database, settings.identity_max_age)
             alone = link is not None and link.private_valkey
@@ -210,12 +213,13 @@ def _blob_limits(settings: Settings) -> BlobLimits:
     )
 
 
-def _queue(settings: Settings, backend: Backend) -> BackendQueue:
+def _queue(settings: Settings, backend: Backend, *, shared: bool) -> BackendQueue:
     return BackendQueue(
         backend.parallel,
         settings.max_queued,
         slots_per_user=settings.max_running_per_user,
         max_waiting_per_user=settings.max_queued_per_user,
+        shared=shared,
     )
 
 

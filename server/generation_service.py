@@ -143,8 +143,7 @@ def _wired(
     database, catalog, blobs = needs.database, needs.catalog, needs.blobs
     buffer = StreamBuffer(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
     shared = None if valkey is None else SharedStreamLog(valkey, buffer)
-    log = shared or MemoryStreamLog(buffer)
-    ledger = Ledger(database, needs.limits, needs.prices)
+    log, ledger = shared or MemoryStreamLog(buffer), Ledger(database, needs.limits, needs.prices)
     runner = Runner(
         database=database,
         log=log,

@@ -121,6 +121,8 @@ class Readiness:
             body["streamLog"] = _entry(None, self._service.shared_log.trouble)
         if self._link is not None:
             body["workers"] = {"ready": self._link.ready, "of": self._link.of}
+            if self._link.hanging:
+                body["workers"]["hanging"] = self._link.hanging
         if reasons:
             body["reason"] = "; ".join(reasons)
         return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK)

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,14 @@ from tests.test_process import refusal
 PASSWORD = "a password of mine"
 MODEL = "fake:paced-80-20"
 TEXT = "".join(f"{number} " for number in range(80))
-MOST_STREAMS = 5
+MOST_STREAMS = SLOTS = 5
 SETTINGS = {
     "WORKERS": "2",
     "ADMIN_PASSWORD": PASSWORD,
     "MAX_STREAMS_PER_USER": str(MOST_STREAMS),
     "DRAIN_TIME": "60",
     "MODELS_MAX_AGE": "0",
+    "OLLAMA_PARALLEL": str(SLOTS),
 }
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the children of a process")
@@ -192,6 +193,36 @@ async def test_the_limit_of_streams_holds_over_all_workers(workers: Workers):
                 return
             except StreamRefused:  # until the last one that was left is counted no more
                 await anyio.sleep(0.01)
+
+
+async def test_the_slots_of_a_model_server_hold_over_all_workers(workers: Workers):
+    count, requests = SLOTS + 4, workers.fake.requests
+    for _ in range(count):
+        await workers.start("fake:hold-3")  # on a connection of its own, at either of the workers
+    for number in range(count):
+        with anyio.fail_after(START_SECONDS):
+            while len(requests) < min(count, SLOTS + number):  # noqa: ASYNC110 - the fake server has no event for it
+                await anyio.sleep(0.01)
+        assert sum(not request.ended.is_set() for request in requests) <= SLOTS
+        requests[number].release()
+        await requests[number].ended.wait()
+
+
+async def test_a_worker_that_hangs_is_counted_out_and_then_replaced(workers: Workers):
+    before = workers.pids("worker.py")
+    os.kill(before[0], signal.SIGSTOP)
+    told: Any = None
+    with anyio.fail_after(START_SECONDS):
+        while told != {"ready": 1, "of": 2, "hanging": 1}:
+            with suppress(httpx.HTTPError):  # it came to the one that hangs
+                async with httpx.AsyncClient(timeout=0.5, verify=False) as client:
+                    told = (await client.get(f"{workers.served.url}/readyz")).json()["workers"]
+    with anyio.fail_after(START_SECONDS):
+        while before[0] in workers.pids("worker.py"):  # noqa: ASYNC110 - it is no child of ours
+            await anyio.sleep(0.02)
+    await workers.all_are_ready()
+    assert len(set(workers.pids("worker.py")) - set(before)) == 1
+    assert "hangs: nothing from it for 10 s" in workers.served.errors
 
 
 async def test_no_character_is_lost_or_doubled_when_a_worker_is_killed(workers: Workers):

@@ -1,11 +1,15 @@
 """The queue before one backend: users take turns, and everyone knows their place."""
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 import anyio
 
 from gateway.errors import Overloaded
+
+
+def _nothing() -> None:
+    """Tell nobody."""
 
 
 class QueueTicket:
@@ -45,6 +49,9 @@ class BackendQueue:
     Users take turns: next is whoever of those that have least at work came first. So one who asks for much is served
     when nobody else asks, and holds up nobody who asks for little. One user has at most `slots_per_user` served, so
     that others find a slot, and `max_waiting_per_user` waiting, so that others find a place.
+
+    Where the backend is `shared` with queues of other processes, `slots` is what all of them have together, and this
+    one has what it is granted; `changed` is called whenever it may need more or less.
     """
 
     def __init__(
@@ -54,13 +61,23 @@ class BackendQueue:
         *,
         slots_per_user: int | None = None,
         max_waiting_per_user: int | None = None,
+        shared: bool = False,
     ) -> None:
-        self._slots = self._free = slots
+        self.total = slots
+        """What the backend can do, for all who share it."""
+        self.changed: Callable[[], None] = _nothing
+        self._shared = shared
+        self._slots = self._free = 0 if shared else slots
         self._max_waiting = max_waiting
         self._slots_per_user = slots_per_user
         self._max_waiting_per_user = max_waiting if max_waiting_per_user is None else max_waiting_per_user
         self._waiting: list[QueueTicket] = []
         self._serving: Counter[Hashable] = Counter()
+
+    @property
+    def slots(self) -> int:
+        """How many generations may be at work here."""
+        return self._slots
 
     @property
     def running(self) -> int:
@@ -76,6 +93,7 @@ class BackendQueue:
         """Take a ticket. Raises Overloaded when the queue is full, or holds all that this user may have in it."""
         if self._free > 0 and self._may_be_served(user):
             self._serve(user)
+            self.changed()
             return QueueTicket(self, 0, user)
         if len(self._waiting) >= self._max_waiting:
             raise Overloaded(f"{len(self._waiting)} generations wait for this backend already. Try again later.")
@@ -87,6 +105,7 @@ class BackendQueue:
         ticket = QueueTicket(self, len(self._waiting) + 1, user)
         self._waiting.append(ticket)
         self._take_turns()
+        self.changed()
         return ticket
 
     def leave(self, ticket: QueueTicket) -> None:
@@ -99,11 +118,23 @@ class BackendQueue:
             if not self._serving[ticket.user]:
                 del self._serving[ticket.user]
         self._take_turns()
+        self.changed()
 
     def resize(self, slots: int) -> None:
-        """Serve so many from now on. Those above it who are being served already stay."""
-        if slots == self._slots:
+        """Take what the backend can do from now on. Those above it who are being served already stay."""
+        if slots == self.total:
             return
+        self.total = slots
+        if self._shared:
+            self.changed()
+        else:
+            self._serve_at_once(slots)
+
+    def grant(self, slots: int) -> None:
+        """Take the part of the slots that this queue may use from now on, as `resize` does."""
+        self._serve_at_once(slots)
+
+    def _serve_at_once(self, slots: int) -> None:
         self._free += slots - self._slots
         self._slots = slots
         self._take_turns()

@@ -48,6 +48,11 @@ class Settings(RequestSettings, LimitSettings, ModelServerSettings, IdentitySett
         le=256,
         description="Processes that serve on this port together; `auto` starts one for each core.",
     )
+    worker_timeout: float = Field(
+        default=10,
+        ge=2,
+        description="Seconds after which a worker whose event loop hangs is killed and replaced, with several workers.",
+    )
     data_dir: FilePath = Field(
         default_factory=lambda: user_data_path("ollagraph", appauthor=False),
         description="The folder for everything the gateway writes. Default: the user's data folder of the system.",

@@ -2,9 +2,10 @@
 
 from server.settings import Settings
 from server.workers.link import WorkerLink
+from server.workers.slot_reports import WorkerSlots
 from server.workers.sockets import BACKLOG, bound, url_of
 
-__all__ = ["BACKLOG", "WorkerLink", "bound", "supervise", "url_of"]
+__all__ = ["BACKLOG", "WorkerLink", "WorkerSlots", "bound", "supervise", "url_of"]
 
 
 def supervise(settings: Settings) -> None:

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import select
 import signal
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,9 @@ from backends.model_process import EmbeddedState, EmbeddedStatus
 
 SECOND_SIGNAL_SECONDS = 0.5
 """How long after the first signal the second one comes: two at the same time would be seen as one."""
+
+HEARTBEAT_SECONDS = 0.25
+"""How often a worker tells that its event loop runs: several times in the shortest time-out that can be set."""
 
 LAST_SECONDS = 5.0
 """How long a worker without its supervisor may take to end."""
@@ -31,6 +35,9 @@ class WorkerLink:
         self.of = of
         self.private_valkey = private_valkey
         self.ready = 0
+        self.hanging = 0
+        self.on_slots: Callable[[dict[str, Any]], None] = _nothing
+        """What is to be called when the supervisor has told how many slots of a backend this worker has."""
         self._orders = orders
         self._answers = answers
         self._start = threading.Event()
@@ -86,6 +93,19 @@ class WorkerLink:
         """Tell why this worker cannot start."""
         self._tell({"kind": "failed", "sentence": sentence})
 
+    async def show_life(self) -> None:
+        """Tell all the time that this worker's event loop runs, until cancelled: one that hangs is replaced."""
+        while True:
+            self.tell_if_heard({"kind": "alive"})
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    def tell_if_heard(self, answer: dict[str, Any]) -> bool:
+        """Tell something, unless that would wait for a supervisor that does not listen now."""
+        if not select.select([], [self._answers], [], 0)[1]:
+            return False
+        self._tell(answer)
+        return True
+
     def _tell(self, answer: dict[str, Any]) -> None:
         os.write(self._answers, orjson.dumps(answer) + b"\n")
 
@@ -105,7 +125,9 @@ class WorkerLink:
     def _note(self, order: dict[str, Any]) -> None:
         match order["kind"]:
             case "workers":
-                self.ready = order["ready"]
+                self.ready, self.hanging = order["ready"], order["hanging"]
+            case "slots":
+                self.on_slots(order)
             case "drained":
                 self._all_drained.set()
             case "died":
@@ -116,6 +138,10 @@ class WorkerLink:
                 self._changed.set()
             case _:
                 pass
+
+
+def _nothing(_: dict[str, Any]) -> None:
+    """Do nothing with an order."""
 
 
 def _end_without_supervisor() -> None:

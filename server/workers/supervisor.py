@@ -24,6 +24,7 @@ from server.settings import PREFIX, Settings, SettingsError, prepare_data_dir
 from server.welcome import welcome
 from server.workers.private_valkey import PrivateValkey
 from server.workers.processes import ending
+from server.workers.slot_shares import SlotShares
 from server.workers.sockets import WorkerSockets, worker_sockets
 from server.workers.worker_process import WorkerProcess, running_worker
 
@@ -34,6 +35,9 @@ FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
 
 MOST_DEATHS = 3
 """How many workers may end before any has served; then the gateway cannot start."""
+
+LOOKS = 8
+"""How often within the time-out it is looked whether a worker has said something."""
 
 FORCED_SECONDS = 5.0
 """How long after the second signal the workers have to end."""
@@ -50,6 +54,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings, sockets: WorkerSockets) -> None:
         self._settings = settings
+        self._timeout = settings.worker_timeout
         self._sockets = sockets
         self._environment = dict(os.environ)
         self._workers: dict[int, WorkerProcess] = {}
@@ -59,6 +64,7 @@ class Supervisor:
         self._password: str | None = None
         self._greeted = False
         self._embedded: dict[str, Any] | None = None
+        self._slots = SlotShares(settings.workers, self._grant_slots)
         self._tasks: TaskGroup
 
     async def run(self) -> None:
@@ -125,11 +131,13 @@ class Supervisor:
                 try:
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(self._start_in_turn, worker)
+                        tasks.start_soon(self._kill_if_it_hangs, worker)
                         await worker.hear(self._hear)
                         status = await worker.wait()
                         tasks.cancel_scope.cancel()
                 finally:
                     del self._workers[number]
+                    self._slots.forget(number)
                     await self._tell_of_end(worker)
         return status
 
@@ -140,8 +148,35 @@ class Supervisor:
             await worker.tell(self._embedded)
         await worker.tell({"kind": "start"})
 
+    async def _kill_if_it_hangs(self, worker: WorkerProcess) -> None:
+        """End a worker whose event loop says nothing for the time-out, and count it out before that.
+
+        Silence is counted in looks and not in time: a supervisor that did not run itself has heard nobody.
+        """
+        pause = self._timeout / LOOKS
+        while worker.silent_looks < LOOKS:
+            await anyio.sleep(pause)
+            was_hanging = worker.hangs
+            worker.silent_looks += worker.ready
+            if worker.hangs is not was_hanging:
+                await self._tell_of_workers()
+        logger.error("worker %d hangs: nothing from it for %g s", worker.number, self._timeout)
+        worker.kill()
+
+    def _grant_slots(self, number: int, backend: str, slots: int, word: int) -> None:
+        if worker := self._workers.get(number):
+            order = {"kind": "slots", "backend": backend, "slots": slots, "number": word}
+            self._tasks.start_soon(worker.tell, order)
+
     async def _hear(self, worker: WorkerProcess, answer: dict[str, Any]) -> None:
+        if worker.hangs:
+            worker.silent_looks = 0
+            await self._tell_of_workers()
+        worker.silent_looks = 0
         match answer["kind"]:
+            case "slots":
+                numbers = {name: answer[name] for name in ("total", "number", "running", "wanted")}
+                self._slots.report(worker.number, answer["backend"], **numbers)
             case "ready":
                 self._password = self._password or answer["password"]
                 worker.replica_id = answer["replica"]
@@ -175,9 +210,11 @@ class Supervisor:
                     await worker.tell({"kind": "drained"})
 
     async def _tell_of_workers(self) -> None:
-        ready = sum(worker.ready for worker in self._workers.values())
-        for worker in list(self._workers.values()):
-            await worker.tell({"kind": "workers", "ready": ready})
+        workers = list(self._workers.values())
+        hanging = sum(worker.hangs for worker in workers)
+        ready = sum(worker.ready for worker in workers) - hanging
+        for worker in workers:
+            await worker.tell({"kind": "workers", "ready": ready, "hanging": hanging})
 
     async def _tell_of_model(self, status: EmbeddedStatus) -> None:
         self._embedded = {"kind": "embedded", **asdict(status)}

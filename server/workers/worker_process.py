@@ -17,6 +17,9 @@ from server.workers.processes import child
 STOP_SECONDS = 8.0
 """How long a worker may take to end when the supervisor fails: longer than it gives itself."""
 
+SILENT_LOOKS = 4
+"""After how many looks without a word a worker counts as hanging, before it is killed."""
+
 LONGEST_ANSWER = 65_536
 
 
@@ -27,6 +30,8 @@ class WorkerProcess:
         self.number = number
         self.replica_id: str | None = None
         self.drained = False
+        self.silent_looks = 0
+        """How often the supervisor has looked since it said anything."""
         self._process = process
         self._sending = anyio.Lock()
 
@@ -34,6 +39,11 @@ class WorkerProcess:
     def ready(self) -> bool:
         """Whether it serves."""
         return self.replica_id is not None
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it serves nobody now, as it has said nothing for too long."""
+        return self.silent_looks >= SILENT_LOOKS
 
     async def tell(self, order: dict[str, Any]) -> None:
         """Tell it something; nothing where it has ended."""
