@@ -10,12 +10,11 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
-from anyio import to_thread
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
 from db.clock import new_id, now
-from db.engine import Database, DatabaseUnavailable, ReadSession, WriteSession
+from db.engine import Database, DatabaseUnavailable, ReadSession
 from db.tables import ApiKey, Generation, LoginAttempts, UsageRecord, User
 from db.urls import DatabaseUrlError, parse_database_url
 
@@ -47,71 +46,6 @@ async def test_changes_are_undone_when_an_exception_leaves_the_transaction(datab
     with pytest.raises(ZeroDivisionError):
         await fail()
     assert await names(database) == []
-
-
-async def test_a_transaction_in_one_trip_is_kept_and_gives_its_result(database: Database) -> None:
-    async def work(tx: WriteSession) -> int:
-        tx.add(user())
-        await tx.flush()
-        return len((await tx.scalars(select(User))).all())
-
-    assert await database.transact(work) == 1
-    assert await names(database) == ["ada"]
-    assert database.checked_out == 0
-
-
-async def test_a_transaction_in_one_trip_that_is_refused_is_undone_alone(database: Database) -> None:
-    async def work(tx: WriteSession, name: str) -> None:
-        tx.add(user(name))
-        await tx.flush()
-        if name == "eve":
-            raise ZeroDivisionError
-
-    async def begin(name: str) -> None:
-        try:
-            await database.transact(lambda tx: work(tx, name))
-        except ZeroDivisionError:
-            refused.append(name)
-
-    refused: list[str] = []
-    async with anyio.create_task_group() as tasks:
-        for name in ("ada", "eve", "zoe"):
-            tasks.start_soon(begin, name)
-    assert (refused, await names(database)) == (["eve"], ["ada", "zoe"])
-    assert database.checked_out == 0
-
-
-async def test_a_transaction_in_one_trip_that_is_cancelled_comes_to_its_end(sqlite_url: str) -> None:
-    database, began, scope = Database(sqlite_url), threading.Event(), anyio.CancelScope()
-
-    async def work(tx: WriteSession) -> None:
-        began.set()
-        tx.add(user())
-        await tx.execute(SLOW)
-
-    async def write() -> None:
-        with scope:
-            await database.transact(work)
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(write)
-        await to_thread.run_sync(began.wait)
-        scope.cancel()
-    assert await names(database) == ["ada"]
-    await database.close()
-
-
-async def test_a_transaction_in_one_trip_may_await_nothing_else_on_sqlite(sqlite_url: str) -> None:
-    async def work(tx: WriteSession) -> None:
-        tx.add(user())
-        await tx.flush()
-        await asyncio.sleep(0)
-
-    database = Database(sqlite_url)
-    with pytest.raises(RuntimeError, match="may await nothing but its statements"):
-        await database.transact(work)
-    assert await names(database) == []
-    await database.close()
 
 
 async def test_what_was_read_can_be_used_after_the_block(database: Database) -> None:

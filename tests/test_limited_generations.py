@@ -17,11 +17,11 @@ from tests.support.generations import (
     cancel,
     next_event,
     none_runs,
+    set_limit,
     start,
     until,
     until_tokens,
 )
-from tests.support.limits import set_limit
 
 LIMIT = "limit { name measure window used reserved limit remaining resetsAt scope { dimension value } }"
 START_OR_REFUSAL = f"""

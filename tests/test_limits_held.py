@@ -26,7 +26,7 @@ from gateway.limits import (
     Used,
 )
 from gateway.limits.windows import span
-from tests.support.limits import set_limit
+from tests.support.generations import set_limit
 
 ALICE = Asking(new_id(), "developer", model="llama3")
 BOB = Asking(new_id(), "user", model="llama3")

@@ -77,9 +77,7 @@ class Job:
 Reroute = Callable[[Generation, Route, Losses], Awaitable[bool]]
 """Changes the route to a backend that answers, has a place and need not be left alone; False when there is none."""
 
-
-Gate = Callable[["Run"], Awaitable[None]]
-"""Returns when a generation may go on. Raises LimitReached."""
+Gate = Callable[["Run"], Awaitable[None]]  # returns when the generation may go on; raises LimitReached
 
 
 class Run:
@@ -89,8 +87,8 @@ class Run:
     how it ended, and `write_end`, which never raises either, tells the viewers. Where `released` is set there is no end
     to write: another gateway has it, or will; nor where it was `withdrawn`.
 
-    One that `asks_ahead` asks its backend while its row is on its way into the database. One with a `gate` passes that
-    first: it waits for a limit, and comes back with a place in the queue of its backend.
+    One that `asks_ahead` asks its backend while its row is on its way into the database. One with a `gate` waits there
+    for a limit first, and then has a place in the queue of its backend.
     """
 
     def __init__(
@@ -280,8 +278,7 @@ class Run:
         if self._gate is not None:
             await self._append(Queued(self._next, self.route.ticket.position, QueueReason.LIMIT))
             await self._gate(self)
-        ticket = self.route.ticket
-        while ticket.position:
+        while (ticket := self.route.ticket).position:
             if not begun:
                 await self._append(Queued(self._next, ticket.position))
             await ticket.moved()

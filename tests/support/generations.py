@@ -1,9 +1,14 @@
 """What tests of generations ask, and how they read the answers."""
 
 from typing import Any
+from uuid import UUID
 
 import anyio
 
+from db.clock import new_id
+from db.engine import Database
+from db.tables import Limit, LimitException
+from gateway.limits import ExceptionKind, LimitDimension, LimitWindow, Measure
 from tests.support.gateways import Json, RunningGateway, Socket
 
 EVENT = """
@@ -126,3 +131,23 @@ async def until_tokens(socket: Socket, count: int) -> list[dict[str, Any]]:
     while sum(event.get("tokens", 0) for event in seen) < count:
         seen.append(await next_event(socket))
     return seen
+
+
+async def set_limit(
+    database: Database,
+    amount: int,
+    measure: Measure = Measure.TOKENS,
+    window: LimitWindow | None = LimitWindow.DAY,
+    *each: LimitDimension,
+    name: str = "limit",
+    exceptions: dict[tuple[ExceptionKind, str], int | None] | None = None,
+    **columns: object,
+) -> UUID:
+    """Set a limit, and give its id."""
+    row = Limit(id=new_id(), name=name, measure=measure, window=window, amount=amount, each=list(each), **columns)
+    async with database.transaction() as tx:
+        tx.add(row)
+        await tx.flush()
+        for (kind, subject), other in (exceptions or {}).items():
+            tx.add(LimitException(limit_id=row.id, kind=kind, subject=subject, amount=other))
+    return row.id
