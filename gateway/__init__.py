@@ -8,7 +8,7 @@ from gateway.generation import Generations
 from gateway.identity import Identity
 from gateway.limits import Limits, Prices
 from gateway.server_info import ServerInfo
-from gateway.usage import Usage
+from gateway.usage import Usage, UsageFeed
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Gateway:
     catalog: Catalog
     generations: Generations
     usage: Usage
+    usage_feed: UsageFeed
     prices: Prices
     blobs: Blobs
     limits: Limits

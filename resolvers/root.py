@@ -24,7 +24,7 @@ from resolvers.identity import IdentityMutation, IdentityQuery
 from resolvers.limits import PriceMutation, PriceQuery
 from resolvers.node import NodeQuery
 from resolvers.server_info import ServerInfoQuery
-from resolvers.usage import UsageQuery
+from resolvers.usage import UsageQuery, UsageSubscription
 from schema.access import Authenticated, RequiresScopes
 from schema.events import EVENT_TYPES
 from schema.scalars import SCALARS
@@ -41,7 +41,7 @@ class Mutation(IdentityMutation, PriceMutation, GenerationMutation):
 
 
 @strawberry.type(description="Operations that send events as they happen.")
-class Subscription(GenerationSubscription):
+class Subscription(GenerationSubscription, UsageSubscription):
     pass
 
 

@@ -1,12 +1,15 @@
 """The root field of usage."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 import strawberry
 
 from auth.scopes import Scope
+from gateway.usage import UsageFollower
 from schema.access import requires
 from schema.context import Info
+from schema.limits import UsageUpdate
 from schema.usage import UsageInput, UsageReport
 
 
@@ -28,3 +31,35 @@ class UsageQuery:
     ) -> UsageReport | None:
         request = (input or UsageInput()).to_request()
         return UsageReport.of(await info.context.gateway.usage.report(info.context.caller, request))
+
+
+@strawberry.type
+class UsageSubscription:
+    @strawberry.subscription(
+        description="What is used, as generations end: sums of those that ended since the event before, at most four "
+        "events a second. For dashboards: subscribe, read `usage`, and add. A replica that is cut off from the others "
+        "tells only what ends there; `usage` has it all."
+    )
+    @requires(Scope.USAGE_READ)
+    async def usage_updated(
+        self,
+        info: Info,
+        all_users: Annotated[
+            bool | None,
+            strawberry.argument(description="Of all users, not only the caller. Needs USAGE_READ_ALL."),
+        ] = False,
+    ) -> AsyncIterator[UsageUpdate]:
+        return _Updates(info.context.gateway.usage_feed.follow(info.context.caller, all_users=all_users or False))
+
+
+class _Updates(AsyncIterator[UsageUpdate]):
+    """A follower's updates in the API's types."""
+
+    def __init__(self, follower: UsageFollower) -> None:
+        self._follower = follower
+
+    async def __anext__(self) -> UsageUpdate:
+        return UsageUpdate.of(await anext(self._follower))
+
+    async def aclose(self) -> None:
+        await self._follower.aclose()

@@ -19,7 +19,7 @@ from gateway.blobs import BlobLimits, Blobs
 from gateway.catalog import BackendQueue, Catalog
 from gateway.limits import Limits, Prices
 from gateway.tasks import spawn_service
-from gateway.usage import Usage
+from gateway.usage import Usage, UsageFeed
 from resolvers.root import build_schema
 from server.audit_export import audit_export
 from server.backends import running_backends
@@ -176,15 +176,15 @@ async def running_gateway(
             catalog = Catalog(backends, settings.models_max_age, tasks, queues=queues)
             blobs, prices = Blobs(database, _blob_limits(settings)), Prices(database, settings.identity_max_age)
             alone = link is not None and link.private_valkey
-            limits = make_limits(settings, database)
-            needs = GenerationNeeds(database, catalog, queues, blobs, limits, prices, tasks)
+            feed, limits = UsageFeed(), make_limits(settings, database)
+            needs = GenerationNeeds(database, catalog, queues, blobs, limits, prices, feed, tasks)
             async with running_generation_service(settings, needs, alone=alone) as service:
                 signing = SigningKeys(settings)
                 identity = make_identity(
                     settings, database, signing.keys, providers, end_generations=service.removal.end_generations
                 )
                 usage, info = Usage(database), server_info(settings)
-                gateway = Gateway(identity, catalog, service.generations, usage, prices, blobs, limits, info)
+                gateway = Gateway(identity, catalog, service.generations, usage, feed, prices, blobs, limits, info)
                 yield gateway, database, service, signing
             tasks.cancel_scope.cancel()
     finally:

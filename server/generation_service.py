@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from uuid import UUID
 
 import anyio
@@ -30,6 +31,7 @@ from gateway.streams import (
     check_valkey,
 )
 from gateway.tasks import spawn_service
+from gateway.usage import UsageFeed
 from server.settings import PREFIX, Settings, SettingsError
 
 LEDGER_SECONDS = 5
@@ -46,6 +48,7 @@ class GenerationNeeds:
     blobs: Blobs
     limits: Limits
     prices: Prices
+    usage_feed: UsageFeed
     tasks: TaskGroup
 
 
@@ -117,8 +120,9 @@ async def running_generation_service(
     service = replace(service, alone=alone, connections=(connections := _connections(settings, replica_id)))
     try:
         if service.shared_log is not None:
-            service.shared_log.set_handlers(_handlers(service.runner, service.replicas, StreamRecords(database)))
+            service.shared_log.set_handlers(_handlers(service, needs))
             await tasks.start(service.shared_log.run)
+            spawn_service(tasks, "telling of usage", partial(needs.usage_feed.run, service.shared_log.tell_usage))
         if connections is not None:
             spawn_service(tasks, "counting connections", connections.run)
         spawn_service(tasks, "the ledger", service.ledger.run)
@@ -143,7 +147,7 @@ def _wired(
     database, catalog, blobs = needs.database, needs.catalog, needs.blobs
     buffer = StreamBuffer(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
     shared = None if valkey is None else SharedStreamLog(valkey, buffer)
-    log, ledger = shared or MemoryStreamLog(buffer), Ledger(database, needs.limits, needs.prices)
+    log, ledger = shared or MemoryStreamLog(buffer), Ledger(database, needs.limits, needs.prices, needs.usage_feed)
     runner = Runner(
         database=database,
         log=log,
@@ -203,16 +207,17 @@ def _interval_of_viewers(event_interval: float) -> float:
     return event_interval if event_interval > LONGEST_GATHERING else 0
 
 
-def _handlers(runner: Runner, replicas: Replicas, records: StreamRecords) -> Handlers:
-    peers = PeerRequests(runner)
+def _handlers(service: GenerationService, needs: GenerationNeeds) -> Handlers:
+    peers, records = PeerRequests(service.runner), StreamRecords(needs.database)
     return Handlers(
         cancel=peers.cancel,
         unfollowed=peers.unfollowed,
         superseded=peers.release,
-        orphans=replicas.look_now,
+        orphans=service.replicas.look_now,
         note=records.note,
         finished=records.finished,
         owns=records.owns,
+        usage=needs.usage_feed.receive,
     )
 
 

@@ -27,6 +27,7 @@ from gateway.limits import Prices
 from gateway.streams.events import Failed, TokenUsage, UsageSource
 from gateway.streams.log import StreamOwner
 from gateway.tasks import spawn, spawn_service
+from gateway.usage import UsageFeed
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway
 from tests.support.generations import GENERATE, asking
@@ -110,7 +111,7 @@ async def stored(database: Database, row: Generation) -> Generation:
 
 @asynccontextmanager
 async def running_ledger(database: Database) -> AsyncIterator[Ledger]:
-    ledger = Ledger(database, Prices(database, 0))
+    ledger = Ledger(database, Prices(database, 0), UsageFeed())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ledger.run)
         yield ledger

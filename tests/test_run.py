@@ -30,6 +30,7 @@ from gateway.replicas import Takeover
 from gateway.streams.buffer import StreamBuffer
 from gateway.streams.events import Cancelled, CancelReason, Completed, Event, Failed, Started, TextDelta
 from gateway.streams.memory import MemoryStreamLog
+from gateway.usage import UsageFeed
 from tests.support.fake_model_server import FakeModelServer
 
 _ALL = GenerationFilter()
@@ -87,7 +88,7 @@ async def running_scene(database_url: str, fake_url: str) -> AsyncGenerator[Scen
         tx.add(user)
     async with anyio.create_task_group() as tasks:
         catalog = Catalog([backend], 60, tasks)
-        ledger = Ledger(database, Prices(database, 0))
+        ledger = Ledger(database, Prices(database, 0), UsageFeed())
         tasks.start_soon(ledger.run)
         router = Router(catalog, {"ollama": BackendQueue(1, 10)})
         blobs = Blobs(database, BlobLimits(enabled=True, size=1, quota=1, request=1, memory=1, retention=60))

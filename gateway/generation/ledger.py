@@ -19,6 +19,7 @@ from gateway.generation.meter import bounded
 from gateway.generation.outcome import Outcome, error_columns, told_in_the_log, usage_columns
 from gateway.generation.timings import LARGEST_MS, Timings
 from gateway.limits import Cost, Limits, PriceList, Prices, Used
+from gateway.usage import UsageFeed
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +71,11 @@ class Ledger:
     database is away it returns at once, and the ends wait here, in order.
     """
 
-    def __init__(self, database: Database, limits: Limits, prices: Prices) -> None:
+    def __init__(self, database: Database, limits: Limits, prices: Prices, usage_feed: UsageFeed) -> None:
         self._database = database
         self._limits = limits
         self._prices = prices
+        self._usage_feed = usage_feed
         self._waiting: deque[LedgerEntry] = deque()
         self._came = anyio.Event()
         self._empty = anyio.Event()
@@ -157,12 +159,14 @@ class Ledger:
     async def _write(self, entries: Sequence[LedgerEntry]) -> None:
         """Write the oldest ends, all or none."""
 
-        async def write(tx: WriteSession) -> bool:
+        async def write(tx: WriteSession) -> tuple[list[dict[str, object]], bool]:
             prices = await self._prices.known(tx, min(entry.at for entry in entries))
-            ended = await _write_entries(tx, entries, prices)
-            return await self._limits.settle(tx, [_used(entry, prices) for entry in ended])
+            ended, rows = await _write_entries(tx, entries, prices)
+            return rows, await self._limits.settle(tx, [_used(entry, prices) for entry in ended])
 
-        if await self._database.transact(write):
+        written, settled = await self._database.transact(write)
+        self._usage_feed.note(written)
+        if settled:
             self._limits.freed()
         self._settle(len(entries))
 
@@ -206,8 +210,13 @@ def _bare(entry: LedgerEntry) -> LedgerEntry:
     return replace(entry, outcome=outcome, transcript=expiry, attempts=())
 
 
-async def _write_entries(tx: WriteSession, entries: Sequence[LedgerEntry], prices: PriceList) -> list[LedgerEntry]:
-    """Give those that were written: one may have an end already, where a commit worked although its answer was lost."""
+async def _write_entries(
+    tx: WriteSession, entries: Sequence[LedgerEntry], prices: PriceList
+) -> tuple[list[LedgerEntry], list[dict[str, object]]]:
+    """Write ends; gives those that were written, and their rows of the ledger.
+
+    One may have an end already, where a commit worked although its answer was lost.
+    """
     ended: list[LedgerEntry] = []
     for entry in entries:
         columns = _columns(entry) | {"finished_at": entry.at}
@@ -218,12 +227,13 @@ async def _write_entries(tx: WriteSession, entries: Sequence[LedgerEntry], price
         for entry in ended
         for number, attempt in enumerate(entry.attempts, 1)
     ]
-    await queries.generation.add_ends(tx, [_usage_columns(entry, prices) for entry in ended], attempts)
+    usage = [_usage_columns(entry, prices) for entry in ended]
+    await queries.generation.add_ends(tx, usage, attempts)
     for entry in ended:
         if entry.transcript is not None:
             kept = entry.transcript
             await queries.transcript.keep_end(tx, entry.generation.id, kept.events, kept.expires_at)
-    return ended
+    return ended, usage
 
 
 def _used(entry: LedgerEntry, prices: PriceList) -> Used:

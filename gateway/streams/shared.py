@@ -46,7 +46,7 @@ class Handlers:
     """What is to be done when another gateway says something, or has taken a stream over.
 
     `note` tells the database of streams that go on in memory alone (see Exposure); `finished` asks it which of these
-    have their end on record, and `owns` whether a fence is still the latest.
+    have their end on record, and `owns` whether a fence is still the latest. `usage` is told what others have used.
     """
 
     cancel: Callable[[UUID], None]
@@ -56,6 +56,7 @@ class Handlers:
     note: Note
     finished: Callable[[Sequence[UUID]], Awaitable[set[UUID]]]
     owns: Callable[[UUID, int], Awaitable[bool]]
+    usage: Callable[[bytes], None]
 
 
 class SharedStreamLog:
@@ -210,6 +211,11 @@ class SharedStreamLog:
         except ValkeyUnavailable:
             logger.info("the other gateways were not called: Valkey is away")
 
+    async def tell_usage(self, message: bytes) -> None:
+        """Tell the others what was used here; they are not told while Valkey is away."""
+        with suppress(ValkeyUnavailable):
+            await self._valkey.call(b"l" + self._valkey.replica_id.bytes + message)
+
     def _superseded(self, stream_id: UUID) -> None:
         if self._handlers is not None:
             self._handlers.superseded(stream_id)
@@ -276,7 +282,10 @@ class SharedStreamLog:
         await anyio.sleep(MAINTENANCE_SECONDS / 2)
 
     def _receive(self, message: bytes) -> None:
-        """`o` alone, or a kind of word, the stream's id and what belongs to it. What is none of these is for nobody."""
+        """`o` alone, or a kind of word, an id (of a stream, for `l` of the sender) and what belongs to it.
+
+        What is none of these is for nobody.
+        """
         if self._handlers is None:
             return
         if message == b"o":
@@ -292,6 +301,8 @@ class SharedStreamLog:
             self._handlers.cancel(stream_id)
         elif kind == b"u":
             self._handlers.unfollowed(stream_id)
+        elif kind == b"l" and stream_id != self._valkey.replica_id:
+            self._handlers.usage(message[17:])
 
 
 def _usage(data: bytes) -> TokenUsage:

@@ -1,6 +1,7 @@
 """What was used, summed up."""
 
 from gateway.usage.calendar import Granularity
+from gateway.usage.feed import UsageFeed, UsageFollower, UsageUpdate
 from gateway.usage.reports import (
     Usage,
     UsageDimension,
@@ -17,11 +18,14 @@ __all__ = [
     "Granularity",
     "Usage",
     "UsageDimension",
+    "UsageFeed",
     "UsageFilter",
+    "UsageFollower",
     "UsageOrder",
     "UsagePage",
     "UsageReport",
     "UsageRequest",
     "UsageRow",
     "UsageSums",
+    "UsageUpdate",
 ]

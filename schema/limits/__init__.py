@@ -12,6 +12,7 @@ from schema.limits.price import (
 )
 from schema.limits.refusals import QuotaExceeded, RateLimited
 from schema.limits.status import ASSUMED_LIMITS, LimitScope, LimitStatus
+from schema.limits.usage_update import UsageUpdate
 
 __all__ = [
     "ASSUMED_LIMITS",
@@ -27,4 +28,5 @@ __all__ = [
     "SetPriceInput",
     "SetPriceResult",
     "SetPriceSuccess",
+    "UsageUpdate",
 ]

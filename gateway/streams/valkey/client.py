@@ -122,6 +122,7 @@ class Valkey:
     """
 
     def __init__(self, url: str, replica_id: UUID, *, retention: float, max_stream_bytes: int, max_bytes: int) -> None:
+        self.replica_id = replica_id
         self._replica = str(replica_id)
         self._channel = f"ollagraph:replica:{replica_id}"
         # a running stream that nobody can take up any more must go one day
