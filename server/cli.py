@@ -10,6 +10,7 @@ from server.client import CLIENT_COMMANDS
 from server.command_settings import run as _run
 from server.command_settings import settings_of_command as _settings
 from server.command_settings import warn as _warn
+from server.demo import demo_data
 from server.key_cli import KEY_COMMANDS
 from server.prices import prices
 from server.settings import SettingsError
@@ -217,5 +218,5 @@ def export_schema() -> None:
     click.echo(build_schema().as_str())
 
 
-for command in (*KEY_COMMANDS, prices, *CLIENT_COMMANDS):
+for command in (*KEY_COMMANDS, prices, demo_data, *CLIENT_COMMANDS):
     main.add_command(command)

@@ -34,6 +34,7 @@ TOLD = frozenset(
     {
         *("username", "admin", "role", "name", "scopes", "models", "networks", "origins", "expires_in_days"),
         *("model", "currency", "prompt", "cached", "completion", "valid_from"),
+        *("users", "generations", "days", "seed"),
     }
 )
 """The parameters of commands that are recorded. Of the others, one may be a password, and one a whole key."""

@@ -33,6 +33,7 @@ FLOORS = {
     "gateway.usage": 2,
     "gateway.generation": 3,
     "gateway.replicas": 4,
+    "gateway.demo": 4,
     "server.settings": -1,
     "server.workers": 0,
     "server.graphql": 0,

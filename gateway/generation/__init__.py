@@ -4,7 +4,7 @@ from gateway.generation.admission import Admission
 from gateway.generation.attempts import Attempt, attempts_until, first_attempt
 from gateway.generation.continuation import continuable
 from gateway.generation.generations import GenerationFilter, Generations
-from gateway.generation.kept_input import OBJECT_SIZE, KeptBlob, KeptInput, KeptMessage, KeptPart
+from gateway.generation.kept_input import OBJECT_SIZE, KeptBlob, KeptInput, KeptMessage, KeptPart, pack_input
 from gateway.generation.ledger import Ledger, LedgerEntry, is_outage, kept_for
 from gateway.generation.outcome import (
     Outcome,
@@ -107,6 +107,7 @@ __all__ = [
     "kept_for",
     "outcome_recorded",
     "outcome_told",
+    "pack_input",
     "terminal_event",
     "timings_so_far",
     "usage_columns",
