@@ -147,6 +147,7 @@ async def test_generations_and_usage_of_before_there_were_tags_are_kept(database
         assert kept is not None
         assert record is not None
         assert (kept.tags, kept.end_user, record.tags, record.end_user) == (None,) * 4
+        assert (kept.content_policy, record.cost_nano) == ("ALL", None)
 
 
 async def test_answers_of_before_prompts_were_kept_stay_and_do_so_on_the_way_back(database: Database) -> None:
