@@ -63,6 +63,7 @@ class Marked:
             "auditLog": [f'(first: 2, filter: {{actorIds: ["{user}"]}})'],
             "generations": ["(first: 2)"],
             "deviceSignInRequest": ['(userCode: "BCDF-GHJK")'],
+            "prices": ["(first: 2)"],
             "model": ['(name: "fake:count-3")'],
             "usage": [
                 "(input: {groupBy: [API_KEY, TAG, END_USER]})",
