@@ -10,6 +10,7 @@ from gateway.usage import UsageFollower
 from schema.access import requires
 from schema.context import Info
 from schema.limits import UsageUpdate
+from schema.selection import selects_within
 from schema.usage import UsageInput, UsageReport
 
 
@@ -29,7 +30,8 @@ class UsageQuery:
             ),
         ] = None,
     ) -> UsageReport | None:
-        request = (input or UsageInput()).to_request()
+        percentiles = any(selects_within(info, name) for name in ("timeToFirstTokenMs", "tokensPerSecond"))
+        request = (input or UsageInput()).to_request(percentiles=percentiles, previous=selects_within(info, "previous"))
         return UsageReport.of(await info.context.gateway.usage.report(info.context.caller, request))
 
 

@@ -277,6 +277,8 @@ _describe(
         "TAG": "Each name and value of a tag, and one group for generations without tags. A generation counts in the "
         "group of each of its tags.",
         "END_USER": "Each `endUser`, and one group for generations without one.",
+        "GROUP": "Each group of users, and one for users without groups. A generation counts in each of the groups "
+        "that its user was in when it started.",
     },
 )
 _describe(

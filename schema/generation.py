@@ -27,6 +27,7 @@ from gateway.generation import (
 )
 from gateway.streams import CancelReason, FinishReason, UsageSource
 from gateway.streams import TokenUsage as GatewayTokenUsage
+from gateway.usage import tokens_per_second
 from schema.access import requires
 from schema.catalog import Model
 from schema.context import Info
@@ -45,9 +46,6 @@ OWN_WORDS = Scope.GENERATIONS_READ, Scope.GENERATIONS_WRITE  # the latter for wh
 
 READ_AS_A_WHOLE = Cost(weight="10")
 """The cost of a kept request, however much of it is selected: what it holds is bounded by its size."""
-
-MEASURABLE_MS = 20
-"""What came within so little time came at once: it tells of the network, and not of the model."""
 
 
 LARGEST_INT = 2**31 - 1
@@ -119,23 +117,11 @@ class Timings:
             prompt_ms=row.prompt_ms,
             time_to_first_token_ms=row.time_to_first_token_ms,
             total_ms=row.total_ms,
-            tokens_per_second=_tokens_per_second(row),
+            tokens_per_second=tokens_per_second(
+                row.completion_tokens, row.eval_ms, row.time_to_first_token_ms, row.last_token_ms, row.total_ms
+            ),
             prompt_tokens_per_second=_prompt_tokens_per_second(row),
         )
-
-
-def _tokens_per_second(row: tables.Generation) -> float | None:
-    """Divide the tokens by the time that the model server tells, else those after the first by the time after it."""
-    tokens = row.completion_tokens
-    if tokens is None or tokens < 2:
-        return None
-    if row.eval_ms:
-        return round(tokens * 1000 / row.eval_ms, 2)
-    last_ms = row.total_ms if row.last_token_ms is None else row.last_token_ms  # older gateways noted no last token
-    if last_ms is None or row.time_to_first_token_ms is None:
-        return None
-    milliseconds = last_ms - row.time_to_first_token_ms
-    return round((tokens - 1) * 1000 / milliseconds, 2) if milliseconds >= MEASURABLE_MS else None
 
 
 def _prompt_tokens_per_second(row: tables.Generation) -> float | None:

@@ -21,10 +21,11 @@ from schema.context import Info
 
 @dataclass(frozen=True, slots=True)
 class _Operation:
-    """What a selection may refer to."""
+    """What a selection may refer to, and whether to look `deep`, into the selections of fields."""
 
     fragments: Mapping[str, FragmentDefinitionNode]
     variables: Mapping[str, object]
+    deep: bool = False
 
 
 def selects(info: Info, name: str) -> bool:
@@ -35,6 +36,13 @@ def selects(info: Info, name: str) -> bool:
     """
     raw = cast("Any", info)._raw_info  # Strawberry has no other way to it
     operation = _Operation(raw.fragments, raw.variable_values)
+    return any(_has(node.selection_set, name, operation) for node in raw.field_nodes)
+
+
+def selects_within(info: Info, name: str) -> bool:
+    """Tell whether a field of this name is selected anywhere below the resolved field."""
+    raw = cast("Any", info)._raw_info
+    operation = _Operation(raw.fragments, raw.variable_values, deep=True)
     return any(_has(node.selection_set, name, operation) for node in raw.field_nodes)
 
 
@@ -49,7 +57,7 @@ def _has(selected: SelectionSetNode | None, name: str, operation: _Operation) ->
 def _is_or_has(node: SelectionNode, name: str, operation: _Operation) -> bool:
     match node:
         case FieldNode():
-            return node.name.value == name
+            return node.name.value == name or (operation.deep and _has(node.selection_set, name, operation))
         case FragmentSpreadNode():
             return _has(operation.fragments[node.name.value].selection_set, name, operation)
         case InlineFragmentNode():

@@ -8,16 +8,26 @@ import strawberry
 from strawberry import relay
 
 from auth.scopes import Scope
-from gateway import usage
+from gateway import money, usage
 from gateway.generation import State
 from gateway.streams import FinishReason
-from gateway.usage import Granularity, UsageDimension, UsageOrder, UsagePage, UsageRequest, UsageSums
+from gateway.usage import (
+    Granularity,
+    Measure,
+    Times,
+    UsageDimension,
+    UsageOrder,
+    UsagePage,
+    UsageRequest,
+    UsageSums,
+)
 from schema.access import requires
 from schema.context import Info
-from schema.cost import page_of
+from schema.cost import FEW, list_of, page_of
 from schema.generation import Tag
 from schema.generation_input import TagInput
-from schema.identity import ApiKey, User
+from schema.identity import ApiKey, Group, User
+from schema.limits import Money
 from schema.node import MAX_PAGE, page_size, parse_uuid
 from schema.scalars import SafeInt
 
@@ -47,6 +57,11 @@ class UsageFilter:
     end_users: list[str] | None = strawberry.field(
         default=None, description="End users, as in `GenerateInput.endUser`."
     )
+    group_ids: list[strawberry.ID] | None = strawberry.field(
+        default=None,
+        description="Ids of groups: generations whose user was in one of them when they started. Rows of GROUP also "
+        "show the other groups of these users.",
+    )
 
     def to_filter(self) -> usage.UsageFilter:
         """Give the gateway's filter. Raises InvalidInput for an id that is none."""
@@ -60,6 +75,7 @@ class UsageFilter:
             finish_reasons=self.finish_reasons,
             tags=None if self.tags is None else [(tag.name, tag.value) for tag in self.tags],
             end_users=self.end_users,
+            group_ids=_uuids(self.group_ids, "Group", "input.filter.groupIds"),
         )
 
 
@@ -85,8 +101,8 @@ class UsageInput:
         default=None, description="Which generations to count; null for all of the caller's own."
     )
 
-    def to_request(self) -> UsageRequest:
-        """Give what the gateway is asked. Raises InvalidInput."""
+    def to_request(self, *, percentiles: bool = False, previous: bool = False) -> UsageRequest:
+        """Give what the gateway is asked, and whether percentiles and a comparison are. Raises InvalidInput."""
         return UsageRequest(
             start=self.from_,
             end=self.to,
@@ -94,7 +110,28 @@ class UsageInput:
             granularity=self.granularity or Granularity.DAY,
             group_by=self.group_by or (),
             filter=(self.filter or UsageFilter()).to_filter(),
+            percentiles=percentiles,
+            previous=previous,
         )
+
+
+@strawberry.type(
+    description="Values that so many percent of the generations did not exceed. They are read from a histogram, and "
+    "differ from the exact values by at most 3.2 %."
+)
+class Percentiles:
+    generations: SafeInt = strawberry.field(description="How many generations the value is known of.")
+    p50: float = strawberry.field(description="The median.")
+    p90: float = strawberry.field(description="What 90 % did not exceed.")
+    p95: float = strawberry.field(description="What 95 % did not exceed.")
+    p99: float = strawberry.field(description="What 99 % did not exceed.")
+
+    @classmethod
+    def of(cls, told: usage.Percentiles | None) -> Self | None:
+        """Give the gateway's percentiles."""
+        if told is None:
+            return None
+        return cls(generations=SafeInt(told.generations), p50=told.p50, p90=told.p90, p95=told.p95, p99=told.p99)
 
 
 @strawberry.type(description="Sums over some generations, all of which have ended.")
@@ -109,10 +146,21 @@ class UsageTotals:
     thinking_tokens: SafeInt = strawberry.field(
         description="Completion tokens that models spent on thinking, as far as backends report them."
     )
+    costs: list[Money] = strawberry.field(
+        description="What they cost, in each currency, ordered by currency. Generations without a price are not in it.",
+        directives=[list_of(FEW)],
+    )
+    time_to_first_token_ms: Percentiles | None = strawberry.field(
+        description="Time from the request to the first token; null if it is known of no generation, and in `previous`."
+    )
+    tokens_per_second: Percentiles | None = strawberry.field(
+        description="Completion tokens per second, as in `Timings.tokensPerSecond`; null as `timeToFirstTokenMs`."
+    )
 
     @classmethod
-    def of(cls, sums: UsageSums) -> Self:
-        """Give the gateway's sums."""
+    def of(cls, sums: UsageSums, times: Times | None = None) -> Self:
+        """Give the gateway's sums, and percentiles where there are some."""
+        times = times or {}
         return cls(
             generations=SafeInt(sums.generations),
             completed=SafeInt(sums.completed),
@@ -122,17 +170,22 @@ class UsageTotals:
             completion_tokens=SafeInt(sums.completion_tokens),
             cached_tokens=SafeInt(sums.cached_tokens),
             thinking_tokens=SafeInt(sums.thinking_tokens),
+            costs=[Money.of(money.Money.of_nano(nano, currency)) for currency, nano in sums.costs],
+            time_to_first_token_ms=Percentiles.of(times.get(Measure.TIME_TO_FIRST_TOKEN)),
+            tokens_per_second=Percentiles.of(times.get(Measure.TOKENS_PER_SECOND)),
         )
 
 
 @strawberry.type(
     description="The usage of one hour, day, week or month, for one value of each dimension in `groupBy`. A "
-    "dimension that is not in `groupBy` is null. Periods without usage have no row. With TAG in `groupBy` a generation "
-    "counts in one row for each of its tags, so that rows may add up to more than `UsageReport.totals`.",
+    "dimension that is not in `groupBy` is null. Periods without usage have no row. With TAG or GROUP in `groupBy` a "
+    "generation counts in one row for each of its tags or of the user's groups, so that rows may add up to more than "
+    "`UsageReport.totals`.",
 )
 class UsageRow:
     api_key_uuid: strawberry.Private[UUID | None]
     user_uuid: strawberry.Private[UUID | None]
+    group_uuid: strawberry.Private[UUID | None]
     start: datetime = strawberry.field(description="When the period starts. The first one starts at `from`.")
     end: datetime = strawberry.field(description="When the period ends, not included. The last one ends at `to`.")
     model: str | None = strawberry.field(description="The model's name. It may no longer be served.")
@@ -148,6 +201,10 @@ class UsageRow:
         description="For END_USER: `endUser` of the requests; null for generations without one."
     )
     totals: UsageTotals = strawberry.field(description="The sums.")
+    previous: UsageTotals | None = strawberry.field(
+        description="The sums for the same dimensions in the period before the report: in its hour, day, week or month "
+        "that has the same place."
+    )
 
     @strawberry.field(description="The API key; null for generations without a key. Needs KEYS_READ.")
     @requires(Scope.KEYS_READ)
@@ -167,6 +224,18 @@ class UsageRow:
         row = await info.context.loaders.visible_users.load(self.user_uuid)
         return None if row is None else User.of(row)
 
+    @strawberry.field(
+        description="For GROUP: a group that the user was in when the generations started; null for users without "
+        "groups, and if the group was deleted or the caller may not see it. Needs PROFILE_READ."
+    )
+    @requires(Scope.PROFILE_READ)
+    async def group(self, info: Info) -> Group | None:
+        """All groups of a report are fetched in one statement."""
+        if self.group_uuid is None:
+            return None
+        row = await info.context.loaders.visible_groups.load(self.group_uuid)
+        return None if row is None else Group.of(row)
+
     @classmethod
     def of(cls, row: usage.UsageRow) -> Self:
         """Give the gateway's row."""
@@ -174,6 +243,7 @@ class UsageRow:
         return cls(
             api_key_uuid=row.api_key_id,
             user_uuid=row.user_id,
+            group_uuid=row.group_id,
             start=row.start,
             end=row.end,
             model=row.model,
@@ -182,7 +252,8 @@ class UsageRow:
             finish_reason=FinishReason(row.finish_reason or "") if known else None,
             tag=None if row.tag_name is None else Tag(name=row.tag_name, value=row.tag_value or ""),
             end_user=row.end_user,
-            totals=UsageTotals.of(row.sums),
+            totals=UsageTotals.of(row.sums, row.times),
+            previous=None if row.previous is None else UsageTotals.of(row.previous),
         )
 
 
@@ -211,6 +282,17 @@ class UsageRowConnection:
         return cls(edges=edges, nodes=[edge.node for edge in edges], page_info=info)
 
 
+@strawberry.type(description="The usage of the period before the one that was asked for.")
+class PreviousUsage:
+    from_: datetime = strawberry.field(
+        name="from",
+        description="The start. The period is as long as the report's, by the clock of the time zone; if the report "
+        "covers whole months, it is as many months.",
+    )
+    to: datetime = strawberry.field(description="The end, not included: the report's start.")
+    totals: UsageTotals = strawberry.field(description="The sums.")
+
+
 @strawberry.type(description="The usage of a period.")
 class UsageReport:
     report: strawberry.Private[usage.UsageReport]
@@ -220,11 +302,19 @@ class UsageReport:
     to: datetime = strawberry.field(description="The end, not included.")
 
     @strawberry.field(
-        description="The sums over all pages. Each generation counts once, even if TAG puts it in several rows."
+        description="The sums over all pages. Each generation counts once, also if it is in several rows."
     )
     def totals(self) -> UsageTotals:
         """Add up all rows."""
-        return UsageTotals.of(self.report.totals)
+        return UsageTotals.of(self.report.totals, self.report.times)
+
+    @strawberry.field(description="The period before, to compare with.")
+    def previous(self) -> PreviousUsage | None:
+        """Give what was read with the report, since it is selected."""
+        before = self.report.previous
+        if before is None:
+            return None
+        return PreviousUsage(from_=before.start, to=before.end, totals=UsageTotals.of(before.totals))
 
     @strawberry.field(
         description="The rows, by time and by the dimensions in `groupBy`.", directives=[page_of(MAX_PAGE)]

@@ -19,7 +19,7 @@ from gateway.blobs import BlobLimits, Blobs
 from gateway.catalog import BackendQueue, Catalog
 from gateway.limits import Limits, Prices
 from gateway.tasks import spawn_service
-from gateway.usage import Usage, UsageFeed
+from gateway.usage import Usage, UsageFeed, UsageUpkeep
 from resolvers.root import build_schema
 from server.audit_export import audit_export
 from server.backends import running_backends
@@ -184,6 +184,7 @@ async def running_gateway(
                     settings, database, signing.keys, providers, end_generations=service.removal.end_generations
                 )
                 usage, info = Usage(database), server_info(settings)
+                spawn_service(tasks, "usage", UsageUpkeep(database, settings.usage_retention).run)
                 gateway = Gateway(identity, catalog, service.generations, usage, feed, prices, blobs, limits, info)
                 yield gateway, database, service, signing
             tasks.cancel_scope.cancel()

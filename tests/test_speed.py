@@ -10,7 +10,8 @@ from db.clock import new_id, now
 from db.engine import Database
 from db.tables import Generation, GenerationAttempt, UsageRecord, User
 from gateway.streams import TokenUsage as Counts
-from schema.generation import MEASURABLE_MS, Timings, TokenUsage
+from gateway.usage.histograms import MEASURABLE_MS
+from schema.generation import Timings, TokenUsage
 from tests.support.fake_model_server import FakeModelServer, Raw, Script, count
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import asking

@@ -13,7 +13,7 @@ from db.engine import Database, ReadSession
 from db.queries.api_key import api_keys_of_users
 from db.queries.generation import generations_page
 from db.queries.identity import callers_by_key
-from db.queries.usage import BucketRun, usage_groups
+from db.queries.usage import BucketRun, Segment, UsageChoice, ledger, rollups
 from db.tables import UsageRecord, User
 from schema.node import global_id
 from tests.support.gateways import ADMIN, GraphQLErrors, Json, RunningGateway
@@ -229,7 +229,7 @@ async def test_a_range_that_cannot_be_is_refused(gateway: RunningGateway, start:
 
 
 async def test_a_report_that_is_too_long_is_refused(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gateway.usage.reports.MAX_ROWS", 2)
+    monkeypatch.setattr("gateway.usage.reading.MAX_ROWS", 2)
     for day in range(3):
         await used(gateway, NOON + day * DAY)
     assert (await usage(gateway, **MARCH, granularity="WEEK"))["totals"]["generations"] == 3
@@ -333,10 +333,21 @@ async def plan_of(database: Database, ask: Any) -> str:
 async def usage_of(session: ReadSession, *by: str, **chosen: list[Any]) -> None:
     runs = [BucketRun(NOON, 86_400, 0), BucketRun(NOON + 9 * DAY, None, 9)]
     tags = [("team", "red")] if by else None
-    dimensions = ["model", *by]
-    await usage_groups(
-        session, NOON, NOON + 10 * DAY, runs=runs, dimensions=dimensions, chosen=chosen, tags=tags, limit=10
+    choice = UsageChoice(["model", *by], chosen, tags)
+    await ledger.sums(session, choice, [(NOON, NOON + 10 * DAY)], runs=runs, limit=10)
+
+
+async def usage_ahead(session: ReadSession, **chosen: list[Any]) -> None:
+    at = int(NOON.timestamp())
+    await rollups.sums(
+        session, "ALL", UsageChoice(["model"], chosen), [Segment(86_400, at, at + 86_400, 0, 1)], limit=9
     )
+    await rollups.bins(session, "USER", UsageChoice([], chosen), [Segment(86_400, at, at + 86_400, 0, 1)], limit=9)
+
+
+async def usage_not_ahead(session: ReadSession) -> None:
+    choice, spans = UsageChoice([], {"user_id": [new_id()]}), [(NOON, NOON + DAY)]
+    await ledger.sums(session, choice, spans, runs=[BucketRun(NOON, None, 0)], rolled_up=False, limit=10)
 
 
 @pytest.mark.parametrize(
@@ -345,6 +356,8 @@ async def usage_of(session: ReadSession, *by: str, **chosen: list[Any]) -> None:
         (lambda session: usage_of(session, user_id=[new_id()]), "ix_usage_"),
         (lambda session: usage_of(session), "ix_usage_at"),
         (lambda session: usage_of(session, "tag_name", "tag_value", user_id=[new_id()]), "ix_usage_"),
+        (lambda session: usage_ahead(session, user_id=[new_id()]), "ix_usage_keys_grouping_user_id"),
+        (usage_not_ahead, "ix_usage_not_rolled_up"),
         (
             lambda session: generations_page(session, new_id(), limit=21, before=new_id(), states=None, models=None),
             "ix_generations_user_id_id",
@@ -356,14 +369,17 @@ async def usage_of(session: ReadSession, *by: str, **chosen: list[Any]) -> None:
         (lambda session: callers_by_key(session, ["0" * 64, "1" * 64]), "secret_hash"),
         (lambda session: api_keys_of_users(session, [new_id(), new_id()], now(), 10), "ix_api_keys_user_id_id"),
     ],
-    ids=["usage", "usage-of-all", "usage-by-tag", "generations", "generations-by-state", "key", "keys-of-users"],
+    ids=[
+        *("usage", "usage-of-all", "usage-by-tag", "sums", "usage-not-in-sums"),
+        *("generations", "generations-by-state", "key", "keys-of-users"),
+    ],
 )
 async def test_a_query_that_grows_with_the_rows_uses_an_index(database: Database, ask: Any, index: str):
     plan = await plan_of(database, ask)
     if database.dialect == "sqlite":
         assert index in plan or "sqlite_autoindex_api_keys" in plan
         # what the index gave is read once more, and its tags
-        given = r"SCAN (\(subquery-\d+\)|anon_1|rows|tag VIRTUAL TABLE|CONSTANT ROW)"
+        given = r"SCAN (part|each_part VIRTUAL TABLE|\(subquery-\d+\)|anon_1|rows|tag VIRTUAL TABLE|CONSTANT ROW)"
         assert "SCAN" not in re.sub(given, "", plan)
     else:
         assert index in plan

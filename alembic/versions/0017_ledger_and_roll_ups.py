@@ -105,7 +105,8 @@ def make_rollups() -> None:
         *period(),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("generations", "completed", "cancelled")),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("failed", "prompt_tokens", "completion_tokens")),
-        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("cached_tokens", "thinking_tokens", "cost_nano")),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("cached_tokens", "thinking_tokens")),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("cost_units", "cost_nano")),
         sqlite_with_rowid=False,
     )
     op.create_table(

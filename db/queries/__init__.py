@@ -30,7 +30,7 @@ from db.queries.limit import CounterKey, Level, Reserve, Settlement
 from db.queries.price import PriceChoice
 from db.queries.session import Elsewhere, SessionUse
 from db.queries.sign_in import Subject, Who
-from db.queries.usage import BucketRun, UsageGroup, UsageSums
+from db.queries.usage import BucketRun, Segment, Span, UsageChoice, UsageGroup, UsageSums, UsageValues
 from db.queries.user import NO_PASSWORD, UserFilter
 
 __all__ = [
@@ -45,11 +45,15 @@ __all__ = [
     "Pending",
     "PriceChoice",
     "Reserve",
+    "Segment",
     "SessionUse",
     "Settlement",
+    "Span",
     "Subject",
+    "UsageChoice",
     "UsageGroup",
     "UsageSums",
+    "UsageValues",
     "UserFilter",
     "Who",
     "api_key",

@@ -86,7 +86,10 @@ class UsageKey(Table):
 
 
 class UsageRollup(Table):
-    """The sums of one key over the `seconds` from `start` (seconds since 1970); changed with the ledger."""
+    """The sums of one key over the `seconds` from `start` (seconds since 1970); changed with the ledger.
+
+    The costs are a sum of whole units and one of billionths, by themselves: together they could outgrow 64 bits.
+    """
 
     __tablename__ = "usage_rollups"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -102,6 +105,7 @@ class UsageRollup(Table):
     completion_tokens: Mapped[int] = mapped_column(BigInteger)
     cached_tokens: Mapped[int] = mapped_column(BigInteger)
     thinking_tokens: Mapped[int] = mapped_column(BigInteger)
+    cost_units: Mapped[int] = mapped_column(BigInteger)
     cost_nano: Mapped[int] = mapped_column(BigInteger)
 
 

@@ -1,8 +1,11 @@
-"""What was used, summed up."""
+"""What was used: kept in sums, and told."""
 
 from gateway.usage.calendar import Granularity
 from gateway.usage.feed import UsageFeed, UsageFollower, UsageUpdate
+from gateway.usage.histograms import Measure, Percentiles, tokens_per_second
 from gateway.usage.reports import (
+    EarlierPeriod,
+    Times,
     Usage,
     UsageDimension,
     UsageFilter,
@@ -13,9 +16,16 @@ from gateway.usage.reports import (
     UsageRow,
     UsageSums,
 )
+from gateway.usage.rollups import Rollups
+from gateway.usage.upkeep import UsageUpkeep
 
 __all__ = [
+    "EarlierPeriod",
     "Granularity",
+    "Measure",
+    "Percentiles",
+    "Rollups",
+    "Times",
     "Usage",
     "UsageDimension",
     "UsageFeed",
@@ -28,4 +38,6 @@ __all__ = [
     "UsageRow",
     "UsageSums",
     "UsageUpdate",
+    "UsageUpkeep",
+    "tokens_per_second",
 ]

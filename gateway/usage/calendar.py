@@ -68,6 +68,27 @@ def runs(bounds: list[datetime]) -> list[BucketRun]:
     return found
 
 
+def quarter_before(at: datetime) -> datetime:
+    """Give the quarter of an hour of UTC in which a moment lies."""
+    return at - timedelta(minutes=at.minute % 15, seconds=at.second, microseconds=at.microsecond)
+
+
+def period_before(start: datetime, end: datetime, zone: ZoneInfo) -> datetime:
+    """Give the start of the period that ends at `start`: as many months if those are whole, else as long on the wall.
+
+    March is compared with February, and a day on which the clock is changed with the whole day before.
+    """
+    first, last = (moment.astimezone(zone).replace(tzinfo=None) for moment in (start, end))
+    if first == _month(first) and last == _month(last):
+        months = 12 * (last.year - first.year) + last.month - first.month
+        place = 12 * first.year + first.month - 1 - months
+        before = first.replace(year=place // 12, month=place % 12 + 1)
+    else:
+        before = first - (last - first)
+    found = before.replace(tzinfo=zone).astimezone(UTC)
+    return found if found < start else start - (end - start)
+
+
 def _pieces(start: datetime, end: datetime, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime, timedelta]]:
     """Cut a time where the offset of the zone changes. No zone changes it twice within a day."""
     begin, offset = start, _offset(start, zone)

@@ -3,13 +3,14 @@
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import cached_property
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import orjson
 
@@ -18,16 +19,16 @@ from auth.scopes import Scope
 from db import queries
 from db.clock import now
 from db.engine import Database
-from db.queries import UsageGroup
+from db.queries import UsageChoice, UsageGroup
 from db.queries import UsageSums as UsageSums
 from gateway.errors import Forbidden, InvalidInput
-from gateway.usage.calendar import Granularity, boundaries, runs, time_zone
+from gateway.usage.calendar import Granularity, boundaries, period_before, quarter_before, time_zone
+from gateway.usage.groupings import multiplies
+from gateway.usage.histograms import Measure, Percentiles, percentiles
+from gateway.usage.reading import Groups, UsageReader
 
 DEFAULT_RANGE = timedelta(days=30)
 MAX_RANGE = timedelta(days=366)
-
-MAX_ROWS = 50_000
-"""Rows of one report, of all its pages: each page is cut from all of them."""
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9000, 1, 1, tzinfo=UTC)
@@ -44,6 +45,7 @@ class UsageDimension(StrEnum):
     FINISH = "FINISH"
     TAG = "TAG"
     END_USER = "END_USER"
+    GROUP = "GROUP"
 
 
 _COLUMNS: Mapping[UsageDimension, Sequence[str]] = {
@@ -54,6 +56,7 @@ _COLUMNS: Mapping[UsageDimension, Sequence[str]] = {
     UsageDimension.FINISH: ("state", "finish_reason"),
     UsageDimension.TAG: queries.usage.TAG,
     UsageDimension.END_USER: ("end_user",),
+    UsageDimension.GROUP: (queries.usage.GROUP,),
 }
 
 
@@ -71,7 +74,8 @@ class UsageFilter:
     """Which generations count; None takes all.
 
     `user_ids` None is the caller alone, unless `all_users` is set. Other users are for administrators only. `tags` are
-    names and values: a generation must have one of the values for each of the names.
+    names and values: a generation must have one of the values for each of the names. `group_ids` are groups, in one of
+    which the user must have been.
     """
 
     models: Sequence[str] | None = None
@@ -83,11 +87,15 @@ class UsageFilter:
     finish_reasons: Sequence[str] | None = None
     tags: Sequence[tuple[str, str]] | None = None
     end_users: Sequence[str] | None = None
+    group_ids: Sequence[UUID] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UsageRequest:
-    """What is asked: `end` is not part of the time; without a `start` it is 30 days, without an `end` up to now."""
+    """What is asked: `end` is not part of the time; without a `start` it is 30 days, without an `end` up to now.
+
+    `percentiles`, and a comparison with the period before, cost more statements.
+    """
 
     start: datetime | None = None
     end: datetime | None = None
@@ -95,6 +103,12 @@ class UsageRequest:
     granularity: Granularity = Granularity.DAY
     group_by: Sequence[UsageDimension] = ()
     filter: UsageFilter = field(default_factory=UsageFilter)
+    percentiles: bool = False
+    previous: bool = False
+
+
+Times = Mapping[Measure, Percentiles]
+"""How fast generations were; a measure that is known of none of them is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +127,16 @@ class UsageRow:
     end_user: str | None = None
     tag_name: str | None = None
     tag_value: str | None = None
+    group_id: UUID | None = None
+    times: Times = field(default_factory=dict[Measure, Percentiles])
+    previous: UsageSums | None = None
+    """What the same dimensions had in the period before, in the bucket of the same place; None if not asked for."""
 
 
 _Key = list[int | str]
 """What rows are sorted by."""
 
-_SORTED_BY = [*queries.usage.DIMENSIONS, *queries.usage.TAG]
+_SORTED_BY = [*queries.usage.DIMENSIONS, *queries.usage.TAG, queries.usage.GROUP]
 """The dimensions by which equal rows are sorted, None first. None of them is ever "", but for the value of a tag."""
 
 
@@ -130,23 +148,28 @@ class UsagePage:
     has_more: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class EarlierPeriod:
+    """What was used in the period before: as long by the clock on the wall, and as many months if those are whole."""
+
+    start: datetime
+    end: datetime
+    totals: UsageSums
+
+
+@dataclass(frozen=True, slots=True)
 class UsageReport:
-    """Usage from `start` up to and without `end`, of one statement, so that all its numbers agree."""
+    """Usage from `start` up to and without `end`, of one snapshot, so that all its numbers agree.
+
+    In `totals` each generation counts once, also where it is in several rows. `times` and `previous` only if asked for.
+    """
 
     start: datetime
     end: datetime
     rows: Sequence[UsageRow]
-    once: UsageSums | None = None
-    """The sums where a generation may count in several rows; None where it counts in one."""
-
-    @cached_property
-    def totals(self) -> UsageSums:
-        """Add up everything, each generation once."""
-        if self.once is not None:
-            return self.once
-        names = UsageSums.__slots__
-        return UsageSums(**{name: sum(getattr(row.sums, name) for row in self.rows) for name in names})
+    totals: UsageSums
+    times: Times = field(default_factory=dict[Measure, Percentiles])
+    previous: EarlierPeriod | None = None
 
     def page(self, order: UsageOrder, first: int, after: str | None) -> UsagePage:
         """Give so many rows after a cursor, which need not be there any more. Raises InvalidInput for no cursor."""
@@ -157,7 +180,7 @@ class UsageReport:
 
 
 class Usage:
-    """The ledger's reader."""
+    """Tells what was used."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -165,29 +188,73 @@ class Usage:
     async def report(self, principal: Principal, request: UsageRequest) -> UsageReport:
         """Sum up the caller's own usage, or with the admin scope anyone's; by default of the last 30 days.
 
-        Raises Forbidden; InvalidInput for a range that is reversed or too long, a zone that there is not, and a report
-        that is too long.
+        Raises Forbidden; InvalidInput for a range that is reversed or too long, a zone that there is not, a report that
+        is too long, and one that needs rows of the ledger that were removed.
         """
-        chosen = _chosen(principal, request)
+        choice = _choice(principal, request)
+        zone = time_zone(request.time_zone, "input.timeZone")
         start, end = _range(request)
-        bounds = boundaries(start, end, time_zone(request.time_zone, "input.timeZone"), request.granularity)
-        dimensions = [name for dimension in dict.fromkeys(request.group_by) for name in _COLUMNS[dimension]]
         async with self._database.reading() as session:
-            found = await queries.usage.usage_groups(
-                session,
-                start,
-                end,
-                runs=runs(bounds),
-                dimensions=dimensions,
-                chosen=chosen,
-                tags=request.filter.tags,
-                limit=MAX_ROWS + 1,
-            )
-        if len(found.groups) > MAX_ROWS:
-            raise InvalidInput(
-                "input", f"the report has more than {MAX_ROWS:,} rows: shorten the time, or group by less."
-            )
-        return UsageReport(start, end, [_row(group, bounds) for group in found.groups], found.once)
+            reader = UsageReader(session, await queries.usage.waiting.kept_since(session))
+            if request.start is None and reader.kept_since is not None and start < reader.kept_since:
+                start = quarter_before(start)
+            bounds = boundaries(start, end, zone, request.granularity)
+            return await _report(reader, choice, request, bounds, zone)
+
+
+async def _report(
+    reader: UsageReader, choice: UsageChoice, request: UsageRequest, bounds: list[datetime], zone: ZoneInfo
+) -> UsageReport:
+    whole, once = [bounds[0], bounds[-1]], replace(choice, dimensions=())
+    several = multiplies(choice.dimensions)
+    groups = await reader.sums(choice, bounds)
+    times = await reader.histograms(choice, bounds) if request.percentiles else {}
+    total_times = await reader.histograms(once, whole) if request.percentiles and several else times
+    totals = (await reader.sums(once, whole)).values() if several else groups.values()
+    previous, earlier = None, Groups()
+    if request.previous:
+        before = period_before(bounds[0], bounds[-1], zone)
+        earlier_bounds = boundaries(before, bounds[0], zone, request.granularity)
+        earlier = await reader.sums(choice, earlier_bounds)
+        sums = (await reader.sums(once, [before, bounds[0]])).values() if several else earlier.values()
+        previous = EarlierPeriod(before, bounds[0], queries.usage.added(group.sums for group in sums))
+    rows = [
+        replace(
+            _row(group, choice.dimensions, bounds),
+            times=_percentiles([times[place]] if place in times else []),
+            previous=(earlier[place].sums if place in earlier else UsageSums()) if request.previous else None,
+        )
+        for place, group in groups.items()
+    ]
+    return UsageReport(
+        bounds[0],
+        bounds[-1],
+        rows,
+        queries.usage.added(group.sums for group in totals),
+        _percentiles(total_times.values()),
+        previous,
+    )
+
+
+def _percentiles(histograms: Iterable[Mapping[Measure, Counter[int]]]) -> Times:
+    """Read percentiles of what several histograms have together."""
+    together: dict[Measure, Counter[int]] = {}
+    for histogram in histograms:
+        for measure, bins in histogram.items():
+            together.setdefault(measure, Counter()).update(bins)
+    read = {measure: percentiles(bins, measure) for measure, bins in together.items()}
+    return {measure: told for measure, told in read.items() if told is not None}
+
+
+def _choice(principal: Principal, request: UsageRequest) -> UsageChoice:
+    """Give what is summed up. Raises Forbidden where the caller may not see it, and InvalidInput."""
+    wanted = request.filter
+    return UsageChoice(
+        [name for dimension in dict.fromkeys(request.group_by) for name in _COLUMNS[dimension]],
+        _chosen(principal, request),
+        None if wanted.tags is None else list(dict.fromkeys(wanted.tags)),
+        None if wanted.group_ids is None else list(dict.fromkeys(map(str, wanted.group_ids))),
+    )
 
 
 def _chosen(principal: Principal, request: UsageRequest) -> dict[str, Sequence[object]]:
@@ -235,9 +302,11 @@ def _range(request: UsageRequest) -> tuple[datetime, datetime]:
     return start, end
 
 
-def _row(group: UsageGroup, bounds: Sequence[datetime]) -> UsageRow:
-    start, end = bounds[group.bucket], bounds[group.bucket + 1]
-    return UsageRow(start, end, group.sums, **cast("dict[str, None]", group.values))
+def _row(group: UsageGroup, dimensions: Sequence[str], bounds: Sequence[datetime]) -> UsageRow:
+    values: dict[str, Any] = dict(zip(dimensions, group.values, strict=True))
+    if (group_id := values.get(queries.usage.GROUP)) is not None:
+        values[queries.usage.GROUP] = UUID(group_id)
+    return UsageRow(bounds[group.bucket], bounds[group.bucket + 1], group.sums, **values)
 
 
 def _key(row: UsageRow, order: UsageOrder) -> _Key:

@@ -117,6 +117,12 @@ class Settings(RequestSettings, LimitSettings, ModelServerSettings, IdentitySett
         description="The most that the database keeps of prompts and answers: `NOTHING`, `ANSWERS` or `ALL`. API keys "
         "and requests can ask for less.",
     )
+    usage_retention: float = Field(
+        default=0,
+        ge=0,
+        description="Seconds that the ledger keeps the row of each generation; 0: for ever. The sums that reports are "
+        "read from stay.",
+    )
     redis_url: SecretStr | None = Field(
         default=None,
         description="A Valkey or Redis through which several gateways share their streams: `redis://:password@host/0`, "

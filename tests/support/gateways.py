@@ -56,7 +56,7 @@ mutation($input: CreateApiKeyInput!) { createApiKey(input: $input) {
 
 Json = dict[str, Any]
 
-_STAYS = {"audit_events", "known_addresses", "refresh_tokens", "replicas", "sessions", "users"}
+_STAYS = {"audit_events", "known_addresses", "refresh_tokens", "replicas", "sessions", "usage_keys", "users"}
 """The tables that `RunningGateway.empty` leaves, or empties in part."""
 
 
