@@ -41,6 +41,11 @@ EDGES: dict[str, tuple[list[str], str]] = {
     "AuditEvent.apiKey": (["AUDIT_READ"], "{ auditLog { nodes { id apiKey { id } } } }"),
     "Viewer.user": (["MODELS_READ"], "{ viewer { user { id } } }"),
     "User.apiKeys": (["PROFILE_READ"], "{ me { apiKeys { id } } }"),
+    "Price.setBy": (
+        ["LIMITS_WRITE"],
+        'mutation { setPrice(input: {model: "fake:*", currency: "EUR", promptPerMillion: "1", completionPerMillion: "2"})'
+        " { ... on SetPriceSuccess { price { setBy { id } } } } }",
+    ),
     "ApiKey.user": (
         ["KEYS_WRITE"],
         'mutation { createApiKey(input: {name: "x", scopes: [KEYS_WRITE]}) {'
@@ -111,7 +116,7 @@ async def test_an_edge_without_its_scope_is_forbidden(gateway: RunningGateway, e
     scopes, query = EDGES[edge]
     response = await over(gateway, scopes, query)
     kind = edge.rpartition(".")[2]
-    needed = {"actor": "User", "user": "User", "model": "Model"}.get(kind, "ApiKey")
+    needed = {"actor": "User", "user": "User", "setBy": "User", "model": "Model"}.get(kind, "ApiKey")
     assert {error["extensions"]["code"] for error in response["errors"]} == {"FORBIDDEN"}
     assert NEEDED[needed] in response["errors"][0]["message"]
     assert response["errors"][0]["path"][-1] == kind
