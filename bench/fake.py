@@ -25,9 +25,13 @@ HOLD = "fake:hold-1"
 """Nothing at all, until the bench ends."""
 
 
+FAULTY = ("fake:error-5", "fake:cut-5", "fake:stall-5")
+"""They end with an error, a reset, and never."""
+
+
 async def _serve() -> None:
     async with running_fake_model_server() as fake:
-        fake.models = [COUNT, PACED, PACED_LONG, SHORT, SLOW, HOLD]
+        fake.models = [COUNT, PACED, PACED_LONG, SHORT, SLOW, HOLD, *FAULTY]
         sys.stdout.write(f"{fake.url}\n")
         sys.stdout.flush()
         await anyio.sleep_forever()
