@@ -21,10 +21,10 @@ from tests.support.databases import (
     prepare_postgresql,
     shared_statements,
 )
-from tests.support.databases.shared_folder import made_once
-from tests.support.databases.shared_folder import pytest_configure as pytest_configure
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.support.gateways import EVERY_MODEL, RunningGateway, gateway_settings, running_gateway
+from tests.support.shared_folder import made_once
+from tests.support.shared_folder import pytest_configure as pytest_configure
 from tests.support.valkeys import ValkeyServer, valkey_server
 
 # What an example takes, or the making of one, says more of the machine than of the code.

@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from db import migrations
-from tests.support.databases.shared_folder import made_once
+from tests.support.shared_folder import made_once
 
 _numbers = itertools.count(1)
 
