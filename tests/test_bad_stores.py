@@ -1,6 +1,7 @@
 """A start with a PostgreSQL or a Valkey that refuses it is one sentence, too."""
 
 import asyncio
+import os
 import socketserver
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ import asyncpg
 import pytest
 
 from tests.support.bad_starts import HEMLIG, Scene, assert_one_sentence
-from tests.support.databases import PostgresqlDatabases
+from tests.support.databases import NEEDS_PASSWORD, PostgresqlDatabases
 from tests.support.valkeys import ValkeyServer
+
+USER = f"{NEEDS_PASSWORD}_{os.getpid()}"
 
 
 @dataclass
@@ -40,31 +43,16 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(postgresql_databases: PostgresqlDatabases) -> Iterator[Server]:
-    """The shared server, with rules of its own for a user of these tests alone."""
+    """The shared server, with a user of these tests alone."""
     with postgresql_databases.fresh(migrated=False) as url:
         server = Server(url)
-        rules = asyncio.run(_rules(url))
-        before = rules.read_text()
-        server.execute("postgres", f"CREATE USER bad_start PASSWORD '{HEMLIG}'")
-        rules.write_text(f"local all bad_start scram-sha-256\n{before}")
-        server.execute("postgres", "SELECT pg_reload_conf()")
-        try:
-            yield server
-        finally:
-            rules.write_text(before)
-            server.execute("postgres", "SELECT pg_reload_conf()", "DROP USER bad_start")
-
-
-async def _rules(url: str) -> Path:
-    connection = await asyncpg.connect(url)
-    try:
-        return Path(await connection.fetchval("SHOW hba_file"))
-    finally:
-        await connection.close()
+        server.execute("postgres", f"CREATE USER {USER} PASSWORD '{HEMLIG}'")
+        yield server
+        server.execute("postgres", f"DROP USER {USER}")
 
 
 def test_a_wrong_password_of_postgresql_is_one_sentence(server: Server, tmp_path: Path):
-    scene = Scene(tmp_path, {"DATABASE_URL": server.at("postgres", "bad_start", f"not-{HEMLIG}")})
+    scene = Scene(tmp_path, {"DATABASE_URL": server.at("postgres", USER, f"not-{HEMLIG}")})
     said = "The database cannot be reached: the password or the name of the user is wrong. It is postgres at "
     assert_one_sentence(scene.start("migrate"), said)
 
@@ -80,7 +68,7 @@ def test_a_user_who_may_make_no_tables_is_one_sentence(
 ):
     with postgresql_databases.fresh(migrated=False) as url:
         name = urlsplit(url).path.removeprefix("/")
-        scene = Scene(tmp_path, {"DATABASE_URL": server.at(name, "bad_start")})
+        scene = Scene(tmp_path, {"DATABASE_URL": server.at(name, USER)})
         said = "The database cannot be reached: the user may not make tables there: grant it CREATE and USAGE on the "
         assert_one_sentence(scene.start("serve"), said)
 

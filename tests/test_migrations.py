@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from contextlib import chdir, redirect_stdout
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,6 +12,7 @@ from uuid import uuid4
 import anyio
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import CommandLine, Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
@@ -259,9 +262,10 @@ def test_the_files_are_named_after_their_revisions_in_their_order() -> None:
     assert [revisions.head_revision()] == scripts.get_heads()
 
 
-def test_a_start_that_migrates_nothing_does_not_import_alembic() -> None:
+def test_a_start_loads_neither_alembic_nor_the_lists_of_passwords_before_they_are_needed() -> None:
+    loaded = "import server.serve, sys; assert {'alembic.command', 'zxcvbn'}.isdisjoint(sys.modules)"
     subprocess.run(
-        [sys.executable, "-c", "import server.serve, sys; assert 'alembic.command' not in sys.modules"],
+        [sys.executable, "-c", loaded],
         cwd=PROJECT,
         check=True,
     )
@@ -279,34 +283,36 @@ def test_the_folder_alembic_does_not_hide_the_library() -> None:
     assert found.stdout.strip() == alembic.__version__
 
 
+def alembic_here(*arguments: str) -> str:
+    """Run a command of Alembic in this process, which spares a start, and give what it printed."""
+    printed = StringIO()
+    parser = CommandLine()
+    with chdir(PROJECT), redirect_stdout(printed):
+        options = parser.parser.parse_args(arguments)
+        parser.run_cmd(Config(toml_file="pyproject.toml", cmd_opts=options, stdout=printed), options)
+    return printed.getvalue()
+
+
 def test_the_migrations_run_from_the_command_line_too(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'cli.db'}"
-    for command in (["upgrade", "head"], ["check"]):
-        subprocess.run(
-            [sys.executable, "-m", "alembic", "-x", f"url={url}", *command],
-            cwd=PROJECT,
-            check=True,
-            capture_output=True,
-        )
+    subprocess.run(
+        [sys.executable, "-m", "alembic", "-x", f"url={url}", "upgrade", "head"],
+        cwd=PROJECT,
+        check=True,
+        capture_output=True,
+    )
+    assert alembic_here("-x", f"url={url}", "check") == "No new upgrade operations detected.\n"
 
 
 @pytest.mark.parametrize("url", ["sqlite:///never-made.db", "postgresql://user@localhost/never-asked"])
 def test_the_migrations_can_be_written_out_as_sql(url: str) -> None:
-    written = subprocess.run(
-        [sys.executable, "-m", "alembic", "-x", f"url={url}", "upgrade", "head", "--sql"],
-        cwd=PROJECT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert "CREATE TABLE users" in written.stdout
+    assert "CREATE TABLE users" in alembic_here("-x", f"url={url}", "upgrade", "head", "--sql")
 
 
-def test_the_command_line_asks_for_the_url() -> None:
-    told = subprocess.run(
-        [sys.executable, "-m", "alembic", "upgrade", "head"], cwd=PROJECT, check=False, capture_output=True, text=True
-    )
-    assert "Give the database: alembic -x url=" in told.stderr + told.stdout
+def test_the_command_line_asks_for_the_url(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        alembic_here("upgrade", "head")
+    assert "Give the database: alembic -x url=" in caplog.text
 
 
 async def test_the_ledger_learns_where_and_how_its_generations_ended(database: Database) -> None:

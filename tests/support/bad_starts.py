@@ -1,19 +1,15 @@
 """Starts of the command line that must fail: what they are given, and what they must say."""
 
-import os
-import resource
 import sqlite3
 import subprocess
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.processes import COMMAND, START_SECONDS, copy_database, environment, run_command
+from tests.support.processes import copy_database, run_command
 
 HEMLIG = "hemlig-hemlig"
 """A secret that stands in settings and must stand nowhere else."""
-
-UNLIMITED = resource.RLIM_INFINITY
 
 
 @dataclass
@@ -52,26 +48,13 @@ class Scene:
         return path
 
     def start(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        arguments = arguments or ("serve",)
-        if not self.obeys_permissions and self.largest_file is None:
-            return run_command(self.data_dir, *arguments, **self.settings)
-        command = [*COMMAND, *arguments]
-        if self.obeys_permissions and os.geteuid() == 0:
-            # the administrator's right to read and write everything is what is in the way of these tests
-            command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
-        return subprocess.run(
-            command,
-            cwd=self.folder,
-            env=environment(self.data_dir, **self.settings),
-            capture_output=True,
-            text=True,
-            timeout=START_SECONDS,
-            preexec_fn=self._limit,
+        return run_command(
+            self.data_dir,
+            *(arguments or ("serve",)),
+            largest_file=self.largest_file,
+            obeys_permissions=self.obeys_permissions,
+            **self.settings,
         )
-
-    def _limit(self) -> None:
-        if self.largest_file is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (self.largest_file, UNLIMITED))
 
 
 def assert_one_sentence(result: "subprocess.CompletedProcess[str]", said: str) -> None:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from db import migrations
 from tests.support.shared_folder import made_once
 
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For a test of what no statement decides: SQLite is enough, and takes less."""
+
+on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+"""For a test of several gateways or writers at once, who share a PostgreSQL."""
+
 _numbers = itertools.count(1)
+
+NEEDS_PASSWORD = "needs_password"
+"""How the names of users begin who must give a password; all others need none."""
 
 # Nobody needs the data after a power cut, and writing it through takes most of the time. No database lives long enough
 # to be vacuumed. Many processes share a server.
@@ -34,7 +44,12 @@ max_connections = 500
 
 def sqlite_template() -> Path:
     """Give the migrated and empty SQLite file that all processes of the test run copy."""
-    return made_once("template.db", lambda path: asyncio.run(migrations.upgrade(f"sqlite:///{path}")))
+    return made_once("template.db", _migrate)
+
+
+def _migrate(path: Path) -> None:
+    with ThreadPoolExecutor() as beside_any_event_loop:
+        beside_any_event_loop.submit(lambda: asyncio.run(migrations.upgrade(f"sqlite:///{path}"))).result()
 
 
 class SqliteDatabases:
@@ -113,6 +128,8 @@ def prepare_postgresql(folder: Path) -> None:
     _pgserver().get_server(folder, start=False).ensure_pgdata_inited()
     with (folder / "postgresql.conf").open("a") as configuration:
         configuration.write(_CONFIGURATION)
+    rules = folder / "pg_hba.conf"
+    rules.write_text(f"local all /^{NEEDS_PASSWORD} scram-sha-256\n{rules.read_text()}")
 
 
 def _pgserver() -> Any:

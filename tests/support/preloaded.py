@@ -4,8 +4,10 @@ To the system it is the same: a process of its own, with its own environment, fo
 What differs, the loading itself, is tested where the process is started as it is typed.
 """
 
+import ctypes
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import warnings
@@ -24,11 +26,26 @@ _context.set_forkserver_preload(["server.serve", "server.commands", "tests.suppo
 class PreloadedProcess:
     """A process that runs a command of ours. Its standard output can be read from `output`; `errors` is a file."""
 
-    def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], errors: Path) -> None:
-        """Start it. The first one waits until all is loaded."""
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        errors: Path,
+        *,
+        largest_file: int | None = None,
+        obeys_permissions: bool = False,
+    ) -> None:
+        """Start it. The first one waits until all is loaded.
+
+        `largest_file` limits the bytes of any file that it writes. With `obeys_permissions` it has no right to read and
+        write everything, not even as the administrator.
+        """
         self.output, output = _context.Pipe(duplex=False)
         with output:
-            self._process = _context.Process(target=_main, args=(arguments, folder, environment, output, errors))
+            self._process = _context.Process(
+                target=_main, args=(arguments, folder, environment, output, errors, largest_file, obeys_permissions)
+            )
             self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -72,8 +89,18 @@ class PreloadedProcess:
 
 
 def _main(
-    arguments: Sequence[str], folder: Path, environment: Mapping[str, str], output: Connection, errors: Path
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    output: Connection,
+    errors: Path,
+    largest_file: int | None,
+    obeys_permissions: bool,
 ) -> None:
+    if obeys_permissions:
+        _obey_permissions()
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
     os.dup2(output.fileno(), sys.stdout.fileno())
     os.dup2(os.open(errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT), sys.stderr.fileno())
     os.chdir(folder)
@@ -84,3 +111,13 @@ def _main(
     from server.cli import main
 
     main()
+
+
+def _obey_permissions() -> None:
+    """Give up CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, as Linux's capset(2) does it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # its version, and this process
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, twice 32 of each
+    assert libc.capget(header, sets) == 0
+    sets[0] &= ~0b110
+    assert libc.capset(header, sets) == 0

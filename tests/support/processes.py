@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -20,9 +19,8 @@ from tests.support.databases import sqlite_template
 from tests.support.preloaded import PreloadedProcess
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-W", "error", "-m", "server"]
 
-START_SECONDS = 60
+START_SECONDS = 120
 """Until a gateway must be up and until one must have ended: far more than either takes."""
 
 
@@ -46,14 +44,30 @@ def copy_database(data_dir: Path) -> None:
     shutil.copyfile(sqlite_template(), data_dir / "ollagraph.db")
 
 
-def run_command(data_dir: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end, in the folder above the data folder, where no file .env is."""
+def run_command(
+    data_dir: Path,
+    *arguments: str,
+    largest_file: int | None = None,
+    obeys_permissions: bool = False,
+    **settings: str,
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, in the folder above the data folder, where no file .env is.
+
+    A new data folder holds a migrated database, unless the command migrates it, or may write no such file.
+    """
     data_dir.parent.mkdir(exist_ok=True)
-    if arguments[0] not in {"--help", "migrate"}:
+    if largest_file is None and arguments[0] not in {"--help", "migrate"}:
         _spare_migrating(data_dir, settings)
     with (
         tempfile.NamedTemporaryFile() as errors,
-        PreloadedProcess(arguments, data_dir.parent, environment(data_dir, **settings), Path(errors.name)) as process,
+        PreloadedProcess(
+            arguments,
+            data_dir.parent,
+            environment(data_dir, **settings),
+            Path(errors.name),
+            largest_file=largest_file,
+            obeys_permissions=obeys_permissions,
+        ) as process,
         open(process.output.fileno(), closefd=False, encoding="utf-8") as output,
     ):
         printed = output.read()
