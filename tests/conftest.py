@@ -4,8 +4,7 @@ from tests.garbage import pytest_collection_finish as pytest_collection_finish  
 
 # isort: split
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from tests.support.fake_model_server import FakeModelServer, running_fake_model_
 from tests.support.gateways import EVERY_MODEL, RunningGateway, gateway_settings, running_gateway
 from tests.support.shared_folder import made_once
 from tests.support.shared_folder import pytest_configure as pytest_configure
+from tests.support.shared_gateways import as_new, gateway_before_fake
 from tests.support.valkeys import ValkeyServer, valkey_server
 
 # What an example takes, or the making of one, says more of the machine than of the code.
@@ -57,10 +57,11 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def patience_with_a_busy_machine() -> Iterator[None]:
-    """Let readiness and the catalog wait longer for an answer than in production: a busy machine is no outage."""
+    """Let what takes too long in production take longer: a busy machine is no outage."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("server.health.CHECK_SECONDS", 5)
         patch.setattr("gateway.catalog.catalog.Patience", partial(Patience, first=8))
+        patch.setattr("server.transports.http.WATCHED_AFTER", 30)  # so that who ends their own session is answered
         yield
 
 
@@ -170,8 +171,13 @@ def gateway(own_gateway: RunningGateway) -> RunningGateway:
 async def shared_double(
     sqlite_databases: SqliteDatabases, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningGateway]:
-    """One gateway for all tests of a module, before a fake model server as Ollama and as an OpenAI-compatible one."""
-    async with _gateway_before_fake(sqlite_databases, tmp_path_factory.mktemp("double"), as_openai=True) as gateway:
+    """One gateway for all tests of a module, before a fake model server as Ollama and as an OpenAI-compatible one.
+
+    These tests are about models: who asks is looked up once.
+    """
+    async with gateway_before_fake(
+        sqlite_databases, tmp_path_factory.mktemp("double"), as_openai=True, identity_max_age=60
+    ) as gateway:
         yield gateway
 
 
@@ -197,7 +203,7 @@ async def shared_gateway(
     sqlite_databases: SqliteDatabases, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningGateway]:
     """One gateway over SQLite for all tests of a module that change nothing in it, not even who is signed in."""
-    async with _gateway_before_fake(sqlite_databases, tmp_path_factory.mktemp("shared"), as_openai=False) as gateway:
+    async with gateway_before_fake(sqlite_databases, tmp_path_factory.mktemp("shared")) as gateway:
         yield gateway
 
 
@@ -213,11 +219,7 @@ async def used_gateway(shared_gateway: RunningGateway) -> RunningGateway:
 @pytest.fixture
 async def emptied_gateway(shared_gateway: RunningGateway) -> RunningGateway:
     """The same, with a database that is as new, too. For tests that leave nothing running."""
-    shared_gateway.fake.reset()
-    shared_gateway.fake.models += EVERY_MODEL
-    await shared_gateway.empty()
-    await shared_gateway.be_administrator()
-    return shared_gateway
+    return await as_new(shared_gateway)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -245,21 +247,4 @@ async def _shared_on_each_database(
 @pytest.fixture
 async def emptied_gateway_on_each_database(_shared_on_each_database: RunningGateway) -> RunningGateway:
     """One gateway over a database of each kind in turn for all tests of a module, emptied before each of them."""
-    gateway = _shared_on_each_database
-    gateway.fake.reset()
-    gateway.fake.models += EVERY_MODEL
-    await gateway.empty()
-    await gateway.be_administrator()
-    return gateway
-
-
-@asynccontextmanager
-async def _gateway_before_fake(
-    databases: SqliteDatabases, folder: Path, *, as_openai: bool
-) -> AsyncGenerator[RunningGateway]:
-    """A gateway before a fake model server of its own, which is Ollama, or both Ollama and OpenAI-compatible."""
-    with databases.fresh(folder) as url:
-        async with running_fake_model_server() as fake:
-            settings = gateway_settings(folder, url, fake.url, openai_url=fake.url if as_openai else None)
-            async with running_gateway(settings, fake) as gateway:
-                yield gateway
+    return await as_new(_shared_on_each_database)

@@ -11,22 +11,29 @@ from sqlalchemy import select, update
 from db.clock import now
 from db.tables import OneTimeLink, Session, User
 from schema.node import global_id
+from tests.support.databases import on_sqlite
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import ADMIN, PASSWORD, GraphQLErrors, RunningGateway, gateway_settings, running_gateway
 from tests.test_accounts import can_sign_in, make, mutate
-from tests.test_identity import MAX_FAILURES, strict
+from tests.test_identity import MAX_FAILURES, shared_strict, strict
 
-__all__ = ["strict"]
+__all__ = ["shared_strict", "strict"]
 
 NEW = "another long phrase"
 
 
 @pytest.fixture
-async def open_gateway(database_url: str, tmp_path: Path, fake: FakeModelServer) -> AsyncIterator[RunningGateway]:
-    """A gateway on each database at which anybody may register, three from one address."""
-    settings = gateway_settings(tmp_path, database_url, fake.url, self_registration=True, login_max_failures=3)
+async def open_gateway(sqlite_url: str, tmp_path: Path, fake: FakeModelServer) -> AsyncIterator[RunningGateway]:
+    """A gateway at which anybody may register, three from one address."""
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, self_registration=True, login_max_failures=3)
     async with running_gateway(settings, fake) as gateway:
         yield gateway
+
+
+@pytest.fixture
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
 
 
 async def set_password(gateway: RunningGateway, token: str, password: str = NEW) -> str:
@@ -34,6 +41,7 @@ async def set_password(gateway: RunningGateway, token: str, password: str = NEW)
     return (await mutate(gateway, "setPassword", "username", token=token, password=password))["__typename"]
 
 
+@on_sqlite
 async def test_who_is_invited_chooses_a_password_with_a_link_that_works_once(gateway_on_each_database: RunningGateway):
     gateway = gateway_on_each_database
     invited = await mutate(gateway, "inviteUser", "user link", username="ada")
@@ -92,22 +100,22 @@ async def test_nobody_resets_their_own_password_or_that_of_a_program(gateway: Ru
     assert "service accounts" in refused["message"]
 
 
-async def test_a_changed_password_takes_the_place_of_the_old_one(gateway: RunningGateway):
-    same = await mutate(gateway, "changePassword", "user", currentPassword=PASSWORD, newPassword=PASSWORD)
+async def test_a_changed_password_takes_the_place_of_the_old_one(own_gateway: RunningGateway):
+    same = await mutate(own_gateway, "changePassword", "user", currentPassword=PASSWORD, newPassword=PASSWORD)
     assert same["issues"][0]["path"] == ["newPassword"]
-    changed = await mutate(gateway, "changePassword", "user", currentPassword=PASSWORD, newPassword=NEW)
+    changed = await mutate(own_gateway, "changePassword", "user", currentPassword=PASSWORD, newPassword=NEW)
     assert changed["user"]["username"] == ADMIN
-    assert not await can_sign_in(gateway, ADMIN)
-    assert await can_sign_in(gateway, ADMIN, NEW)
+    assert not await can_sign_in(own_gateway, ADMIN)
+    assert await can_sign_in(own_gateway, ADMIN, NEW)
 
 
-async def test_a_changed_password_ends_other_sessions_and_links(gateway: RunningGateway):
-    async with gateway.database.transaction() as tx:
+async def test_a_changed_password_ends_other_sessions_and_links(own_gateway: RunningGateway):
+    async with own_gateway.database.transaction() as tx:
         [user_id] = await tx.scalars(select(User.id).where(User.username == ADMIN))
         tx.add(Session(user_id=user_id, provider="x", client="", address="", expires_at=now() + timedelta(hours=1)))
         tx.add(OneTimeLink(secret_hash="x", user_id=user_id, purpose="RESET", expires_at=now() + timedelta(hours=1)))
-    await mutate(gateway, "changePassword", "user", currentPassword=PASSWORD, newPassword=NEW)
-    async with gateway.database.reading() as session:
+    await mutate(own_gateway, "changePassword", "user", currentPassword=PASSWORD, newPassword=NEW)
+    async with own_gateway.database.reading() as session:
         other = select(Session.revoke_reason).where(Session.provider == "x")
         assert list(await session.scalars(other)) == ["PASSWORD_CHANGED"]
         assert list(await session.scalars(select(OneTimeLink))) == []

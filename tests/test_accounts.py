@@ -8,6 +8,7 @@ from websockets.exceptions import ConnectionClosed
 from auth.scopes import Scope
 from db.tables import User
 from schema.node import global_id
+from tests.support.databases import on_postgresql, on_sqlite
 from tests.support.gateways import ADMIN, PASSWORD, GraphQLErrors, Json, RunningGateway, Socket, refused_field
 
 SELECTED = {
@@ -62,8 +63,8 @@ query($first: Int, $after: String, $filter: UserFilter) { users(first: $first, a
 
 
 @pytest.fixture
-def gateway(emptied_gateway_on_each_database: RunningGateway) -> RunningGateway:
-    return emptied_gateway_on_each_database
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    return emptied_gateway
 
 
 async def listed(gateway: RunningGateway, **filter: object) -> list[str]:
@@ -82,7 +83,8 @@ async def forbidden(gateway: RunningGateway, name: str, gives: str, **input: obj
     return str(refused.value)
 
 
-async def test_users_are_paged_searched_and_filtered(gateway: RunningGateway):
+async def test_users_are_paged_searched_and_filtered(emptied_gateway_on_each_database: RunningGateway):
+    gateway = emptied_gateway_on_each_database
     for username in ("ada", "bob", "c_d", "cyd"):
         await make(gateway, username, role="user" if username == "bob" else "developer")
     bob = await mutate(gateway, "updateUser", "user", id=(await find(gateway, "bob")), displayName="Åsa Öberg")
@@ -130,7 +132,8 @@ async def test_all_that_is_wrong_with_a_new_user_is_told_at_once(gateway: Runnin
     assert refused_field(unknown) == "groupIds[0]"
 
 
-async def test_of_users_made_at_once_with_one_name_there_is_one(gateway: RunningGateway):
+async def test_of_users_made_at_once_with_one_name_there_is_one(emptied_gateway_on_each_database: RunningGateway):
+    gateway = emptied_gateway_on_each_database
     made: list[str] = []
 
     async def one() -> None:
@@ -176,6 +179,7 @@ async def test_without_the_scope_another_user_is_not_found_and_nothing_can_be_ch
 @pytest.mark.parametrize(
     ("name", "input"), [("deactivateUser", {}), ("deleteUser", {}), ("updateUser", {"role": "developer"})]
 )
+@on_sqlite
 async def test_the_last_administrator_stays_one(gateway_on_each_database: RunningGateway, name: str, input: Json):
     gateway = gateway_on_each_database  # of its own: in the end its administrator is none any more
     admin = await my_id(gateway)
@@ -189,6 +193,7 @@ async def test_the_last_administrator_stays_one(gateway_on_each_database: Runnin
 @pytest.mark.parametrize(
     ("name", "input"), [("deactivateUser", {}), ("deleteUser", {}), ("updateUser", {"role": "developer"})]
 )
+@on_postgresql
 async def test_of_administrators_who_end_each_other_at_once_one_is_left(
     gateway_on_each_database: RunningGateway, name: str, input: Json
 ):

@@ -12,6 +12,7 @@ from sqlalchemy import func, select, update
 from db.clock import now
 from db.tables import Blob, Generation
 from gateway.blobs import CHUNK_SIZE, _Budget
+from tests.support.databases import on_postgresql
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import Json, RunningGateway, gateway_settings, refused_field, running_gateway
 from tests.support.generations import COMPLETE, GENERATION, WATCH
@@ -50,8 +51,8 @@ def image(id: str) -> Json:
     return {"image": {"blobId": id}}
 
 
-async def test_a_picture_is_the_same_to_ollama_however_it_came(gateway_on_each_database: RunningGateway):
-    gateway, large = gateway_on_each_database, PNG + b"\1" * (CHUNK_SIZE * 2)
+async def test_a_picture_is_the_same_to_ollama_however_it_came(own_gateway: RunningGateway):
+    gateway, large = own_gateway, PNG + b"\1" * (CHUNK_SIZE * 2)
     ids = [await upload(gateway, data) for data in (large, PNG)]
     message = parts("fake:echo", {"text": "a"}, image(ids[0]), {"text": "b"}, image(ids[1]), image(ids[0]))
     assert (await gateway.run(COMPLETE, message))["generate"]["text"]
@@ -146,6 +147,7 @@ async def test_a_blob_that_is_deleted_while_its_prompt_waits_fails_the_generatio
     assert len(fake.requests) == 1
 
 
+@on_postgresql
 async def test_a_generation_that_goes_on_at_another_replica_still_has_its_picture(
     tmp_path: Path, database_url: str, fake: FakeModelServer, valkey: ValkeyServer
 ):

@@ -22,6 +22,7 @@ from db.tables import (
     UsageRecord,
     User,
 )
+from tests.support.databases import on_postgresql, on_sqlite
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import GraphQLErrors, RunningGateway, gateway_settings, running_gateway
 from tests.test_accounts import can_sign_in, make, mutate
@@ -112,6 +113,7 @@ async def ids_of(gateway: RunningGateway, username: str) -> list[object]:
         return list(await session.scalars(select(User.id).where(User.username == username)))
 
 
+@on_sqlite
 async def test_what_runs_for_the_user_is_cancelled_and_counted_and_its_text_is_kept_nowhere(keeping: RunningGateway):
     gateway = keeping
     ada = await make(gateway, "ada")
@@ -130,6 +132,7 @@ async def test_what_runs_for_the_user_is_cancelled_and_counted_and_its_text_is_k
     assert refused.value.code == "STREAM_EXPIRED"
 
 
+@on_postgresql
 async def test_the_name_is_free_and_the_tombstone_is_final(gateway_on_each_database: RunningGateway):
     gateway = gateway_on_each_database
     ada = await make(gateway, "ada")
@@ -143,6 +146,7 @@ async def test_the_name_is_free_and_the_tombstone_is_final(gateway_on_each_datab
     assert (await gateway.run("query($id: ID!) { user(id: $id) { deletedAt } }", {"id": ada}))["user"]["deletedAt"]
 
 
+@on_sqlite
 async def test_an_answer_that_ends_after_the_deletion_is_not_kept(keeping: RunningGateway):
     """As where another replica runs it, or the command line deleted the user."""
     gateway = keeping

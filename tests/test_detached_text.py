@@ -17,9 +17,11 @@ from db.tables import Generation
 from gateway.streams.events import Started
 from gateway.streams.log import StreamOwner
 from schema.node import parse_uuid
+from tests.support.databases import on_postgresql
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import PASSWORD, GraphQLErrors, RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import START, WATCH, asking, look, next_event, start, text_of
+from tests.support.polling import pause
 from tests.support.processes import Served, serving
 from tests.support.shared_logs import Heard, running_log
 from tests.support.valkeys import ValkeyServer
@@ -46,7 +48,7 @@ class Cut:
         """The generation when it has its end."""
         with anyio.fail_after(60):
             while (row := await look(self.other, self.id))["usage"] is None:
-                pass
+                await pause()
         return row
 
 
@@ -82,7 +84,7 @@ async def cut_off(
                 seen.append(await next_event(socket))
             async with valkey.refusing("full memory"):
                 while await is_ready(one):
-                    pass
+                    await pause()
                 beyond = len(text_of(seen)) + 100
                 while len(text_of(seen)) < beyond or to_the_end:
                     seen.append(await next_event(socket))
@@ -112,7 +114,9 @@ async def is_gone(gateway: RunningGateway, id: str) -> None:
         assert await refusal(gateway, id) == "STREAM_EXPIRED"
 
 
-@pytest.mark.parametrize("on_loss", ["FAIL", "CONTINUE"])
+@pytest.mark.parametrize(
+    ("database_url", "on_loss"), [("sqlite", "FAIL"), ("postgresql", "CONTINUE")], indirect=["database_url"]
+)
 async def test_what_was_seen_beyond_the_shared_log_is_neither_shortened_nor_continued(
     tmp_path: Path, database_url: str, fake: FakeModelServer, own_valkey: ValkeyServer, on_loss: str
 ):
@@ -125,6 +129,7 @@ async def test_what_was_seen_beyond_the_shared_log_is_neither_shortened_nor_cont
         assert (last["__typename"], last["error"]["code"]) == ("GenerationFailed", "INTERRUPTED")
 
 
+@on_postgresql
 async def test_what_was_finished_beyond_the_shared_log_stays_finished_without_its_text(
     tmp_path: Path, database_url: str, fake: FakeModelServer, own_valkey: ValkeyServer
 ):
@@ -147,6 +152,7 @@ async def test_the_database_has_the_whole_text_where_it_keeps_texts(
             assert (await look(cut.other, cut.id))["text"] == WHOLE
 
 
+@on_postgresql
 async def test_the_note_is_taken_back_when_valkey_has_everything(
     tmp_path: Path, database_url: str, fake: FakeModelServer, own_valkey: ValkeyServer
 ):
@@ -159,10 +165,10 @@ async def test_the_note_is_taken_back_when_valkey_has_everything(
                 fake.release()
                 with anyio.fail_after(30):
                     while not await is_noted(one.database, id):
-                        pass
+                        await pause()
             with anyio.fail_after(30):
                 while await is_noted(one.database, id):
-                    pass
+                    await pause()
         assert (await look(other, id))["text"] == "0 1 2 "
 
 

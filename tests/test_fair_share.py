@@ -10,13 +10,14 @@ import pytest
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import START, UNFINISHED, asking
+from tests.support.polling import pause
 
 
 @pytest.fixture
-async def narrow(tmp_path: Path, database_url: str, fake: FakeModelServer) -> AsyncIterator[RunningGateway]:
+async def narrow(tmp_path: Path, sqlite_url: str, fake: FakeModelServer) -> AsyncIterator[RunningGateway]:
     """A gateway with four slots, of which a user may have two, and with two waiting."""
     settings = gateway_settings(
-        tmp_path, database_url, fake.url, ollama_parallel=4, max_running_per_user=2, max_queued_per_user=2
+        tmp_path, sqlite_url, fake.url, ollama_parallel=4, max_running_per_user=2, max_queued_per_user=2
     )
     async with running_gateway(settings, fake) as gateway:
         await gateway.make_user("other")
@@ -50,7 +51,7 @@ async def test_what_ends_makes_room_for_what_waits(narrow: RunningGateway, fake:
     for index in range(4):
         (await fake.request(index)).release()
     while (await narrow.run(UNFINISHED))["generations"]["nodes"]:
-        pass
+        await pause()
     assert (await start(narrow))["generation"]["state"] == "RUNNING"
 
 

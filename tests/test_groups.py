@@ -24,8 +24,8 @@ mutation($input: GenerateInput!) { startGeneration(input: $input) {
 
 
 @pytest.fixture
-def gateway(emptied_gateway_on_each_database: RunningGateway) -> RunningGateway:
-    return emptied_gateway_on_each_database
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    return emptied_gateway
 
 
 async def make_group(gateway: RunningGateway, name: str, models: list[str] | None, *members: str) -> str:

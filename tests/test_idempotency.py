@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 
 from db.clock import now
 from db.tables import IdempotencyKey, Transcript
+from tests.support.databases import on_postgresql, on_sqlite
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, gateway_settings, refused_field, running_gateway
 from tests.support.generations import COMPLETE, GENERATE, START, asking, text_of
@@ -87,6 +88,7 @@ async def started_anew(
         yield gateway, answer
 
 
+@on_sqlite
 async def test_after_a_restart_a_subscription_under_the_key_gives_the_same_events(
     tmp_path: Path, database_url: str, fake: FakeModelServer
 ):
@@ -148,6 +150,7 @@ async def test_a_key_may_be_used_again_after_a_day(emptied_gateway_on_each_datab
     assert first["generation"]["id"] != second["generation"]["id"]
 
 
+@on_postgresql
 async def test_fifty_at_once_at_two_gateways_are_one(
     tmp_path: Path, database_url: str, fake: FakeModelServer, valkey: ValkeyServer
 ):

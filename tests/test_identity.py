@@ -1,8 +1,6 @@
 """Signing in, end to end."""
 
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import argon2
@@ -11,16 +9,14 @@ from sqlalchemy import update
 
 from db.clock import now
 from db.tables import LoginAttempts, User
-from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import (
     ADMIN,
     PASSWORD,
     GraphQLErrors,
     Json,
     RunningGateway,
-    gateway_settings,
-    running_gateway,
 )
+from tests.support.shared_gateways import as_new, sharing
 
 LOGIN = """
 mutation($input: LoginInput!) { login(input: $input) {
@@ -34,11 +30,18 @@ MAX_FAILURES = 3
 
 
 @pytest.fixture
-async def strict(database_url: str, tmp_path: Path, fake: FakeModelServer) -> AsyncIterator[RunningGateway]:
-    """A gateway on each database that locks a name after three wrong passwords."""
-    settings = gateway_settings(tmp_path, database_url, fake.url, login_max_failures=MAX_FAILURES)
-    async with running_gateway(settings, fake) as gateway:
-        yield gateway
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
+
+
+shared_strict = sharing(login_max_failures=MAX_FAILURES)
+
+
+@pytest.fixture
+async def strict(shared_strict: RunningGateway) -> RunningGateway:
+    """A gateway that locks a name after three wrong passwords, as new."""
+    return await as_new(shared_strict)
 
 
 async def login(gateway: RunningGateway, username: str, password: str) -> Json:
@@ -148,23 +151,23 @@ async def test_failures_of_long_ago_do_not_count(strict: RunningGateway):
     assert (await login(strict, ADMIN, PASSWORD))["__typename"] == "LoginSuccess"
 
 
-async def test_a_disabled_user_cannot_sign_in_and_is_told_nothing(gateway: RunningGateway):
-    await gateway.make_user("ada")
-    await change(gateway, User, disabled_at=now())
-    assert await login(gateway, "ada", PASSWORD) == await login(gateway, "nobody", PASSWORD)
+async def test_a_disabled_user_cannot_sign_in_and_is_told_nothing(own_gateway: RunningGateway):
+    await own_gateway.make_user("ada")
+    await change(own_gateway, User, disabled_at=now())
+    assert await login(own_gateway, "ada", PASSWORD) == await login(own_gateway, "nobody", PASSWORD)
 
 
-async def test_the_session_of_a_disabled_user_ends(gateway: RunningGateway):
-    await change(gateway, User, disabled_at=now())
+async def test_the_session_of_a_disabled_user_ends(own_gateway: RunningGateway):
+    await change(own_gateway, User, disabled_at=now())
     with pytest.raises(GraphQLErrors, match="session token is not valid"):
-        await gateway.run("{ models { name } }")
+        await own_gateway.run("{ models { name } }")
 
 
-async def test_the_key_of_a_disabled_user_no_longer_works(gateway: RunningGateway):
-    gateway.token = (await gateway.make_key())["secret"]
-    await change(gateway, User, disabled_at=now())
+async def test_the_key_of_a_disabled_user_no_longer_works(own_gateway: RunningGateway):
+    own_gateway.token = (await own_gateway.make_key())["secret"]
+    await change(own_gateway, User, disabled_at=now())
     with pytest.raises(GraphQLErrors, match="API key is not valid"):
-        await gateway.run("{ models { name } }")
+        await own_gateway.run("{ models { name } }")
 
 
 async def test_a_user_may_not_do_what_only_an_administrator_may(gateway: RunningGateway):

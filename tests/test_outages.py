@@ -14,9 +14,11 @@ from db.clock import new_id
 from gateway.errors import StreamLogUnavailable
 from gateway.streams.events import Completed, Event, FinishReason, Started, TextDelta, TokenUsage, UsageSource
 from gateway.streams.log import StreamMoved, StreamOwner
+from tests.support.databases import on_postgresql, on_sqlite
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import GraphQLErrors, RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import START, TOTAL, WATCH, asking, look, next_event, start, until
+from tests.support.polling import pause
 from tests.support.shared_logs import Heard, running_log
 from tests.support.valkeys import ValkeyServer
 from tests.test_replicas import gateways, text_of
@@ -141,9 +143,9 @@ async def test_a_running_stream_outlives_valkey(
         assert state == {"ready": False, "error": "Valkey does not answer (ConnectionError)."}
         own_valkey.launch()
         while not (await other.client.get("/readyz")).json()["streamLog"]["ready"]:
-            pass
+            await pause()
         while not (await one.client.get("/readyz")).json()["streamLog"]["ready"]:
-            pass
+            await pause()
         assert text_of(await other.events(WATCH, {"id": id})) == "0 1 2 "
 
 
@@ -182,7 +184,7 @@ async def test_what_ends_while_the_database_is_away_is_written_once_when_it_is_b
                 assert refused.value.code == "DATABASE_UNAVAILABLE"
                 assert (await look(gateway, ids[0]))["state"] == "COMPLETED"
         while not (total := (await gateway.run(TOTAL))["usage"]["totals"])["generations"]:
-            pass
+            await pause()
         assert total == {"generations": 5, "promptTokens": 15, "completionTokens": 15}
         assert (await gateway.client.get("/readyz")).status_code == 200
 
@@ -192,6 +194,7 @@ async def until_end(socket: Any, id: str) -> None:
         assert event["__typename"] != "GenerationFailed"
 
 
+@on_sqlite
 async def test_kept_text_can_be_read_from_the_database(database_url: str, tmp_path: Path, fake: FakeModelServer):
     settings = gateway_settings(tmp_path, database_url, fake.url, text_retention=60)
     async with running_gateway(settings, fake) as gateway:
@@ -204,6 +207,7 @@ async def test_kept_text_can_be_read_from_the_database(database_url: str, tmp_pa
         assert (await look(gateway, id))["text"] == "0 1 2 "
 
 
+@on_postgresql
 async def test_a_gateway_that_stops_leaves_its_work_to_the_others(
     tmp_path: Path, database_url: str, fake: FakeModelServer, valkey: ValkeyServer
 ):
@@ -226,11 +230,12 @@ async def test_a_gateway_that_was_told_to_stop_is_not_ready(sqlite_url: str, tmp
         request = await fake.request()
         gateway.stop()
         while (answer := await gateway.client.get("/readyz")).status_code == 200:
-            pass
+            await pause()
         assert answer.json()["reason"] == "the gateway is stopping"
         request.release()
 
 
+@on_sqlite
 async def test_the_running_gateways_own_streams_can_be_listed_after_a_reload(gateway_on_each_database: RunningGateway):
     id = await start(gateway_on_each_database, "fake:stall-3", onDisconnect="CONTINUE")
     listed = await gateway_on_each_database.run(

@@ -15,6 +15,7 @@ from db.tables import Generation
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import CANCEL, GENERATE, WATCH, asking, look, next_event, start, until, until_tokens
+from tests.support.polling import pause
 from tests.support.valkeys import ValkeyServer
 
 SECRET = "the gateways of one team sign with one secret"
@@ -36,8 +37,8 @@ async def gateways(
 
 
 @pytest.fixture
-async def two(tmp_path: Path, database_url: str, fake: FakeModelServer, valkey: ValkeyServer) -> AsyncIterator[Two]:
-    async with gateways(2, tmp_path, database_url, fake, valkey) as (one, other):
+async def two(tmp_path: Path, postgresql_url: str, fake: FakeModelServer, valkey: ValkeyServer) -> AsyncIterator[Two]:
+    async with gateways(2, tmp_path, postgresql_url, fake, valkey) as (one, other):
         yield one, other
 
 
@@ -149,11 +150,11 @@ async def test_statements_that_wait_do_not_keep_a_gateway_from_showing_that_it_l
                     for _ in range(3):
                         tasks.start_soon(one.run, MINE)
                     while await looker.fetchval(WAITING) < 3:
-                        pass
+                        await pause()
                     before = await beats(looker)
                     with anyio.fail_after(30):
                         while any(beat < before[replica] + 10 for replica, beat in (await beats(looker)).items()):
-                            pass
+                            await pause()
                     assert (await beats(looker)).keys() == before.keys()
             assert len(before) == 2
     finally:
@@ -199,7 +200,7 @@ async def test_each_upkeep_goes_on_while_another_fails(
                 " VALUES (gen_random_uuid(), 7, now(), now())")  # fmt: skip
             with anyio.fail_after(30):
                 while len(await beats(connection)) != 1:
-                    pass
+                    await pause()
             assert (await one.client.get("/readyz")).status_code == 200
     finally:
         await connection.close()

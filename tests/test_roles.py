@@ -15,8 +15,8 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "accounts.md"
 
 
 @pytest.fixture
-def gateway(emptied_gateway_on_each_database: RunningGateway) -> RunningGateway:
-    return emptied_gateway_on_each_database
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    return emptied_gateway
 
 
 async def me(gateway: RunningGateway) -> set[str]:

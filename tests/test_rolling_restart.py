@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.chaos.streams import GENERATE, WATCH, Stream, Tally
 from tests.support.chaos.world import Program, World, running_world
+from tests.support.polling import pause
 
 MODEL = "fake:paced-100-20"
 ASK = "mutation($input: GenerateInput!) { generate(input: $input) { ... on GenerateSuccess { text } } }"
@@ -39,7 +40,7 @@ async def test_streams_over_http_go_on_elsewhere_and_requests_are_answered(tmp_p
             for stream in streams:
                 tasks.start_soon(cut, stream)
             while await running(world, other) < 3:
-                pass
+                await pause()
             await stopping.end(signal.SIGTERM)
         expected = streams[0].expected
         assert answers == [expected]

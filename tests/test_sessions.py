@@ -17,6 +17,7 @@ from db.tables import AuditEvent, RefreshToken, Session, User
 from gateway.identity.sessions import KEPT_AFTER_END, RETRY_TIME
 from schema.node import global_id, parse_uuid
 from server.transports import http
+from tests.support.databases import on_postgresql, on_sqlite
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import ADMIN, PASSWORD, Json, RunningGateway, Socket, gateway_settings, running_gateway
 
@@ -328,6 +329,7 @@ async def test_what_is_over_is_removed_after_a_day_with_its_tokens(gateway: Runn
     assert await reason(gateway, over["accessToken"]) == "INVALID_TOKEN"
 
 
+@on_sqlite
 async def test_of_too_many_sessions_the_one_used_longest_ago_ends(
     database_url: str, tmp_path: Path, fake: FakeModelServer
 ):
@@ -365,6 +367,7 @@ async def ended(gateways: Sequence[RunningGateway], begun: Json) -> None:
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4403, "This session was ended. Sign in again.")
 
 
+@on_postgresql
 async def test_a_revoked_session_loses_its_sockets_on_every_replica(
     database_url: str, tmp_path: Path, fake: FakeModelServer
 ):

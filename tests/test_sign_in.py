@@ -17,11 +17,13 @@ from auth.client import origin
 from auth.lane import SHARE
 from db.clock import now
 from db.tables import KnownAddress, LoginAttempts
+from tests.support.databases import on_postgresql, on_sqlite
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import ADMIN, PASSWORD, Json, RunningGateway, gateway_settings, running_gateway
-from tests.test_identity import LOGIN, MAX_FAILURES, strict
+from tests.support.polling import pause
+from tests.test_identity import LOGIN, MAX_FAILURES, shared_strict, strict
 
-__all__ = ["strict"]
+__all__ = ["shared_strict", "strict"]
 
 WRONG = "wrong password"
 WINDOW = timedelta(seconds=900)
@@ -121,7 +123,7 @@ async def test_a_guess_whose_client_leaves_is_counted(strict: RunningGateway, ha
             for number in range(MAX_FAILURES):
                 await socket.subscribe(LOGIN, attempt("ada", WRONG), str(number))
             while await counted(strict) < MAX_FAILURES:
-                pass
+                await pause()
     assert (await login(strict, "ada"))["__typename"] == "AccountLocked"
 
 
@@ -198,6 +200,7 @@ async def test_a_sign_in_that_works_takes_back_what_it_counted(strict: RunningGa
     assert await row(strict, "ada", "127.0.0.2") is None
 
 
+@on_postgresql
 async def test_a_lock_holds_at_every_gateway(database_url: str, tmp_path: Path, fake: FakeModelServer):
     one_of_two = [
         gateway_settings(tmp_path / name, database_url, fake.url, login_max_failures=MAX_FAILURES)
@@ -208,6 +211,7 @@ async def test_a_lock_holds_at_every_gateway(database_url: str, tmp_path: Path, 
         assert (await login(other, "ada", WRONG, "127.0.0.2"))["__typename"] == "AccountLocked"
 
 
+@on_sqlite
 async def test_old_failures_and_addresses_are_removed(
     database_url: str, tmp_path: Path, fake: FakeModelServer, monkeypatch: pytest.MonkeyPatch
 ):
@@ -221,7 +225,7 @@ async def test_old_failures_and_addresses_are_removed(
     async with running_gateway(settings, fake) as gateway:
         with anyio.fail_after(20):
             while await row(gateway, "ada", "127.0.0.1") is not None:
-                pass
+                await pause()
         async with gateway.database.reading() as session:
             assert set(await session.scalars(select(KnownAddress.address))) == {"127.0.0.1"}
 
@@ -239,12 +243,12 @@ async def test_a_flood_of_made_up_names_is_refused_early_and_holds_up_nobody_who
             for number in range(SHARE):
                 tasks.start_soon(sign_in, f"made up {number}", WRONG, "127.0.0.2")
             while await counted(gateway) < SHARE:
-                pass
+                await pause()
             refused = await login(gateway, "one more", WRONG, "127.0.0.2")
             assert (refused["__typename"], refused["code"]) == ("Overloaded", "OVERLOADED")
             tasks.start_soon(sign_in, ADMIN, PASSWORD, "127.0.0.1")
             while await counted(gateway) < SHARE + 1:
-                pass
+                await pause()
     assert answers[ADMIN]["__typename"] == "LoginSuccess"
     assert hashing.passwords.index(PASSWORD.encode()) < SHARE / 2  # after those that had their turn when it came
     assert await row(gateway, "one more", "127.0.0.2") is None

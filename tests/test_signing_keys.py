@@ -28,6 +28,7 @@ from server.settings import SettingsError
 from server.signing_keys import SigningKeys, write_new_key
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.polling import pause
 
 SECRET = "kP9x-2mWq-7fHd-31zT-v8Ra-0bNc-5yLe"
 NOW = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -338,7 +339,7 @@ async def test_keys_are_rotated_while_the_gateway_runs(
         _, new_kid = write_new_key(folder, "EdDSA")
         with anyio.fail_after(30):
             while len((await key_set(gateway)).json()["keys"]) < 2:
-                pass
+                await pause()
         await gateway.sign_in()
         assert verified_by_others(gateway.token, (await key_set(gateway)).json())[1] == "EdDSA"
         assert jwt.get_unverified_header(gateway.token)["kid"] == new_kid
@@ -347,7 +348,7 @@ async def test_keys_are_rotated_while_the_gateway_runs(
         old.unlink()
         with anyio.fail_after(30):
             while old_kid in (await key_set(gateway)).text:
-                pass
+                await pause()
         response = await gateway.post("{ me { username } }")
         assert response.json()["errors"][0]["extensions"]["reason"] == "INVALID_TOKEN"
         gateway.token = by_new

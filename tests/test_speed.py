@@ -12,6 +12,7 @@ from db.tables import Generation, GenerationAttempt, UsageRecord, User
 from gateway.streams import TokenUsage as Counts
 from gateway.usage.histograms import MEASURABLE_MS
 from schema.generation import Timings, TokenUsage
+from tests.support.databases import on_sqlite
 from tests.support.fake_model_server import FakeModelServer, Raw, Script, count
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import asking
@@ -79,6 +80,7 @@ MEASURED = f"""{{
 }}"""
 
 
+@on_sqlite
 async def test_thinking_and_the_speed_of_reading_are_told_and_kept(
     database_url: str, tmp_path: Path, fake: FakeModelServer
 ):

@@ -8,9 +8,11 @@ from sqlalchemy import select
 from db.clock import new_id
 from db.engine import Database
 from db.tables import Generation, UsageRecord, User
+from tests.support.databases import on_postgresql, on_sqlite
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, Settings, gateway_settings, running_gateway
 from tests.support.generations import GENERATE, START, WATCH, asking, look, next_event, start, until
+from tests.support.polling import pause
 
 ROW = """{ generations(first: 10) { nodes {
   state finishReason error { code message } usage { promptTokens completionTokens source }
@@ -47,6 +49,7 @@ async def ledger(url: str) -> list[UsageRecord]:
     return records
 
 
+@on_sqlite
 async def test_what_still_runs_when_the_gateway_stops_fails_and_is_counted(
     database_url: str, tmp_path: Path, fake: FakeModelServer
 ):
@@ -85,7 +88,7 @@ async def test_what_runs_may_finish_while_the_gateway_drains(sqlite_url: str, tm
         request = await fake.request()
         gateway.stop()
         while (await gateway.run(START, asking("fake:none")))["startGeneration"]["code"] != "SHUTTING_DOWN":
-            pass
+            await pause()
         request.release()
     (row,) = await rows_after(settings, fake)
     assert (row["state"], row["finishReason"], row["usage"]["completionTokens"]) == ("COMPLETED", "STOP", 3)
@@ -104,6 +107,7 @@ async def test_a_viewer_does_not_make_the_stop_look_like_their_own_wish(
     assert (row["state"], row["error"]["code"]) == ("FAILED", "SHUTTING_DOWN")
 
 
+@on_postgresql
 async def test_what_a_killed_process_left_behind_is_ended_by_the_next_one(
     database_url: str, tmp_path: Path, fake: FakeModelServer
 ):

@@ -14,6 +14,7 @@ from server.first_start import AUDIENCE, ISSUER
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import Json, RunningGateway, Socket, gateway_settings, running_gateway
 from tests.support.http_streams import http_stream
+from tests.support.polling import pause
 from tests.test_sessions import LOGOUT, login
 
 SECRET = "a secret of the tests, of 32 bytes or more"
@@ -45,7 +46,7 @@ async def is_refused(gateway: RunningGateway) -> None:
     """Wait until the token has expired."""
     with anyio.fail_after(20):
         while "errors" not in (await gateway.post("{ me { id } }")).json():
-            pass
+            await pause()
 
 
 async def close_code(socket: Socket) -> tuple[int, str]:

@@ -17,9 +17,11 @@ from db.clock import new_id
 from gateway.streams.events import Completed, Event, FinishReason, Started, TextDelta, TokenUsage
 from gateway.streams.log import StreamOwner
 from gateway.streams.shared import SharedStreamLog
+from tests.support.databases import on_postgresql
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import PASSWORD, gateway_settings, running_gateway
 from tests.support.generations import START, WATCH, asking, look, next_event, start, text_of, until
+from tests.support.polling import pause
 from tests.support.processes import serving
 from tests.support.shared_logs import Heard, running_log
 from tests.support.valkeys import REFUSALS, ValkeyServer, valkey_server
@@ -104,7 +106,7 @@ async def test_a_valkey_that_cannot_save_its_data_counts_as_away(tmp_path: Path)
             await client.config_set("save", "3600 1000")
             await client.bgsave()
             while (await client.info("persistence"))["rdb_last_bgsave_status"] != "err":
-                pass
+                await pause()
             await goes_on_from_memory(one, heard, stream)
             assert one.trouble == "Valkey takes no writes: it cannot save its data to disk."
             await client.config_set("stop-writes-on-bgsave-error", "no")
@@ -167,6 +169,7 @@ async def test_a_cluster_without_slots_counts_as_away(tmp_path: Path):
             assert log.trouble == "Valkey takes no writes: its cluster is down."
 
 
+@on_postgresql
 async def test_a_generation_ends_and_is_told_right_elsewhere(
     tmp_path: Path, database_url: str, fake: FakeModelServer, own_valkey: ValkeyServer
 ):
@@ -190,7 +193,7 @@ async def test_a_generation_ends_and_is_told_right_elsewhere(
                 assert (told["state"], told["usage"]["completionTokens"]) == ("COMPLETED", 3)
         with anyio.fail_after(30):
             while (await look(other, id))["text"] != "0 1 2 ":
-                pass
+                await pause()
 
 
 async def test_a_stop_ends_the_process_and_what_it_finished_stays_finished(
@@ -205,7 +208,7 @@ async def test_a_stop_ends_the_process_and_what_it_finished_stays_finished(
         async with own_valkey.refusing("full memory"):
             next(request for request in requests if request.model == "fake:stall-3").release()
             while (await state_of(served, token, done["generation"]["id"])) != "COMPLETED":
-                pass
+                await pause()
             assert await served.stop(signal.SIGTERM) == 0
     own = gateway_settings(tmp_path / "other", sqlite_url, fake.url, redis_url=own_valkey.url, secret_key=SECRET)
     async with running_gateway(own, fake) as other:

@@ -17,12 +17,12 @@ Two = tuple[RunningGateway, RunningGateway]
 
 
 @pytest.fixture
-async def apart(tmp_path: Path, database_url: str, fake: FakeModelServer) -> AsyncIterator[Two]:
+async def apart(tmp_path: Path, sqlite_url: str, fake: FakeModelServer) -> AsyncIterator[Two]:
     async with AsyncExitStack() as stack:
         one, other = [
             await stack.enter_async_context(
                 running_gateway(
-                    gateway_settings(tmp_path / name, database_url, fake.url, secret_key=SECRET, lease_time=0.5), fake
+                    gateway_settings(tmp_path / name, sqlite_url, fake.url, secret_key=SECRET, lease_time=0.5), fake
                 )
             )
             for name in ("one", "other")

@@ -10,6 +10,7 @@ from db.engine import Database
 from db.tables import Limit, LimitException
 from gateway.limits import ExceptionKind, LimitDimension, LimitWindow, Measure
 from tests.support.gateways import Json, RunningGateway, Socket
+from tests.support.polling import pause
 
 EVENT = """
   __typename ... on GenerationEvent { generationId sequence }
@@ -122,7 +123,7 @@ async def none_runs(gateway: RunningGateway) -> None:
     """Return when no generation is under way."""
     with anyio.fail_after(20):
         while (await gateway.run(UNFINISHED))["generations"]["nodes"]:
-            pass
+            await pause()
 
 
 async def until_tokens(socket: Socket, count: int) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import RedisError
 
 from gateway.streams.valkey.keys import ClusterKeys
+from tests.support.polling import pause
 
 FAIL_OVER_MS = 500
 """How long a server is not heard of before the others give its slots to its replica."""
@@ -180,7 +181,7 @@ class ValkeyCluster:
         ids = [(await ask(server, "CLUSTER", "MYID")).decode() for server in self.servers]
         for number, server in enumerate(self.servers[PRIMARIES:]):
             while ids[number] not in await nodes_known_to(server):
-                pass
+                await pause()
             await ask(server, "CLUSTER", "REPLICATE", ids[number])
         await self.is_whole()
 
@@ -188,7 +189,7 @@ class ValkeyCluster:
         """Return when all servers that run agree that all slots are served, and each replica has its data."""
         for server in self.servers:
             while server.process is not None and not await _is_whole(server, len(self.servers)):
-                pass
+                await pause()
 
     async def primary_of(self, stream_id: UUID) -> ValkeyServer:
         """The server that has a stream now."""
