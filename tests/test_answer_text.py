@@ -1,6 +1,6 @@
 """The texts of many generations in one answer: priced, read together, and bounded."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,9 +14,11 @@ from gateway.errors import TooMuchText
 from gateway.generation.output import Output
 from schema.generation import READ_FROM_THE_LOG
 from schema.node import parse_uuid
+from tests.support.databases import on_sqlite
 from tests.support.fake_model_server import FakeModelServer, Script
 from tests.support.gateways import GraphQLErrors, Json, RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import COMPLETE, WATCH, asking, start
+from tests.support.shared_gateways import as_new, sharing
 
 TEXT = "0 1 2 "
 """What fake:count-3 says."""
@@ -25,12 +27,19 @@ LONG = "x" * 400
 ALIASED = "{ " + " ".join(f"a{number}: generations(first: 100) {{ nodes {{ text }} }}" for number in range(10)) + " }"
 
 
+shared_narrow = sharing(max_answer_text=1_000)
+
+
 @pytest.fixture
-async def narrow(sqlite_url: str, tmp_path: Path, fake: FakeModelServer) -> AsyncIterator[RunningGateway]:
-    """A gateway whose answers hold a thousand characters of text."""
-    settings = gateway_settings(tmp_path, sqlite_url, fake.url, max_answer_text=1_000)
-    async with running_gateway(settings, fake) as gateway:
-        yield gateway
+async def narrow(shared_narrow: RunningGateway) -> RunningGateway:
+    """A gateway whose answers hold a thousand characters of text, as new."""
+    return await as_new(shared_narrow)
+
+
+@pytest.fixture
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
 
 
 async def say(gateway: RunningGateway, count: int, prompt: str = LONG) -> None:
@@ -100,6 +109,7 @@ def looks() -> Iterator[list[str]]:
         event.remove(Engine, "before_cursor_execute", note)
 
 
+@on_sqlite
 async def test_the_texts_that_the_log_has_no_more_are_looked_up_together(
     database_url: str, tmp_path: Path, fake: FakeModelServer
 ):

@@ -43,6 +43,12 @@ NEW_PASSWORD = "a lantern on the harbour wall"
 LOGIN = "mutation($input: LoginInput!) { login(input: $input) { __typename } }"
 
 
+@pytest.fixture
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
+
+
 async def events(gateway: RunningGateway, **filter: object) -> list[Json]:
     """The events of the log, newest first."""
     return (await gateway.run(LOG, {"filter": filter}))["auditLog"]["nodes"]

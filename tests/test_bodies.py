@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -17,22 +16,23 @@ from websockets.typing import Subprotocol
 from gateway.errors import Overloaded
 from server.transports.bodies import BytesInFlight
 from server.transports.websocket_messages import byte_length, find_id
-from tests.support.fake_model_server import FakeModelServer
-from tests.support.gateways import ADMIN, Json, RunningGateway, gateway_settings, running_gateway
+from tests.support.gateways import ADMIN, Json, RunningGateway
 from tests.support.generations import GENERATE, asking
 from tests.support.http_streams import EVENT_STREAM, MULTIPART
+from tests.support.shared_gateways import as_new, sharing
 
 ME = "{ me { username } }"
 LIMIT = 100_000
 FLIGHT = 1_000_000
 
 
+shared_small = sharing(max_body_size=LIMIT, max_bytes_in_flight=FLIGHT)
+
+
 @pytest.fixture
-async def small(sqlite_url: str, tmp_path: Path, fake: FakeModelServer) -> AsyncGenerator[RunningGateway]:
-    """A gateway with small limits on what comes in."""
-    limits = {"max_body_size": LIMIT, "max_bytes_in_flight": FLIGHT}
-    async with running_gateway(gateway_settings(tmp_path, sqlite_url, fake.url, **limits), fake) as gateway:
-        yield gateway
+async def small(shared_small: RunningGateway) -> RunningGateway:
+    """A gateway with small limits on what comes in, as new."""
+    return await as_new(shared_small)
 
 
 def subscribing(id: str, size: int, **order: Any) -> str:

@@ -89,14 +89,14 @@ async def test_one_operation_too_many_is_refused_and_the_others_go_on(strict: Ru
         assert (await socket.receive())["type"] == "next"
 
 
-async def test_ten_thousand_operations_on_a_socket_are_refused_one_by_one(strict: RunningGateway):
+async def test_a_thousand_operations_too_many_on_a_socket_are_refused_one_by_one(strict: RunningGateway):
     async with strict.connect() as socket:
         for id in "ab":
             await socket.subscribe(GENERATE, HOLD, id=id)
         refused = 0
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(flood, socket, 10_000)
-            while refused < 10_000:
+            tasks.start_soon(flood, socket, 1_000)
+            while refused < 1_000:
                 refused += (await socket.receive())["type"] == "error"
         await socket.send({"type": "ping"})
         assert (await socket.receive())["type"] == "pong"

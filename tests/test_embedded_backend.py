@@ -172,24 +172,24 @@ async def kill_while_answering(backend: EmbeddedBackend) -> BackendError:
     pytest.fail("the answer ended well")
 
 
-async def test_a_child_that_dies_fails_its_answers_with_a_typed_error(backend: EmbeddedBackend):
-    await backend.wait_until(EmbeddedState.READY)
-    assert type(await kill_while_answering(backend)) is BackendUnavailable
-
-
-async def test_a_child_that_died_is_replaced_and_the_next_request_answered(backend: EmbeddedBackend):
+async def test_a_child_that_dies_fails_its_answers_is_replaced_and_the_next_request_answered(backend: EmbeddedBackend):
     await backend.wait_until(EmbeddedState.READY)
     first = backend.pid
-    await kill_while_answering(backend)
+    assert type(await kill_while_answering(backend)) is BackendUnavailable
     await backend.wait_until(EmbeddedState.STARTING)
     assert await read(backend, ask())
     assert backend.pid != first
 
 
-async def test_stopping_ends_the_child(model_path: Path):
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="reading another process's environment takes /proc")
+async def test_the_child_sees_nothing_of_the_gateways_environment_and_ends_with_its_backend(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SECRET", "hunter2")
     async with running(model_path) as backend:
         await backend.wait_until(EmbeddedState.READY)
         pid = backend.pid
+        assert await anyio.Path(f"/proc/{pid}/environ").read_bytes() == b""
     assert pid is not None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -228,14 +228,6 @@ async def test_a_broken_model_is_told_in_llama_cpps_words_without_its_path(tmp_p
             await backend.models()
     assert str(failure.value).startswith("The embedded model could not be started: gguf_init")
     assert str(tmp_path) not in str(failure.value)
-
-
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="reading another process's environment takes /proc")
-async def test_the_child_sees_nothing_of_the_gateways_environment(model_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("SECRET", "hunter2")
-    async with running(model_path) as backend:
-        await backend.wait_until(EmbeddedState.READY)
-        assert await anyio.Path(f"/proc/{backend.pid}/environ").read_bytes() == b""
 
 
 def test_a_missing_file_is_refused_at_once(tmp_path: Path):

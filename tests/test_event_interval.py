@@ -1,8 +1,5 @@
 """A model that is faster than anybody reads comes in fewer events, and nothing waits that need not."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import anyio
 import pytest
 
@@ -10,21 +7,27 @@ from db.clock import new_id
 from gateway.streams.buffer import StreamBuffer
 from gateway.streams.events import Event, Started, TextDelta
 from gateway.streams.viewer import Viewer
-from tests.support.fake_model_server import FakeModelServer
-from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.gateways import RunningGateway
 from tests.support.generations import GENERATE, WATCH, asking, cancel, ends, next_event, start, text_of, until
+from tests.support.shared_gateways import as_new, sharing
 
 WORDS = "".join(f"{number} " for number in range(300))
 
 
-@pytest.fixture(params=[1, 0.02])
-async def calm(
-    request: pytest.FixtureRequest, tmp_path: Path, sqlite_url: str, fake: FakeModelServer
-) -> AsyncIterator[RunningGateway]:
+calmest = sharing(event_interval=1)
+keeping_it = sharing(event_interval=0.02)
+
+
+@pytest.fixture(params=["calmest", "keeping_it"])
+def either(request: pytest.FixtureRequest) -> RunningGateway:
     """A gateway with the longest interval there is, and one with an interval that its backends keep."""
-    settings = gateway_settings(tmp_path, sqlite_url, fake.url, event_interval=request.param)
-    async with running_gateway(settings, fake) as gateway:
-        yield gateway
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+async def calm(either: RunningGateway) -> RunningGateway:
+    """The same, as new."""
+    return await as_new(either)
 
 
 async def test_a_fast_model_comes_in_one_event_an_interval_and_whole(calm: RunningGateway):

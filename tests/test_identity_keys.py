@@ -136,10 +136,8 @@ async def test_a_key_made_by_a_key_gets_no_more_by_default(gateway: RunningGatew
         ({"scopes": []}, "scopes"),
     ],
 )
-async def test_a_key_that_cannot_be_is_refused_with_the_field(
-    emptied_gateway_on_each_database: RunningGateway, input: Json, field: str
-):
-    assert refused_field(await emptied_gateway_on_each_database.make_key(**input)) == field
+async def test_a_key_that_cannot_be_is_refused_with_the_field(emptied_gateway: RunningGateway, input: Json, field: str):
+    assert refused_field(await emptied_gateway.make_key(**input)) == field
 
 
 @pytest.mark.parametrize("moment", ["2999-01-01T00:00:00", "2999-01-01", "9999-12-31T23:59:59-12:00", "soon", 5])

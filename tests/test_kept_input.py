@@ -24,6 +24,7 @@ from gateway.generation import KeptInput
 from gateway.generation.kept_input import pack_input
 from gateway.generation.request import GenerationRequest
 from schema.node import parse_uuid
+from tests.support.databases import PostgresqlDatabases, on_postgresql
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.support.gateways import (
     ADMIN,
@@ -98,11 +99,10 @@ EVERYTHING: Json = {
 }
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def keeping_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A database of each kind in turn, for all tests of the module."""
-    databases = request.getfixturevalue(f"{request.param}_databases")
-    with databases.fresh(*([tmp_path_factory.mktemp("kept")] if request.param == "sqlite" else [])) as url:
+@pytest.fixture(scope="module")
+def keeping_url(postgresql_databases: PostgresqlDatabases) -> Iterator[str]:
+    """A PostgreSQL database, the stricter of the two kinds about bytes and JSON, for all tests of the module."""
+    with postgresql_databases.fresh() as url:
         yield url
 
 
@@ -264,7 +264,9 @@ async def test_others_do_not_see_it_but_administrators(keeping: RunningGateway):
     assert (await keeping.run(of_node, {"id": id}))["node"]["input"]["model"] == "fake:count-3"
 
 
-@pytest.mark.parametrize("retention", [0, 3600])
+@pytest.mark.parametrize(
+    ("database_url", "retention"), [("sqlite", 0), ("postgresql", 0), ("sqlite", 3600)], indirect=["database_url"]
+)
 async def test_without_retention_no_byte_of_a_prompt_is_in_the_database(
     database_url: str, tmp_path: Path, fake: FakeModelServer, retention: int, caplog: pytest.LogCaptureFixture
 ):
@@ -300,6 +302,7 @@ async def test_keeping_costs_one_insert_and_not_keeping_nothing(sqlite_url: str,
     assert counts == [0, 2]  # the request with the start, the answer with the end
 
 
+@on_postgresql
 async def test_it_is_kept_where_another_gateway_goes_on(
     tmp_path: Path, database_url: str, fake: FakeModelServer, valkey: ValkeyServer
 ):

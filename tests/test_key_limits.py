@@ -1,6 +1,5 @@
 """How long a key may hold, how many a user may have, and how many are listed."""
 
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from db.clock import now
 from db.tables import ApiKey
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import Json, RunningGateway, gateway_settings, refused_field, running_gateway
+from tests.support.shared_gateways import as_new, sharing
 from tests.test_identity_keys import revoke
 
 MOST = 5
@@ -19,11 +19,18 @@ KEYS = "{ me { apiKeys { id name expiresAt revokedAt } } }"
 
 
 @pytest.fixture
-async def few(database_url: str, tmp_path: Path, fake: FakeModelServer) -> AsyncIterator[RunningGateway]:
-    """A gateway on each database in which a user may have five keys."""
-    settings = gateway_settings(tmp_path, database_url, fake.url, max_api_keys_per_user=MOST)
-    async with running_gateway(settings, fake) as gateway:
-        yield gateway
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
+
+
+shared_few = sharing(max_api_keys_per_user=MOST)
+
+
+@pytest.fixture
+async def few(shared_few: RunningGateway) -> RunningGateway:
+    """A gateway in which a user may have five keys, as new."""
+    return await as_new(shared_few)
 
 
 async def listed(gateway: RunningGateway) -> list[Json]:
@@ -77,12 +84,14 @@ async def test_a_user_has_so_many_keys_and_no_more(few: RunningGateway):
     )
 
 
-async def test_keys_that_are_made_at_once_are_no_more_either(few: RunningGateway):
-    async with anyio.create_task_group() as tasks:
-        for number in range(4 * MOST):
-            tasks.start_soon(few.make_key, f"key {number}")
-    async with few.database.reading() as session:
-        assert await session.scalar(select(func.count()).select_from(ApiKey)) == MOST
+async def test_keys_that_are_made_at_once_are_no_more_either(database_url: str, tmp_path: Path, fake: FakeModelServer):
+    settings = gateway_settings(tmp_path, database_url, fake.url, max_api_keys_per_user=MOST)
+    async with running_gateway(settings, fake) as gateway:
+        async with anyio.create_task_group() as tasks:
+            for number in range(4 * MOST):
+                tasks.start_soon(gateway.make_key, f"key {number}")
+        async with gateway.database.reading() as session:
+            assert await session.scalar(select(func.count()).select_from(ApiKey)) == MOST
 
 
 async def test_a_key_that_was_revoked_or_has_expired_does_not_count(few: RunningGateway):

@@ -1,5 +1,6 @@
 """The page stays signed in by a cookie that no script can read, and keeps its access token in memory alone."""
 
+import pytest
 from playwright.async_api import BrowserContext, Page, Response, Route
 from sqlalchemy import select, update
 
@@ -11,6 +12,12 @@ from tests.support.gateways import RunningGateway
 COOKIE = "ollagraph_session"
 STORED = "() => JSON.stringify([{...sessionStorage}, {...localStorage}, document.cookie])"
 SPENT = '{"errors": [{"message": "x", "extensions": {"code": "UNAUTHENTICATED", "reason": "EXPIRED_TOKEN"}}]}'
+
+
+@pytest.fixture
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
 
 
 async def cookie(context: BrowserContext) -> str:

@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.support.cut_proxy import CutProxy, cut_proxy
-from tests.support.example_pages import build, loose_packages, npm, served
+from tests.support.example_pages import build, check_types, loose_packages, served
 from tests.support.fake_model_server import FakeModelServer, Script
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 
@@ -64,8 +64,9 @@ async def ended(page: Page, how: str) -> None:
     await expect(page.get_by_role("status")).to_have_text(how, timeout=20_000)
 
 
+@pytest.mark.usefixtures("built")
 async def test_the_operations_fit_the_schema():
-    await npm("react", "check")
+    await check_types("react")
 
 
 async def test_an_answer_comes_whole_though_the_connection_is_cut(page: Page, gateway: RunningGateway, proxy: CutProxy):

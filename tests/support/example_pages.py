@@ -31,6 +31,13 @@ async def npm(name: str, *arguments: str) -> None:
     assert done.returncode == 0, (done.stdout + done.stderr).decode()
 
 
+async def check_types(name: str) -> None:
+    """Check the types of an example that was built: the second half of its `npm run check`; building did the first."""
+    folder = ROOT / "examples" / name
+    done = await anyio.run_process([node(), str(folder / "node_modules/.bin/tsc"), "--noEmit"], cwd=folder, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
+
 async def build(name: str, folder: Path) -> Path:
     """Build an example into a folder, and give the folder."""
     await npm(name, "build", "--", "--outDir", str(folder), "--logLevel", "error")
