@@ -22,9 +22,9 @@ from tests.support.databases import (
 )
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.support.gateways import EVERY_MODEL, RunningGateway, gateway_settings, running_gateway
-from tests.support.shared_folder import made_once
-from tests.support.shared_folder import pytest_configure as pytest_configure
-from tests.support.shared_gateways import as_new, gateway_before_fake
+from tests.support.shared.folder import made_once
+from tests.support.shared.folder import pytest_configure as pytest_configure
+from tests.support.shared.gateways import as_new, gateway_before_fake
 from tests.support.valkeys import ValkeyServer, valkey_server
 
 # What an example takes, or the making of one, says more of the machine than of the code.

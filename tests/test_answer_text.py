@@ -18,7 +18,7 @@ from tests.support.databases import on_sqlite
 from tests.support.fake_model_server import FakeModelServer, Script
 from tests.support.gateways import GraphQLErrors, Json, RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import COMPLETE, WATCH, asking, start
-from tests.support.shared_gateways import as_new, sharing
+from tests.support.shared.gateways import as_new, sharing
 
 TEXT = "0 1 2 "
 """What fake:count-3 says."""

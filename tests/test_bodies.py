@@ -19,7 +19,7 @@ from server.transports.websocket_messages import byte_length, find_id
 from tests.support.gateways import ADMIN, Json, RunningGateway
 from tests.support.generations import GENERATE, asking
 from tests.support.http_streams import EVENT_STREAM, MULTIPART
-from tests.support.shared_gateways import as_new, sharing
+from tests.support.shared.gateways import as_new, sharing
 
 ME = "{ me { username } }"
 LIMIT = 100_000

@@ -23,7 +23,7 @@ from tests.support.gateways import PASSWORD, GraphQLErrors, RunningGateway, gate
 from tests.support.generations import START, WATCH, asking, look, next_event, start, text_of
 from tests.support.polling import pause
 from tests.support.processes import Served, serving
-from tests.support.shared_logs import Heard, running_log
+from tests.support.shared.logs import Heard, running_log
 from tests.support.valkeys import ValkeyServer
 from tests.test_replicas import SECRET, gateways
 

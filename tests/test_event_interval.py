@@ -9,7 +9,7 @@ from gateway.streams.events import Event, Started, TextDelta
 from gateway.streams.viewer import Viewer
 from tests.support.gateways import RunningGateway
 from tests.support.generations import GENERATE, WATCH, asking, cancel, ends, next_event, start, text_of, until
-from tests.support.shared_gateways import as_new, sharing
+from tests.support.shared.gateways import as_new, sharing
 
 WORDS = "".join(f"{number} " for number in range(300))
 

@@ -16,7 +16,7 @@ from tests.support.gateways import (
     Json,
     RunningGateway,
 )
-from tests.support.shared_gateways import as_new, sharing
+from tests.support.shared.gateways import as_new, sharing
 
 LOGIN = """
 mutation($input: LoginInput!) { login(input: $input) {

@@ -11,7 +11,7 @@ from db.clock import now
 from db.tables import ApiKey
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import Json, RunningGateway, gateway_settings, refused_field, running_gateway
-from tests.support.shared_gateways import as_new, sharing
+from tests.support.shared.gateways import as_new, sharing
 from tests.test_identity_keys import revoke
 
 MOST = 5

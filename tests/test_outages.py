@@ -19,7 +19,7 @@ from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import GraphQLErrors, RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import START, TOTAL, WATCH, asking, look, next_event, start, until
 from tests.support.polling import pause
-from tests.support.shared_logs import Heard, running_log
+from tests.support.shared.logs import Heard, running_log
 from tests.support.valkeys import ValkeyServer
 from tests.test_replicas import gateways, text_of
 

@@ -15,7 +15,7 @@ from gateway.streams.events import Completed, Event, Failed, FinishReason, Start
 from gateway.streams.log import StreamLog, StreamOwner
 from gateway.streams.memory import MemoryStreamLog
 from gateway.streams.packing import BLOCK_BYTES, EVENT_BYTES
-from tests.support.shared_logs import NEVER, PLENTY, Pair, running_log
+from tests.support.shared.logs import NEVER, PLENTY, Pair, running_log
 from tests.support.valkeys import ValkeyServer
 
 MakeLog = Callable[[float, int], Awaitable[StreamLog]]

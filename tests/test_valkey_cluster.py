@@ -23,7 +23,7 @@ from tests import test_stream_log as contract
 from tests.support.damage import begun, end, read, said
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.generations import WATCH, start, text_of
-from tests.support.shared_logs import NEVER, PLENTY, Heard, running_log
+from tests.support.shared.logs import NEVER, PLENTY, Heard, running_log
 from tests.support.valkeys import ValkeyCluster, ValkeyServer, ask, valkey_cluster
 from tests.test_replicas import gateways
 

@@ -16,7 +16,7 @@ from gateway.streams.log import StreamOwner, StreamWithoutEnd
 from gateway.streams.shared import SharedStreamLog
 from gateway.streams.valkey.client import Batch, Valkey
 from tests.support.damage import FIELDS, GARBAGE, begun, end, keys, read, said
-from tests.support.shared_logs import Heard, running_log
+from tests.support.shared.logs import Heard, running_log
 from tests.support.valkeys import ValkeyServer
 
 # --- one kind of damage at a time ---------------------------------------------------------------------------------

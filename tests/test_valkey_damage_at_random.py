@@ -17,7 +17,7 @@ from tests.support.damage import FIELDS, GARBAGE, begun, end, keys, read, said
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import GraphQLErrors
 from tests.support.generations import WATCH, look, next_event, start, text_of, until
-from tests.support.shared_logs import Heard, running_log
+from tests.support.shared.logs import Heard, running_log
 from tests.support.valkeys import ValkeyServer
 from tests.test_replicas import gateways
 

@@ -23,7 +23,7 @@ from tests.support.gateways import PASSWORD, gateway_settings, running_gateway
 from tests.support.generations import START, WATCH, asking, look, next_event, start, text_of, until
 from tests.support.polling import pause
 from tests.support.processes import serving
-from tests.support.shared_logs import Heard, running_log
+from tests.support.shared.logs import Heard, running_log
 from tests.support.valkeys import REFUSALS, ValkeyServer, valkey_server
 from tests.test_replicas import SECRET, gateways
 

@@ -22,7 +22,7 @@ from bench.paths import PROMPT, Failed, graphql_socket, subscribe
 from bench.scaling.gauges import Gauges, Used
 from tests.support.damage import begun, keys
 from tests.support.databases import postgresql_server
-from tests.support.shared_logs import running_log
+from tests.support.shared.logs import running_log
 from tests.support.valkeys import PRIMARIES, ValkeyServer, valkey_cluster, valkey_server
 
 SHORT_ANSWERS, AT_ONCE = 200, 10

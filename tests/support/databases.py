@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from db import migrations
-from tests.support.shared_folder import made_once
+from tests.support.shared.folder import made_once
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 """For a test of what no statement decides: SQLite is enough, and takes less."""

@@ -1,0 +1,1 @@
+"""What tests share: the folder of a run, gateways, and logs over one Valkey."""
