@@ -60,6 +60,7 @@ def test_every_page_is_counted_as_no_longer_than_its_field_allows():
     ]
     assert {name for name, _ in paged} == {
         *("Query.apiKeys", "Query.auditLog", "Query.generations", "Query.users", "Query.groups"),
+        "Query.prices",
         *("Group.members", "UsageReport.rows"),
     }
     for name, first in paged:
