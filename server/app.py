@@ -63,6 +63,7 @@ from server.transports import (
     TrustedProxies,
     schema_document,
 )
+from server.usage_export import usage_exports
 from server.workers import WorkerLink, WorkerSlots
 
 
@@ -308,6 +309,7 @@ def _routes(
         Route("/readyz", readiness.check),
         Route("/schema.graphql", schema_document(build_schema(), introspection_access(settings), callers)),
         Route("/audit.jsonl", audit_export(callers)),
+        *usage_exports(callers),
         *RedirectsOverHttp(gateway.identity, cookies).routes(),
         *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),
         *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),

@@ -14,6 +14,7 @@ from server.demo import demo_data
 from server.key_cli import KEY_COMMANDS
 from server.prices import prices
 from server.settings import SettingsError
+from server.usage import usage
 
 
 class _Commands(click.Group):
@@ -218,5 +219,5 @@ def export_schema() -> None:
     click.echo(build_schema().as_str())
 
 
-for command in (*KEY_COMMANDS, prices, demo_data, *CLIENT_COMMANDS):
+for command in (*KEY_COMMANDS, prices, usage, demo_data, *CLIENT_COMMANDS):
     main.add_command(command)

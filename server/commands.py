@@ -27,7 +27,7 @@ from server.signing_keys import SigningKeys, write_new_key
 
 USERS_AT_ONCE = 500
 
-CHANGING_NOTHING = frozenset({"export-audit", "list-keys", "list-users", "prices list"})
+CHANGING_NOTHING = frozenset({"export-audit", "list-keys", "list-users", "prices list", "usage"})
 """The commands that are not in the audit log."""
 
 TOLD = frozenset(

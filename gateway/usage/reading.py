@@ -26,6 +26,10 @@ Groups = dict[tuple[int, UsageValues], UsageGroup]
 Histograms = dict[tuple[int, UsageValues], dict[Measure, Counter[int]]]
 
 
+class TooManyRows(InvalidInput):
+    """A report has more rows than one may have."""
+
+
 @dataclass(frozen=True, slots=True)
 class UsageReader:
     """Reads within one snapshot, so that all that one reader tells agrees. `kept_since` is when rows begin."""
@@ -119,7 +123,7 @@ class UsageReader:
         for group in groups:
             parts[group.bucket, group.values].append(group)
         if len(parts) > MAX_ROWS or len(groups) >= _limit(MAX_ROWS):
-            raise InvalidInput(
+            raise TooManyRows(
                 "input", f"the report has more than {MAX_ROWS:,} rows: shorten the time, or group by less."
             )
         return {

@@ -4,7 +4,7 @@ import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -25,10 +25,13 @@ from gateway.errors import Forbidden, InvalidInput
 from gateway.usage.calendar import Granularity, boundaries, period_before, quarter_before, time_zone
 from gateway.usage.groupings import multiplies
 from gateway.usage.histograms import Measure, Percentiles, percentiles
-from gateway.usage.reading import Groups, UsageReader
+from gateway.usage.reading import Groups, TooManyRows, UsageReader
 
 DEFAULT_RANGE = timedelta(days=30)
 MAX_RANGE = timedelta(days=366)
+
+EXPORTED_AT_ONCE = 64
+"""Buckets of an export that are read at once, or fewer, where they have many rows."""
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9000, 1, 1, tzinfo=UTC)
@@ -200,6 +203,28 @@ class Usage:
                 start = quarter_before(start)
             bounds = boundaries(start, end, zone, request.granularity)
             return await _report(reader, choice, request, bounds, zone)
+
+    async def export(self, principal: Principal, request: UsageRequest) -> AsyncGenerator[Sequence[UsageRow]]:
+        """Give the rows of a report of any length in portions, oldest first; raises as `report` does.
+
+        Each portion is some buckets, read in a snapshot of its own: memory holds one, and no transaction is open while
+        it is sent. One bucket may have as many rows as a report.
+        """
+        start, end = _range(request)
+        bounds = boundaries(start, end, time_zone(request.time_zone, "input.timeZone"), request.granularity)
+        place, portion = 0, EXPORTED_AT_ONCE
+        while place < len(bounds) - 1:
+            following = min(place + portion, len(bounds) - 1)
+            part = replace(request, start=bounds[place], end=bounds[following])
+            try:
+                report = await self.report(principal, part)
+            except TooManyRows:
+                if portion == 1:
+                    raise
+                portion = max(1, portion // 4)
+                continue
+            yield sorted(report.rows, key=lambda row: _key(row, UsageOrder.OLDEST_FIRST))
+            place = following
 
 
 async def _report(
