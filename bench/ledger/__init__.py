@@ -1,0 +1,1 @@
+"""Measures usage reports: `python -m bench.ledger`."""
