@@ -93,9 +93,10 @@ async def test_the_gateway_shows_it(emptied_gateway: RunningGateway):
 def test_the_command_makes_an_administrator_and_refuses_what_is_in_use(tmp_path: Path):
     folder = tmp_path / "data"
     some = ["demo-data", "--users", "3", "--generations", "50", "--days", "5", "--until", "2026-06-01"]
-    made = run_here(folder, *some)
+    made = run_here(folder, *some, "--sum-up")
     assert made.exit_code == 0, made.output
     assert "from 2026-05-27 to 2026-06-01" in made.output
+    assert "Added 50 rows" in made.output
     assert "admin\tadmin" in run_here(folder, "list-users").stdout
     again = run_here(folder, *some)
     assert (again.exit_code, "already" in again.output) == (1, True)

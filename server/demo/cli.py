@@ -21,6 +21,9 @@ from server.command_settings import run, settings_of_command, warn
 @click.option(
     "--until", type=click.DateTime(["%Y-%m-%d"]), help="The day after the last one, such as 2026-12-31. Default: today."
 )
+@click.option(
+    "--sum-up", is_flag=True, help="Also add it to the sums of reports, which a gateway does in the background."
+)
 def demo_data(**options: object) -> None:
     """Fill a new database with users, keys, prices, a year of usage and some conversations, all made up.
 

@@ -7,7 +7,7 @@ from functools import partial
 import click
 
 from db.clock import now
-from gateway.demo import Demo, DemoSize
+from gateway.demo import DatabaseInUse, Demo, DemoSize
 from server.commands import opened
 from server.first_start import ensure_admin
 from server.settings import Settings, SettingsError
@@ -24,6 +24,7 @@ class DemoOptions:
     days: int
     seed: int
     until: datetime | None
+    sum_up: bool
 
     def size(self) -> DemoSize:
         """Give how much is to be made up."""
@@ -32,7 +33,7 @@ class DemoOptions:
 
 
 async def demo_data(settings: Settings, options: DemoOptions) -> None:
-    """Fill the database. Raises SettingsError in production, and DatabaseInUse."""
+    """Fill the database. Raises SettingsError in production, and where it is in use."""
     if settings.environment == "production":
         raise SettingsError("Sample data is not for production: OLLAGRAPH_ENVIRONMENT is production.")
     size = options.size()
@@ -41,7 +42,13 @@ async def demo_data(settings: Settings, options: DemoOptions) -> None:
             settings, identity
         )  # whoever starts the gateway later finds users, and makes none
         click.echo(f"Making up {size.generations:,} generations in the database {database.place} ...")
-        await Demo(database).fill(size, partial(_told, size.generations))
+        demo = Demo(database)
+        try:
+            await demo.fill(size, partial(_told, size.generations))
+        except DatabaseInUse as error:
+            raise SettingsError(str(error)) from error
+        if options.sum_up:
+            click.echo(f"Added {await demo.sum_up():,} rows to the sums of reports.")
         click.echo(f"Made {size.users:,} users, who cannot sign in, and {size.generations:,} generations.")
         click.echo(f"They are from {size.begin:%Y-%m-%d} to {size.until:%Y-%m-%d} (UTC); the seed is {size.seed}.")
         if password is not None:
