@@ -43,8 +43,8 @@ EDGES: dict[str, tuple[list[str], str]] = {
     "User.apiKeys": (["PROFILE_READ"], "{ me { apiKeys { id } } }"),
     "Price.setBy": (
         ["LIMITS_WRITE"],
-        'mutation { setPrice(input: {model: "fake:*", currency: "EUR", promptPerMillion: "1", completionPerMillion: "2"})'
-        " { ... on SetPriceSuccess { price { setBy { id } } } } }",
+        'mutation { setPrice(input: {model: "fake:*", currency: "EUR", promptPerMillion: 1, completionPerMillion: 2}) {'
+        " ... on SetPriceSuccess { price { setBy { id } } } } }",
     ),
     "ApiKey.user": (
         ["KEYS_WRITE"],

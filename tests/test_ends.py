@@ -23,7 +23,7 @@ from gateway.generation.outcome import usage_columns, usage_recorded
 from gateway.generation.request import GenerationRequest, OnBackendLoss, OnDisconnect
 from gateway.generation.run import Outcome
 from gateway.generation.timings import Timings
-from gateway.limits import Prices
+from gateway.limits import Limits, Prices
 from gateway.streams.events import Failed, TokenUsage, UsageSource
 from gateway.streams.log import StreamOwner
 from gateway.tasks import spawn, spawn_service
@@ -111,7 +111,7 @@ async def stored(database: Database, row: Generation) -> Generation:
 
 @asynccontextmanager
 async def running_ledger(database: Database) -> AsyncIterator[Ledger]:
-    ledger = Ledger(database, Prices(database, 0), UsageFeed())
+    ledger = Ledger(database, Limits(database), Prices(database, 0), UsageFeed())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ledger.run)
         yield ledger

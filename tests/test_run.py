@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 
-from auth.principal import Principal
+from auth.principal import ContentPolicy, Principal
 from backends.ollama.backend import OllamaBackend
 from db.clock import new_id
 from db.engine import Database
@@ -20,12 +20,14 @@ from gateway.blobs import BlobLimits, Blobs
 from gateway.catalog.catalog import Catalog
 from gateway.catalog.queue import BackendQueue
 from gateway.errors import ErrorCode, ShuttingDown, StreamExpired
+from gateway.generation.admission import Admission
 from gateway.generation.generations import GenerationFilter, Generations
 from gateway.generation.ledger import Ledger
 from gateway.generation.request import GenerationRequest, OnDisconnect
 from gateway.generation.routing import Router
 from gateway.generation.runner import Runner
-from gateway.limits import Prices
+from gateway.generation.starts import Starts
+from gateway.limits import Limits, Prices
 from gateway.replicas import Takeover
 from gateway.streams.buffer import StreamBuffer
 from gateway.streams.events import Cancelled, CancelReason, Completed, Event, Failed, Started, TextDelta
@@ -88,9 +90,9 @@ async def running_scene(database_url: str, fake_url: str) -> AsyncGenerator[Scen
         tx.add(user)
     async with anyio.create_task_group() as tasks:
         catalog = Catalog([backend], 60, tasks)
-        ledger = Ledger(database, Prices(database, 0), UsageFeed())
+        ledger = Ledger(database, Limits(database), Prices(database, 0), UsageFeed())
         tasks.start_soon(ledger.run)
-        router = Router(catalog, {"ollama": BackendQueue(1, 10)})
+        router = Router(catalog, {"ollama": BackendQueue(1, 10)}, BackendQueue(0, 10))
         blobs = Blobs(database, BlobLimits(enabled=True, size=1, quota=1, request=1, memory=1, retention=60))
         runner = Runner(
             database=database,
@@ -103,8 +105,25 @@ async def running_scene(database_url: str, fake_url: str) -> AsyncGenerator[Scen
             replica_id=new_id(),
         )
         takeover = Takeover(runner=runner, catalog=catalog, log=log, ownership=log, ledger=ledger)
+        limits, prices = Limits(database), Prices(database, 0)
+        starts = Starts(
+            database=database,
+            catalog=catalog,
+            runner=runner,
+            blobs=blobs,
+            admission=Admission(limits, prices, 8192),
+            limits=limits,
+            idempotency_time=86_400,
+            content_policy=ContentPolicy.ALL,
+        )
         generations = Generations(
-            database=database, blobs=blobs, catalog=catalog, log=log, ownership=log, runner=runner, ledger=ledger
+            database=database,
+            catalog=catalog,
+            log=log,
+            ownership=log,
+            starts=starts,
+            runner=runner,
+            ledger=ledger,
         )
         yield Scene(generations, runner, takeover, log, database, Principal(user.id, "one", frozenset()))
         await runner.stop(0, hand_over=False)

@@ -34,6 +34,7 @@ from gateway.codes import ErrorCode, TransportErrorCode
 from gateway.errors import GatewayError
 from gateway.identity import Conflict
 from gateway.limits import LimitReached
+from gateway.usage.reading import TooManyRows
 from resolvers.root import build_schema
 from schema.access import SIGNED_IN
 from server.cli import main
@@ -212,6 +213,7 @@ def test_every_error_of_the_gateway_has_a_code_of_its_own():
         errors.LimitExceeded,
         errors.RecordedError,
         LimitReached,
+        TooManyRows,
     }
     codes = [kind.transport_code or kind.code for kind in kinds]  # pyright: ignore
     assert ErrorCode.INTERNAL_ERROR not in codes

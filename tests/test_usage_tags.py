@@ -149,10 +149,10 @@ async def test_a_report_by_tag_may_have_as_many_rows_as_others(database: Databas
     caller, rows = await some_usage(database, random.Random(5))
     request = UsageRequest(*RANGE, granularity=Granularity.NONE, group_by=[UsageDimension.TAG])
     count = len({tag for row in rows for tag in tags_of(row)})
-    monkeypatch.setattr("gateway.usage.reports.MAX_ROWS", count)
+    monkeypatch.setattr("gateway.usage.reading.MAX_ROWS", count)
     report = await Usage(database).report(caller, request)
     assert (len(report.rows), report.totals.generations) == (count, len(rows))
-    monkeypatch.setattr("gateway.usage.reports.MAX_ROWS", count - 1)
+    monkeypatch.setattr("gateway.usage.reading.MAX_ROWS", count - 1)
     with pytest.raises(InvalidInput, match="rows"):
         await Usage(database).report(caller, request)
 

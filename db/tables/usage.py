@@ -19,8 +19,8 @@ class UsageRecord(Table):
     are computed from them. `cost_nano` is in billionths of the unit of `currency` (ISO 4217), by the price `price_id`;
     NULL where there was none.
 
-    `rolled_up` tells that the roll-ups have it. What a gateway writes has it at once; what older gateways or a bulk
-    fill wrote is added a moment later, and until then a report reads the row itself.
+    `rolled_up` tells that the roll-ups have it. It is added to them a moment after it was written, and until then a
+    report reads the row itself.
     """
 
     __tablename__ = "usage"

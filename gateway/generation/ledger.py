@@ -19,7 +19,7 @@ from gateway.generation.meter import bounded
 from gateway.generation.outcome import Outcome, error_columns, told_in_the_log, usage_columns
 from gateway.generation.timings import LARGEST_MS, Timings
 from gateway.limits import Cost, Limits, PriceList, Prices, Used
-from gateway.usage import Rollups, UsageFeed
+from gateway.usage import UsageFeed
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +57,6 @@ class LedgerEntry:
     at: datetime
     transcript: Transcript | None = None
     attempts: Sequence[Attempt] = ()
-    bare: bool = False
-    """Whether it is the least that can be written; the roll-ups get it later."""
     settled: anyio.Event = field(default_factory=anyio.Event)
     """Set when it is written, or known to have to wait for the database."""
 
@@ -78,7 +76,6 @@ class Ledger:
         self._limits = limits
         self._prices = prices
         self._usage_feed = usage_feed
-        self._rollups = Rollups()
         self._waiting: deque[LedgerEntry] = deque()
         self._came = anyio.Event()
         self._empty = anyio.Event()
@@ -165,11 +162,9 @@ class Ledger:
         async def write(tx: WriteSession) -> tuple[list[dict[str, object]], bool]:
             prices = await self._prices.known(tx, min(entry.at for entry in entries))
             ended, rows = await _write_entries(tx, entries, prices)
-            await self._rollups.add(tx, [row for row in rows if row["rolled_up"]])
             return rows, await self._limits.settle(tx, [_used(entry, prices) for entry in ended])
 
         written, settled = await self._database.transact(write)
-        self._rollups.committed()
         self._usage_feed.note(written)
         if settled:
             self._limits.freed()
@@ -212,7 +207,7 @@ def _bare(entry: LedgerEntry) -> LedgerEntry:
     timings = Timings(None, None, None, min(outcome.timings.total_ms, LARGEST_MS))
     outcome = replace(outcome, error=error, usage=bounded(outcome.usage), timings=timings)
     expiry = None if entry.transcript is None else replace(entry.transcript, events=None)
-    return replace(entry, outcome=outcome, transcript=expiry, attempts=(), bare=True)
+    return replace(entry, outcome=outcome, transcript=expiry, attempts=())
 
 
 async def _write_entries(
@@ -290,7 +285,7 @@ def _usage_columns(entry: LedgerEntry, prices: PriceList) -> dict[str, object]:
         "last_token_ms": timings.last_token_ms,
         "eval_ms": timings.eval_ms,
         "total_ms": timings.total_ms,
-        "rolled_up": not entry.bare,
+        "rolled_up": False,  # `UsageUpkeep` adds it to the sums, many at once; until then reports read the row
     }
 
 

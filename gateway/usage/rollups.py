@@ -1,4 +1,4 @@
-"""Keeps the sums of the ledger: each row is added in the transaction that writes it, or a moment later."""
+"""Keeps the sums of the ledger: each row is added soon after it was written, and marked in the same transaction."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache

@@ -12,13 +12,13 @@ from db.engine import Database
 from gateway.tasks import purge_regularly
 from gateway.usage.rollups import Rollups
 
-ROLLED_UP_AT_ONCE = 1_000
+ROLLED_UP_AT_ONCE = 200
 """Rows that are added in one transaction: on SQLite nobody else writes meanwhile."""
 
 REMOVED_AT_ONCE = 1_000
 
-CATCH_UP_SECONDS = 30
-"""How often rows are looked for that the sums do not have."""
+CATCH_UP_SECONDS = 5
+"""How often rows are looked for that the sums do not have. Reports read those themselves, so this delays nothing."""
 
 PURGE_SECONDS = 3_600
 
@@ -42,7 +42,10 @@ class UsageUpkeep:
                 tasks.start_soon(purge_regularly, "old rows of the ledger", self.purge, PURGE_SECONDS)
 
     async def catch_up(self) -> int:
-        """Add all rows to the sums that they do not have: those of older gateways, and of bulk fills; give how many."""
+        """Add all rows to the sums that they do not have, many at once; give how many.
+
+        An end by itself would change some forty rows of sums, and its generation would wait for them.
+        """
         return await _portions(self._roll_up_some, ROLLED_UP_AT_ONCE)
 
     async def purge(self) -> int:

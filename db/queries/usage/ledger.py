@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    FromClause,
     Select,
     String,
     Subquery,
@@ -114,14 +115,17 @@ def _rows(
     # the bucket is computed inside: PostgreSQL does not see that two expressions with parameters are the same
     bucket = _bucket(runs, _epoch(dialect)).label("bucket")
     ledger: _Select = select(bucket, *(getattr(UsageRecord, name) for name in wanted))
+    source: FromClause = UsageRecord.__table__
     if any(name in TAG for name in choice.dimensions):
         tag = _tags_of(UsageRecord.tags, dialect)
         parts: dict[str, ColumnElement[Any]] = dict(zip(TAG, (tag.c.key, tag.c.value), strict=True))
-        ledger = ledger.add_columns(*(parts[name].label(name) for name in TAG)).outerjoin(tag, true())
+        ledger, source = ledger.add_columns(*(parts[name].label(name) for name in TAG)), source.outerjoin(tag, true())
     if GROUP in choice.dimensions:
         group = _groups_of(UsageRecord.group_ids, dialect)
-        ledger = ledger.add_columns(group.c.value.label(GROUP)).outerjoin(group, true())
-    ledger = ledger.where(or_(*(and_(UsageRecord.at >= start, UsageRecord.at < end) for start, end in spans)))
+        ledger, source = ledger.add_columns(group.c.value.label(GROUP)), source.outerjoin(group, true())
+    ledger = ledger.select_from(source).where(
+        or_(*(and_(UsageRecord.at >= start, UsageRecord.at < end) for start, end in spans))
+    )
     columns = {name: DIMENSIONS[name] for name in choice.chosen or ()}
     if rolled_up is False and dialect == "sqlite":  # it would rather look at all rows of a user than at these few
         columns = {name: _without_index(each) for name, each in columns.items()}

@@ -37,6 +37,7 @@ class Heard(Handlers):
             self._take_note,
             self._finished,
             self._owns_it,
+            lambda message: None,
         )
 
     def _hearing(self, word: str) -> Callable[[UUID], None]:
