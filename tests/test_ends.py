@@ -1,7 +1,7 @@
 """Every generation ends once and for good, whatever a model server, the log or the database makes of it."""
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -180,7 +180,7 @@ async def test_a_request_that_cannot_be_kept_for_others_leaves_no_row_and_takes_
 
     request = GenerationRequest("fake:count-3", prompt="x", on_backend_loss=OnBackendLoss.CONTINUE)
     with monkeypatch.context() as broken:
-        broken.setattr("gateway.generation.generations.encode_request", fail)
+        broken.setattr("gateway.generation.starts.encode_request", fail)
         for _ in range(3):
             with pytest.raises(TypeError):
                 await scene.generations.start(scene.principal, request)
@@ -203,17 +203,15 @@ async def test_one_whose_stream_cannot_be_opened_has_failed(scene: Scene, monkey
 
 
 async def test_one_whose_commit_may_have_worked_has_an_end(scene: Scene, monkeypatch: pytest.MonkeyPatch):
-    transaction = Database.transaction
+    transact = Database.transact
 
-    @asynccontextmanager
-    async def forgetful(self: Database) -> AsyncIterator[WriteSession]:
-        async with transaction(self) as tx:
-            yield tx
+    async def forgetful(self: Database, work: Callable[[WriteSession], Awaitable[Any]]) -> Any:
+        await transact(self, work)
         monkeypatch.undo()
         raise DatabaseUnavailable("the answer to COMMIT was lost")
 
     await scene.events(await scene.start("fake:count-3"))  # so that the models are known
-    monkeypatch.setattr(Database, "transaction", forgetful)
+    monkeypatch.setattr(Database, "transact", forgetful)
     with pytest.raises(DatabaseUnavailable):
         await scene.start("fake:hold-3")
     row = (await rows_of(scene))[0]

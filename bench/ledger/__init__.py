@@ -1,1 +1,1 @@
-"""Measures usage reports: `python -m bench.usage.ledger`."""
+"""Measures usage reports: `python -m bench.ledger`."""

@@ -1,4 +1,4 @@
-"""Measures usage reports over a large ledger: `python -m bench.usage.ledger --rows 1000000`, on SQLite and on PostgreSQL.
+"""Measures usage reports over a large ledger: `python -m bench.ledger --rows 1000000`, on SQLite and on PostgreSQL.
 
 Fills a year with generations of many users (the same for the same number of rows), adds them to the sums as the gateway
 does, and prints how long reports take from the sums and from the rows, the plan of the statement that reads the sums,

@@ -1,4 +1,4 @@
-"""Tries limits over real processes: `python -m bench.usage.limits`. Every number that may not be 0 or over a limit is told.
+"""Tries limits over real processes: `python -m bench.ledger.limits`. What may not be 0 or over a limit is told.
 
 Gateways over one database, each a process, are asked for more than limits allow; then generations end in every
 way while gateways are killed. What was let in, what stays reserved, and whether limits and ledger agree is read from
@@ -215,7 +215,7 @@ async def attempt(found: Site, count: int, seed: int) -> bool:
 
 def main() -> None:
     """Read the options, try, and tell; ends with 1 where a limit did not hold."""
-    parser = argparse.ArgumentParser(prog="python -m bench.usage.limits", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.ledger.limits", description=__doc__)
     parser.add_argument("--endings", type=int, default=ENDINGS)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="sites whose names hold this")
