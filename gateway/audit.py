@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import anyio
@@ -213,6 +213,9 @@ def shortened(value: object) -> object:
         return _plain(value)[:MAX_VALUE]
     if isinstance(value, list | tuple | set | frozenset):
         return [shortened(one) for one in list(value)[:MAX_LISTED]]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if isinstance(value, dict):
+        named = cast("dict[str, object]", value)
+        return {_plain(name)[:MAX_VALUE]: shortened(one) for name, one in list(named.items())[:MAX_LISTED]}
     return value if value is None or isinstance(value, bool | int | float) else _plain(str(value))[:MAX_VALUE]
 
 

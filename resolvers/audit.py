@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
+from decimal import Decimal
 from enum import Enum
 from typing import Any, TypeAlias, cast
 from uuid import UUID
@@ -35,14 +36,19 @@ TOLD = frozenset(
         "cachedPerMillion",
         "completionPerMillion",
         "contentPolicy",
+        "amount",
+        "conditions",
         "currency",
         "description",
         "displayName",
+        "each",
         "everywhere",
+        "exceptions",
         "expiresAt",
         "graceSeconds",
         "groupId",
         "model",
+        "measure",
         "models",
         "mustChangePassword",
         "name",
@@ -50,10 +56,12 @@ TOLD = frozenset(
         "provider",
         "role",
         "scopes",
+        "timeZone",
         "userId",
         "userIds",
         "username",
         "validFrom",
+        "window",
     }
 )
 """Fields of inputs whose values are recorded. All others may hold secrets or what is nobody's business."""
@@ -125,6 +133,10 @@ def _deed(name: str, context: Context, arguments: Mapping[str, Any]) -> Deed:
 def _shown(value: Any) -> Any:
     if isinstance(value, list):
         return [_shown(one) for one in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        return {name: _shown(one) for name, one in cast("dict[str, Any]", value).items()}
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     return value.name if isinstance(value, Enum) else value
 
 

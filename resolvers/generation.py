@@ -76,7 +76,10 @@ class GenerationMutation:
     @strawberry.mutation(description="Ask a model and wait for the whole answer.", directives=[ASKS_A_MODEL])
     @requires(Scope.GENERATIONS_WRITE)
     async def generate(self, info: Info, input: Request) -> GenerateResult | None:
-        return generate_result(await info.context.gateway.generations.complete(info.context.caller, input.to_request()))
+        context = info.context
+        return generate_result(
+            await context.gateway.generations.complete(context.caller, input.to_request(), context.limits_told)
+        )
 
     @strawberry.mutation(
         description="Ask a model and return at once. Watch the generation with the subscription `generation`.",
@@ -84,7 +87,8 @@ class GenerationMutation:
     )
     @requires(Scope.GENERATIONS_WRITE)
     async def start_generation(self, info: Info, input: Request) -> StartGenerationResult | None:
-        row = await info.context.gateway.generations.start(info.context.caller, input.to_request())
+        context = info.context
+        row = await context.gateway.generations.start(context.caller, input.to_request(), context.limits_told)
         return StartGenerationSuccess(generation=Generation.of(row))
 
     @strawberry.mutation(
@@ -116,7 +120,9 @@ class GenerationSubscription:
             if seen is not None and input.idempotency_key is None:
                 raise InvalidInput("idempotencyKey", RESUMED_WITHOUT_KEY)
             request = input.to_request(logprobs=selects(info, "logprobs"))
-            viewer = await context.gateway.generations.start_and_watch(context.caller, request, seen or 0)
+            viewer = await context.gateway.generations.start_and_watch(
+                context.caller, request, seen or 0, context.limits_told
+            )
         except GatewayError as error:
             if (refused := refusal(error)) is None:
                 raise

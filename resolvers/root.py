@@ -21,7 +21,7 @@ from resolvers.catalog import CatalogQuery
 from resolvers.expected import EXPECTED_ERRORS
 from resolvers.generation import GenerationMutation, GenerationQuery, GenerationSubscription
 from resolvers.identity import IdentityMutation, IdentityQuery
-from resolvers.limits import PriceMutation, PriceQuery
+from resolvers.limits import LimitMutation, LimitQuery, PriceMutation, PriceQuery
 from resolvers.node import NodeQuery
 from resolvers.server_info import ServerInfoQuery
 from resolvers.usage import UsageQuery, UsageSubscription
@@ -31,12 +31,14 @@ from schema.scalars import SCALARS
 
 
 @strawberry.type(description="Operations that read.")
-class Query(IdentityQuery, CatalogQuery, UsageQuery, PriceQuery, GenerationQuery, NodeQuery, ServerInfoQuery):
+class Query(
+    IdentityQuery, CatalogQuery, UsageQuery, LimitQuery, PriceQuery, GenerationQuery, NodeQuery, ServerInfoQuery
+):
     pass
 
 
 @strawberry.type(description="Operations that change something.")
-class Mutation(IdentityMutation, PriceMutation, GenerationMutation):
+class Mutation(IdentityMutation, LimitMutation, PriceMutation, GenerationMutation):
     pass
 
 

@@ -12,6 +12,7 @@ from auth.scopes import Scope
 from gateway import Gateway
 from gateway.audit import AuditOutcome, Deed, Target
 from gateway.errors import Forbidden, GatewayError, TooMuchText
+from gateway.limits import LimitsTold
 from schema.loaders import Loaders
 from schema.session_cookie import SessionCookie, SignInCookie
 
@@ -40,6 +41,7 @@ class Context:
     sequence: int | None = None
     _most_text: int = field(init=False)
     _loaders: Loaders | None = field(default=None, init=False)
+    _limits_told: LimitsTold | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._most_text = self.max_text
@@ -50,6 +52,18 @@ class Context:
         if self._loaders is None:
             self._loaders = Loaders(self.gateway, self.principal, self._most_text)
         return self._loaders
+
+    @property
+    def limits_told(self) -> LimitsTold:
+        """What the operation tells of limits, made when it first starts a generation."""
+        if self._limits_told is None:
+            self._limits_told = LimitsTold()
+        return self._limits_told
+
+    def take_limits_told(self) -> LimitsTold | None:
+        """Give what there is to tell of limits, once; None where that is nothing."""
+        told, self._limits_told = self._limits_told, None
+        return told if told is not None and told.statuses else None
 
     @property
     def nobody(self) -> AuthenticationError | GatewayError | None:

@@ -1,4 +1,4 @@
-"""What the mutations of generations give."""
+"""What the mutations of generations and of limits give."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ from schema.errors import (
     UserError,
 )
 from schema.generation import Generation
-from schema.limits import QuotaExceeded, RateLimited
+from schema.limits import Limit, QuotaExceeded, RateLimited
 from schema.tool_call import ToolCall
 
 
@@ -116,4 +116,26 @@ class CancelGenerationSuccess:
 CancelGenerationResult = Annotated[
     CancelGenerationSuccess | NotFound | InvalidInput,
     strawberry.union("CancelGenerationResult", description="The result of `cancelGeneration`."),
+]
+
+
+@strawberry.type(description="The limit holds, here at once and at other gateways within a moment.")
+class SetLimitSuccess:
+    limit: Limit = strawberry.field(description="The limit as it is now.")
+
+
+SetLimitResult = Annotated[
+    SetLimitSuccess | InvalidInput,
+    strawberry.union("SetLimitResult", description="The result of `setLimit`."),
+]
+
+
+@strawberry.type(description="The limit was removed, with all that was counted for it.")
+class RemoveLimitSuccess:
+    name: str = strawberry.field(description="The name that the limit had.")
+
+
+RemoveLimitResult = Annotated[
+    RemoveLimitSuccess | NotFound | InvalidInput,
+    strawberry.union("RemoveLimitResult", description="The result of `removeLimit`."),
 ]

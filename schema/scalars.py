@@ -66,7 +66,7 @@ def _decimal(value: Any) -> Decimal:
     raise GraphQLError('Decimal must be a string of digits with at most one point, such as "0.15".')
 
 
-def _plain(value: Decimal) -> str:
+def decimal_text(value: Decimal) -> str:
     """Write all digits, and no exponent."""
     return format(value, "f")
 
@@ -121,7 +121,7 @@ SCALARS: dict[object, ScalarDefinition] = {
     Decimal: strawberry.scalar(
         name="Decimal",
         description='A decimal number of any precision, as a string without an exponent, such as "0.15".',
-        serialize=_plain,
+        serialize=decimal_text,
         parse_value=_decimal,
     ),
     SafeInt: strawberry.scalar(

@@ -17,7 +17,7 @@ from db.migrations import upgrade
 from gateway import Gateway
 from gateway.blobs import BlobLimits, Blobs
 from gateway.catalog import BackendQueue, Catalog
-from gateway.limits import Limits, Prices
+from gateway.limits import LimitAdministration, Limits, Prices
 from gateway.tasks import spawn_service
 from gateway.usage import Usage, UsageFeed, UsageUpkeep
 from resolvers.root import build_schema
@@ -153,7 +153,15 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
             allow_credentials=settings.cors_credentials,
             allow_methods=["DELETE", "GET", "HEAD", "POST"],
             allow_headers=[*PREFLIGHT_HEADERS, "cache-control", "content-type", "last-event-id", "x-request-id"],
-            expose_headers=["location", "repr-digest", "sunset", "x-request-id"],
+            expose_headers=[
+                "location",
+                "ratelimit",
+                "ratelimit-policy",
+                "repr-digest",
+                "retry-after",
+                "sunset",
+                "x-request-id",
+            ],
         )
     app.add_middleware(HostCheck, allowed=HostPatterns(settings.answers_to))
     if settings.trusted_proxies:
@@ -186,7 +194,18 @@ async def running_gateway(
                 )
                 usage, info = Usage(database), server_info(settings)
                 spawn_service(tasks, "usage", UsageUpkeep(database, settings.usage_retention).run)
-                gateway = Gateway(identity, catalog, service.generations, usage, feed, prices, blobs, limits, info)
+                gateway = Gateway(
+                    identity,
+                    catalog,
+                    service.generations,
+                    usage,
+                    feed,
+                    prices,
+                    blobs,
+                    limits,
+                    LimitAdministration(database, limits),
+                    info,
+                )
                 yield gateway, database, service, signing
             tasks.cancel_scope.cancel()
     finally:

@@ -12,6 +12,7 @@ from server.command_settings import settings_of_command as _settings
 from server.command_settings import warn as _warn
 from server.demo import demo_data
 from server.key_cli import KEY_COMMANDS
+from server.limit_commands import limits
 from server.prices import prices
 from server.settings import SettingsError
 from server.usage import usage
@@ -219,5 +220,5 @@ def export_schema() -> None:
     click.echo(build_schema().as_str())
 
 
-for command in (*KEY_COMMANDS, prices, usage, demo_data, *CLIENT_COMMANDS):
+for command in (*KEY_COMMANDS, limits, prices, usage, demo_data, *CLIENT_COMMANDS):
     main.add_command(command)

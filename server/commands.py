@@ -27,7 +27,9 @@ from server.signing_keys import SigningKeys, write_new_key
 
 USERS_AT_ONCE = 500
 
-CHANGING_NOTHING = frozenset({"export-audit", "list-keys", "list-users", "prices list", "usage"})
+CHANGING_NOTHING = frozenset(
+    {"export-audit", "limits list", "limits show", "list-keys", "list-users", "prices list", "usage"}
+)
 """The commands that are not in the audit log."""
 
 TOLD = frozenset(
@@ -35,6 +37,7 @@ TOLD = frozenset(
         *("username", "admin", "role", "name", "scopes", "models", "networks", "origins", "expires_in_days"),
         *("model", "currency", "prompt", "cached", "completion", "valid_from"),
         *("users", "generations", "days", "seed"),
+        *("measure", "window", "amount", "each", "group", "user", "tag", "time_zone", "exceptions"),
     }
 )
 """The parameters of commands that are recorded. Of the others, one may be a password, and one a whole key."""
@@ -62,7 +65,7 @@ def sentence(error: Exception) -> str | None:
 
 async def migrate(settings: Settings) -> None:
     """Bring the tables up to date."""
-    async with _database(settings) as database:
+    async with database_of_command(settings) as database:
         before = await current_revision(database)
         click.echo(f"Migrating {database.place} from {before or 'an empty database'} ...")
         await upgrade(database)
@@ -164,7 +167,8 @@ def create_signing_key(settings: Settings, algorithm: PairAlgorithm) -> None:
 
 
 @asynccontextmanager
-async def _database(settings: Settings) -> AsyncGenerator[Database]:
+async def database_of_command(settings: Settings) -> AsyncGenerator[Database]:
+    """Give the database that the settings name, and close it after the block."""
     prepare_data_dir(settings)
     database = Database(settings.database)
     try:
@@ -186,7 +190,7 @@ async def opened(settings: Settings) -> AsyncGenerator[tuple[Database, Identity]
 
     What the command does within the block is in the audit log afterwards, and what it was refused, too.
     """
-    async with _database(settings) as database:
+    async with database_of_command(settings) as database:
         await upgrade(database)
         identity = make_identity(settings, database, SigningKeys(settings).keys)
         try:

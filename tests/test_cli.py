@@ -44,8 +44,9 @@ def test_every_option_is_documented():
     missing: list[tuple[str, str]] = []
     for name, command in main.commands.items():
         section = documentation.partition(f"## `ollagraph {name}")[2].partition("\n## ")[0]
-        options = [opt for param in command.params if isinstance(param, click.Option) for opt in param.opts]
-        missing += [(name, option) for option in options if option not in section]
+        commands = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+        params = [param for it in commands for param in it.params if isinstance(param, click.Option)]
+        missing += [(name, option) for param in params for option in param.opts if option not in section]
     assert missing == []
 
 

@@ -9,6 +9,7 @@ import anyio
 import pytest
 from sqlalchemy import func, select, update
 
+from db import queries
 from db.clock import new_id, now
 from db.engine import Database
 from db.tables import Generation, LimitCounter, Reservation, User
@@ -246,6 +247,17 @@ async def test_exceptions_allow_another_amount(
     let_in = await admitted([(database, Limits(database))], ALICE, 5)
     await database.close()
     assert let_in == (5 if allowed is None else allowed)
+
+
+async def test_a_limit_that_another_gateway_has_removed_fails_nothing(database: Database):
+    limit_id = await set_limit(database, 100)
+    limits = Limits(database, identity_max_age=60)
+    await limits.rules()
+    async with database.transaction() as tx:
+        await queries.limit.remove(tx, limit_id)
+    await begin(database, limits, ALICE, 5)
+    await limits.purge()
+    assert await reserved(database) == 0
 
 
 async def test_nothing_is_limited_where_limits_are_off(sqlite_url: str):

@@ -174,7 +174,8 @@ async def test_a_named_site_may_send_cookies_if_the_settings_say_so(start: Start
 async def test_a_named_site_may_read_the_request_id(start: Start):
     async with start(cors_origins=[ORIGIN]) as gateway:
         response = await gateway.client.get("/healthz", headers={"Origin": ORIGIN})
-    assert "x-request-id" in response.headers["access-control-expose-headers"].split(", ")
+    exposed = set(response.headers["access-control-expose-headers"].split(", "))
+    assert {"x-request-id", "ratelimit", "ratelimit-policy", "retry-after"} <= exposed
 
 
 def test_what_lives_as_long_as_the_server_is_not_looked_at_for_garbage():

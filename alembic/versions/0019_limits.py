@@ -57,7 +57,6 @@ def upgrade() -> None:
         sa.Column("reserved", sa.BigInteger, nullable=False),
         sa.Column("bound", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("limit_id", "subject", name="pk_limit_counters"),
-        sa.ForeignKeyConstraint(["limit_id"], ["limits.id"], name="fk_limit_counters_limit_id", ondelete="CASCADE"),
     )
     op.create_index("ix_limit_counters_window_end", "limit_counters", ["window_end"])
     op.create_table(
@@ -70,7 +69,6 @@ def upgrade() -> None:
         sa.Column("currency", sa.String(3), nullable=True),
         sa.Column("amount", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("generation_id", "limit_id", "subject", name="pk_reservations"),
-        sa.ForeignKeyConstraint(["limit_id"], ["limits.id"], name="fk_reservations_limit_id", ondelete="CASCADE"),
     )
     op.create_index("ix_reservations_limit_id", "reservations", ["limit_id"])
 

@@ -58,10 +58,16 @@ class _CounterWindow(NamedTuple):
 
 
 class Level(NamedTuple):
-    """How full a counter is: what is used and reserved together, and until when that counts."""
+    """How full a counter is, and until when that counts."""
 
-    taken: int
+    used: int
+    reserved: int
     window_end: datetime | None
+
+    @property
+    def taken(self) -> int:
+        """What is used and reserved together."""
+        return self.used + self.reserved
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +85,9 @@ async def limits(session: ReadSession, most: int) -> tuple[Sequence[Limit], Sequ
     return found, exceptions
 
 
-async def by_name(session: ReadSession, name: str) -> Limit | None:
-    """Give the limit of this name."""
-    return await session.scalar(select(Limit).where(Limit.name == name))
+async def by_name(session: WriteSession, name: str) -> Limit | None:
+    """Give the limit of this name, which nobody else changes before this transaction ends."""
+    return await session.scalar(select(Limit).where(Limit.name == name).with_for_update())
 
 
 async def count(session: ReadSession) -> int:
@@ -89,8 +95,15 @@ async def count(session: ReadSession) -> int:
     return await session.scalar(select(func.count()).select_from(Limit)) or 0
 
 
+async def set_amount(session: WriteSession, limit_id: UUID, amount: int, at: datetime) -> None:
+    """Give a limit another amount, and leave what was counted."""
+    await session.execute(update(Limit).where(Limit.id == limit_id).values(amount=amount, updated_at=at))
+
+
 async def remove(session: WriteSession, limit_id: UUID) -> None:
     """Remove a limit with all that was counted and reserved."""
+    for table in (Reservation, LimitCounter):
+        await session.execute(delete(table).where(table.limit_id == limit_id))
     await session.execute(delete(Limit).where(Limit.id == limit_id))
 
 
@@ -138,7 +151,8 @@ async def reserve(session: WriteSession, generation_id: UUID, wanted: Sequence[R
         for it in wanted
     ]
     await connection.execute(insert(_RESERVATIONS), reservations)
-    return Reserved({key: Level(row.used + row.reserved, row.window_end) for key, row in granted.items()}, frozenset())
+    levels = {key: Level(row.used, row.reserved, row.window_end) for key, row in granted.items()}
+    return Reserved(levels, frozenset())
 
 
 def _taking(wanted: Sequence[Reserve], at: datetime, dialect: str) -> ReturningInsert[*tuple[Any, ...]]:
@@ -211,6 +225,12 @@ async def _add(session: WriteSession, sums: Mapping[_CounterWindow, tuple[int, i
     ]
     connection = await session.connection()
     await connection.execute(statement, rows)
+
+
+async def purge_removed(session: WriteSession) -> None:
+    """Remove what was counted and reserved for limits that there are no more."""
+    for table in (Reservation, LimitCounter):
+        await session.execute(delete(table).where(table.limit_id.not_in(select(Limit.id))))
 
 
 async def purge_counters(session: WriteSession, before: datetime, most: int) -> int:

@@ -57,11 +57,14 @@ class LimitCounter(Table):
 
     `subject` is a digest of the values of what `each` of the limit names. `bound` is what that subject may use, as
     it was when something was reserved last. A window without an end is that of what runs at once.
+
+    There is no foreign key: a gateway that has not noticed yet that a limit was removed must not fail to start what
+    the limit would have counted.
     """
 
     __tablename__ = "limit_counters"
 
-    limit_id: Mapped[UUID] = mapped_column(ForeignKey("limits.id", ondelete="CASCADE"), primary_key=True)
+    limit_id: Mapped[UUID] = mapped_column(primary_key=True)
     subject: Mapped[str] = mapped_column(String(32), primary_key=True)
     window_start: Mapped[datetime]
     window_end: Mapped[datetime | None] = mapped_column(index=True)
@@ -76,7 +79,7 @@ class Reservation(Table):
     __tablename__ = "reservations"
 
     generation_id: Mapped[UUID] = mapped_column(primary_key=True)
-    limit_id: Mapped[UUID] = mapped_column(ForeignKey("limits.id", ondelete="CASCADE"), primary_key=True, index=True)
+    limit_id: Mapped[UUID] = mapped_column(primary_key=True, index=True)
     subject: Mapped[str] = mapped_column(String(32), primary_key=True)
     window_start: Mapped[datetime]
     measure: Mapped[str] = mapped_column(String(16))

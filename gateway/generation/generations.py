@@ -34,6 +34,7 @@ from gateway.generation.removal import of_deleted_users
 from gateway.generation.request import GenerationRequest
 from gateway.generation.runner import Phase, Runner
 from gateway.generation.starts import Starts
+from gateway.limits import LimitsTold
 from gateway.streams import (
     TERMINAL,
     CancelReason,
@@ -93,26 +94,33 @@ class Generations:
         """Whether new work is refused."""
         return self._runner.phase is Phase.STOPPING
 
-    async def start(self, principal: Principal, request: GenerationRequest) -> Generation:
+    async def start(
+        self, principal: Principal, request: GenerationRequest, told: LimitsTold | None = None
+    ) -> Generation:
         """Begin, and return at once; under an idempotency key that was used before, what that began.
 
-        Raises InvalidInput, ModelNotFound, Unsupported, LimitReached, Overloaded, ShuttingDown.
+        `told` learns how the limits stand. Raises InvalidInput, ModelNotFound, Unsupported, LimitReached, Overloaded,
+        ShuttingDown.
         """
-        return await self._starts.start(principal, request)
+        return await self._starts.start(principal, request, told or LimitsTold())
 
-    async def start_and_watch(self, principal: Principal, request: GenerationRequest, after: int = 0) -> Viewer:
+    async def start_and_watch(
+        self, principal: Principal, request: GenerationRequest, after: int = 0, told: LimitsTold | None = None
+    ) -> Viewer:
         """Begin, and watch after the sequence number `after`, which only an idempotency key makes more than 0.
 
         Raises what `start` raises; close the viewer in any case.
         """
-        return self._viewer(await self.start(principal, request), after)
+        return self._viewer(await self.start(principal, request, told), after)
 
-    async def complete(self, principal: Principal, request: GenerationRequest) -> Answer:
+    async def complete(
+        self, principal: Principal, request: GenerationRequest, told: LimitsTold | None = None
+    ) -> Answer:
         """Begin, and wait for the whole answer. Raises what `start` raises.
 
         A caller who is cancelled meanwhile counts as a viewer who left.
         """
-        viewer = await self.start_and_watch(principal, request)
+        viewer = await self.start_and_watch(principal, request, told=told)
         try:
             output = output_of([event async for event in viewer])
         finally:

@@ -23,7 +23,7 @@ from gateway.generation.kept_input import PackedInput, pack_input
 from gateway.generation.request import GenerationRequest, OnBackendLoss, OnLimit, blob_references, chat_request
 from gateway.generation.run import Gate, Job, Run
 from gateway.generation.runner import Phase, Runner
-from gateway.limits import Claim, LimitReached, Limits
+from gateway.limits import Claim, LimitReached, Limits, LimitsTold
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +67,31 @@ class Starts:
         self._idempotency_time = idempotency_time
         self._content_policy = content_policy
 
-    async def start(self, principal: Principal, request: GenerationRequest) -> Generation:
+    async def start(self, principal: Principal, request: GenerationRequest, told: LimitsTold) -> Generation:
         """Begin, and return at once; under an idempotency key that was used before, what that began.
 
-        Raises InvalidInput, ModelNotFound, Unsupported, LimitReached, Overloaded, ShuttingDown.
+        `told` learns how the limits stand. Raises InvalidInput, ModelNotFound, Unsupported, LimitReached, Overloaded,
+        ShuttingDown.
         """
+        try:
+            return await self._start(principal, request, told)
+        except LimitReached as refusal:
+            told.refuse(refusal)
+            raise
+
+    async def _start(self, principal: Principal, request: GenerationRequest, told: LimitsTold) -> Generation:
         if request.idempotency_key is not None and (begun := await self._begun_under(principal, request)):
             return begun
         self._check_serving()
         checked = await self._checked(principal, request)
         self._check_serving()
         try:
-            return await self._begin(checked)
+            return await self._begin(checked, told)
         except LimitReached as refusal:
             if request.on_limit is OnLimit.REFUSE or not self._limits.may_wait(refusal):
                 raise
-            return await self._begin(checked, partial(self._pass_limit, checked.claims, refusal))
+            told.note([refusal.limit])
+            return await self._begin(checked, told, partial(self._pass_limit, checked.claims, refusal))
         except IntegrityError:
             if request.idempotency_key is None or (begun := await self._begun_under(principal, request)) is None:
                 raise
@@ -99,7 +108,7 @@ class Starts:
         admitted = await self._admission.ask(principal, request, chat, model, self._runner.estimates)
         return _Checked(principal, request, model, admitted.chat, admitted.claims, policy, packed)
 
-    async def _begin(self, checked: _Checked, gate: Gate | None = None) -> Generation:
+    async def _begin(self, checked: _Checked, told: LimitsTold, gate: Gate | None = None) -> Generation:
         """Write the row and what is reserved for it, and let it run; with a `gate`, let it wait for a limit there."""
         request, key = checked.request, checked.request.idempotency_key
         row = _new_row(checked.principal, request, checked.model, self._runner.replica_id, checked.policy)
@@ -109,7 +118,7 @@ class Starts:
 
         async def note(tx: WriteSession) -> None:
             if gate is None:
-                await self._limits.reserve(tx, row.id, checked.claims)
+                told.note(await self._limits.reserve(tx, row.id, checked.claims))
             await note_key(tx, checked.principal, request, row, self._idempotency_time)
             await self._blobs.note_use(tx, blob_references(request))
 

@@ -1,5 +1,6 @@
 """Limits on what is used: rules, what is reserved and settled against them, and what the use of models costs."""
 
+from gateway.limits.administration import LimitAdministration, WantedException, WantedLimit
 from gateway.limits.limits import Limits, Used
 from gateway.limits.prices import (
     MAX_PATTERNS,
@@ -10,8 +11,9 @@ from gateway.limits.prices import (
     Prices,
     PricesWanted,
 )
-from gateway.limits.refusals import LimitReached, QuotaExceeded, RateLimited
+from gateway.limits.refusals import LimitReached, QuotaExceeded, RateLimited, shown_amount
 from gateway.limits.rules import (
+    NO_CONDITIONS,
     Asking,
     Claim,
     Conditions,
@@ -20,24 +22,29 @@ from gateway.limits.rules import (
     LimitRule,
     Measure,
     Needs,
+    digest,
 )
 from gateway.limits.status import LimitStatus
+from gateway.limits.told import LimitsTold
 from gateway.limits.windows import LimitWindow
 
 __all__ = [
     "MAX_PATTERNS",
     "MOST_PER_MILLION",
+    "NO_CONDITIONS",
     "Asking",
     "Claim",
     "Conditions",
     "Cost",
     "ExceptionKind",
+    "LimitAdministration",
     "LimitDimension",
     "LimitReached",
     "LimitRule",
     "LimitStatus",
     "LimitWindow",
     "Limits",
+    "LimitsTold",
     "Measure",
     "Needs",
     "NewPrice",
@@ -47,4 +54,8 @@ __all__ = [
     "QuotaExceeded",
     "RateLimited",
     "Used",
+    "WantedException",
+    "WantedLimit",
+    "digest",
+    "shown_amount",
 ]

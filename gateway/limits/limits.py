@@ -1,7 +1,7 @@
 """Holds the limits: what a generation may need is reserved when it starts, and settled when it ends."""
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +14,7 @@ from db import queries
 from db.clock import now
 from db.engine import Database, WriteSession
 from db.queries import CounterKey, Level, Settlement
+from db.tables import LimitException
 from gateway.limits.refusals import LimitReached, refused
 from gateway.limits.rules import Asking, Claim, LimitRule, Measure, Needs, claims_of
 from gateway.limits.status import LimitStatus, status_of
@@ -76,6 +77,7 @@ class Limits:
         self._wait_time = limit_wait_time
         self._rules: Sequence[LimitRule] = ()
         self._read_at = float("-inf")
+        self._version = 0
         self._reading = anyio.Lock()
         self._levels: OrderedDict[CounterKey, Level] = OrderedDict()
         self._freed = anyio.Event()
@@ -84,19 +86,22 @@ class Limits:
     def clear(self) -> None:
         """Read the rules anew: they have changed."""
         self._read_at = float("-inf")
+        self._version += 1
 
     async def rules(self) -> Sequence[LimitRule]:
         """Give the limits, by name, as they were a moment ago."""
         if self._is_old():
             async with self._reading:
                 if self._is_old():
-                    asked_at = time.monotonic()
+                    asked_at, version = time.monotonic(), self._version
                     async with self._database.reading() as session:
                         rows, exceptions = await queries.limit.limits(session, MOST_LIMITS)
-                    self._rules = [
-                        LimitRule.of(row, [it for it in exceptions if it.limit_id == row.id]) for row in rows
-                    ]
-                    self._read_at = asked_at
+                    of_limits = defaultdict[UUID, list[LimitException]](list)
+                    for it in exceptions:
+                        of_limits[it.limit_id].append(it)
+                    self._rules = [LimitRule.of(row, of_limits[row.id]) for row in rows]
+                    if version == self._version:  # else they have changed since they were read
+                        self._read_at = asked_at
         return self._rules
 
     async def claims(self, asking: Asking, needs: Needs) -> list[Claim]:
@@ -128,15 +133,18 @@ class Limits:
             for claim in claims
         )
 
-    async def reserve(self, tx: WriteSession, generation_id: UUID, claims: Sequence[Claim]) -> None:
-        """Reserve all of it, or nothing. Raises LimitReached, of several limits for the one that resets last."""
+    async def reserve(self, tx: WriteSession, generation_id: UUID, claims: Sequence[Claim]) -> list[LimitStatus]:
+        """Reserve all of it, or nothing, and tell how the limits stand then.
+
+        Raises LimitReached, of several limits for the one that resets last.
+        """
         if not claims:
-            return
+            return []
         at = now()
         reserved = await queries.limit.reserve(tx, generation_id, [claim.reserve for claim in claims], at)
         if not reserved.full:
             self._note_levels(reserved.levels)
-            return
+            return [status_of(claim, reserved.levels[claim.reserve.key], at) for claim in claims]
         counters = await queries.limit.counters(tx, list(reserved.full))
         full = [claim for claim in claims if claim.reserve.key in reserved.full]
         errors = [refused(status_of(it, counters.get(it.reserve.key), at), it.reserve.amount) for it in full]
@@ -202,7 +210,9 @@ class Limits:
         await purge_regularly("counters of limits", self.purge, PURGE_SECONDS)
 
     async def purge(self) -> None:
-        """Remove counters of long ago."""
+        """Remove counters of long ago, and of limits that are gone."""
+        async with self._database.transaction() as tx:
+            await queries.limit.purge_removed(tx)
         while True:
             async with self._database.transaction() as tx:
                 if await queries.limit.purge_counters(tx, now() - KEPT, MOST_PURGED) < MOST_PURGED:

@@ -4,7 +4,7 @@ from math import ceil
 
 from db.clock import now
 from gateway.errors import LONGEST_RETRY_MS, RETRY_AFTER_SECONDS, ErrorCode, GatewayError
-from gateway.limits.rules import LimitDimension, Measure
+from gateway.limits.rules import LimitDimension, LimitRule, Measure
 from gateway.limits.status import LimitStatus
 from gateway.limits.windows import LimitWindow
 from gateway.money import decimal_of
@@ -55,16 +55,16 @@ def _retry_after_ms(limit: LimitStatus) -> int:
 
 
 def _told(limit: LimitStatus, asked: int) -> str:
-    allowed = f"{_amount(limit, limit.limit)}{'' if limit.window is None else f' a {limit.window.lower()}'}"
+    allowed = f"{shown_amount(limit, limit.limit)}{'' if limit.window is None else f' a {limit.window.lower()}'}"
     whose = ", ".join(_WHOSE[dimension] for dimension in limit.scope) or "of all callers together"
     told = f"The limit {limit.name!r} of {allowed} ({whose}) is reached: "
     if asked > limit.limit:
         return (
-            f"This may need {_amount(limit, asked)}, more than the limit {limit.name!r} of {allowed} ({whose}). "
+            f"This may need {shown_amount(limit, asked)}, more than the limit {limit.name!r} of {allowed} ({whose}). "
             "Ask for fewer tokens (options.maxTokens) or shorten the prompt."
         )
-    told += f"{_amount(limit, limit.used)} used, {_amount(limit, limit.reserved)} reserved"
-    told += "." if asked <= 1 else f", {_amount(limit, asked)} more may be needed."
+    told += f"{shown_amount(limit, limit.used)} used, {shown_amount(limit, limit.reserved)} reserved"
+    told += "." if asked <= 1 else f", {shown_amount(limit, asked)} more may be needed."
     if limit.resets_at is not None:
         return f"{told} It resets at {limit.resets_at:%Y-%m-%d %H:%M:%S} UTC."
     return f"{told} Try again when one has ended."
@@ -80,7 +80,8 @@ _WHOSE = {
 }
 
 
-def _amount(limit: LimitStatus, amount: int) -> str:
+def shown_amount(limit: LimitStatus | LimitRule, amount: int) -> str:
+    """Write an amount of a limit with its unit, for people."""
     if limit.measure is not Measure.COST:
         return f"{amount:,} {_UNITS[limit.measure]}"
     return f"{decimal_of(amount):,f} {limit.currency}"

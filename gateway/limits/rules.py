@@ -123,6 +123,10 @@ class Conditions:
         )
 
 
+NO_CONDITIONS = Conditions()
+"""Counts every generation."""
+
+
 @dataclass(frozen=True, slots=True)
 class LimitRule:
     """A limit: `amount` of what is measured in each window, by each of what it counts by.
@@ -137,11 +141,13 @@ class LimitRule:
     amount: int
     currency: str | None = None
     each: tuple[LimitDimension, ...] = ()
-    conditions: Conditions = Conditions()
+    conditions: Conditions = NO_CONDITIONS
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     exceptions: Mapping[tuple[ExceptionKind, str], int | None] = field(
         default_factory=dict[tuple[ExceptionKind, str], int | None]
     )
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
 
     @classmethod
     def of(cls, row: Limit, exceptions: Iterable[LimitException] = ()) -> Self:
@@ -157,6 +163,8 @@ class LimitRule:
             Conditions(*(getattr(row, name) for name in Conditions.__dataclass_fields__)),
             ZoneInfo(row.time_zone),
             {(ExceptionKind(it.kind), it.subject): it.amount for it in exceptions},
+            row.created_at,
+            row.updated_at,
         )
 
     def bound(self, asking: Asking) -> int | None:

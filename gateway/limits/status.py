@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from db.queries import Level
 from db.tables import LimitCounter
 from gateway.limits.rules import Claim, LimitDimension, Measure
 from gateway.limits.windows import LimitWindow
@@ -33,7 +34,7 @@ class LimitStatus:
         return max(0, self.limit - self.used - self.reserved)
 
 
-def status_of(claim: Claim, counter: LimitCounter | None, at: datetime) -> LimitStatus:
+def status_of(claim: Claim, counter: LimitCounter | Level | None, at: datetime) -> LimitStatus:
     """Tell how a limit stands. A window that is over has nothing in it."""
     rule = claim.rule
     is_over = counter is not None and counter.window_end is not None and counter.window_end <= at

@@ -22,7 +22,8 @@ from db.engine import Database
 from db.queries import UsageChoice, UsageGroup
 from db.queries import UsageSums as UsageSums
 from gateway.errors import Forbidden, InvalidInput
-from gateway.usage.calendar import Granularity, boundaries, period_before, quarter_before, time_zone
+from gateway.time_zones import time_zone
+from gateway.usage.calendar import Granularity, boundaries, period_before, quarter_before
 from gateway.usage.groupings import multiplies
 from gateway.usage.histograms import Measure, Percentiles, percentiles
 from gateway.usage.reading import Groups, TooManyRows, UsageReader

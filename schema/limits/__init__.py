@@ -1,5 +1,6 @@
 """What limits the use of models, and what it costs."""
 
+from schema.limits.limit import ASSUMED_LIMITS_OF_ALL, Limit, RemoveLimitInput, SetLimitInput
 from schema.limits.money import Money
 from schema.limits.price import (
     Price,
@@ -11,11 +12,13 @@ from schema.limits.price import (
     SetPriceSuccess,
 )
 from schema.limits.refusals import QuotaExceeded, RateLimited
-from schema.limits.status import ASSUMED_LIMITS, LimitScope, LimitStatus
+from schema.limits.status import ASSUMED_LIMITS, LimitScope, LimitStatus, limits_extension
 from schema.limits.usage_update import UsageUpdate
 
 __all__ = [
     "ASSUMED_LIMITS",
+    "ASSUMED_LIMITS_OF_ALL",
+    "Limit",
     "LimitScope",
     "LimitStatus",
     "Money",
@@ -25,8 +28,11 @@ __all__ = [
     "PriceFilter",
     "QuotaExceeded",
     "RateLimited",
+    "RemoveLimitInput",
+    "SetLimitInput",
     "SetPriceInput",
     "SetPriceResult",
     "SetPriceSuccess",
     "UsageUpdate",
+    "limits_extension",
 ]

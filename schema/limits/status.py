@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Self
+from typing import Any, Self
 
 import strawberry
 
@@ -11,6 +11,7 @@ from gateway.limits import LimitDimension, LimitWindow, Measure
 from gateway.money import decimal_of
 from schema.cost import FEW, WITHIN, list_of
 from schema.node import global_id
+from schema.scalars import decimal_text
 
 ASSUMED_LIMITS = 10
 """Limits that are assumed to apply to one caller."""
@@ -72,3 +73,21 @@ class LimitStatus:
             remaining=amount(status.remaining),
             resets_at=status.resets_at,
         )
+
+
+def limits_extension(told: limits.LimitsTold) -> list[dict[str, Any]]:
+    """Give what a response tells of limits in its `extensions`: the fields of LimitStatus."""
+    return [_plain(LimitStatus.of(status)) for status in told.statuses]
+
+
+def _plain(status: LimitStatus) -> dict[str, Any]:
+    amounts = {name: decimal_text(getattr(status, name)) for name in ("used", "reserved", "limit", "remaining")}
+    return {
+        "name": status.name,
+        "measure": status.measure.value,
+        "window": status.window and status.window.value,
+        "currency": status.currency,
+        "scope": [{"dimension": part.dimension.value, "value": part.value} for part in status.scope],
+        **amounts,
+        "resetsAt": status.resets_at and status.resets_at.isoformat(),
+    }

@@ -29,6 +29,7 @@ from gateway.errors import GatewayError, TransportErrorCode, cut
 from gateway.server_info import IntrospectionAccess
 from resolvers.access import public_fields
 from schema.context import Context
+from schema.limits import limits_extension
 from server.graphql.compiled_events import CompiledEventExecutor
 from server.graphql.coroutines import Coroutines
 from server.graphql.cost import operation_cost
@@ -255,12 +256,13 @@ class Executor:
                         result = await result
             except Exception as error:  # what raises beside the fields is the operation's own failure
                 return {"errors": self.formatted([raised(error)], context.request_id), "data": None}
-            return self._response(result, context) | self._told_cost(operation)
+            return self._response(result, context) | self._told(operation, context)
         return {"errors": self.formatted([_too_slow(self.query_timeout)], context.request_id), "data": None}
 
-    def _told_cost(self, operation: Operation) -> Response:
+    def _told(self, operation: Operation, context: Context) -> Response:
         cost = {"requestedQueryCost": operation.cost, "maximumAvailable": self.limits.cost}
-        return {"extensions": {"cost": cost}}
+        told = context.limits_told
+        return {"extensions": {"cost": cost, **({"limits": limits_extension(told)} if told.statuses else {})}}
 
     async def subscribe(self, operation: Operation, context: Context) -> AsyncGenerator[Response, None] | Response:
         """Begin a subscription: its responses, or the one response that tells why it did not begin."""
@@ -307,7 +309,10 @@ class Executor:
                 with coroutines.closed_when_cancelled():
                     async for result in results:
                         coroutines.forget()
-                        yield self._response(result, context)  # noqa: ASYNC119 - whoever iterates closes it
+                        response = self._response(result, context)
+                        if told := context.take_limits_told():
+                            response["extensions"] = {"limits": limits_extension(told)}
+                        yield response  # noqa: ASYNC119 - whoever iterates closes it
             except Exception as error:
                 # the source stream failed: the specification ends the response stream with the error
                 yield {"errors": self.formatted([raised(error)], context.request_id)}  # noqa: ASYNC119

@@ -41,6 +41,7 @@ from server.transports.callers import Callers, client_of, credentials_of
 from server.transports.connection_limits import ConnectionLimiter, TooManyConnections
 from server.transports.credential_watch import CredentialWatch, open_credentials
 from server.transports.http_stream import Allowed, EndStream, HttpStream, StreamLimits, cancel_when_left
+from server.transports.limit_headers import limit_headers
 from server.transports.negotiation import GRAPHQL_RESPONSE, JSON, OFFERS, is_json, negotiate
 from server.transports.session_cookies import SessionCookies
 from server.transports.stream_framing import EVENT_STREAM, FRAMINGS, MULTIPART
@@ -136,6 +137,7 @@ class GraphQLOverHttp:
         if response is None:
             return None
         answer = self._one_json(response, media_type)
+        answer.headers.update(limit_headers(context.limits_told))
         self.cookies.write(request, context.cookie, answer.headers)
         self.cookies.write_sign_in(request, context.sign_in_cookie, answer.headers)
         return answer

@@ -1,0 +1,75 @@
+"""What responses tell of limits beside their data: in `extensions`, and over HTTP in headers."""
+
+import re
+
+import httpx
+import pytest
+
+from tests.support.gateways import RunningGateway
+from tests.support.generations import GENERATE, asking
+from tests.support.http_streams import http_stream
+from tests.test_limit_administration import set_limit
+
+
+@pytest.fixture
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
+
+
+START = "mutation($input: GenerateInput!) { generate(input: $input) { __typename } }"
+
+
+async def ask(gateway: RunningGateway) -> httpx.Response:
+    return await gateway.post(START, asking("fake:count-3"))
+
+
+async def test_a_start_tells_what_is_left(gateway: RunningGateway):
+    await set_limit(gateway, name="requests", measure="REQUESTS", window="MINUTE", amount="2", each=[])
+    await set_limit(gateway, name="at once", measure="PARALLEL", window=None, amount="5", each=["USER"])
+    response = await ask(gateway)
+    policy = r'"at once";q=5;qu="concurrent-requests";pk=:[\w+/]{12}:'
+    headers = response.headers
+    assert re.fullmatch(rf'"requests";q=2;qu="requests";w=60, {policy}', headers["RateLimit-Policy"])
+    assert re.fullmatch(r'"requests";r=1;t=(60|5\d), "at once";r=4;pk=:[\w+/]{12}:', headers["RateLimit"])
+    assert "Retry-After" not in headers
+    at_once, requests = response.json()["extensions"]["limits"]
+    assert [part["dimension"] for part in at_once["scope"]] == ["USER"]
+    assert requests.pop("resetsAt")
+    assert requests == {
+        "name": "requests",
+        "measure": "REQUESTS",
+        "window": "MINUTE",
+        "currency": None,
+        "scope": [],
+        "used": "0",
+        "reserved": "1",
+        "limit": "2",
+        "remaining": "1",
+    }
+
+
+async def test_a_refusal_tells_when_to_come_back(gateway: RunningGateway):
+    await set_limit(gateway, name="requests", measure="REQUESTS", window="MINUTE", amount="1", each=[])
+    await ask(gateway)
+    response = await ask(gateway)
+    assert response.json()["data"]["generate"] == {"__typename": "RateLimited"}
+    assert 0 < int(response.headers["Retry-After"]) <= 60
+    assert response.headers["RateLimit"].startswith('"requests";r=0;t=')
+    assert [limit["used"] for limit in response.json()["extensions"]["limits"]] == ["1"]
+
+
+async def test_what_starts_nothing_tells_nothing(gateway: RunningGateway):
+    await set_limit(gateway)
+    response = await gateway.client.get("/graphql", params={"query": "{ me { id } }"}, headers=gateway.headers())
+    assert "limits" not in response.json()["extensions"]
+    assert response.headers.keys().isdisjoint({"ratelimit", "ratelimit-policy", "retry-after"})
+
+
+async def test_the_first_event_of_a_stream_tells_it_once(gateway: RunningGateway):
+    await set_limit(gateway, name="cost", measure="COST", currency="EUR", amount="1")
+    async with http_stream(gateway, "text/event-stream", GENERATE, asking("fake:count-3")) as stream:
+        told = [block["payload"].get("extensions") async for block in stream.blocks if "payload" in block]
+    [limit] = told[0]["limits"]
+    assert (limit["name"], limit["currency"], limit["remaining"]) == ("cost", "EUR", "1")
+    assert told[1:] == [None] * (len(told) - 1)
