@@ -61,7 +61,6 @@ def patience_with_a_busy_machine() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("server.health.CHECK_SECONDS", 5)
         patch.setattr("gateway.catalog.catalog.Patience", partial(Patience, first=8))
-        patch.setattr("server.transports.http.WATCHED_AFTER", 30)  # so that who ends their own session is answered
         yield
 
 

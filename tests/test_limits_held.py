@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -271,13 +272,12 @@ async def test_who_waits_is_let_in_when_there_is_room(database: Database, others
     await set_limit(database, 1, Measure.PARALLEL, None)
     limits = Limits(database)
     first = await begin(database, limits, ALICE)
-    claims = await limits.claims(ALICE, Needs(1))
     with pytest.raises(RateLimited) as caught:
         await begin(database, limits, ALICE)
     waiting = new_id()
     await add_generation(database, waiting)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(limits.wait_and_reserve, waiting, 1, claims, caught.value)
+        tasks.start_soon(limits.wait_and_reserve, waiting, 1, partial(limits.claims, ALICE, Needs(1)), caught.value)
         await anyio.wait_all_tasks_blocked()
         await end(*others[0], Used(first, 1))
     assert (await limits.statuses(ALICE))[0].reserved == 1

@@ -83,7 +83,9 @@ async def ask(client: httpx.AsyncClient, gateway: processes.Gateway, model: str,
             json={"query": START, "variables": {"input": asked}},
             headers={"Authorization": f"Bearer {gateway.key}"},
         )
-        return response.json()["data"]["startGeneration"]
+        answer = response.json()
+        found = (answer.get("data") or {}).get("startGeneration")
+        return found or {"code": answer["errors"][0]["extensions"]["code"]}
     except httpx.HTTPError:
         return {}
 

@@ -14,9 +14,11 @@ from gateway.limits import Asking, Claim, Limits, Needs, Prices
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A request as it may be asked, and what has to be reserved for it."""
+    """A request as it may be asked, what it may need, and what has to be reserved for it by the limits of now."""
 
     chat: ChatRequest
+    asking: Asking
+    needs: Needs
     claims: list[Claim]
 
 
@@ -39,12 +41,15 @@ class Admission:
         """Give what is to be reserved. Raises LimitReached for what no window has room for."""
         asking = Asking.of(principal, model.name, request.end_user, {tag.name: tag.value for tag in request.tags})
         if not await self._limits.limits_output(asking):
-            return Admitted(chat, await self._limits.claims(asking, Needs(0)))
+            return await self._admitted(chat, asking, Needs(0))
         prompt = estimates.of(model.backend.name, model.upstream_name).prompt_tokens(prompt_of(chat))
         prompt += prompt // MARGIN + LEAST_MARGIN
         answer = chat.options.max_tokens or self._longest_answer(chat, model, prompt)
         chat = replace(chat, options=replace(chat.options, max_tokens=answer))
-        return Admitted(chat, await self._limits.claims(asking, await self._needs(model, prompt, answer)))
+        return await self._admitted(chat, asking, await self._needs(model, prompt, answer))
+
+    async def _admitted(self, chat: ChatRequest, asking: Asking, needs: Needs) -> Admitted:
+        return Admitted(chat, asking, needs, await self._limits.claims(asking, needs))
 
     async def _needs(self, model: Model, prompt: int, answer: int) -> Needs:
         """Give tokens, and what they cost if none of the prompt's is cached and the price stays as it is."""

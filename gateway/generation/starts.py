@@ -1,6 +1,5 @@
 """How generations start: what was asked is checked, what it may use is reserved, and its row is written."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
@@ -9,32 +8,30 @@ from anyio import to_thread
 from sqlalchemy.exc import IntegrityError
 
 from auth.principal import ContentPolicy, Principal, strictest
-from backends.protocol import ChatRequest
 from db.clock import new_id, now
 from db.engine import Database, WriteSession
 from db.tables import Generation
 from gateway.blobs import Blobs
 from gateway.catalog import Catalog, Model
 from gateway.errors import ShuttingDown
-from gateway.generation.admission import Admission
+from gateway.generation.admission import Admission, Admitted
 from gateway.generation.continuation import encode_request
 from gateway.generation.idempotency import begun_under, note_key
 from gateway.generation.kept_input import PackedInput, pack_input
 from gateway.generation.request import GenerationRequest, OnBackendLoss, OnLimit, blob_references, chat_request
 from gateway.generation.run import Gate, Job, Run
 from gateway.generation.runner import Phase, Runner
-from gateway.limits import Claim, LimitReached, Limits, LimitsTold
+from gateway.limits import LimitReached, Limits, LimitsTold
 
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """A request that may be asked of this model, and what has to be reserved for it."""
+    """A request that may be asked of this model."""
 
     principal: Principal
     request: GenerationRequest
     model: Model
-    chat: ChatRequest
-    claims: Sequence[Claim]
+    admitted: Admitted
     policy: ContentPolicy
     packed: PackedInput | None
 
@@ -91,7 +88,7 @@ class Starts:
             if request.on_limit is OnLimit.REFUSE or not self._limits.may_wait(refusal):
                 raise
             told.note([refusal.limit])
-            return await self._begin(checked, told, partial(self._pass_limit, checked.claims, refusal))
+            return await self._begin(checked, told, partial(self._pass_limit, checked.admitted, refusal))
         except IntegrityError:
             if request.idempotency_key is None or (begun := await self._begun_under(principal, request)) is None:
                 raise
@@ -106,31 +103,32 @@ class Starts:
             # in a thread: megabytes take longer than the others may wait
             packed = await to_thread.run_sync(pack_input, request, blobs)
         admitted = await self._admission.ask(principal, request, chat, model, self._runner.estimates)
-        return _Checked(principal, request, model, admitted.chat, admitted.claims, policy, packed)
+        return _Checked(principal, request, model, admitted, policy, packed)
 
     async def _begin(self, checked: _Checked, told: LimitsTold, gate: Gate | None = None) -> Generation:
         """Write the row and what is reserved for it, and let it run; with a `gate`, let it wait for a limit there."""
         request, key = checked.request, checked.request.idempotency_key
         row = _new_row(checked.principal, request, checked.model, self._runner.replica_id, checked.policy)
-        encoded = encode_request(checked.chat) if request.on_backend_loss is OnBackendLoss.CONTINUE else b""
+        chat = checked.admitted.chat
+        encoded = encode_request(chat) if request.on_backend_loss is OnBackendLoss.CONTINUE else b""
         kept = 0 if key is None else self._idempotency_time  # who asks again gets the answer again
-        job = Job(row, checked.chat, encoded=encoded, kept=checked.packed, text_retention=kept)
+        job = Job(row, chat, encoded=encoded, kept=checked.packed, text_retention=kept)
 
         async def note(tx: WriteSession) -> None:
-            if gate is None:
-                told.note(await self._limits.reserve(tx, row.id, checked.claims))
             await note_key(tx, checked.principal, request, row, self._idempotency_time)
             await self._blobs.note_use(tx, blob_references(request))
+            if gate is None:  # the last thing: until the commit others wait for these counters
+                told.note(await self._limits.reserve(tx, row.id, checked.admitted.claims))
 
         # Of many that come together under one key, one alone is asked; and what a limit may refuse is not asked before.
-        ahead = key is None and self._limits.are_ample(checked.claims)
+        ahead = key is None and self._limits.are_ample(checked.admitted.claims)
         await self._runner.start(job, checked.model, note, may_ask_ahead=ahead, gate=gate)
         return row
 
-    async def _pass_limit(self, claims: Sequence[Claim], refusal: LimitReached, run: Run) -> None:
+    async def _pass_limit(self, admitted: Admitted, refusal: LimitReached, run: Run) -> None:
         """Wait until the limit has room, and then for a place in the queue of the backend."""
-        row = run.job.row
-        if not await self._limits.wait_and_reserve(row.id, row.fence, claims, refusal):
+        row, wanted = run.job.row, partial(self._limits.claims, admitted.asking, admitted.needs)
+        if not await self._limits.wait_and_reserve(row.id, row.fence, wanted, refusal):
             run.release()
         await self._runner.unpark(run)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -16,7 +16,7 @@ from db.engine import Database, WriteSession
 from db.queries import CounterKey, Level, Settlement
 from db.tables import LimitException
 from gateway.limits.refusals import LimitReached, refused
-from gateway.limits.rules import Asking, Claim, LimitRule, Measure, Needs, claims_of
+from gateway.limits.rules import Asking, Claim, LimitRule, Measure, Needs, claims_of, digest
 from gateway.limits.status import LimitStatus, status_of
 from gateway.tasks import purge_regularly
 
@@ -81,7 +81,7 @@ class Limits:
         self._reading = anyio.Lock()
         self._levels: OrderedDict[CounterKey, Level] = OrderedDict()
         self._freed = anyio.Event()
-        self._lines: WeakValueDictionary[CounterKey, anyio.Lock] = WeakValueDictionary()
+        self._lines: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
     def clear(self) -> None:
         """Read the rules anew: they have changed."""
@@ -165,21 +165,19 @@ class Limits:
         return refusal.retryable and (resets_at is None or resets_at <= now() + timedelta(seconds=self._wait_time))
 
     async def wait_and_reserve(
-        self, generation_id: UUID, fence: int, claims: Sequence[Claim], why: LimitReached
+        self, generation_id: UUID, fence: int, wanted: Callable[[], Awaitable[Sequence[Claim]]], why: LimitReached
     ) -> bool:
-        """Reserve as soon as there is room; who came first to the limit that was full is first.
+        """Reserve what is `wanted` as soon as there is room; who came first to the limit that was full is first.
 
-        False: the generation is another gateway's by now. Raises LimitReached when it takes too long, and
-        DatabaseUnavailable.
+        `wanted` is asked each time anew: meanwhile limits change, and windows end. False: the generation is another
+        gateway's by now. Raises LimitReached when it takes too long, and DatabaseUnavailable.
         """
         give_up_at = time.monotonic() + self._wait_time
-        key = next((it.reserve.key for it in claims if it.rule.name == why.limit.name), claims[0].reserve.key)
-        line = self._lines.get(key)
-        if line is None:
-            line = self._lines[key] = anyio.Lock()
+        line = self._line(why.limit)
         async with line:
             while True:
                 freed = self._freed
+                claims = await wanted()
                 try:
                     async with self._database.transaction() as tx:
                         if not await queries.generation.is_held(tx, generation_id, fence):
@@ -193,6 +191,14 @@ class Limits:
                 seconds = POLL_SECONDS if resets_at is None else (resets_at - now()).total_seconds()
                 with anyio.move_on_after(max(0.01, min(POLL_SECONDS, seconds))):
                     await freed.wait()
+
+    def _line(self, full: LimitStatus) -> anyio.Lock:
+        """Give the lock of those who wait for one counter, which is forgotten with the last of them."""
+        key = f"{full.name}\0{digest(full.scope)}"
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = anyio.Lock()
+        return line
 
     async def statuses(self, asking: Asking) -> list[LimitStatus]:
         """Tell how the limits stand that count what is asked for."""

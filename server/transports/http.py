@@ -55,7 +55,7 @@ ANY = (*OFFERS, EVENT_STREAM, MULTIPART)
 MAX_ID_DIGITS = 15
 
 WATCHED_AFTER = 1.0
-"""Seconds after which the credentials of an operation over plain HTTP are looked at again, as those of streams are."""
+"""Seconds after which the credentials of an operation that waits for a model are looked at again, as of streams."""
 
 _Numbered = AsyncGenerator[tuple[Response, int | None], None]
 
@@ -249,9 +249,9 @@ class GraphQLOverHttp:
                 tasks.cancel_scope.cancel()
 
             with ExitStack() as stack:
-                held = self._held(credentials, context)
+                held = self._held(credentials, context) if operation.generates else None
                 if held is not None:
-                    # later: most are over by then, and to sign out ends one's own session
+                    # later: most are over by then. What does not wait for a model is short, and may end its own session
                     watching = self.watch.watching(held, context.client, revoked)
                     watch = asyncio.get_running_loop().call_later(WATCHED_AFTER, stack.enter_context, watching)
                     stack.callback(watch.cancel)
