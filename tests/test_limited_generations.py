@@ -7,8 +7,12 @@ import anyio
 import pytest
 from sqlalchemy import func, select
 
-from db.tables import LimitCounter, Reservation
+from backends.protocol import ChatRequest, Message
+from db.tables import Generation, LimitCounter, Reservation
+from gateway.generation.continuation import encode_request
 from gateway.limits import LimitDimension, LimitWindow, Measure
+from gateway.replicas.takeover import job_of
+from gateway.streams import NO_USAGE, Queued, QueueReason, SavedStream, Started
 from tests.support.gateways import Json, RunningGateway
 from tests.support.generations import (
     COMPLETE,
@@ -163,6 +167,14 @@ async def test_a_limit_that_resets_too_late_is_not_waited_for(gateway: RunningGa
     await set_limit(gateway.database, 1, Measure.REQUESTS, LimitWindow.MONTH)
     await start(gateway, "fake:count-3")
     assert (await ask(gateway, "fake:count-3", **WAITS))["code"] in {"QUOTA_EXCEEDED"}
+
+
+def test_one_that_waited_for_a_limit_at_a_dead_gateway_does_not_get_past_it():
+    row, request = Generation(on_backend_loss="CONTINUE"), encode_request(ChatRequest("m", [Message("user", "x")]))
+    assert job_of(row, SavedStream([Queued(1, 1)], NO_USAGE, request)) is not None
+    waited = Queued(1, 1, QueueReason.LIMIT)
+    assert job_of(row, SavedStream([waited], NO_USAGE, request)) is None
+    assert job_of(row, SavedStream([waited, Started(2, 5, "b")], NO_USAGE, request)) is not None
 
 
 async def test_a_repeated_request_under_a_key_is_counted_once(gateway: RunningGateway):

@@ -145,7 +145,7 @@ class Takeover:
         saved = taken.saved
         if saved.end is not None:
             await self._ledger.write(self._entry(row, outcome_told(row, saved.end)))
-        elif (job := _job(row, saved)) is None or not await self._go_on(job, taken):
+        elif (job := job_of(row, saved)) is None or not await self._go_on(job, taken):
             await self._abort(row, saved)
 
     async def _go_on(self, job: Job, taken: _TakenOver) -> bool:
@@ -187,8 +187,10 @@ class Takeover:
         return LedgerEntry(row, outcome, at, kept, attempts_until(row, at, outcome.usage, outcome.error))
 
 
-def _job(row: Generation, saved: SavedStream) -> Job | None:
+def job_of(row: Generation, saved: SavedStream) -> Job | None:
     """Give the job to go on with; None where it must not, or cannot."""
+    if saved.waits_for_limit:
+        return None
     if row.on_backend_loss != OnBackendLoss.CONTINUE or not saved.request or saved.cancelled or not saved.is_whole:
         return None
     request = continuable(saved.request, saved.events)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from gateway.streams.events import NO_USAGE, TERMINAL, End, Event, Started, TokenUsage
+from gateway.streams.events import NO_USAGE, TERMINAL, End, Event, Queued, QueueReason, Started, TokenUsage
 
 
 class StreamMoved(Exception):
@@ -47,6 +47,12 @@ class SavedStream:
     def has_started(self) -> bool:
         """Whether a backend was asked already."""
         return any(isinstance(event, Started) for event in self.events)
+
+    @property
+    def waits_for_limit(self) -> bool:
+        """Whether a limit had no room for it, and it has not started since: nothing may be reserved for it."""
+        waited = any(isinstance(event, Queued) and event.reason is QueueReason.LIMIT for event in self.events)
+        return waited and not self.has_started
 
     @property
     def last_sequence(self) -> int:
