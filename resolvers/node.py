@@ -16,8 +16,8 @@ from schema.context import Context, Info
 from schema.cost import ListSize
 from schema.generation import Generation
 from schema.identity import ApiKey, AuditEvent, Group, Session, User
-from schema.limits import Price
 from schema.node import MAX_NODE_IDS, Node, parse_global_id, parse_uuid
+from schema.prices import Price
 
 
 async def _user(context: Context, key: UUID) -> User | None:

@@ -8,8 +8,8 @@ from auth.scopes import Scope
 from schema.access import requires
 from schema.context import Info
 from schema.cost import page_of
-from schema.limits import Price, PriceConnection, PriceFilter, SetPriceInput, SetPriceResult, SetPriceSuccess
 from schema.node import DEFAULT_PAGE, MAX_PAGE, page_size, parse_uuid
+from schema.prices import Price, PriceConnection, PriceFilter, SetPriceInput, SetPriceResult, SetPriceSuccess
 
 
 @strawberry.type

@@ -1,16 +1,7 @@
-"""What limits the use of models, and what it costs."""
+"""What limits the use of models, and what is told of it."""
 
 from schema.limits.limit import ASSUMED_LIMITS_OF_ALL, Limit, RemoveLimitInput, SetLimitInput
 from schema.limits.money import Money
-from schema.limits.price import (
-    Price,
-    PriceConnection,
-    PriceEdge,
-    PriceFilter,
-    SetPriceInput,
-    SetPriceResult,
-    SetPriceSuccess,
-)
 from schema.limits.refusals import QuotaExceeded, RateLimited
 from schema.limits.status import ASSUMED_LIMITS, LimitScope, LimitStatus, limits_extension
 from schema.limits.usage_update import UsageUpdate
@@ -22,17 +13,10 @@ __all__ = [
     "LimitScope",
     "LimitStatus",
     "Money",
-    "Price",
-    "PriceConnection",
-    "PriceEdge",
-    "PriceFilter",
     "QuotaExceeded",
     "RateLimited",
     "RemoveLimitInput",
     "SetLimitInput",
-    "SetPriceInput",
-    "SetPriceResult",
-    "SetPriceSuccess",
     "UsageUpdate",
     "limits_extension",
 ]
