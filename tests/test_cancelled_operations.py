@@ -11,6 +11,7 @@ import anyio
 import pytest
 import strawberry
 
+from gateway.limits import LimitsTold
 from gateway.server_info import IntrospectionAccess
 from schema.context import Context
 from server.app import document_limits
@@ -63,6 +64,7 @@ class Nobody:
     """A context. No resolver here looks at it."""
 
     request_id = "test"
+    limits_told = LimitsTold()
 
 
 CONTEXT = cast("Context", Nobody())

@@ -77,9 +77,12 @@ async def test_every_file_is_its_owners_only(tmp_path: Path):
         async with serving(data_dir, DATABASE_URL=url) as served:
             await served.sign_in("wrong password")
             found = modes(data_dir, "*") | modes(tmp_path, "elsewhere.db*")
+            [notes] = data_dir.glob("usage-*.notes")
     finally:
         os.umask(before)
-    assert found == dict.fromkeys([SECRET_FILE, "elsewhere.db", "elsewhere.db-wal", "elsewhere.db-shm"], 0o600)
+    assert found == dict.fromkeys(
+        [SECRET_FILE, notes.name, "elsewhere.db", "elsewhere.db-wal", "elsewhere.db-shm"], 0o600
+    )
 
 
 async def test_the_secret_is_its_owners_only(tmp_path: Path):
