@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
@@ -39,6 +40,17 @@ class Reserve:
     window_end: datetime | None
     measure: str
     currency: str | None = None
+
+    def taken(self) -> dict[str, object]:
+        """Give the counter as it is where nothing was counted before."""
+        return {
+            **self.key._asdict(),
+            "window_start": self.window_start,
+            "window_end": self.window_end,
+            "used": 0,
+            "reserved": self.amount,
+            "bound": self.bound,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +145,16 @@ async def reserve(session: WriteSession, generation_id: UUID, wanted: Sequence[R
     """
     wanted = sorted(wanted, key=lambda it: it.key)
     connection = await session.connection()
-    rows = await connection.execute(_taking(wanted, at, session.get_bind().dialect.name))
-    granted = {CounterKey(row.limit_id, row.subject): row for row in rows}
+    taking, granted = _taking(session.get_bind().dialect.name), dict[CounterKey, Any]()
+    for it in wanted:
+        found = await connection.execute(taking, {**it.taken(), "at": at})
+        if (row := found.one_or_none()) is None:
+            break  # the others need not be taken: all are given back
+        granted[it.key] = row
     if len(granted) < len(wanted):
         taken = {_CounterWindow(*it.key, granted[it.key].window_start): it for it in wanted if it.key in granted}
         await _add(session, {window: (0, it.amount) for window, it in taken.items()})
-        return Reserved({}, frozenset(it.key for it in wanted if it.key not in granted))
+        return Reserved({}, await _full(session, [it for it in wanted if it.key not in granted], at))
     reservations = [
         {
             "generation_id": generation_id,
@@ -155,22 +171,30 @@ async def reserve(session: WriteSession, generation_id: UUID, wanted: Sequence[R
     return Reserved(levels, frozenset())
 
 
-def _taking(wanted: Sequence[Reserve], at: datetime, dialect: str) -> ReturningInsert[*tuple[Any, ...]]:
-    """Take from counters what they have room for; gives those that had it."""
+async def _full(session: WriteSession, wanted: Sequence[Reserve], at: datetime) -> frozenset[CounterKey]:
+    """Give those of the counters that have no room, of which the first one was found so already."""
+    found = await counters(session, [it.key for it in wanted])
+    full = {wanted[0].key}
+    for it in wanted:
+        counter = found.get(it.key)
+        is_open = counter is not None and (counter.window_end is None or counter.window_end > at)
+        if counter is not None and is_open and counter.used + counter.reserved + it.amount > it.bound:
+            full.add(it.key)
+    return frozenset(full)
+
+
+@cache
+def _taking(dialect: str) -> ReturningInsert[*tuple[Any, ...]]:
+    """Take from a counter what it has room for; gives it if it had.
+
+    One row at a time, since SQLAlchemy compiles an INSERT of several anew each time, which takes longer than all else.
+    """
     insert_into = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    names = ("limit_id", "subject", "window_start", "window_end", "used", "reserved", "bound")
     statement = insert_into(LimitCounter).values(
-        [
-            {
-                **it.key._asdict(),
-                "window_start": it.window_start,
-                "window_end": it.window_end,
-                "used": 0,
-                "reserved": it.amount,
-                "bound": it.bound,
-            }
-            for it in wanted
-        ]
+        {name: bindparam(name, type_=_COUNTERS.c[name].type) for name in names}
     )
+    at = bindparam("at", type_=_COUNTERS.c.window_end.type)
     new, over = statement.excluded, and_(LimitCounter.window_end.is_not(None), LimitCounter.window_end <= at)
     return statement.on_conflict_do_update(
         index_elements=[LimitCounter.limit_id, LimitCounter.subject],
