@@ -12,7 +12,7 @@ import anyio
 
 from db import queries
 from db.clock import now
-from db.engine import Database, WriteSession
+from db.engine import Database, DatabaseUnavailable, WriteSession
 from db.queries import CounterKey, Level, Settlement
 from db.tables import LimitException
 from gateway.limits.refusals import LimitReached, refused
@@ -93,16 +93,19 @@ class Limits:
         if self._is_old():
             async with self._reading:
                 if self._is_old():
-                    asked_at, version = time.monotonic(), self._version
-                    async with self._database.reading() as session:
-                        rows, exceptions = await queries.limit.limits(session, MOST_LIMITS)
-                    of_limits = defaultdict[UUID, list[LimitException]](list)
-                    for it in exceptions:
-                        of_limits[it.limit_id].append(it)
-                    self._rules = [LimitRule.of(row, of_limits[row.id]) for row in rows]
-                    if version == self._version:  # else they have changed since they were read
-                        self._read_at = asked_at
+                    await self._read()
         return self._rules
+
+    async def _read(self) -> None:
+        asked_at, version = time.monotonic(), self._version
+        async with self._database.reading() as session:
+            rows, exceptions = await queries.limit.limits(session, MOST_LIMITS)
+        of_limits = defaultdict[UUID, list[LimitException]](list)
+        for it in exceptions:
+            of_limits[it.limit_id].append(it)
+        self._rules = [LimitRule.of(row, of_limits[row.id]) for row in rows]
+        if version == self._version:  # else they have changed since they were read
+            self._read_at = asked_at
 
     async def claims(self, asking: Asking, needs: Needs) -> list[Claim]:
         """Give what has to be reserved. Raises LimitReached for what is more than a whole limit."""
@@ -212,8 +215,21 @@ class Limits:
         return [status_of(claim, counters.get(claim.reserve.key), now()) for claim in claims]
 
     async def run(self) -> None:
-        """Remove counters of long ago, again and again until cancelled."""
-        await purge_regularly("counters of limits", self.purge, PURGE_SECONDS)
+        """Keep the rules fresh, and remove counters of long ago, until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(purge_regularly, "counters of limits", self.purge, PURGE_SECONDS)
+            if self.enabled and self._max_age:
+                tasks.start_soon(self._keep_fresh)
+
+    async def _keep_fresh(self) -> None:
+        """Read the rules before they are old: a start that came after a pause would wait for that."""
+        while True:
+            await anyio.sleep(self._max_age / 2)
+            try:
+                async with self._reading:
+                    await self._read()
+            except DatabaseUnavailable:
+                pass  # which has told the log; a start asks again
 
     async def purge(self) -> None:
         """Remove counters of long ago, and of limits that are gone."""
