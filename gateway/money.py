@@ -1,5 +1,6 @@
 """Amounts of money: exact decimals outside, integers of a billionth of the currency's unit in the database."""
 
+import re
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
 
@@ -7,6 +8,9 @@ DIGITS = 9
 """Decimal places of an amount: 1e-9 is the smallest one."""
 
 NANO = 10**DIGITS
+
+CURRENCY = re.compile(r"[A-Z]{3}")
+"""The form of a currency's code (ISO 4217), such as EUR."""
 
 LARGEST_NANO = 2**63 - 1
 """The largest amount that a column holds, about 9.2 billion units."""

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import anyio
@@ -18,7 +19,7 @@ from gateway.generation.attempts import Attempt, attempt_columns
 from gateway.generation.meter import bounded
 from gateway.generation.outcome import Outcome, error_columns, told_in_the_log, usage_columns
 from gateway.generation.timings import LARGEST_MS, Timings
-from gateway.limits import Cost, Limits, PriceList, Prices, Used
+from gateway.limits import Limits, PriceList, Prices, Used
 from gateway.usage import UsageFeed
 
 logger = logging.getLogger(__name__)
@@ -159,10 +160,10 @@ class Ledger:
     async def _write(self, entries: Sequence[LedgerEntry]) -> None:
         """Write the oldest ends, all or none."""
 
-        async def write(tx: WriteSession) -> tuple[list[dict[str, object]], bool]:
+        async def write(tx: WriteSession) -> tuple[list[dict[str, Any]], bool]:
             prices = await self._prices.known(tx, min(entry.at for entry in entries))
-            ended, rows = await _write_entries(tx, entries, prices)
-            return rows, await self._limits.settle(tx, [_used(entry, prices) for entry in ended])
+            rows = await _write_entries(tx, entries, prices)
+            return rows, await self._limits.settle(tx, [Used.of(row) for row in rows])
 
         written, settled = await self._database.transact(write)
         self._usage_feed.note(written)
@@ -210,10 +211,8 @@ def _bare(entry: LedgerEntry) -> LedgerEntry:
     return replace(entry, outcome=outcome, transcript=expiry, attempts=())
 
 
-async def _write_entries(
-    tx: WriteSession, entries: Sequence[LedgerEntry], prices: PriceList
-) -> tuple[list[LedgerEntry], list[dict[str, object]]]:
-    """Write ends; gives those that were written, and their rows of the ledger.
+async def _write_entries(tx: WriteSession, entries: Sequence[LedgerEntry], prices: PriceList) -> list[dict[str, Any]]:
+    """Write ends; gives the rows of the ledger of those that were written.
 
     One may have an end already, where a commit worked although its answer was lost.
     """
@@ -233,31 +232,19 @@ async def _write_entries(
         if entry.transcript is not None:
             kept = entry.transcript
             await queries.transcript.keep_end(tx, entry.generation.id, kept.events, kept.expires_at)
-    return ended, usage
+    return usage
 
 
-def _used(entry: LedgerEntry, prices: PriceList) -> Used:
-    usage, cost = entry.outcome.usage, _cost(entry, prices)
-    tokens = usage.prompt_tokens + usage.completion_tokens
-    return Used(entry.generation.id, tokens, cost and cost.price.currency, cost.nano if cost else 0)
-
-
-def _cost(entry: LedgerEntry, prices: PriceList) -> Cost | None:
-    """Give the cost at the price of the end."""
-    usage = entry.outcome.usage
-    return prices.cost(
-        entry.generation.model,
-        entry.at,
-        prompt_tokens=usage.prompt_tokens,
-        cached_tokens=usage.cached_tokens,
-        completion_tokens=usage.completion_tokens,
-    )
-
-
-def _usage_columns(entry: LedgerEntry, prices: PriceList) -> dict[str, object]:
-    """Give the row of the ledger."""
+def _usage_columns(entry: LedgerEntry, prices: PriceList) -> dict[str, Any]:
+    """Give the row of the ledger, with the cost at the price of the end."""
     generation, outcome, timings = entry.generation, entry.outcome, entry.outcome.timings
-    cost = _cost(entry, prices)
+    cost = prices.cost(
+        generation.model,
+        entry.at,
+        prompt_tokens=outcome.usage.prompt_tokens,
+        cached_tokens=outcome.usage.cached_tokens,
+        completion_tokens=outcome.usage.completion_tokens,
+    )
     return {
         "cost_nano": cost and cost.nano,
         "currency": cost and cost.price.currency,

@@ -18,12 +18,11 @@ from gateway.errors import InputIssues, InvalidInput, NotFound, cut
 from gateway.limits.limits import MOST_LIMITS, Limits
 from gateway.limits.rules import NO_CONDITIONS, Conditions, ExceptionKind, LimitDimension, LimitRule, Measure
 from gateway.limits.windows import LimitWindow
+from gateway.money import CURRENCY, NANO
 from gateway.time_zones import time_zone
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._:/-]{0,98}[A-Za-z0-9])?")
 """Names stand in HTTP headers, which take ASCII alone."""
-
-CURRENCY = re.compile(r"[A-Z]{3}")
 
 MOST_EXCEPTIONS = 200
 """Of one limit: all are read again whenever gateways look for changes."""
@@ -33,8 +32,6 @@ MOST_UNITS = 10**15
 
 MOST_MONEY = 10**9
 """Units of a currency; kept in 1e-9 of it."""
-
-_NANO = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +186,7 @@ def _check_conditions(conditions: Conditions, each: Sequence[LimitDimension], is
 
 def _amount(amount: Decimal, measure: Measure, field: str, issues: InputIssues) -> int:
     """Give an amount as it is kept: whole, and of COST in 1e-9."""
-    most, unit = (MOST_MONEY, _NANO) if measure is Measure.COST else (MOST_UNITS, 1)
+    most, unit = (MOST_MONEY, NANO) if measure is Measure.COST else (MOST_UNITS, 1)
     if not 0 <= amount <= most:
         issues.add(field, f"must be from 0 to {most:,}.")
         return 0

@@ -5,6 +5,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, Self
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -43,6 +44,12 @@ class Used:
     tokens: int
     currency: str | None = None
     cost: int = 0
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """Give what a row of the ledger tells."""
+        tokens = row["prompt_tokens"] + row["completion_tokens"]
+        return cls(row["generation_id"], tokens, row["currency"], row["cost_nano"] or 0)
 
     def settlement(self) -> Settlement:
         """Give it by measure."""

@@ -20,7 +20,7 @@ from db.engine import Database, ReadSession, WriteSession
 from db.queries import PriceChoice
 from db.tables import Price
 from gateway.errors import InputIssues, InvalidInput, LimitExceeded
-from gateway.money import DIGITS, LARGEST_NANO, Money, nano_of
+from gateway.money import CURRENCY, DIGITS, LARGEST_NANO, Money, nano_of
 
 MILLION = 1_000_000
 
@@ -35,8 +35,6 @@ KNOWN_BEFORE = timedelta(days=1)
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9000, 1, 1, tzinfo=UTC)
-
-_CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class NewPrice:
         issues = InputIssues()
         if reason := pattern_problem(self.model):
             issues.add("model", reason)
-        if not _CURRENCY.fullmatch(self.currency):
+        if not CURRENCY.fullmatch(self.currency):
             issues.add("currency", "must be a code of ISO 4217: three capital letters, such as EUR.")
         valid_from = self.valid_from or at
         if not EARLIEST <= valid_from < LATEST:

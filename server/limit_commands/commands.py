@@ -26,7 +26,9 @@ from gateway.limits import (
     WantedLimit,
     shown_amount,
 )
+from gateway.money import decimal_of
 from schema.node import parse_uuid
+from schema.scalars import decimal_text
 from server.commands import database_of_command, opened_identity
 from server.settings import Settings
 
@@ -215,6 +217,4 @@ def _status(status: LimitStatus) -> dict[str, object]:
 
 def _plain(of: LimitRule | LimitStatus, amount: int) -> str:
     """Give an amount as the API does: a decimal number as a string."""
-    number = Decimal(amount).scaleb(-9) if of.measure is Measure.COST else Decimal(amount)
-    text = f"{number:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return decimal_text(decimal_of(amount) if of.measure is Measure.COST else Decimal(amount))
