@@ -62,10 +62,15 @@ class Workers:
     async def all_are_ready(self) -> None:
         """Return when both workers serve, and Valkey takes what they write."""
         with anyio.fail_after(START_SECONDS):
-            told = await self.ready()
-            while told["workers"]["ready"] < 2 or not told["streamLog"]["ready"]:
+            while not await self._are_ready():
                 await anyio.sleep(0.02)
-                told = await self.ready()
+
+    async def _are_ready(self) -> bool:
+        try:
+            told = await self.ready()
+        except httpx.TransportError:  # with a worker end the connections that it had not accepted yet
+            return False
+        return told["workers"]["ready"] == 2 and told["streamLog"]["ready"]
 
     async def start(self, model: str) -> str:
         """Start a generation that outlives its viewers and its worker, and give its id."""

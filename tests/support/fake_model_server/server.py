@@ -28,7 +28,7 @@ are the words of all messages; as Ollama, the server has a context of `num_ctx` 
 
 In a test: `async with running_fake_model_server() as fake`. As a process, for benchmarks and browsers: `python -m
 tests.support.fake_model_server --port 11434`; then `GET /fake/requests` tells what `FakeModelServer.requests` would,
-and `POST /fake/release` releases whatever is held.
+and `POST /fake/release` releases whatever is held at that moment.
 """
 
 import asyncio
@@ -130,6 +130,7 @@ class FakeModelServer:
         self.journal: int | None = None
         """A file descriptor to which the prompt's first word is written for each token sent: it outlives a kill."""
         self._arrived = anyio.Event()
+        self._lets_go = False
 
     async def request(self, index: int = 0) -> FakeRequest:
         """Wait until there is a chat request of that number, counted from 0."""
@@ -143,7 +144,8 @@ class FakeModelServer:
             await self._arrived.wait()
 
     def release(self) -> None:
-        """Let every held or stalled answer go on."""
+        """Let every held or stalled answer go on, also those still on their way here."""
+        self._lets_go = True
         for request in self.requests:
             request.release()
 
@@ -197,7 +199,8 @@ class FakeModelServer:
                     for request in self.requests
                 ]
             case "/fake/release":
-                self.release()
+                for request in self.requests:
+                    request.release()
                 return 200, {}
             case _:
                 return 404, b"404 page not found"
@@ -222,6 +225,8 @@ class FakeModelServer:
             request.ended.set()
 
     def _note_request(self, request: FakeRequest) -> None:
+        if self._lets_go:
+            request.release()
         self.requests.append(request)
         self._tell_arrival()
 
