@@ -67,7 +67,7 @@ structure: .make/dev ## Check the import rule, the sizes, the locks and what is 
 
 audit: .make/dev ## Look the locked versions up in the database of known vulnerabilities
 	@echo "Looking for known vulnerabilities in the locked versions ..."
-	@$(VENV_PYTHON) .ci/audit.py requirements.lock requirements-dev.lock requirements-ldap.lock requirements-workers.lock
+	@$(VENV_PYTHON) .ci/audit.py requirements.lock requirements-dev.lock requirements-ldap.lock requirements-workers.lock requirements-traces.lock
 
 chaos: .make/dev ## Break gateways, model servers and Valkey under 2,000 streams (ARGS=--short for fewer)
 	@$(VENV_PYTHON) -m tests.support.chaos $(ARGS)
@@ -90,6 +90,7 @@ lock: .make/dev ## Make the lock files again after a change of pyproject.toml (A
 	@$(COMPILE) --group node -c requirements-dev.lock -o requirements-node.lock
 	@$(COMPILE) --group ldap -c requirements-dev.lock -o requirements-ldap.lock
 	@$(COMPILE) --group workers -c requirements-dev.lock -o requirements-workers.lock
+	@$(COMPILE) --group traces -c requirements-dev.lock -o requirements-traces.lock
 	@$(COMPILE) --group codegen -o requirements-codegen.lock
 
 schema: setup ## Write the GraphQL schema to schema.graphql
