@@ -62,7 +62,7 @@ class Workers:
     async def all_are_ready(self) -> None:
         """Return when both workers serve, and Valkey takes what they write."""
         with anyio.fail_after(START_SECONDS):
-            while not await self._are_ready():
+            while not await self._are_ready():  # noqa: ASYNC110 - they are processes, and set no event of ours
                 await anyio.sleep(0.02)
 
     async def _are_ready(self) -> bool:
