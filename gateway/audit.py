@@ -5,7 +5,7 @@ in floods: the first of a kind is written, those of the next minute are counted 
 """
 
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -89,12 +89,19 @@ class AuditLog:
         self._counted: dict[Kind, tuple[Deed, datetime, int]] = {}
         self._noted: list[Deed] = []
         self._came = anyio.Event()
+        self._listener: Callable[[Deed], None] | None = None
+
+    def listen(self, listener: Callable[[Deed], None]) -> None:
+        """Have somebody told of each deed that gets a row of its own. It must not raise, and not wait."""
+        self._listener = listener
 
     async def record(self, deed: Deed) -> None:
         """Write what was done, before anybody is told of it. Never raises.
 
         The deed itself is done: that its record cannot be written is told in the log, with all of it.
         """
+        if self._listener is not None:
+            self._listener(deed)
         row = _row(deed, now(), 1)
         with anyio.move_on_after(RECORD_SECONDS, shield=True) as writing:
             await self._write([row])
@@ -106,6 +113,8 @@ class AuditLog:
         if deed.outcome is not AuditOutcome.REFUSED or self._is_first(deed):
             self._noted.append(deed)
             self._came.set()
+            if self._listener is not None:
+                self._listener(deed)
 
     async def run(self) -> None:
         """Write what was noted and counted, and remove what is old, until cancelled, and then once more."""

@@ -17,6 +17,8 @@ from gateway.identity import InvalidLink as GatewayInvalidLink
 from gateway.limits import LimitReached
 from gateway.limits import QuotaExceeded as GatewayQuotaExceeded
 from gateway.limits import RateLimited as GatewayRateLimited
+from gateway.plugins import GuardFailed
+from gateway.plugins import RequestRefused as GatewayRequestRefused
 from schema.context import Info
 from schema.errors import (
     AccountLocked,
@@ -33,6 +35,7 @@ from schema.errors import (
     ModelNotFound,
     NotFound,
     Overloaded,
+    RequestRefused,
     SessionEnded,
     ShuttingDown,
     SignInRefused,
@@ -101,6 +104,7 @@ EXPECTED_ERRORS = (
     _Expected(errors.Unsupported, Unsupported, lambda error: {"capability": error.capability}),
     _Expected(GatewayRateLimited, RateLimited, _limit),
     _Expected(GatewayQuotaExceeded, QuotaExceeded, _limit),
+    _Expected((GatewayRequestRefused, GuardFailed), RequestRefused),
     _Expected(errors.Overloaded, Overloaded, _retry),
     _Expected(errors.ShuttingDown, ShuttingDown, _retry),
 )

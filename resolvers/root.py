@@ -1,13 +1,17 @@
 """The root types put together, and the executable schema made of them."""
 
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from typing import Any, cast
 
 import strawberry
 from graphql import (
     GraphQLArgument,
+    GraphQLField,
     GraphQLInputField,
     GraphQLInputObjectType,
     GraphQLObjectType,
+    GraphQLResolveInfo,
     GraphQLSchema,
     Undefined,
 )
@@ -15,6 +19,8 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.schema_directive import StrawberrySchemaDirective
 
+from gateway.errors import InternalError
+from gateway.plugins import PluginFailed, PluginThread, UnusablePlugin
 from resolvers.access import print_access
 from resolvers.audit import audit_mutations
 from resolvers.catalog import CatalogQuery
@@ -47,11 +53,60 @@ class Subscription(GenerationSubscription, UsageSubscription):
     pass
 
 
+Resolver = Callable[..., Any]
+"""What graphql-core calls for a field; it may give an awaitable."""
+
+
 @cache
 def build_schema() -> strawberry.Schema:
     """Give the schema, ready to execute. It holds nothing of an application, and is dear to make: all share one."""
+    return _built(Query)
+
+
+def build_extended_schema(plugins: Sequence[PluginThread]) -> strawberry.Schema:
+    """Give the schema with what plugins add to `Query`. Raises UnusablePlugin where a field is there already."""
+    query, owners = Query, dict.fromkeys(_fields(Query))
+    for thread in plugins:
+        if (kind := thread.plugin.query_type()) is None:
+            continue
+        for name in _fields(kind):
+            if name in owners:
+                raise UnusablePlugin(f"The plugin {thread.name!r} adds the field {name!r}, which is there already.")
+            owners[name] = thread
+        query = strawberry.type(type("Query", (query, kind), {}), description="Operations that read.")
+    if query is Query:
+        return build_schema()
+    schema = _built(query)
+    for name, field in _query_fields(schema).items():
+        if (thread := owners[name]) is not None:
+            field.resolve = _in_thread(thread, name, cast("Resolver", field.resolve))
+    return schema
+
+
+def _fields(kind: type) -> list[str]:
+    return list(_query_fields(strawberry.Schema(query=kind, config=StrawberryConfig(scalar_map=SCALARS))))
+
+
+def _query_fields(schema: strawberry.Schema) -> Mapping[str, GraphQLField]:
+    query = schema._schema.query_type  # pyright: ignore[reportPrivateUsage] - Strawberry has no other way to it
+    return cast("Mapping[str, GraphQLField]", query.fields if query else {})
+
+
+def _in_thread(thread: PluginThread, name: str, resolve: Resolver) -> Resolver:
+    """Resolve a field where its plugin lives, for as long as a hook may take. Its failures are nobody else's."""
+
+    async def resolver(source: Any, info: "GraphQLResolveInfo[Any]", **arguments: Any) -> Any:
+        try:
+            return await thread.run(f"the field {name}", partial(resolve, source, info, **arguments))
+        except PluginFailed as error:
+            raise InternalError() from error
+
+    return resolver
+
+
+def _built(query: type) -> strawberry.Schema:
     schema = strawberry.Schema(
-        query=Query,
+        query=query,
         mutation=Mutation,
         subscription=Subscription,
         types=[*EVENT_TYPES, RequiresScopes, Authenticated],

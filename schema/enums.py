@@ -60,6 +60,8 @@ _describe(
         "DATABASE_UNAVAILABLE": "The gateway cannot reach its database. Try again in a moment.",
         "RATE_LIMITED": "A limit on a minute, or on what runs at once, is reached; `limit` tells which.",
         "QUOTA_EXCEEDED": "A limit on a day or a month is reached; `limit` tells which, and when it resets.",
+        "REQUEST_REFUSED": "A plugin of the gateway refuses the request; `message` says why.",
+        "GUARD_FAILED": "A plugin that has to check requests or answers failed, so nothing goes on without it.",
         "IDEMPOTENCY_KEY_REUSED": "This idempotency key was used with a different request.",
         "INTERRUPTED": "The gateway stopped while the generation was running.",
         "CONTEXT_TOO_LONG": "The prompt and the requested answer do not fit into the model's context.",

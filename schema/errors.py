@@ -119,6 +119,14 @@ class Unsupported(UserError):
     )
 
 
+@strawberry.type(
+    description="A plugin of the gateway refuses the request (REQUEST_REFUSED), or one that has to check it failed "
+    "(GUARD_FAILED)."
+)
+class RequestRefused(UserError):
+    pass
+
+
 @strawberry.type(description="A queue is full, or an identity provider cannot be reached.")
 class Overloaded(UserError):
     retry_after_ms: int | None = strawberry.field(

@@ -13,6 +13,7 @@ from schema.errors import (
     ModelNotFound,
     NotFound,
     Overloaded,
+    RequestRefused,
     ShuttingDown,
     Unsupported,
     UserError,
@@ -79,6 +80,7 @@ GenerateResult = Annotated[
     | Unsupported
     | RateLimited
     | QuotaExceeded
+    | RequestRefused
     | Overloaded
     | ShuttingDown,
     strawberry.union("GenerateResult", description="The result of `generate`."),
@@ -97,6 +99,7 @@ StartGenerationResult = Annotated[
     | Unsupported
     | RateLimited
     | QuotaExceeded
+    | RequestRefused
     | Overloaded
     | ShuttingDown,
     strawberry.union("StartGenerationResult", description="The result of `startGeneration`."),

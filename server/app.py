@@ -18,9 +18,10 @@ from gateway import Gateway
 from gateway.blobs import BlobLimits, Blobs
 from gateway.catalog import BackendQueue, Catalog
 from gateway.limits import LimitAdministration, Limits, Prices
+from gateway.plugins import Plugins, UnusablePlugin
 from gateway.tasks import spawn_service
 from gateway.usage import Usage, UsageFeed, UsageUpkeep
-from resolvers.root import build_schema
+from resolvers.root import build_extended_schema
 from server.audit_export import audit_export
 from server.backends import running_backends
 from server.first_start import ensure_admin, make_identity
@@ -36,6 +37,7 @@ from server.graphql import (
 from server.health import Readiness, healthz
 from server.jwks import KEY_SET_PATH, key_set
 from server.page import page
+from server.plugins import find_plugins, plugin_routes
 from server.server_info import introspection_access, server_info
 from server.settings import Settings, SettingsError, prepare_data_dir
 from server.sign_in import RedirectsOverHttp, make_providers
@@ -74,6 +76,7 @@ class Running:
     database: Database
     service: GenerationService
     new_password: str | None
+    plugins: Plugins
     open_streams: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
 
 
@@ -100,6 +103,7 @@ class Application(FastAPI):
 def create_app(settings: Settings, link: WorkerLink | None = None) -> Application:
     """Make the ASGI application; with `link`, of one of several workers. Nothing is opened before its lifespan."""
 
+    plugins = Plugins({found.name: found.plugin for found in find_plugins(settings)}, settings.plugin_timeout)
     body_limits = BodyLimits(
         settings.max_body_size, settings.max_anonymous_body_size, BytesInFlight(settings.max_bytes_in_flight)
     )
@@ -107,14 +111,15 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
     @asynccontextmanager
     async def lifespan(app: Application) -> AsyncGenerator[None]:
         prepare_data_dir(settings)
-        trusted, schema = trusted_documents(settings), build_schema()
-        executor = _executor(settings, schema, trusted)
-        async with running_gateway(settings, link) as (gateway, database, service, signing):
-            running = Running(database, service, await ensure_admin(settings, gateway.identity))
+        trusted = trusted_documents(settings)
+        executor = _executor(settings, _schema(plugins), trusted)
+        async with running_gateway(settings, plugins, link) as (gateway, database, service, signing):
+            running = Running(database, service, await ensure_admin(settings, gateway.identity), plugins)
             app.begin(running)
             watch = CredentialWatch(gateway.identity.authentication, settings.recheck_interval)
             readiness = Readiness(database, gateway.catalog, service, link)
             app.router.routes += _routes(settings, gateway, executor, readiness, watch, running, body_limits)
+            app.router.routes += plugin_routes(plugins, Callers(gateway, settings.max_answer_text))
             app.router.routes.append(Route(KEY_SET_PATH, key_set(signing.keys)))
             if settings.serves_page:
                 app.router.routes.append(Mount("/", page()))
@@ -171,7 +176,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 
 @asynccontextmanager
 async def running_gateway(
-    settings: Settings, link: WorkerLink | None = None
+    settings: Settings, plugins: Plugins, link: WorkerLink | None = None
 ) -> AsyncGenerator[tuple[Gateway, Database, GenerationService, SigningKeys]]:
     """Give the gateway at work: tables up to date, backends up. At the end everything is finished and closed."""
     providers = make_providers(settings)
@@ -186,12 +191,14 @@ async def running_gateway(
             blobs, prices = Blobs(database, _blob_limits(settings)), Prices(database, settings.identity_max_age)
             alone = link is not None and link.private_valkey
             feed, limits = UsageFeed(), make_limits(settings, database)
-            needs = GenerationNeeds(database, catalog, queues, blobs, limits, prices, feed, tasks)
-            async with running_generation_service(settings, needs, alone=alone) as service:
+            needs = GenerationNeeds(database, catalog, queues, blobs, limits, prices, feed, plugins, tasks)
+            async with _at_work(plugins), running_generation_service(settings, needs, alone=alone) as service:
                 signing = SigningKeys(settings)
                 identity = make_identity(
                     settings, database, signing.keys, providers, end_generations=service.removal.end_generations
                 )
+                catalog.listen(plugins.note_backend)
+                identity.audit.listen(plugins.note_deed)
                 usage, info = Usage(database), server_info(settings)
                 spawn_service(tasks, "usage", UsageUpkeep(database, settings.usage_retention).run)
                 gateway = Gateway(
@@ -211,6 +218,24 @@ async def running_gateway(
     finally:
         await providers.aclose()
         await database.close()
+
+
+@asynccontextmanager
+async def _at_work(plugins: Plugins) -> AsyncGenerator[None]:
+    """Have the plugins at work within the block. Raises SettingsError."""
+    try:
+        async with plugins.running():
+            yield
+    except UnusablePlugin as error:
+        raise SettingsError(str(error)) from error
+
+
+def _schema(plugins: Plugins) -> strawberry.Schema:
+    """Give the schema with what plugins add. Raises SettingsError."""
+    try:
+        return build_extended_schema(plugins.threads)
+    except UnusablePlugin as error:
+        raise SettingsError(str(error)) from error
 
 
 def make_limits(settings: Settings, database: Database) -> Limits:
@@ -326,7 +351,7 @@ def _routes(
         *_blob_routes(settings, executor, callers, body_limits),
         Route("/healthz", healthz),
         Route("/readyz", readiness.check),
-        Route("/schema.graphql", schema_document(build_schema(), introspection_access(settings), callers)),
+        Route("/schema.graphql", schema_document(executor.schema, introspection_access(settings), callers)),
         Route("/audit.jsonl", audit_export(callers)),
         *usage_exports(callers),
         *RedirectsOverHttp(gateway.identity, cookies).routes(),

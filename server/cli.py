@@ -212,6 +212,16 @@ def create_signing_key(algorithm: Literal["EdDSA", "RS256"]) -> None:
     commands.create_signing_key(settings, algorithm)
 
 
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plugins(*, as_json: bool) -> None:
+    """List the plugins that the gateway would start with: name, whether it is a guard, its hooks, and its source."""
+    settings = _settings(_warn)
+    from server.plugins import list_plugins
+
+    list_plugins(settings, as_json=as_json)
+
+
 @main.command("export-schema")
 def export_schema() -> None:
     """Print the GraphQL schema in the schema definition language."""

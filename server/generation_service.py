@@ -17,6 +17,7 @@ from gateway.catalog import BackendQueue, Catalog
 from gateway.connections import SharedConnections
 from gateway.generation import Admission, Generations, Ledger, Phase, Router, Runner, Starts, TextRemoval
 from gateway.limits import Limits, Prices
+from gateway.plugins import Plugins
 from gateway.replicas import PeerRequests, Replicas, Takeover, UsageNotes
 from gateway.streams import (
     Handlers,
@@ -49,6 +50,7 @@ class GenerationNeeds:
     limits: Limits
     prices: Prices
     usage_feed: UsageFeed
+    plugins: Plugins
     tasks: TaskGroup
 
 
@@ -147,7 +149,8 @@ def _wired(
     database, catalog, blobs = needs.database, needs.catalog, needs.blobs
     buffer = StreamBuffer(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
     shared = None if valkey is None else SharedStreamLog(valkey, buffer)
-    log, ledger = shared or MemoryStreamLog(buffer), Ledger(database, needs.limits, needs.prices, needs.usage_feed)
+    log = shared or MemoryStreamLog(buffer)
+    ledger = Ledger(database, needs.limits, needs.prices, needs.usage_feed, needs.plugins)
     runner = Runner(
         database=database,
         log=log,
@@ -159,6 +162,7 @@ def _wired(
         blobs=blobs,
         text_retention=settings.text_retention,
         kept_usage=KeptUsage(settings.data_dir, replica_id),
+        hooks=needs.plugins,
     )
     replicas = Replicas(
         database,
@@ -194,6 +198,7 @@ def _starts(settings: Settings, needs: GenerationNeeds, runner: Runner) -> Start
         limits=needs.limits,
         idempotency_time=settings.idempotency_time,
         content_policy=settings.content_policy,
+        hooks=needs.plugins,
     )
 
 

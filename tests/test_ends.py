@@ -17,12 +17,12 @@ from db.engine import Database, DatabaseUnavailable, WriteSession
 from db.queries.generation import mark_ended, mark_running, note_usage
 from db.tables import Generation, User
 from gateway.errors import ErrorCode, GatewayError
+from gateway.generation.ends import LedgerEntry
 from gateway.generation.generations import GenerationFilter
-from gateway.generation.ledger import Ledger, LedgerEntry
-from gateway.generation.outcome import usage_columns, usage_recorded
+from gateway.generation.ledger import Ledger
+from gateway.generation.outcome import Timings, usage_columns, usage_recorded
 from gateway.generation.request import GenerationRequest, OnBackendLoss, OnDisconnect
 from gateway.generation.run import Outcome
-from gateway.generation.timings import Timings
 from gateway.limits import Limits, Prices
 from gateway.streams.events import Failed, TokenUsage, UsageSource
 from gateway.streams.log import StreamOwner

@@ -32,6 +32,7 @@ FLOORS = {
     "gateway.limits": 2,
     "gateway.usage": 2,
     "gateway.generation": 3,
+    "gateway.plugins": 4,
     "gateway.replicas": 4,
     "gateway.demo": 4,
     "schema.limits": 0,
@@ -41,6 +42,7 @@ FLOORS = {
     "server.workers": 0,
     "server.graphql": 0,
     "server.transports": 1,
+    "server.plugins": 2,
     "server.sign_in": 2,
 }
 """A room may import those of its own house that are on a lower floor."""

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -123,8 +123,15 @@ class Catalog:
         self._models_max_age = models_max_age
         self._patience = patience or Patience()
         self._queues = queues or {}
-        self._listings = [Listing(backend, tasks, self._patience, self._forget_names) for backend in backends]
+        self._listings = [
+            Listing(backend, tasks, self._patience, self._forget_names, self._turned) for backend in backends
+        ]
         self._listed_names: ModelNames | None = None
+        self._listener: Callable[[BackendState], None] | None = None
+
+    def listen(self, listener: Callable[[BackendState], None]) -> None:
+        """Have somebody told of each backend that answers again, or no longer. It must not raise, and not wait."""
+        self._listener = listener
 
     async def models(self, wanted: ModelFilter | None = None, access: ModelAccess = ALL_MODELS) -> list[Model]:
         """List the models that `access` allows, those of the first backend first.
@@ -138,16 +145,7 @@ class Catalog:
     async def backends(self) -> list[BackendState]:
         """Tell how each backend answered when it was last asked for its models."""
         await self._refresh()
-        return [
-            BackendState(
-                listing.backend.name,
-                listing.backend.kind,
-                ready=listing.answers,
-                error=None if listing.answers else listing.error or no_answer(self._patience.first),
-                latency_ms=listing.latency_ms if listing.answers else None,
-            )
-            for listing in self._listings
-        ]
+        return [self._state(listing) for listing in self._listings]
 
     def listed_name(self, name: str) -> str:
         """Give the name that lists the model meant by `name`; that itself where no model is known by it."""
@@ -289,6 +287,19 @@ class Catalog:
         if self._listed_names is None:
             self._listed_names = ModelNames(self._listings)
         return self._listed_names
+
+    def _state(self, listing: Listing) -> BackendState:
+        return BackendState(
+            listing.backend.name,
+            listing.backend.kind,
+            ready=listing.answers,
+            error=None if listing.answers else listing.error or no_answer(self._patience.first),
+            latency_ms=listing.latency_ms if listing.answers else None,
+        )
+
+    def _turned(self, listing: Listing) -> None:
+        if self._listener is not None:
+            self._listener(self._state(listing))
 
     def _forget_names(self) -> None:
         self._listed_names = None

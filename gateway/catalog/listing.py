@@ -63,7 +63,14 @@ class Listing:
     nobody waits for it any more. `changed` is called when there are other models.
     """
 
-    def __init__(self, backend: Backend, tasks: TaskGroup, patience: Patience, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        tasks: TaskGroup,
+        patience: Patience,
+        changed: Callable[[], None],
+        turned: Callable[["Listing"], None],
+    ) -> None:
         self.backend = backend
         self.models: dict[str, ModelInfo] = {}
         self.error: str | None = None
@@ -71,6 +78,8 @@ class Listing:
         self._tasks = tasks
         self._patience = patience
         self._changed = changed
+        self._turned = turned
+        self._told = False
         self._asking = False
         self._asked_at = self._answered_at = -math.inf
         self._decided = anyio.Event()
@@ -133,6 +142,7 @@ class Listing:
             seconds = self._patience.loading  # it starts together with the gateway, and who asks for its model waits
         await anyio.sleep(seconds)
         self.error = self.error or no_answer(seconds)
+        self._tell()
         self._decided.set()
 
     async def _answer(self) -> list[ModelInfo] | str:
@@ -154,6 +164,7 @@ class Listing:
             logger.warning("backend %s lists no models: %s", self.backend.name, reason)
         self._failures += 1
         self.error = reason
+        self._tell()
 
     def _take(self, models: list[ModelInfo], latency_ms: float) -> None:
         if self._failures:
@@ -161,6 +172,7 @@ class Listing:
         self._failures = 0
         self.error = None
         self.latency_ms = latency_ms
+        self._tell()
         listed = {info.name: info for info in models if info.name}
         if listed != self.models:
             self.models = listed
@@ -168,6 +180,11 @@ class Listing:
         if not self._describing and next(self._undescribed(), None) is not None:
             self._describing = True
             self._tasks.start_soon(self._describe)
+
+    def _tell(self) -> None:
+        if self.answers != self._told:
+            self._told = self.answers
+            self._turned(self)
 
     def _undescribed(self) -> Iterator[ModelInfo]:
         """Give the models of which not everything is told; those that could not be described last time come last."""

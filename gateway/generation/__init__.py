@@ -1,11 +1,12 @@
 """Generations from their start to their end: what was asked, who runs it, what it used, and how it is recorded."""
 
 from gateway.generation.admission import Admission
-from gateway.generation.attempts import Attempt, attempts_until, first_attempt
 from gateway.generation.continuation import continuable
+from gateway.generation.ends import Attempt, LedgerEntry, attempts_until, first_attempt, kept_for
 from gateway.generation.generations import GenerationFilter, Generations
+from gateway.generation.hooks import NO_HOOKS, GenerationHooks, Observer, OutputFilter
 from gateway.generation.kept_input import OBJECT_SIZE, KeptBlob, KeptInput, KeptMessage, KeptPart, pack_input
-from gateway.generation.ledger import Ledger, LedgerEntry, is_outage, kept_for
+from gateway.generation.ledger import Ledger, is_outage
 from gateway.generation.outcome import (
     Outcome,
     State,
@@ -52,6 +53,7 @@ from gateway.generation.runner import Phase, Runner
 from gateway.generation.starts import Starts
 
 __all__ = [
+    "NO_HOOKS",
     "NO_OPTIONS",
     "OBJECT_SIZE",
     "Admission",
@@ -61,6 +63,7 @@ __all__ = [
     "BlobPart",
     "FilePart",
     "GenerationFilter",
+    "GenerationHooks",
     "GenerationRequest",
     "Generations",
     "ImagePart",
@@ -73,12 +76,14 @@ __all__ = [
     "LedgerEntry",
     "MediaKind",
     "NamedTool",
+    "Observer",
     "OnBackendLoss",
     "OnDisconnect",
     "OnLimit",
     "Options",
     "Outcome",
     "Output",
+    "OutputFilter",
     "OutputFormat",
     "Part",
     "Phase",

@@ -45,6 +45,11 @@ class PartialAnswer:
     tokens: int = 0
     called_tool: bool = False
 
+    @property
+    def text(self) -> str:
+        """The answer so far, without its thinking."""
+        return "".join(self.texts)
+
     def add(self, events: Iterable[Event]) -> None:
         """Take what came next."""
         for event in events:

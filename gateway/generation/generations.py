@@ -25,7 +25,7 @@ from gateway.errors import (
     StreamLogUnavailable,
     TooMuchText,
 )
-from gateway.generation.attempts import Attempt, attempt_recorded
+from gateway.generation.ends import Attempt, attempt_recorded
 from gateway.generation.kept_input import KeptInput, read_inputs, read_media
 from gateway.generation.ledger import Ledger
 from gateway.generation.outcome import State, outcome_recorded, terminal_event

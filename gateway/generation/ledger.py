@@ -3,22 +3,20 @@
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import anyio
 
 from db import queries
-from db.clock import now
 from db.engine import Database, DatabaseUnavailable, WriteSession
 from db.tables import Generation
 from gateway.errors import RecordedError
-from gateway.generation.attempts import Attempt, attempt_columns
+from gateway.generation.ends import LedgerEntry, attempt_columns
+from gateway.generation.hooks import NO_HOOKS, GenerationHooks
 from gateway.generation.meter import bounded
-from gateway.generation.outcome import Outcome, error_columns, told_in_the_log, usage_columns
-from gateway.generation.timings import LARGEST_MS, Timings
+from gateway.generation.outcome import LARGEST_MS, Timings, error_columns, told_in_the_log, usage_columns
 from gateway.limits import Limits, PriceList, Prices, Used
 from gateway.usage import UsageFeed
 
@@ -33,35 +31,6 @@ PATIENCE_SECONDS = 5
 """How long the end of a stream waits for a database that neither answers nor fails."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """What the database keeps of an ended generation: its events, None where none are left, and until when.
-
-    What was asked is there from the start, if it is kept; it expires with the events.
-    """
-
-    events: bytes | None
-    expires_at: datetime
-
-
-def kept_for(seconds: float, events: bytes | None = None) -> Transcript | None:
-    """Give what is to be kept from now on, and for how long; None where nothing is."""
-    return Transcript(events, now() + timedelta(seconds=seconds)) if seconds else None
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
-    """How one generation ended. It is written only where the row has no end and still this one's fence."""
-
-    generation: Generation
-    outcome: Outcome
-    at: datetime
-    transcript: Transcript | None = None
-    attempts: Sequence[Attempt] = ()
-    settled: anyio.Event = field(default_factory=anyio.Event)
-    """Set when it is written, or known to have to wait for the database."""
-
-
 _ROW = tuple(column.key for column in Generation.__table__.columns)
 
 
@@ -72,11 +41,19 @@ class Ledger:
     database is away it returns at once, and the ends wait here, in order.
     """
 
-    def __init__(self, database: Database, limits: Limits, prices: Prices, usage_feed: UsageFeed) -> None:
+    def __init__(
+        self,
+        database: Database,
+        limits: Limits,
+        prices: Prices,
+        usage_feed: UsageFeed,
+        hooks: GenerationHooks = NO_HOOKS,
+    ) -> None:
         self._database = database
         self._limits = limits
         self._prices = prices
         self._usage_feed = usage_feed
+        self._hooks = hooks
         self._waiting: deque[LedgerEntry] = deque()
         self._came = anyio.Event()
         self._empty = anyio.Event()
@@ -167,6 +144,7 @@ class Ledger:
 
         written, settled = await self._database.transact(write)
         self._usage_feed.note(written)
+        self._hooks.ended(entries, written)
         if settled:
             self._limits.freed()
         self._settle(len(entries))

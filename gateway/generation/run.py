@@ -4,31 +4,29 @@ ARCHITECTURE.md has the picture of its states.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from backends.errors import BackendError, BackendProtocolError, BackendUnsupported, MalformedToolCall
-from backends.protocol import ChatRequest, Chunk, FinishChunk, TextChunk, ThinkingChunk, ToolCallChunk, UsageChunk
+from backends.protocol import ChatRequest, FinishChunk
 from backends.protocol import FinishReason as BackendFinishReason
 from db.clock import now
 from db.tables import Generation
 from gateway.blobs import Blobs
-from gateway.errors import BackendFailure, DatabaseDown, GatewayError, Interrupted, NotFound, ShuttingDown
-from gateway.generation.attempts import Attempt, Attempts, attempts_until
+from gateway.errors import BackendFailure, GatewayError, Interrupted, ShuttingDown
 from gateway.generation.continuation import Losses, PartialAnswer, continuation, is_refusal
+from gateway.generation.ends import Attempt, Attempts, attempts_until
 from gateway.generation.estimates import Estimates
+from gateway.generation.hooks import NO_HOOKS, GenerationHooks
 from gateway.generation.kept_input import PackedInput
 from gateway.generation.meter import Meter, added
-from gateway.generation.outcome import Outcome, terminal_event
+from gateway.generation.outcome import Outcome, Stopwatch, terminal_event
 from gateway.generation.request import OnBackendLoss, OnDisconnect
 from gateway.generation.routing import Route
-from gateway.generation.timings import Stopwatch
 from gateway.generation.writer import Deltas, Writer
-from gateway.limits import LimitReached
 from gateway.streams import (
     NO_USAGE,
     CancelReason,
@@ -44,7 +42,6 @@ from gateway.streams import (
     Started,
     StreamLog,
     TokenUsage,
-    ToolCallRequested,
 )
 
 logger = logging.getLogger(__name__)
@@ -104,6 +101,7 @@ class Run:
         kept_usage: KeptUsage | None,
         asks_ahead: bool,
         gate: Gate | None = None,
+        hooks: GenerationHooks = NO_HOOKS,
     ) -> None:
         self.generation_id = job.row.id
         self.job = job
@@ -112,7 +110,8 @@ class Run:
         self.stopped = anyio.Event()  # it does nothing any more
         self.released = False
         self.withdrawn = False
-        self._writer = Writer(log, job.row.id)
+        self._hooks = hooks
+        self._writer = Writer(log, job.row.id, hooks.observer(job.row))
         self._asks_ahead = asks_ahead
         self._gate = gate
         self._reroute = reroute
@@ -127,7 +126,6 @@ class Run:
         self._error: GatewayError | None = None
         self._cancel_reason: CancelReason | None = None
         self._finish: FinishChunk | None = None
-        self._malformed: str | None = None
         self._asking = job.request
         self._answered = False
         self._meter = Meter(job.request)
@@ -222,7 +220,7 @@ class Run:
                 await self._answer()
             except BackendError as error:
                 self._error = BackendFailure(error)
-            except (NotFound, DatabaseDown, LimitReached) as error:  # a blob of the prompt, or a limit
+            except GatewayError as error:  # a blob of the prompt is gone, a limit is reached, a guard refuses
                 self._error = error
             except Exception:
                 self._fail_unexpectedly()
@@ -338,6 +336,7 @@ class Run:
 
     async def _read_answer(self, request: ChatRequest) -> None:
         model = self.route.model
+        filtered = await self._hooks.output_filter(self.job.row, self._partial.text if self._partial else "")
         self._attempts.begin(model.backend.name)
         self._meter.asked(self._estimates.of(model.backend.name, model.upstream_name))
         try:
@@ -347,7 +346,10 @@ class Run:
                     self._meter.add(chunks)
                     if self._kept_usage is not None:
                         self._kept_usage.note(self.generation_id, self.usage())
-                    events = self._events(chunks)
+                    if filtered is not None:
+                        chunks = await filtered.feed(chunks)
+                    events, finish = self._deltas.events(self._next, chunks)
+                    self._finish = finish or self._finish
                     if events:
                         self._stopwatch.token_came()
                         await self._append(*events)
@@ -359,9 +361,9 @@ class Run:
             self._meter.learn()
         if self._finish is None:
             raise BackendProtocolError("The model server ended the answer without saying why.")
-        if self._malformed is not None and self._finish.reason not in _CUT:
+        if self._deltas.malformed is not None and self._finish.reason not in _CUT:
             self._finish = None
-            raise MalformedToolCall(self._malformed)
+            raise MalformedToolCall(self._deltas.malformed)
 
     async def _on_loading(self, loading: bool) -> None:
         """Tell the viewers; a prompt that waits for its model has not been read, and costs nothing."""
@@ -370,25 +372,6 @@ class Run:
             await self._append(Queued(self._next, 0, QueueReason.LOADING))
         else:
             self._meter.asked()
-
-    def _events(self, chunks: Sequence[Chunk]) -> list[Event]:
-        """Give the chunks of one read, neighbours of one kind as one event: a burst costs what one token costs."""
-        events: list[Event] = []
-        first = self._next
-        said = (chunk for chunk in chunks if not isinstance(chunk, UsageChunk))
-        for kind, group in groupby(said, key=type):
-            if kind is TextChunk:
-                events.append(self._deltas.text(first + len(events), group))
-            elif kind is ThinkingChunk:
-                events.append(self._deltas.thinking(first + len(events), group))
-            else:
-                for chunk in group:
-                    if isinstance(chunk, ToolCallChunk):
-                        events.append(ToolCallRequested(first + len(events), chunk.call))
-                        self._malformed = self._malformed or (chunk.call.name if chunk.call.arguments is None else None)
-                    elif isinstance(chunk, FinishChunk):
-                        self._finish = chunk
-        return events
 
     async def _append(self, *events: Event) -> None:
         await self._writer.append(events)

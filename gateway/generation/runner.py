@@ -19,9 +19,11 @@ from gateway import streams
 from gateway.blobs import Blobs
 from gateway.catalog import Model
 from gateway.errors import DatabaseDown, StreamExpired, StreamLogUnavailable
+from gateway.generation.ends import LedgerEntry, kept_for
 from gateway.generation.estimates import Estimates
+from gateway.generation.hooks import NO_HOOKS, GenerationHooks
 from gateway.generation.kept_input import PackedInput
-from gateway.generation.ledger import Ledger, LedgerEntry, is_outage, kept_for
+from gateway.generation.ledger import Ledger, is_outage
 from gateway.generation.outcome import Outcome, State, timings_so_far
 from gateway.generation.routing import Route, Router
 from gateway.generation.run import Gate, Job, Run
@@ -70,6 +72,7 @@ class Runner:
         replica_id: UUID,
         text_retention: float = 0,
         kept_usage: KeptUsage | None = None,
+        hooks: GenerationHooks = NO_HOOKS,
     ) -> None:
         self.replica_id = replica_id
         self.phase = Phase.SERVING
@@ -82,6 +85,7 @@ class Runner:
         self._router = router
         self._blobs = blobs
         self._tasks = tasks
+        self._hooks = hooks
         self._runs: dict[UUID, Run] = {}
         self.estimates = Estimates()
 
@@ -214,6 +218,7 @@ class Runner:
             # A database that fails would let models work for nobody.
             asks_ahead=may_ask_ahead and self._database.works and route.ticket.position == 0,
             gate=gate,
+            hooks=self._hooks,
         )
         self._runs[run.generation_id] = run
         return run

@@ -16,6 +16,7 @@ from gateway.catalog import Catalog, Model
 from gateway.errors import ShuttingDown
 from gateway.generation.admission import Admission, Admitted
 from gateway.generation.continuation import encode_request
+from gateway.generation.hooks import NO_HOOKS, GenerationHooks
 from gateway.generation.idempotency import begun_under, note_key
 from gateway.generation.kept_input import PackedInput, pack_input
 from gateway.generation.request import GenerationRequest, OnBackendLoss, OnLimit, blob_references, chat_request
@@ -26,9 +27,10 @@ from gateway.limits import LimitReached, Limits, LimitsTold
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """A request that may be asked of this model."""
+    """A request that may be asked of this model. `asked` is as the caller made it, which an idempotency key is for."""
 
     principal: Principal
+    asked: GenerationRequest
     request: GenerationRequest
     model: Model
     admitted: Admitted
@@ -54,6 +56,7 @@ class Starts:
         limits: Limits,
         idempotency_time: float,
         content_policy: ContentPolicy,
+        hooks: GenerationHooks = NO_HOOKS,
     ) -> None:
         self._database = database
         self._catalog = catalog
@@ -63,6 +66,7 @@ class Starts:
         self._admission = admission
         self._idempotency_time = idempotency_time
         self._content_policy = content_policy
+        self._hooks = hooks
 
     async def start(self, principal: Principal, request: GenerationRequest, told: LimitsTold) -> Generation:
         """Begin, and return at once; under an idempotency key that was used before, what that began.
@@ -94,7 +98,8 @@ class Starts:
                 raise
             return begun
 
-    async def _checked(self, principal: Principal, request: GenerationRequest) -> _Checked:
+    async def _checked(self, principal: Principal, asked: GenerationRequest) -> _Checked:
+        request = await self._hooks.before_generate(principal, asked)
         model = await self._catalog.find(request.model, principal.models)
         chat, references = chat_request(request, model), blob_references(request)
         blobs = await self._blobs.check(principal, references)
@@ -103,7 +108,7 @@ class Starts:
             # in a thread: megabytes take longer than the others may wait
             packed = await to_thread.run_sync(pack_input, request, blobs)
         admitted = await self._admission.ask(principal, request, chat, model, self._runner.estimates)
-        return _Checked(principal, request, model, admitted, policy, packed)
+        return _Checked(principal, asked, request, model, admitted, policy, packed)
 
     async def _begin(self, checked: _Checked, told: LimitsTold, gate: Gate | None = None) -> Generation:
         """Write the row and what is reserved for it, and let it run; with a `gate`, let it wait for a limit there."""
@@ -115,7 +120,7 @@ class Starts:
         job = Job(row, chat, encoded=encoded, kept=checked.packed, text_retention=kept)
 
         async def note(tx: WriteSession) -> None:
-            await note_key(tx, checked.principal, request, row, self._idempotency_time)
+            await note_key(tx, checked.principal, checked.asked, row, self._idempotency_time)
             await self._blobs.note_use(tx, blob_references(request))
             if gate is None:  # the last thing: until the commit others wait for these counters
                 told.note(await self._limits.reserve(tx, row.id, checked.admitted.claims))

@@ -1,26 +1,37 @@
 """Makes the events of one generation, and writes them into the stream log once its row is in the database."""
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from uuid import UUID
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from backends.protocol import Chunk, TextChunk, ThinkingChunk
-from gateway.streams import Event, StreamLog, TextDelta, ThinkingDelta, TokenLogprob, utf16_length
+from backends.protocol import Chunk, FinishChunk, TextChunk, ThinkingChunk, ToolCallChunk, UsageChunk
+from gateway.generation.hooks import Observer
+from gateway.streams import (
+    Event,
+    StreamLog,
+    TextDelta,
+    ThinkingDelta,
+    TokenLogprob,
+    ToolCallRequested,
+    utf16_length,
+)
 
 
 class Writer:
     """The one who writes a stream. Nothing is shown before `show`, though the backend may be asked already.
 
     What stands at the beginning can be held until then, everything else waits. Nor has a generation an end before it:
-    whoever writes that waits for `shown`.
+    whoever writes that waits for `shown`. The `observer` is told what is in the log.
     """
 
-    def __init__(self, log: StreamLog, generation_id: UUID) -> None:
+    def __init__(self, log: StreamLog, generation_id: UUID, observer: Observer | None = None) -> None:
         self.shown = anyio.Event()
         self._log = log
         self._generation_id = generation_id
+        self._observer = observer
         self._held: list[Event] = []
         self._sequence = 0
 
@@ -43,29 +54,34 @@ class Writer:
         if not self.shown.is_set():
             await self.shown.wait()
             await checkpoint_if_cancelled()  # it may have been for nothing
-        await self._log.append(self._generation_id, events)
-        self._sequence += len(events)
+        await self._write(events)
 
     async def show(self) -> None:
         """Append what was held, and let the rest follow: the row is in the database. Raises what the log does."""
         try:
             while self._held:
                 held = list(self._held)
-                await self._log.append(self._generation_id, held)
-                self._sequence += len(held)
+                await self._write(held)
                 del self._held[: len(held)]
         finally:
             self._held.clear()
             self.shown.set()
 
+    async def _write(self, events: Sequence[Event]) -> None:
+        await self._log.append(self._generation_id, events)
+        self._sequence += len(events)
+        if self._observer is not None:
+            self._observer(events)
+
 
 class Deltas:
     """Makes events of what a model says: neighbours of one kind become one, behind what was said before.
 
-    `logprobs` is whether the events have them.
+    `logprobs` is whether the events have them. `malformed` is the tool of the first call that is none.
     """
 
     def __init__(self, *, logprobs: bool) -> None:
+        self.malformed: str | None = None
         self._logprobs = logprobs
         self._text_offset = 0
         self._thinking_offset = 0
@@ -78,16 +94,36 @@ class Deltas:
             elif isinstance(event, ThinkingDelta):
                 self._thinking_offset = event.offset + utf16_length(event.text)
 
-    def text(self, sequence: int, chunks: Iterable[Chunk]) -> TextDelta:
-        """Give the event of some text."""
+    def events(self, first: int, chunks: Iterable[Chunk]) -> tuple[list[Event], FinishChunk | None]:
+        """Give the events of one read, numbered from `first`, and the end that it held.
+
+        Neighbours of one kind are one event: a burst costs what one token costs.
+        """
+        events: list[Event] = []
+        finish: FinishChunk | None = None
+        for kind, group in groupby((chunk for chunk in chunks if not isinstance(chunk, UsageChunk)), key=type):
+            if kind is TextChunk:
+                events.append(self._text(first + len(events), group))
+            elif kind is ThinkingChunk:
+                events.append(self._thinking(first + len(events), group))
+            else:
+                for chunk in group:
+                    if isinstance(chunk, ToolCallChunk):
+                        events.append(ToolCallRequested(first + len(events), chunk.call))
+                        if chunk.call.arguments is None:
+                            self.malformed = self.malformed or chunk.call.name
+                    elif isinstance(chunk, FinishChunk):
+                        finish = chunk
+        return events, finish
+
+    def _text(self, sequence: int, chunks: Iterable[Chunk]) -> TextDelta:
         pieces = [chunk for chunk in chunks if isinstance(chunk, TextChunk)]
         text, tokens = _joined(pieces)
         delta = TextDelta(sequence, text, self._text_offset, tokens, _logprobs(pieces) if self._logprobs else None)
         self._text_offset += utf16_length(text)
         return delta
 
-    def thinking(self, sequence: int, chunks: Iterable[Chunk]) -> ThinkingDelta:
-        """Give the event of some thinking."""
+    def _thinking(self, sequence: int, chunks: Iterable[Chunk]) -> ThinkingDelta:
         text, tokens = _joined([chunk for chunk in chunks if isinstance(chunk, ThinkingChunk)])
         delta = ThinkingDelta(sequence, text, self._thinking_offset, tokens)
         self._thinking_offset += utf16_length(text)

@@ -118,6 +118,7 @@ class Executor:
         debug: bool,
         variable_limits: VariableLimits,
     ) -> None:
+        self.schema = schema
         self._schema = schema._schema  # pyright: ignore[reportPrivateUsage] - Strawberry has no other way to it
         self._public_fields = public_fields(self._schema)
         self.limits = limits

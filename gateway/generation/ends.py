@@ -1,14 +1,16 @@
-"""Which backends a generation asked, one after the other, and what came of each."""
+"""How a generation went, as it is put on record: the backends that it asked, and its end."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import anyio
 
 from db.clock import now
 from db.tables import Generation, GenerationAttempt
 from gateway.errors import GatewayError
 from gateway.generation.meter import bounded
-from gateway.generation.outcome import error_columns, error_recorded, usage_columns, usage_recorded
+from gateway.generation.outcome import Outcome, error_columns, error_recorded, usage_columns, usage_recorded
 from gateway.streams import TokenUsage
 
 
@@ -69,3 +71,32 @@ def attempt_columns(generation: Generation, number: int, attempt: Attempt) -> di
         **usage_columns(None if attempt.usage is None else bounded(attempt.usage)),
         **error_columns(attempt.error, generation.content_policy),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What the database keeps of an ended generation: its events, None where none are left, and until when.
+
+    What was asked is there from the start, if it is kept; it expires with the events.
+    """
+
+    events: bytes | None
+    expires_at: datetime
+
+
+def kept_for(seconds: float, events: bytes | None = None) -> Transcript | None:
+    """Give what is to be kept from now on, and for how long; None where nothing is."""
+    return Transcript(events, now() + timedelta(seconds=seconds)) if seconds else None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """How one generation ended. It is written only where the row has no end and still this one's fence."""
+
+    generation: Generation
+    outcome: Outcome
+    at: datetime
+    transcript: Transcript | None = None
+    attempts: Sequence[Attempt] = ()
+    settled: anyio.Event = field(default_factory=anyio.Event)
+    """Set when it is written, or known to have to wait for the database."""

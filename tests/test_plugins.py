@@ -1,0 +1,305 @@
+"""Plugins: what they see, change and refuse, and that a bad one harms nobody."""
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backends.protocol import TextChunk
+from gateway.plugins import GenerationEnd, Plugin, PluginFailed, PluginThread, UsageRecord
+from server.plugins import find_plugins
+from server.settings import SettingsError
+from tests.support.databases import SqliteDatabases
+from tests.support.fake_model_server import running_fake_model_server
+from tests.support.gateways import EVERY_MODEL, GraphQLErrors, Json, RunningGateway, gateway_settings, running_gateway
+from tests.support.generations import COMPLETE, GENERATE, WATCH, asking, text_of
+from tests.support.processes import run_command
+
+ROOT = Path(__file__).parent.parent
+ALL_HOOKS = ROOT / "tests/support/plugins/all_hooks.py"
+TIMEOUT = 0.3
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+async def shared(
+    sqlite_databases: SqliteDatabases, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[RunningGateway]:
+    """A gateway with the plugin that has every hook."""
+    folder = tmp_path_factory.mktemp("plugins")
+    shutil.copy(ALL_HOOKS, folder / "all_hooks.py")
+    with sqlite_databases.fresh(folder) as url:
+        async with running_fake_model_server() as fake:
+            fake.models += EVERY_MODEL
+            plugins = {"plugins_dir": folder, "plugins": {"all_hooks": {"a": "b"}}, "plugin_timeout": TIMEOUT}
+            async with running_gateway(gateway_settings(folder, url, fake.url, **plugins), fake) as gateway:
+                yield gateway
+
+
+@pytest.fixture
+async def gateway(shared: RunningGateway) -> RunningGateway:
+    """The same, with its administrator signed in, and nothing told to the plugin."""
+    await shared.be_administrator()
+    return shared
+
+
+def thread_of(gateway: RunningGateway) -> PluginThread:
+    [thread] = gateway.app.running.plugins.threads
+    return thread
+
+
+async def told(gateway: RunningGateway, kind: str, generation_id: str | None = None) -> list[Any]:
+    """What the plugin was told of a kind, once it was told the end of everything before."""
+    thread = thread_of(gateway)
+    while thread.waiting:  # noqa: ASYNC110 - it lives in another thread
+        await anyio.sleep(0.005)
+    return [value for name, value in thread.plugin.told if name == kind]  # pyright: ignore
+
+
+async def complete(gateway: RunningGateway, prompt: str, model: str = "fake:echo", **fields: Any) -> Json:
+    return (await gateway.run(COMPLETE, asking(model, prompt, **fields)))["generate"]
+
+
+FILTERED = {"tags": [{"name": "filter", "value": "yes"}]}
+
+
+async def test_a_request_is_changed_before_it_is_asked(gateway: RunningGateway):
+    assert (await complete(gateway, "change"))["text"] == "something else"
+
+
+async def test_a_request_is_refused_with_the_reason(gateway: RunningGateway):
+    refused = await complete(gateway, "refuse")
+    assert (refused["__typename"], refused["code"], refused["message"]) == (
+        "RequestRefused", "REQUEST_REFUSED", "Not for admin.",
+    )  # fmt: skip
+    [event] = await gateway.events(GENERATE, asking("fake:echo", "refuse"))
+    assert (event["__typename"], event["error"]["code"]) == ("GenerationRefused", "REQUEST_REFUSED")
+
+
+@pytest.mark.parametrize("how", ["raise", "hang", "block", "nonsense", "wrong"])
+async def test_a_guard_that_fails_lets_nothing_through(gateway: RunningGateway, how: str):
+    asked = len(gateway.fake.requests)
+    refused = await complete(gateway, how)
+    assert (refused["__typename"], refused["code"]) == ("RequestRefused", "GUARD_FAILED")
+    assert "sk-secret" not in str(refused)
+    assert len(gateway.fake.requests) == asked
+    if how == "block":
+        await anyio.sleep(1)  # its thread is blocked for so long, and nothing else
+    assert (await complete(gateway, "and on"))["text"] == "and on"
+
+
+async def test_a_key_stands_for_the_request_as_the_caller_made_it(gateway: RunningGateway):
+    first = await complete(gateway, "change", idempotencyKey="k")
+    again = await complete(gateway, "change", idempotencyKey="k")
+    assert first["generation"]["id"] == again["generation"]["id"]
+
+
+async def test_what_is_shown_went_through_the_filter_and_nothing_else_is_kept(gateway: RunningGateway):
+    answer = await complete(gateway, "one two three", **FILTERED)
+    assert answer["text"] == "ONE TWO THREE"
+    usage = await gateway.run(
+        "query($id: ID!) { generation(id: $id) { usage { completionTokens } } }", answer["generation"]
+    )
+    assert usage["generation"]["usage"]["completionTokens"] == 3
+    seen = await gateway.events(WATCH, {"id": answer["generation"]["id"]})
+    assert text_of(seen) == "ONE TWO THREE"
+
+
+async def test_the_probabilities_of_what_was_changed_are_not_told(gateway: RunningGateway):
+    query = GENERATE.replace("offset", "offset logprobs { token }", 1)
+    events = await gateway.events(query, asking("fake:count-3", **FILTERED))
+    assert [event.get("logprobs") for event in events if "text" in event] == [None] * len(
+        [event for event in events if "text" in event]
+    )
+
+
+@pytest.mark.parametrize("how", ["fail", "hang"])
+async def test_an_answer_whose_filter_fails_shows_nothing_more(gateway: RunningGateway, how: str):
+    answer = await complete(gateway, f"one two three {how} secret", **FILTERED)
+    assert (answer["__typename"], answer["code"]) == ("GenerateFailure", "GUARD_FAILED")
+    assert "secret" not in answer["text"].lower()
+
+
+async def test_observers_are_told_what_happened_and_what_was_used(gateway: RunningGateway):
+    id = (await complete(gateway, "one two", tags=[{"name": "after", "value": "it raises"}]))["generation"]["id"]
+    ends: list[GenerationEnd] = await told(gateway, "end")
+    usages: list[UsageRecord] = await told(gateway, "usage")
+    assert (ends[-1].state, ends[-1].finish_reason, ends[-1].error_code) == ("COMPLETED", "stop", None)
+    assert (usages[-1].prompt_tokens, usages[-1].completion_tokens) == (2, 2)
+    assert usages[-1].generation.id == ends[-1].generation.id
+    kinds = [kind for key, kind in await told(gateway, "event") if key == ends[-1].generation.id]
+    assert (kinds[0], kinds[-1]) == ("Started", "Completed")
+    assert id
+    assert thread_of(gateway).failures["after_generate", "raised"] >= 1
+
+
+async def test_sign_ins_and_backends_are_told(gateway: RunningGateway):
+    login = 'mutation { login(input: {username: "admin", password: "wrong and wrong"}) { __typename } }'
+    await gateway.run(login)
+    signed = await told(gateway, "sign-in")
+    assert (signed[-1].succeeded, signed[-1].username, signed[-1].code) == (False, "admin", "INVALID_CREDENTIALS")
+    assert any(one.succeeded for one in signed)
+    assert [(change.backend, change.answers) for change in await told(gateway, "backend")][:1] == [("ollama", True)]
+
+
+async def test_a_field_of_a_plugin_is_answered_to_callers_only_and_fails_alone(gateway: RunningGateway):
+    assert (await gateway.run("{ motto }"))["motto"] == "admin: be kind"
+    gateway.token = None
+    with pytest.raises(GraphQLErrors, match="UNAUTHENTICATED"):
+        await gateway.run("{ motto }")
+    await gateway.be_administrator()
+    with pytest.raises(GraphQLErrors) as caught:
+        await gateway.run("{ broken }")
+    assert "sk-secret" not in str(caught.value)
+    assert "motto: String!" in (await gateway.client.get("/schema.graphql", headers=gateway.headers())).text
+
+
+async def test_routes_of_plugins(gateway: RunningGateway):
+    at = "/plugins/all_hooks"
+    answer = await gateway.client.post(f"{at}/hello/you?a=b", content=b"abc", headers=gateway.headers())
+    assert answer.text == "POST admin {'who': 'you'} {'a': 'b'} 3 set()"
+    assert (await gateway.client.get(f"{at}/hello/you")).status_code == 401
+    assert (await gateway.client.get(f"{at}/open")).text.startswith("GET nobody")
+    assert (await gateway.client.post(f"{at}/open")).status_code == 405
+    broken = await gateway.client.get(f"{at}/broken", headers=gateway.headers())
+    assert (broken.status_code, "sk-secret" in broken.text) == (500, False)
+    large = await gateway.client.post(f"{at}/hello/you", content=b"x" * 1_000_001, headers=gateway.headers())
+    assert large.status_code == 413
+
+
+class Slow(Plugin):
+    async def after_generate(self, end: Any) -> None:
+        await anyio.sleep_forever()
+
+
+async def test_an_observer_that_is_too_slow_misses_what_comes_and_keeps_nobody(caplog: pytest.LogCaptureFixture):
+    thread = PluginThread("slow", Slow({}), 60)
+    await thread.start()
+    for _ in range(3_000):
+        thread.tell("after_generate", None)
+    assert thread.failures["after_generate", "dropped"] >= 1_999
+    assert caplog.text.count("too slow") == 1
+    thread.close()
+
+
+async def test_a_plugin_that_hangs_does_not_keep_the_gateway_from_ending():
+    class Blocking(Plugin):
+        async def stop(self) -> None:
+            time.sleep(30)  # noqa: ASYNC251 - that is what a bad plugin does
+
+    thread = PluginThread("blocking", Blocking({}), 0.1)
+    await thread.start()
+    thread.stop_seconds = 0.1
+    with anyio.fail_after(5):
+        await thread.stop()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1/0", "cannot be set up: ZeroDivisionError"),
+        ("import sys\nsys.exit(3)", "cannot be set up: SystemExit"),
+        ("x = 1", "must define one subclass of Plugin, not 0"),
+        ("from gateway.plugins import Plugin\nclass A(Plugin):\n  def __init__(self, s): s['url']", "KeyError: 'url'"),
+        ("from gateway.plugins import Plugin\nclass A(Plugin): ...\nclass B(Plugin): ...", "not 2"),
+    ],
+)
+def test_a_plugin_that_cannot_be_used_is_told_in_a_sentence(tmp_path: Path, text: str, said: str):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(SettingsError, match=said):
+        find_plugins(gateway_settings(tmp_path, "sqlite://", None, plugins_dir=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"plugins": {"nowhere": {}}}, "is no file of OLLAGRAPH_PLUGINS_DIR and in no installed package"),
+        ({"plugins_dir": "missing"}, "cannot be read"),
+    ],
+)
+def test_plugins_that_are_not_there(tmp_path: Path, values: Json, said: str):
+    if "plugins_dir" in values:
+        values = {"plugins_dir": tmp_path / "missing"}
+    with pytest.raises(SettingsError, match=said):
+        find_plugins(gateway_settings(tmp_path, "sqlite://", None, **values))
+
+
+def test_the_command_lists_them_in_their_order(tmp_path: Path):
+    shutil.copytree(ROOT / "examples/plugins", tmp_path / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
+    named = '{"failure_webhook": {"url": "http://localhost"}}'
+    result = run_command(tmp_path, "plugins", PLUGINS_DIR=str(tmp_path / "plugins"), PLUGINS=named)
+    assert [line.split("\t")[:3] for line in result.stdout.splitlines()] == [
+        ["failure_webhook", "no guard", "after_generate"],
+        ["group_prompts", "guard", "before_generate"],
+        ["redactor", "guard", "output_filter"],
+    ]
+
+
+def example(name: str, tmp_path: Path, **settings: str) -> Plugin:
+    chosen = gateway_settings(tmp_path, "sqlite://", None, plugins_dir=ROOT / "examples/plugins", plugins={
+        "failure_webhook": {"url": "http://localhost"}, name: settings})  # fmt: skip
+    return next(found.plugin for found in find_plugins(chosen) if found.name == name)
+
+
+PERSONAL = ["jane.doe+x@mail.example.com", "DE89 3704 0044 0532 0130 00", "+49 170 1234567", "4111 1111 1111 1111"]
+WORDS = st.sampled_from(["call ", "me ", "at ", "7 ", "or,", "\n", "A-1. ", "é"])
+
+
+@given(st.data())
+def test_the_redactor_shows_no_part_of_personal_data_however_it_is_cut(data: st.DataObject):
+    redactor: Any = example("redactor", ROOT)
+    parts = data.draw(st.lists(WORDS, max_size=12))
+    at = data.draw(st.integers(0, len(parts)))
+    secret = data.draw(st.sampled_from(PERSONAL))
+    text = "".join([*parts[:at], " ", secret, " ", *parts[at:]])
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=30)))
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+
+    async def shown() -> list[str]:
+        filter = await redactor.output_filter(None, "")
+        given: list[str] = []
+        for piece in pieces:
+            given += [it.text for it in await filter.feed([TextChunk(piece)])]
+        return given + [it.text for it in await filter.end()]
+
+    whole = "".join(asyncio.run(shown()))
+    assert whole == redactor.pattern.sub("[redacted]", text)
+    assert secret not in whole
+
+
+async def test_a_prompt_for_a_group_comes_first(tmp_path: Path):
+    from uuid import UUID
+
+    from auth.principal import Principal
+    from gateway.generation import GenerationRequest
+
+    group = UUID(int=7)
+    plugin = example("group_prompts", tmp_path, **{str(group): "Be brief.", "*": "Be kind."})
+    request = GenerationRequest("m", "hello", system="Mine.")
+    for groups, system in (((group,), "Be brief.\n\nMine."), ((), "Be kind.\n\nMine.")):
+        caller = Principal(UUID(int=1), "ada", frozenset(), group_ids=groups)
+        changed = await plugin.before_generate(caller, request)
+        assert changed is not None
+        assert changed.system == system
+
+
+async def test_a_call_that_raises_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture):
+    class Raising(Plugin):
+        async def before_generate(self, caller: Any, request: Any) -> None:
+            raise ValueError("why")
+
+    thread = PluginThread("raising", Raising({}), 1)
+    await thread.start()
+    with caplog.at_level(logging.ERROR), pytest.raises(PluginFailed):
+        await thread.call("before_generate", None, None)
+    assert "plugin raising: before_generate raised (ValueError)" in caplog.text
+    await thread.stop()
