@@ -20,7 +20,7 @@ from db.engine import Database, ReadSession, WriteSession
 from db.queries import PriceChoice
 from db.tables import Price
 from gateway.errors import InputIssues, InvalidInput, LimitExceeded
-from gateway.money import CURRENCY, DIGITS, LARGEST_NANO, Money, nano_of
+from gateway.money import CURRENCY_RULE, DIGITS, LARGEST_NANO, MINOR_UNITS, Money, nano_of
 
 MILLION = 1_000_000
 
@@ -56,8 +56,8 @@ class NewPrice:
         issues = InputIssues()
         if reason := pattern_problem(self.model):
             issues.add("model", reason)
-        if not CURRENCY.fullmatch(self.currency):
-            issues.add("currency", "must be a code of ISO 4217: three capital letters, such as EUR.")
+        if self.currency not in MINOR_UNITS:
+            issues.add("currency", f"must be {CURRENCY_RULE}")
         valid_from = self.valid_from or at
         if not EARLIEST <= valid_from < LATEST:
             issues.add("validFrom", f"must be within the years {EARLIEST.year} to {LATEST.year - 1}.")

@@ -148,11 +148,7 @@ async def _subject(identity: Identity, kind: ExceptionKind, name: str) -> UUID:
     if kind is ExceptionKind.USER:
         return (await identity.accounts.named(name)).id
     if kind is ExceptionKind.GROUP:
-        groups, _ = await identity.groups.page(name, 500, None)
-        for group in groups:
-            if group.name == name:
-                return group.id
-        raise InvalidInput("group", f"there is no group {name!r}.")
+        return (await identity.groups.named(name)).id
     try:
         return UUID(name)
     except ValueError:
