@@ -25,6 +25,7 @@ from gateway.generation import (
     first_attempt,
     usage_recorded,
 )
+from gateway.money import Money as GatewayMoney
 from gateway.streams import CancelReason, FinishReason, UsageSource
 from gateway.streams import TokenUsage as GatewayTokenUsage
 from gateway.usage import tokens_per_second
@@ -66,7 +67,17 @@ class TokenUsage:
     cached_tokens: int | None = strawberry.field(
         description="Prompt tokens that the model had in its cache; null if the backend does not report them."
     )
-    source: UsageSource = strawberry.field(description="Where the counts come from.")
+    source: UsageSource = strawberry.field(
+        description="Where the prompt and completion tokens come from: the weaker source of the two."
+    )
+    prompt_source: UsageSource = strawberry.field(description="Where `promptTokens` comes from.")
+    completion_source: UsageSource = strawberry.field(description="Where `completionTokens` comes from.")
+    cached_source: UsageSource | None = strawberry.field(
+        description="Where `cachedTokens` comes from; null if that is null."
+    )
+    thinking_source: UsageSource | None = strawberry.field(
+        description="Where `thinkingTokens` comes from; null if that is null."
+    )
 
     @classmethod
     def of(cls, usage: GatewayTokenUsage) -> Self:
@@ -78,6 +89,10 @@ class TokenUsage:
             thinking_tokens=usage.thinking_tokens,
             cached_tokens=usage.cached_tokens,
             source=usage.source,
+            prompt_source=usage.sources.prompt,
+            completion_source=usage.sources.completion,
+            cached_source=usage.sources.cached,
+            thinking_source=usage.sources.thinking,
         )
 
 
@@ -174,6 +189,9 @@ class Generation(Node):
     cancel_reason: CancelReason | None = strawberry.field(description="Why it was cancelled; null if it was not.")
     error: GenerationError | None = strawberry.field(description="Why it failed; null if it did not.")
     usage: TokenUsage | None = strawberry.field(description="What it used; null until it ends.")
+    cost: Money | None = strawberry.field(
+        description="What it cost, at the price at its end; null until then, and if its model had no price."
+    )
     timings: Timings = strawberry.field(description="How long each part took.")
     on_disconnect: OnDisconnect = strawberry.field(description="What happens when its last viewer leaves.")
     on_backend_loss: OnBackendLoss = strawberry.field(
@@ -261,16 +279,6 @@ class Generation(Node):
         return await info.context.loaders.text_expiries.load(self.row.id)
 
     @strawberry.field(
-        description="What it cost, at the price at its end; null until then, and if its model had no price."
-    )
-    async def cost(self, info: Info) -> Money | None:
-        """Those of a page are looked up in one statement."""
-        if self.row.finished_at is None:
-            return None
-        found = await info.context.loaders.costs.load(self.row.id)
-        return None if found is None else Money.of(found)
-
-    @strawberry.field(
         description="The model servers that were asked, in order; more than one if it continued after a loss. While "
         "another replica runs it, only the first.",
         directives=[list_of(FEW)],
@@ -329,6 +337,7 @@ class Generation(Node):
             cancel_reason=cancel_recorded(row),
             error=None if (error := error_recorded(row)) is None else GenerationError.of(error),
             usage=_usage(row),
+            cost=_cost(row),
             timings=Timings.of(row),
             tags=[Tag(name=name, value=value) for name, value in (row.tags or {}).items()],
             end_user=row.end_user,
@@ -338,6 +347,12 @@ class Generation(Node):
 def _usage(row: tables.Generation) -> TokenUsage | None:
     usage = None if row.finished_at is None else usage_recorded(row)
     return None if usage is None else TokenUsage.of(usage)
+
+
+def _cost(row: tables.Generation) -> Money | None:
+    if row.cost_nano is None or row.currency is None:
+        return None
+    return Money.of(GatewayMoney.of_nano(row.cost_nano, row.currency))
 
 
 @strawberry.input(

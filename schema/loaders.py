@@ -59,7 +59,6 @@ class Loaders:
         self.text_expiries = _batched(gateway.generations.text_expiries)
         self.attempts = _batched(gateway.generations.attempts, cache=False)
         self.prices = _batched(gateway.prices.by_id)
-        self.costs = _batched(gateway.prices.costs)
         self.models = _batched(self._models)
         self.loaded_models = _batched(gateway.catalog.loaded_models)
 

@@ -10,11 +10,12 @@ import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from sqlalchemy import delete
 
 from auth.model_access import matches
 from db.clock import now
 from db.engine import Database
-from db.tables import Price
+from db.tables import Price, UsageRecord
 from gateway.errors import InvalidInput, LimitExceeded
 from gateway.identity import OPERATOR
 from gateway.limits import MOST_PER_MILLION, NewPrice, PriceList, Prices
@@ -162,6 +163,9 @@ async def test_the_cost_is_that_of_the_price_at_the_end_and_stays(gateway: Runni
     assert await cost(gateway, later) == {"amount": "6", "currency": "USD"}
     assert await cost(gateway, earlier) == {"amount": "0.000000002", "currency": "EUR"}  # 1.5 billionths
     assert await cost(gateway, unpriced) is None
+    async with gateway.database.transaction() as tx:  # as OLLAGRAPH_USAGE_RETENTION does in the end
+        await tx.execute(delete(UsageRecord))
+    assert await cost(gateway, later) == {"amount": "6", "currency": "USD"}
 
 
 async def test_what_is_not_over_has_no_cost_yet(gateway: RunningGateway):

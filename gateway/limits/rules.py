@@ -161,7 +161,7 @@ class LimitRule:
             row.currency,
             tuple(dimension for dimension in LimitDimension if dimension in row.each),
             Conditions(*(getattr(row, name) for name in Conditions.__dataclass_fields__)),
-            ZoneInfo(row.time_zone),
+            ZoneInfo(row.time_zone or "UTC"),
             {(ExceptionKind(it.kind), it.subject): it.amount for it in exceptions},
             row.created_at,
             row.updated_at,
