@@ -88,8 +88,9 @@ class UsageInput:
         default=None, description="The end, not included; null for now. At most 366 days after `from`."
     )
     time_zone: str | None = strawberry.field(
-        default="UTC",
-        description="The time zone of hours, days, weeks and months: an IANA name, such as Europe/Berlin.",
+        default=None,
+        description="The time zone of hours, days, weeks and months: an IANA name, such as Europe/Berlin. Null is "
+        "`User.timeZone` of the caller, or UTC if none is set.",
     )
     granularity: Granularity | None = strawberry.field(
         default=Granularity.DAY, description="How much time one row covers."
@@ -106,7 +107,7 @@ class UsageInput:
         return UsageRequest(
             start=self.from_,
             end=self.to,
-            time_zone="UTC" if self.time_zone is None else self.time_zone,
+            time_zone=self.time_zone,
             granularity=self.granularity or Granularity.DAY,
             group_by=self.group_by or (),
             filter=(self.filter or UsageFilter()).to_filter(),

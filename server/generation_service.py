@@ -148,6 +148,7 @@ def _wired(
     buffer = StreamBuffer(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
     shared = None if valkey is None else SharedStreamLog(valkey, buffer)
     log, ledger = shared or MemoryStreamLog(buffer), Ledger(database, needs.limits, needs.prices, needs.usage_feed)
+    admission = Admission(needs.limits, needs.prices, settings.limit_answer_tokens)
     runner = Runner(
         database=database,
         log=log,
@@ -157,6 +158,7 @@ def _wired(
         tasks=needs.tasks,
         replica_id=replica_id,
         blobs=blobs,
+        admission=admission,
         text_retention=settings.text_retention,
         kept_usage=KeptUsage(settings.data_dir, replica_id),
     )
@@ -175,7 +177,7 @@ def _wired(
         catalog=catalog,
         log=log,
         ownership=log,
-        starts=_starts(settings, needs, runner),
+        starts=_starts(settings, needs, runner, admission),
         runner=runner,
         ledger=ledger,
         event_interval=_interval_of_viewers(settings.event_interval),
@@ -184,13 +186,13 @@ def _wired(
     return GenerationService(generations, runner, ledger, replicas, shared, removal, settings.drain_time)
 
 
-def _starts(settings: Settings, needs: GenerationNeeds, runner: Runner) -> Starts:
+def _starts(settings: Settings, needs: GenerationNeeds, runner: Runner, admission: Admission) -> Starts:
     return Starts(
         database=needs.database,
         catalog=needs.catalog,
         runner=runner,
         blobs=needs.blobs,
-        admission=Admission(needs.limits, needs.prices, settings.limit_answer_tokens),
+        admission=admission,
         limits=needs.limits,
         idempotency_time=settings.idempotency_time,
         content_policy=settings.content_policy,

@@ -6,13 +6,12 @@ ARCHITECTURE.md has the picture of its states.
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from backends.errors import BackendError, BackendProtocolError, BackendUnsupported, MalformedToolCall
-from backends.protocol import ChatRequest, Chunk, FinishChunk, TextChunk, ThinkingChunk, ToolCallChunk, UsageChunk
+from backends.protocol import ChatRequest, Chunk, FinishChunk, ToolCallChunk
 from backends.protocol import FinishReason as BackendFinishReason
 from db.clock import now
 from db.tables import Generation
@@ -44,7 +43,6 @@ from gateway.streams import (
     Started,
     StreamLog,
     TokenUsage,
-    ToolCallRequested,
 )
 
 logger = logging.getLogger(__name__)
@@ -77,6 +75,9 @@ class Job:
 Reroute = Callable[[Generation, Route, Losses], Awaitable[bool]]
 """Changes the route to a backend that answers, has a place and need not be left alone; False when there is none."""
 
+Reserve = Callable[["Run"], Awaitable[None]]
+"""Reserves what a prompt needs that is read again; raises LimitReached, DatabaseDown."""
+
 Gate = Callable[["Run"], Awaitable[None]]  # returns when the generation may go on; raises LimitReached
 
 
@@ -103,6 +104,7 @@ class Run:
         blobs: Blobs,
         kept_usage: KeptUsage | None,
         asks_ahead: bool,
+        reserve: Reserve,
         gate: Gate | None = None,
     ) -> None:
         self.generation_id = job.row.id
@@ -115,6 +117,7 @@ class Run:
         self._writer = Writer(log, job.row.id)
         self._asks_ahead = asks_ahead
         self._gate = gate
+        self._reserve = reserve
         self._reroute = reroute
         self._on_unwatched = unwatched
         self._estimates = estimates
@@ -154,6 +157,11 @@ class Run:
     def attempts(self) -> list[Attempt]:
         """Give the backends that were asked so far."""
         return self._attempts.all()
+
+    @property
+    def asking(self) -> ChatRequest:
+        """What its backend is asked: the request, or what is left of it."""
+        return self._asking
 
     def usage(self) -> TokenUsage:
         """Give what it has used so far, over all model servers and gateways."""
@@ -284,6 +292,7 @@ class Run:
             await ticket.moved()
         queued_ms = self._stopwatch.turn_came()
         if begun:
+            await self._reserve(self)
             await self._append(Resumed(self._next, LossReason.GATEWAY_LOST, self.route.model.backend.name))
             return
         if self._must_wait:
@@ -327,6 +336,7 @@ class Run:
         self._lost = error
         self._spent = self.usage()
         self._asking, self._answered, self._meter = rest, False, Meter(rest)
+        await self._reserve(self)
         await self._append(Resumed(self._next, LossReason.BACKEND_LOST, backend))
         return True
 
@@ -372,23 +382,13 @@ class Run:
             self._meter.asked()
 
     def _events(self, chunks: Sequence[Chunk]) -> list[Event]:
-        """Give the chunks of one read, neighbours of one kind as one event: a burst costs what one token costs."""
-        events: list[Event] = []
-        first = self._next
-        said = (chunk for chunk in chunks if not isinstance(chunk, UsageChunk))
-        for kind, group in groupby(said, key=type):
-            if kind is TextChunk:
-                events.append(self._deltas.text(first + len(events), group))
-            elif kind is ThinkingChunk:
-                events.append(self._deltas.thinking(first + len(events), group))
-            else:
-                for chunk in group:
-                    if isinstance(chunk, ToolCallChunk):
-                        events.append(ToolCallRequested(first + len(events), chunk.call))
-                        self._malformed = self._malformed or (chunk.call.name if chunk.call.arguments is None else None)
-                    elif isinstance(chunk, FinishChunk):
-                        self._finish = chunk
-        return events
+        """Give the chunks of one read as events, and keep what tells how the answer ends."""
+        for chunk in chunks:
+            if isinstance(chunk, FinishChunk):
+                self._finish = chunk
+            elif isinstance(chunk, ToolCallChunk) and chunk.call.arguments is None:
+                self._malformed = self._malformed or chunk.call.name
+        return self._deltas.events(self._next, chunks)
 
     async def _append(self, *events: Event) -> None:
         await self._writer.append(events)

@@ -1,13 +1,22 @@
 """Makes the events of one generation, and writes them into the stream log once its row is in the database."""
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from uuid import UUID
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from backends.protocol import Chunk, TextChunk, ThinkingChunk
-from gateway.streams import Event, StreamLog, TextDelta, ThinkingDelta, TokenLogprob, utf16_length
+from backends.protocol import Chunk, TextChunk, ThinkingChunk, ToolCallChunk, UsageChunk
+from gateway.streams import (
+    Event,
+    StreamLog,
+    TextDelta,
+    ThinkingDelta,
+    TokenLogprob,
+    ToolCallRequested,
+    utf16_length,
+)
 
 
 class Writer:
@@ -77,6 +86,20 @@ class Deltas:
                 self._text_offset = event.offset + utf16_length(event.text)
             elif isinstance(event, ThinkingDelta):
                 self._thinking_offset = event.offset + utf16_length(event.text)
+
+    def events(self, first: int, chunks: Iterable[Chunk]) -> list[Event]:
+        """Give the chunks of one read, neighbours of one kind as one event: a burst costs what one token costs."""
+        events: list[Event] = []
+        said = (chunk for chunk in chunks if not isinstance(chunk, UsageChunk))
+        for kind, group in groupby(said, key=type):
+            if kind is TextChunk:
+                events.append(self.text(first + len(events), group))
+            elif kind is ThinkingChunk:
+                events.append(self.thinking(first + len(events), group))
+            else:
+                calls = (chunk.call for chunk in group if isinstance(chunk, ToolCallChunk))
+                events += [ToolCallRequested(number, call) for number, call in enumerate(calls, first + len(events))]
+        return events
 
     def text(self, sequence: int, chunks: Iterable[Chunk]) -> TextDelta:
         """Give the event of some text."""

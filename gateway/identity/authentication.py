@@ -122,6 +122,7 @@ class Authentication:
             must_change_password=user.must_change_password,
             role=user.role,
             group_ids=known.group_ids,
+            time_zone=user.time_zone,
         )
 
     def _principal_of_key(
@@ -153,6 +154,7 @@ class Authentication:
             role=known.user.role,
             group_ids=known.group_ids,
             content_policy=ContentPolicy.read(key.content_policy),
+            time_zone=known.user.time_zone,
         )
 
 

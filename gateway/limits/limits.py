@@ -14,7 +14,7 @@ import anyio
 from db import queries
 from db.clock import now
 from db.engine import Database, DatabaseUnavailable, WriteSession
-from db.queries import CounterKey, Level, Settlement
+from db.queries import CounterKey, FullCounter, Level, Settlement
 from db.tables import LimitException
 from gateway.limits.refusals import LimitReached, refused
 from gateway.limits.rules import Asking, Claim, LimitRule, Measure, Needs, claims_of, digest
@@ -28,12 +28,15 @@ POLL_SECONDS = 1.0
 
 PURGE_SECONDS = 3600.0
 
-KEPT = timedelta(days=1)
-"""How long a counter stays after its window."""
+KEPT = timedelta(days=2)
+"""How long a counter stays after its window: longer than any two time zones are apart."""
 
 MOST_PURGED = 1_000
 
 MOST_LEVELS = 10_000
+
+_OF_OUTPUT = (Measure.TOKENS, Measure.COST)
+"""What a limit measures where the length of an answer counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +129,8 @@ class Limits:
 
     async def limits_output(self, asking: Asking) -> bool:
         """Tell whether the length of an answer counts, so that it must be known before."""
-        measures = (Measure.TOKENS, Measure.COST)
         return self.enabled and any(
-            rule.measure in measures and rule.conditions.met_by(asking) for rule in await self.rules()
+            rule.measure in _OF_OUTPUT and rule.conditions.met_by(asking) for rule in await self.rules()
         )
 
     def are_ample(self, claims: Sequence[Claim]) -> bool:
@@ -159,6 +161,43 @@ class Limits:
         full = [claim for claim in claims if claim.reserve.key in reserved.full]
         errors = [refused(status_of(it, counters.get(it.reserve.key), at), it.reserve.amount) for it in full]
         raise max(errors, key=lambda error: error.limit.resets_at or at)
+
+    @property
+    def reserve_output(self) -> bool:
+        """Whether any limit counted tokens or costs when the limits were read last."""
+        return self.enabled and any(rule.measure in _OF_OUTPUT for rule in self._rules)
+
+    async def reserve_again(self, asking: Asking, generation_id: UUID, needs: Needs) -> None:
+        """Reserve so much for a generation that has reserved less, of all its limits or of none.
+
+        Raises LimitReached where one has no room for it.
+        """
+        needed: dict[tuple[str, str | None], int] = {(Measure.TOKENS, None): needs.tokens}
+        needed |= {(Measure.COST, currency): nano for currency, nano in needs.cost.items()}
+        async with self._database.transaction() as tx:
+            full = await queries.limit.raise_reservations(tx, generation_id, needed, now())
+            if full is not None and (refusal := await self._refusal(full, asking)):
+                raise refusal
+
+    async def _refusal(self, full: FullCounter, asking: Asking) -> LimitReached | None:
+        """Tell which limit has no room, and whose it is; None where it was removed meanwhile."""
+        counter = full.counter
+        rule = next((rule for rule in await self.rules() if rule.id == counter.limit_id), None)
+        if rule is None:
+            return None
+        whose = [subject for subject in rule.subjects(asking) if digest(subject) == counter.subject]
+        status = LimitStatus(
+            rule.name,
+            rule.measure,
+            rule.window,
+            whose[0] if whose else {},
+            counter.used,
+            counter.reserved,
+            counter.bound,
+            counter.window_end,
+            rule.currency,
+        )
+        return refused(status, full.asked)
 
     async def settle(self, tx: WriteSession, ended: Sequence[Used]) -> bool:
         """Count what was used in place of what was reserved, and tell whether anything was."""

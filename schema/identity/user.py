@@ -60,6 +60,15 @@ class User(Node):
         """As `displayName`."""
         return self.row.email
 
+    @strawberry.field(
+        description="The user's time zone, a name of the IANA database; null if none is set, which means UTC. "
+        "Needs PROFILE_READ."
+    )
+    @requires(Scope.PROFILE_READ)
+    async def time_zone(self, info: Info) -> str | None:
+        """As `displayName`."""
+        return self.row.time_zone
+
     @strawberry.field(description="When the user last signed in; null if never. Needs PROFILE_READ.")
     @requires(Scope.PROFILE_READ)
     async def last_signed_in_at(self, info: Info) -> datetime | None:

@@ -59,7 +59,7 @@ class LimitOptions:
     model: str | None
     end_user: str | None
     tag: str | None
-    time_zone: str
+    time_zone: str | None
     exceptions: tuple[str, ...]
 
 
@@ -190,7 +190,7 @@ def _rule(rule: LimitRule) -> dict[str, object]:
         "currency": rule.currency,
         "each": list(rule.each),
         "conditions": _conditions(rule),
-        "timeZone": rule.zone.key,
+        "timeZone": rule.zone and rule.zone.key,
         "exceptions": [
             {"kind": kind, "of": of, "amount": None if amount is None else _plain(rule, amount)}
             for (kind, of), amount in rule.exceptions.items()

@@ -30,7 +30,7 @@ def read_request(given: Mapping[str, Sequence[str]]) -> UsageRequest:
     return UsageRequest(
         start=read_moment(one["from"], "from") if "from" in one else None,
         end=read_moment(one["to"], "to") if "to" in one else None,
-        time_zone=one.get("timeZone", "UTC"),
+        time_zone=one.get("timeZone"),
         granularity=_choice(Granularity, one.get("granularity", "DAY"), "granularity"),
         group_by=[_choice(UsageDimension, value, "groupBy") for value in given.get("groupBy", ())],
         filter=UsageFilter(
