@@ -192,6 +192,7 @@ async def running_gateway(
                 identity = make_identity(
                     settings, database, signing.keys, providers, end_generations=service.removal.end_generations
                 )
+                feed.look_again(identity.authentication.scopes_now, settings.recheck_interval)
                 usage, info = Usage(database), server_info(settings)
                 spawn_service(tasks, "usage", UsageUpkeep(database, settings.usage_retention).run)
                 gateway = Gateway(

@@ -31,7 +31,7 @@ from gateway.streams import (
     check_valkey,
 )
 from gateway.tasks import spawn_service
-from gateway.usage import UsageFeed
+from gateway.usage import UsageElsewhere, UsageFeed
 from server.settings import PREFIX, Settings, SettingsError
 
 LEDGER_SECONDS = 5
@@ -123,6 +123,9 @@ async def running_generation_service(
             service.shared_log.set_handlers(_handlers(service, needs))
             await tasks.start(service.shared_log.run)
             spawn_service(tasks, "telling of usage", partial(needs.usage_feed.run, service.shared_log.tell_usage))
+        else:
+            elsewhere = UsageElsewhere(database, needs.usage_feed, replica_id)
+            spawn_service(tasks, "looking for usage elsewhere", elsewhere.run)
         if connections is not None:
             spawn_service(tasks, "counting connections", connections.run)
         spawn_service(tasks, "the ledger", service.ledger.run)

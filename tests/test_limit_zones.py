@@ -1,6 +1,7 @@
 """The days of limits are those of the user's time zone, also when the user or the clock changes."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -70,7 +71,7 @@ async def test_who_changes_the_zone_again_and_again_gets_no_more(database: Datab
         hour for hour in range(96) if await take(database, ZONES[hour % len(ZONES)], NOON + timedelta(hours=hour))
     ]
     assert len(granted) >= 3
-    assert all(later - earlier >= 24 for earlier, later in zip(granted[1:], granted[2:], strict=False))
+    assert all(later - earlier >= 24 for earlier, later in pairwise(granted[1:]))
 
 
 @pytest.mark.parametrize(("day", "hours"), [("2026-03-29", 23), ("2026-10-25", 25), ("2026-06-01", 24)])

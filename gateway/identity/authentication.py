@@ -62,6 +62,14 @@ class Authentication:
         asked = [(it if isinstance(it, UUID) else self._asked(it), client) for it, client in many]
         return await self._find_all(asked)
 
+    async def scopes_now(self, principal: Principal) -> frozenset[Scope]:
+        """Give what remains of a caller's scopes, since their role may have changed; none of who was deactivated."""
+        known = (await self._known.users([principal.user_id])).get(principal.user_id)
+        if known is None or not known.is_active:
+            return frozenset()
+        forced = known.user.must_change_password and principal.session_id is not None
+        return principal.scopes & (known.scopes & FORCED_CHANGE_SCOPES if forced else known.scopes)
+
     def _asked(self, credentials: Credentials) -> str | TokenClaims | AuthenticationError:
         """Give what is to be looked up, the hash of a key or the claims of a token; or what is wrong with them."""
         if isinstance(credentials, ApiKeySecret):

@@ -1,6 +1,7 @@
 """What was used: kept in sums, and told."""
 
 from gateway.usage.calendar import Granularity
+from gateway.usage.elsewhere import UsageElsewhere
 from gateway.usage.feed import UsageFeed, UsageFollower, UsageUpdate
 from gateway.usage.histograms import Measure, Percentiles, tokens_per_second
 from gateway.usage.reports import (
@@ -28,6 +29,7 @@ __all__ = [
     "Times",
     "Usage",
     "UsageDimension",
+    "UsageElsewhere",
     "UsageFeed",
     "UsageFilter",
     "UsageFollower",

@@ -4,6 +4,7 @@ from schema.limits.limit import ASSUMED_LIMITS_OF_ALL, Limit, RemoveLimitInput, 
 from schema.limits.money import Money
 from schema.limits.refusals import QuotaExceeded, RateLimited
 from schema.limits.status import ASSUMED_LIMITS, LimitScope, LimitStatus, limits_extension
+from schema.limits.usage_sums import UsageCounts, costs_of, counts_of
 from schema.limits.usage_update import UsageUpdate
 
 __all__ = [
@@ -17,6 +18,9 @@ __all__ = [
     "RateLimited",
     "RemoveLimitInput",
     "SetLimitInput",
+    "UsageCounts",
     "UsageUpdate",
+    "costs_of",
+    "counts_of",
     "limits_extension",
 ]
