@@ -4,6 +4,7 @@ from gateway.usage.calendar import Granularity
 from gateway.usage.elsewhere import UsageElsewhere
 from gateway.usage.feed import UsageFeed, UsageFollower, UsageUpdate
 from gateway.usage.histograms import Measure, Percentiles, tokens_per_second
+from gateway.usage.names import UsageNames
 from gateway.usage.reports import (
     EarlierPeriod,
     Times,
@@ -33,6 +34,7 @@ __all__ = [
     "UsageFeed",
     "UsageFilter",
     "UsageFollower",
+    "UsageNames",
     "UsageOrder",
     "UsagePage",
     "UsageReport",

@@ -6,11 +6,11 @@ the last moment before it is killed, is told at that replica alone, or nowhere.
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 from uuid import UUID
 from weakref import WeakSet
 
@@ -23,6 +23,7 @@ from db.clock import now
 from db.engine import DatabaseUnavailable
 from db.queries import UsageSums
 from gateway.errors import Forbidden
+from gateway.usage.rollups import Row
 
 INTERVAL_SECONDS = 0.25
 """The least time between two updates of one follower, and between two messages to the other replicas."""
@@ -54,7 +55,7 @@ class _Sums:
         self.costs.update(other.costs)
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "_Sums":
+    def of(cls, row: Row) -> "_Sums":
         """Give those of a row of the ledger, columns by name."""
         counts = Counter({name: row[name] or 0 for name in TOKENS})
         counts[str(row["state"]).lower()] += 1
@@ -161,7 +162,7 @@ class UsageFeed:
         if missing:
             raise Forbidden(f"You no longer have the scope {', '.join(scope.name for scope in missing)}.")
 
-    def note(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def note(self, rows: Iterable[Row]) -> None:
         """Count rows that the ledger has written here."""
         for row in rows:
             user_id, sums = self._note(row)
@@ -169,7 +170,7 @@ class UsageFeed:
                 self._untold.setdefault(user_id, _Sums()).add(sums)
                 self._came.set()
 
-    def note_elsewhere(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def note_elsewhere(self, rows: Iterable[Row]) -> None:
         """Count rows that other replicas have written, which they tell nobody of."""
         for row in rows:
             self._note(row)
@@ -197,7 +198,7 @@ class UsageFeed:
         finally:
             self._is_told = False
 
-    def _note(self, row: Mapping[str, Any]) -> tuple[UUID, _Sums]:
+    def _note(self, row: Row) -> tuple[UUID, _Sums]:
         user_id, sums = cast("UUID", row["user_id"]), _Sums.of(row)
         self._give(user_id, sums)
         return user_id, sums

@@ -26,6 +26,7 @@ from gateway.time_zones import stored_zone, time_zone
 from gateway.usage.calendar import Granularity, boundaries, period_before, quarter_before
 from gateway.usage.groupings import multiplies
 from gateway.usage.histograms import Measure, Percentiles, percentiles
+from gateway.usage.names import UsageNames, names_of
 from gateway.usage.reading import Groups, TooManyRows, UsageReader
 
 DEFAULT_RANGE = timedelta(days=30)
@@ -227,6 +228,17 @@ class Usage:
                 continue
             yield sorted(report.rows, key=lambda row: _key(row, UsageOrder.OLDEST_FIRST))
             place = following
+
+    async def names(self, principal: Principal, rows: Sequence[UsageRow]) -> UsageNames:
+        """Give the names of the users, keys and groups of some rows, as far as the caller may see them."""
+        async with self._database.reading() as session:
+            return await names_of(
+                session,
+                principal,
+                user_ids={row.user_id for row in rows},
+                api_key_ids={row.api_key_id for row in rows},
+                group_ids={row.group_id for row in rows},
+            )
 
 
 async def _report(
