@@ -26,8 +26,7 @@ from gateway.generation import (
     usage_recorded,
 )
 from gateway.money import Money as GatewayMoney
-from gateway.streams import CancelReason, FinishReason, UsageSource
-from gateway.streams import TokenUsage as GatewayTokenUsage
+from gateway.streams import CancelReason, FinishReason
 from gateway.usage import tokens_per_second
 from schema.access import requires
 from schema.catalog import Model
@@ -36,7 +35,7 @@ from schema.cost import FEW, Cost, list_of
 from schema.errors import GenerationError
 from schema.identity import ApiKey, User
 from schema.kept_input import GenerationInput, answer_size
-from schema.limits import Money
+from schema.limits import ASSUMED_LIMITS, WHO_MAY_SEE, LimitStatus, Money, TokenUsage
 from schema.node import Node, global_id, page_info
 from schema.tool_call import ToolCall
 
@@ -47,53 +46,6 @@ OWN_WORDS = Scope.GENERATIONS_READ, Scope.GENERATIONS_WRITE  # the latter for wh
 
 READ_AS_A_WHOLE = Cost(weight="10")
 """The cost of a kept request, however much of it is selected: what it holds is bounded by its size."""
-
-
-LARGEST_INT = 2**31 - 1
-"""The largest Int of GraphQL: each count fits, and a sum of two may not."""
-
-
-@strawberry.type(description="Token counts.")
-class TokenUsage:
-    prompt_tokens: int = strawberry.field(description="Tokens that the model read, including cached ones.")
-    completion_tokens: int = strawberry.field(description="Tokens that the model wrote, including its thinking.")
-    total_tokens: int = strawberry.field(description="Prompt and completion tokens together.")
-    thinking_tokens: int | None = strawberry.field(
-        description=(
-            "Completion tokens that the model spent on thinking; null if the backend does not report them. Ollama "
-            "does not."
-        )
-    )
-    cached_tokens: int | None = strawberry.field(
-        description="Prompt tokens that the model had in its cache; null if the backend does not report them."
-    )
-    source: UsageSource = strawberry.field(
-        description="Where the prompt and completion tokens come from: the weaker source of the two."
-    )
-    prompt_source: UsageSource = strawberry.field(description="Where `promptTokens` comes from.")
-    completion_source: UsageSource = strawberry.field(description="Where `completionTokens` comes from.")
-    cached_source: UsageSource | None = strawberry.field(
-        description="Where `cachedTokens` comes from; null if that is null."
-    )
-    thinking_source: UsageSource | None = strawberry.field(
-        description="Where `thinkingTokens` comes from; null if that is null."
-    )
-
-    @classmethod
-    def of(cls, usage: GatewayTokenUsage) -> Self:
-        """Give the counts of a meter."""
-        return cls(
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            total_tokens=min(usage.prompt_tokens + usage.completion_tokens, LARGEST_INT),
-            thinking_tokens=usage.thinking_tokens,
-            cached_tokens=usage.cached_tokens,
-            source=usage.source,
-            prompt_source=usage.sources.prompt,
-            completion_source=usage.sources.completion,
-            cached_source=usage.sources.cached,
-            thinking_source=usage.sources.thinking,
-        )
 
 
 @strawberry.type(description="How long each stage took, in milliseconds; null if that stage was not reached.")
@@ -277,6 +229,15 @@ class Generation(Node):
     async def text_expires_at(self, info: Info) -> datetime | None:
         """Those of a page are looked up in one statement."""
         return await info.context.loaders.text_expiries.load(self.row.id)
+
+    @strawberry.field(
+        description=f"How the limits stand now that count the generation, whether it runs or has ended. {WHO_MAY_SEE}",
+        directives=[list_of(ASSUMED_LIMITS)],
+    )
+    @requires(Scope.USAGE_READ)
+    async def limits(self, info: Info) -> list[LimitStatus] | None:
+        """Those of a page are read together."""
+        return LimitStatus.all(await info.context.loaders.limits_of_generation.load(self.row.id))
 
     @strawberry.field(
         description="The model servers that were asked, in order; more than one if it continued after a loss. While "

@@ -17,7 +17,7 @@ from db.migrations import upgrade
 from gateway import Gateway
 from gateway.blobs import BlobLimits, Blobs
 from gateway.catalog import BackendQueue, Catalog
-from gateway.limits import LimitAdministration, Limits, Prices
+from gateway.limits import LimitAdministration, Limits, LimitStandings, Prices
 from gateway.tasks import spawn_service
 from gateway.usage import Usage, UsageFeed, UsageUpkeep
 from resolvers.root import build_schema
@@ -204,6 +204,7 @@ async def running_gateway(
                     prices,
                     blobs,
                     limits,
+                    LimitStandings(database, limits),
                     LimitAdministration(database, limits),
                     info,
                 )

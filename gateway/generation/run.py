@@ -116,8 +116,7 @@ class Run:
         self.withdrawn = False
         self._writer = Writer(log, job.row.id)
         self._asks_ahead = asks_ahead
-        self._gate = gate
-        self._reserve = reserve
+        self._gate, self._reserve = gate, reserve
         self._reroute = reroute
         self._on_unwatched = unwatched
         self._estimates = estimates

@@ -4,8 +4,8 @@ import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Self
+from datetime import datetime, timedelta
+from typing import Any, Self, TypeAlias
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -15,7 +15,7 @@ from db import queries
 from db.clock import now
 from db.engine import Database, DatabaseUnavailable, WriteSession
 from db.queries import CounterKey, FullCounter, Level, Settlement
-from db.tables import LimitException
+from db.tables import LimitCounter, LimitException
 from gateway.limits.refusals import LimitReached, refused
 from gateway.limits.rules import Asking, Claim, LimitRule, Measure, Needs, claims_of, digest
 from gateway.limits.status import LimitStatus, status_of
@@ -34,6 +34,12 @@ KEPT = timedelta(days=2)
 MOST_PURGED = 1_000
 
 MOST_LEVELS = 10_000
+
+MOST_KEYS = 500
+"""Counters read by one statement."""
+
+Standings: TypeAlias = list[list[LimitStatus] | None]
+"""How limits stand, in the order of those who were asked for; None for who may not be seen."""
 
 _OF_OUTPUT = (Measure.TOKENS, Measure.COST)
 """What a limit measures where the length of an answer counts."""
@@ -251,14 +257,23 @@ class Limits:
 
     async def statuses(self, asking: Asking) -> list[LimitStatus]:
         """Tell how the limits stand that count what is asked for."""
-        if not self.enabled:
-            return []
-        claims = claims_of(await self.rules(), asking, Needs(0), now())
-        if not claims:
-            return []
-        async with self._database.reading() as session:
-            counters = await queries.limit.counters(session, [claim.reserve.key for claim in claims])
-        return [status_of(claim, counters.get(claim.reserve.key), now()) for claim in claims]
+        at = now()
+        claims = claims_of(await self.rules(), asking, Needs(0), at) if self.enabled else []
+        [found] = await self.standings([claims], at)
+        return found or []
+
+    async def standings(self, many: Sequence[Sequence[Claim] | None], at: datetime) -> Standings:
+        """Tell how many counters stand, for each of several who are asked for; None for who is None."""
+        keys = list(dict.fromkeys(claim.reserve.key for claims in many for claim in claims or ()))
+        counters: dict[CounterKey, LimitCounter] = {}
+        if keys:
+            async with self._database.reading() as session:
+                for first in range(0, len(keys), MOST_KEYS):
+                    counters |= await queries.limit.counters(session, keys[first : first + MOST_KEYS])
+        return [
+            None if claims is None else [status_of(it, counters.get(it.reserve.key), at) for it in claims]
+            for claims in many
+        ]
 
     async def run(self) -> None:
         """Keep the rules fresh, and remove counters of long ago, until cancelled."""

@@ -14,6 +14,7 @@ from gateway.identity import UserFilter, UserKind
 from schema.access import requires
 from schema.context import Info
 from schema.cost import FEW, list_of
+from schema.limits import ASSUMED_LIMITS, WHO_MAY_SEE, LimitStatus
 from schema.node import Node, global_id, page_info, parse_uuid
 
 if TYPE_CHECKING:
@@ -134,6 +135,16 @@ class User(Node):
         links = info.context.gateway.identity.links
         rows = await info.context.loaders.external_accounts_of_user.load(self.key)
         return [ExternalAccount.of(row, links.label(row.provider)) for row in rows]
+
+    @strawberry.field(
+        description="How the limits stand that count what the user asks for, "
+        f"those of their role and groups among them. {WHO_MAY_SEE}",
+        directives=[list_of(ASSUMED_LIMITS)],
+    )
+    @requires(Scope.USAGE_READ)
+    async def limits(self, info: Info) -> list[LimitStatus] | None:
+        """Those of a page are read together."""
+        return LimitStatus.all(await info.context.loaders.limits_of_user.load(self.key))
 
     @classmethod
     def of(cls, row: tables.User) -> Self:
