@@ -58,7 +58,8 @@ class Principal:
     `expires_at` is the moment (with zone) from which the credentials hold no longer; None for a key without an end.
     `models` are those that the caller may use, `role` is the name of their role, and `group_ids` are their groups. Who
     `must_change_password` has no scope but PROFILE_WRITE.
-    `content_policy` is what may be kept at most of what they ask, as their API key says.
+    `content_policy` is what may be kept at most of what they ask, as their API key says. `time_zone` is the user's
+    own, a name of the IANA database; None is UTC.
     """
 
     user_id: UUID
@@ -72,6 +73,7 @@ class Principal:
     role: str = ""
     group_ids: tuple[UUID, ...] = ()
     content_policy: ContentPolicy = ContentPolicy.ALL
+    time_zone: str | None = None
 
     @property
     def method(self) -> AuthMethod:

@@ -6,7 +6,7 @@ from gateway.blobs import Blobs
 from gateway.catalog import Catalog
 from gateway.generation import Generations
 from gateway.identity import Identity
-from gateway.limits import LimitAdministration, Limits, Prices
+from gateway.limits import LimitAdministration, Limits, LimitStandings, Prices
 from gateway.server_info import ServerInfo
 from gateway.usage import Usage, UsageFeed
 
@@ -23,5 +23,6 @@ class Gateway:
     prices: Prices
     blobs: Blobs
     limits: Limits
+    limit_standings: LimitStandings
     limit_administration: LimitAdministration
     server_info: ServerInfo

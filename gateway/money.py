@@ -1,6 +1,5 @@
 """Amounts of money: exact decimals outside, integers of a billionth of the currency's unit in the database."""
 
-import re
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
 
@@ -9,8 +8,28 @@ DIGITS = 9
 
 NANO = 10**DIGITS
 
-CURRENCY = re.compile(r"[A-Z]{3}")
-"""The form of a currency's code (ISO 4217), such as EUR."""
+_HUNDREDTHS = (
+    "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF CHE CHF CHW "
+    "CNY COP COU CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF "
+    "IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK "
+    "MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP "
+    "SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED VES WST XAD XCD XCG "
+    "YER ZAR ZMW ZWG".split()
+)
+MINOR_UNITS: dict[str, int] = {
+    **dict.fromkeys(_HUNDREDTHS, 2),
+    **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0),
+    **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
+    **dict.fromkeys(["CLF", "UYW"], 4),
+}
+"""The currencies in use and the digits of their smallest coin, after ISO 4217, List One of 2026-01-01.
+
+The list is published by SIX for ISO (https://www.six-group.com/en/products-services/financial-information/data-standards.html).
+Metals, test codes and other units without a smallest coin are left out: nothing is charged in them.
+"""
+
+CURRENCY_RULE = "a code of ISO 4217 of a currency in use: three capital letters, such as EUR."
+"""What a currency must be, for messages."""
 
 LARGEST_NANO = 2**63 - 1
 """The largest amount that a column holds, about 9.2 billion units."""
@@ -45,3 +64,10 @@ def nano_of(amount: Decimal) -> int | None:
     with localcontext(_EXACT):
         nano = amount.scaleb(DIGITS)
         return int(nano) if nano == nano.to_integral_value() else None
+
+
+def shown_money(nano: int, currency: str) -> str:
+    """Write an amount for people: exact, and with all digits of the currency's smallest coin."""
+    amount = decimal_of(nano)
+    digits = max(MINOR_UNITS.get(currency, 0), -int(amount.as_tuple().exponent))
+    return f"{amount:,.{digits}f} {currency}"

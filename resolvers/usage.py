@@ -40,7 +40,7 @@ class UsageSubscription:
     @strawberry.subscription(
         description="What is used, as generations end: sums of those that ended since the event before, at most four "
         "events a second. For dashboards: subscribe, read `usage`, and add. A replica that is cut off from the others "
-        "tells only what ends there; `usage` has it all."
+        "tells only what ends there; `usage` has it all. It ends with FORBIDDEN when the caller loses the scope."
     )
     @requires(Scope.USAGE_READ)
     async def usage_updated(

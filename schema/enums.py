@@ -210,11 +210,11 @@ _describe(
 _describe(
     UsageSource,
     "UsageSource",
-    "Where token counts come from: the least exact source that was used.",
+    "Where a token count comes from.",
     {
-        "BACKEND": "The model server reported them.",
-        "COUNTED": "The model server reported the prompt's; the completion's were counted as they streamed.",
-        "ESTIMATED": "At least one was estimated from the text.",
+        "BACKEND": "The model server reported it.",
+        "COUNTED": "The gateway counted it as the answer streamed.",
+        "ESTIMATED": "It was estimated from the text, or a part of it was not reported.",
     },
 )
 _describe(

@@ -15,7 +15,8 @@ from schema.catalog import Model
 from schema.context import Info
 from schema.cost import FEW, list_of
 from schema.errors import GenerationError, UserError
-from schema.generation import Generation, TokenUsage
+from schema.generation import Generation
+from schema.limits import TokenUsage
 from schema.tool_call import ToolCall
 
 

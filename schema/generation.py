@@ -25,8 +25,8 @@ from gateway.generation import (
     first_attempt,
     usage_recorded,
 )
-from gateway.streams import CancelReason, FinishReason, UsageSource
-from gateway.streams import TokenUsage as GatewayTokenUsage
+from gateway.money import Money as GatewayMoney
+from gateway.streams import CancelReason, FinishReason
 from gateway.usage import tokens_per_second
 from schema.access import requires
 from schema.catalog import Model
@@ -35,7 +35,7 @@ from schema.cost import FEW, Cost, list_of
 from schema.errors import GenerationError
 from schema.identity import ApiKey, User
 from schema.kept_input import GenerationInput, answer_size
-from schema.limits import Money
+from schema.limits import ASSUMED_LIMITS, WHO_MAY_SEE, LimitStatus, Money, TokenUsage
 from schema.node import Node, global_id, page_info
 from schema.tool_call import ToolCall
 
@@ -46,39 +46,6 @@ OWN_WORDS = Scope.GENERATIONS_READ, Scope.GENERATIONS_WRITE  # the latter for wh
 
 READ_AS_A_WHOLE = Cost(weight="10")
 """The cost of a kept request, however much of it is selected: what it holds is bounded by its size."""
-
-
-LARGEST_INT = 2**31 - 1
-"""The largest Int of GraphQL: each count fits, and a sum of two may not."""
-
-
-@strawberry.type(description="Token counts.")
-class TokenUsage:
-    prompt_tokens: int = strawberry.field(description="Tokens that the model read, including cached ones.")
-    completion_tokens: int = strawberry.field(description="Tokens that the model wrote, including its thinking.")
-    total_tokens: int = strawberry.field(description="Prompt and completion tokens together.")
-    thinking_tokens: int | None = strawberry.field(
-        description=(
-            "Completion tokens that the model spent on thinking; null if the backend does not report them. Ollama "
-            "does not."
-        )
-    )
-    cached_tokens: int | None = strawberry.field(
-        description="Prompt tokens that the model had in its cache; null if the backend does not report them."
-    )
-    source: UsageSource = strawberry.field(description="Where the counts come from.")
-
-    @classmethod
-    def of(cls, usage: GatewayTokenUsage) -> Self:
-        """Give the counts of a meter."""
-        return cls(
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            total_tokens=min(usage.prompt_tokens + usage.completion_tokens, LARGEST_INT),
-            thinking_tokens=usage.thinking_tokens,
-            cached_tokens=usage.cached_tokens,
-            source=usage.source,
-        )
 
 
 @strawberry.type(description="How long each stage took, in milliseconds; null if that stage was not reached.")
@@ -174,6 +141,9 @@ class Generation(Node):
     cancel_reason: CancelReason | None = strawberry.field(description="Why it was cancelled; null if it was not.")
     error: GenerationError | None = strawberry.field(description="Why it failed; null if it did not.")
     usage: TokenUsage | None = strawberry.field(description="What it used; null until it ends.")
+    cost: Money | None = strawberry.field(
+        description="What it cost, at the price at its end; null until then, and if its model had no price."
+    )
     timings: Timings = strawberry.field(description="How long each part took.")
     on_disconnect: OnDisconnect = strawberry.field(description="What happens when its last viewer leaves.")
     on_backend_loss: OnBackendLoss = strawberry.field(
@@ -261,14 +231,13 @@ class Generation(Node):
         return await info.context.loaders.text_expiries.load(self.row.id)
 
     @strawberry.field(
-        description="What it cost, at the price at its end; null until then, and if its model had no price."
+        description=f"How the limits stand now that count the generation, whether it runs or has ended. {WHO_MAY_SEE}",
+        directives=[list_of(ASSUMED_LIMITS)],
     )
-    async def cost(self, info: Info) -> Money | None:
-        """Those of a page are looked up in one statement."""
-        if self.row.finished_at is None:
-            return None
-        found = await info.context.loaders.costs.load(self.row.id)
-        return None if found is None else Money.of(found)
+    @requires(Scope.USAGE_READ)
+    async def limits(self, info: Info) -> list[LimitStatus] | None:
+        """Those of a page are read together."""
+        return LimitStatus.all(await info.context.loaders.limits_of_generation.load(self.row.id))
 
     @strawberry.field(
         description="The model servers that were asked, in order; more than one if it continued after a loss. While "
@@ -329,6 +298,7 @@ class Generation(Node):
             cancel_reason=cancel_recorded(row),
             error=None if (error := error_recorded(row)) is None else GenerationError.of(error),
             usage=_usage(row),
+            cost=_cost(row),
             timings=Timings.of(row),
             tags=[Tag(name=name, value=value) for name, value in (row.tags or {}).items()],
             end_user=row.end_user,
@@ -338,6 +308,12 @@ class Generation(Node):
 def _usage(row: tables.Generation) -> TokenUsage | None:
     usage = None if row.finished_at is None else usage_recorded(row)
     return None if usage is None else TokenUsage.of(usage)
+
+
+def _cost(row: tables.Generation) -> Money | None:
+    if row.cost_nano is None or row.currency is None:
+        return None
+    return Money.of(GatewayMoney.of_nano(row.cost_nano, row.currency))
 
 
 @strawberry.input(

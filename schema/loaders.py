@@ -13,6 +13,7 @@ from gateway import Gateway
 from gateway.catalog import Model
 from gateway.errors import GatewayError
 from gateway.generation import KeptInput, Output
+from gateway.limits import LimitStatus, Standings
 
 MAX_BATCH = 500
 """Keys in one statement; SQLite takes 32,766 variables, and short statements let others in."""
@@ -59,7 +60,10 @@ class Loaders:
         self.text_expiries = _batched(gateway.generations.text_expiries)
         self.attempts = _batched(gateway.generations.attempts, cache=False)
         self.prices = _batched(gateway.prices.by_id)
-        self.costs = _batched(gateway.prices.costs)
+        self.limits_of_user = self._of_limits(gateway.limit_standings.of_users)
+        self.limits_of_api_key = self._of_limits(gateway.limit_standings.of_api_keys)
+        self.limits_of_group = self._of_limits(gateway.limit_standings.of_groups)
+        self.limits_of_generation = self._of_limits(self._limits_of_generations)
         self.models = _batched(self._models)
         self.loaded_models = _batched(gateway.catalog.loaded_models)
 
@@ -85,6 +89,18 @@ class Loaders:
 
     async def _media(self, ids: list[UUID]) -> list[bytes | GatewayError | None]:
         return await self._gateway.generations.media(ids, self._max_text)
+
+    async def _limits_of_generations(self, principal: Principal, ids: Sequence[UUID]) -> Standings:
+        rows = await self.generations.load_many(list(ids))
+        return await self._gateway.limit_standings.of_generations(principal, rows)
+
+    def _of_limits(
+        self, find: Callable[[Principal, Sequence[UUID]], Awaitable[Standings]]
+    ) -> DataLoader[UUID, list[LimitStatus] | None]:
+        async def load(ids: list[UUID]) -> Standings:
+            return [None] * len(ids) if self._principal is None else await find(self._principal, ids)
+
+        return DataLoader(load, max_batch_size=MAX_BATCH, cache=False)
 
     def _visible(
         self, find: Callable[[Principal, Sequence[UUID]], Awaitable[list[_Row | None]]]

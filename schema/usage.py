@@ -8,7 +8,7 @@ import strawberry
 from strawberry import relay
 
 from auth.scopes import Scope
-from gateway import money, usage
+from gateway import usage
 from gateway.generation import State
 from gateway.streams import FinishReason
 from gateway.usage import (
@@ -23,11 +23,11 @@ from gateway.usage import (
 )
 from schema.access import requires
 from schema.context import Info
-from schema.cost import FEW, list_of, page_of
+from schema.cost import page_of
 from schema.generation import Tag
 from schema.generation_input import TagInput
 from schema.identity import ApiKey, Group, User
-from schema.limits import Money
+from schema.limits import UsageCounts, costs_of, counts_of
 from schema.node import MAX_PAGE, page_size, parse_uuid
 from schema.scalars import SafeInt
 
@@ -88,8 +88,9 @@ class UsageInput:
         default=None, description="The end, not included; null for now. At most 366 days after `from`."
     )
     time_zone: str | None = strawberry.field(
-        default="UTC",
-        description="The time zone of hours, days, weeks and months: an IANA name, such as Europe/Berlin.",
+        default=None,
+        description="The time zone of hours, days, weeks and months: an IANA name, such as Europe/Berlin. Null is "
+        "`User.timeZone` of the caller, or UTC if none is set.",
     )
     granularity: Granularity | None = strawberry.field(
         default=Granularity.DAY, description="How much time one row covers."
@@ -106,7 +107,7 @@ class UsageInput:
         return UsageRequest(
             start=self.from_,
             end=self.to,
-            time_zone="UTC" if self.time_zone is None else self.time_zone,
+            time_zone=self.time_zone,
             granularity=self.granularity or Granularity.DAY,
             group_by=self.group_by or (),
             filter=(self.filter or UsageFilter()).to_filter(),
@@ -135,21 +136,7 @@ class Percentiles:
 
 
 @strawberry.type(description="Sums over some generations, all of which have ended.")
-class UsageTotals:
-    generations: SafeInt = strawberry.field(description="How many generations ended.")
-    completed: SafeInt = strawberry.field(description="Of these, how many were completed.")
-    cancelled: SafeInt = strawberry.field(description="Of these, how many were cancelled.")
-    failed: SafeInt = strawberry.field(description="Of these, how many failed.")
-    prompt_tokens: SafeInt = strawberry.field(description="Tokens that models read, including cached ones.")
-    completion_tokens: SafeInt = strawberry.field(description="Tokens that models wrote.")
-    cached_tokens: SafeInt = strawberry.field(description="Prompt tokens that a model had in its cache.")
-    thinking_tokens: SafeInt = strawberry.field(
-        description="Completion tokens that models spent on thinking, as far as backends report them."
-    )
-    costs: list[Money] = strawberry.field(
-        description="What they cost, in each currency, ordered by currency. Generations without a price are not in it.",
-        directives=[list_of(FEW)],
-    )
+class UsageTotals(UsageCounts):
     time_to_first_token_ms: Percentiles | None = strawberry.field(
         description="Time from the request to the first token; null if it is known of no generation, and in `previous`."
     )
@@ -162,15 +149,8 @@ class UsageTotals:
         """Give the gateway's sums, and percentiles where there are some."""
         times = times or {}
         return cls(
-            generations=SafeInt(sums.generations),
-            completed=SafeInt(sums.completed),
-            cancelled=SafeInt(sums.cancelled),
-            failed=SafeInt(sums.failed),
-            prompt_tokens=SafeInt(sums.prompt_tokens),
-            completion_tokens=SafeInt(sums.completion_tokens),
-            cached_tokens=SafeInt(sums.cached_tokens),
-            thinking_tokens=SafeInt(sums.thinking_tokens),
-            costs=[Money.of(money.Money.of_nano(nano, currency)) for currency, nano in sums.costs],
+            **counts_of(sums),
+            costs=costs_of(sums.costs),
             time_to_first_token_ms=Percentiles.of(times.get(Measure.TIME_TO_FIRST_TOKEN)),
             tokens_per_second=Percentiles.of(times.get(Measure.TOKENS_PER_SECOND)),
         )

@@ -17,7 +17,7 @@ from db.migrations import upgrade
 from gateway import Gateway
 from gateway.blobs import BlobLimits, Blobs
 from gateway.catalog import BackendQueue, Catalog
-from gateway.limits import LimitAdministration, Limits, Prices
+from gateway.limits import LimitAdministration, Limits, LimitStandings, Prices
 from gateway.plugins import Plugins, UnusablePlugin
 from gateway.tasks import spawn_service
 from gateway.usage import Usage, UsageFeed, UsageUpkeep
@@ -199,6 +199,7 @@ async def running_gateway(
                 )
                 catalog.listen(plugins.note_backend)
                 identity.audit.listen(plugins.note_deed)
+                feed.look_again(identity.authentication.scopes_now, settings.recheck_interval)
                 usage, info = Usage(database), server_info(settings)
                 spawn_service(tasks, "usage", UsageUpkeep(database, settings.usage_retention).run)
                 gateway = Gateway(
@@ -210,6 +211,7 @@ async def running_gateway(
                     prices,
                     blobs,
                     limits,
+                    LimitStandings(database, limits),
                     LimitAdministration(database, limits),
                     info,
                 )

@@ -32,7 +32,7 @@ from gateway.streams import (
     check_valkey,
 )
 from gateway.tasks import spawn_service
-from gateway.usage import UsageFeed
+from gateway.usage import UsageElsewhere, UsageFeed
 from server.settings import PREFIX, Settings, SettingsError
 
 LEDGER_SECONDS = 5
@@ -125,6 +125,9 @@ async def running_generation_service(
             service.shared_log.set_handlers(_handlers(service, needs))
             await tasks.start(service.shared_log.run)
             spawn_service(tasks, "telling of usage", partial(needs.usage_feed.run, service.shared_log.tell_usage))
+        else:
+            elsewhere = UsageElsewhere(database, needs.usage_feed, replica_id)
+            spawn_service(tasks, "looking for usage elsewhere", elsewhere.run)
         if connections is not None:
             spawn_service(tasks, "counting connections", connections.run)
         spawn_service(tasks, "the ledger", service.ledger.run)
@@ -151,6 +154,7 @@ def _wired(
     shared = None if valkey is None else SharedStreamLog(valkey, buffer)
     log = shared or MemoryStreamLog(buffer)
     ledger = Ledger(database, needs.limits, needs.prices, needs.usage_feed, needs.plugins)
+    admission = Admission(needs.limits, needs.prices, settings.limit_answer_tokens)
     runner = Runner(
         database=database,
         log=log,
@@ -160,6 +164,7 @@ def _wired(
         tasks=needs.tasks,
         replica_id=replica_id,
         blobs=blobs,
+        admission=admission,
         text_retention=settings.text_retention,
         kept_usage=KeptUsage(settings.data_dir, replica_id),
         hooks=needs.plugins,
@@ -179,7 +184,7 @@ def _wired(
         catalog=catalog,
         log=log,
         ownership=log,
-        starts=_starts(settings, needs, runner),
+        starts=_starts(settings, needs, runner, admission),
         runner=runner,
         ledger=ledger,
         event_interval=_interval_of_viewers(settings.event_interval),
@@ -188,13 +193,13 @@ def _wired(
     return GenerationService(generations, runner, ledger, replicas, shared, removal, settings.drain_time)
 
 
-def _starts(settings: Settings, needs: GenerationNeeds, runner: Runner) -> Starts:
+def _starts(settings: Settings, needs: GenerationNeeds, runner: Runner, admission: Admission) -> Starts:
     return Starts(
         database=needs.database,
         catalog=needs.catalog,
         runner=runner,
         blobs=needs.blobs,
-        admission=Admission(needs.limits, needs.prices, settings.limit_answer_tokens),
+        admission=admission,
         limits=needs.limits,
         idempotency_time=settings.idempotency_time,
         content_policy=settings.content_policy,

@@ -1,10 +1,12 @@
 """The commands about limits."""
 
+import sqlite3
 from pathlib import Path
 
 import orjson
 import pytest
 
+from db.clock import new_id, now
 from tests.test_cli import data_dir, run_here
 
 __all__ = ["data_dir"]
@@ -36,7 +38,7 @@ def test_limits_are_set_listed_shown_and_removed(data_dir: Path):
     [
         ([*SET, "--except", "ada=5"], "Error: --except: must be KIND:NAME=AMOUNT with one of key, user, group, role"),
         ([*SET, "--except", "user:nobody=5"], "Error: There is no user 'nobody'."),
-        ([*SET, "--group", "nobody"], "Error: group: there is no group 'nobody'."),
+        ([*SET, "--group", "nobody"], "Error: There is no group 'nobody'."),
         ([*SET, "--amount", "many"], "Error: --amount: must be a number, not 'many'."),
         ([*SET, "--amount", "-1"], "Error: amount: must be from 0 to 1,000,000,000,000,000."),
         (["limits", "remove", "none"], "Error: There is no limit 'none'."),
@@ -46,3 +48,15 @@ def test_what_cannot_be_set_is_told_in_a_sentence(data_dir: Path, arguments: lis
     result = run_here(data_dir, *arguments)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(said)
+
+
+def test_a_group_is_found_by_its_name_among_many_that_contain_it(data_dir: Path):
+    run_here(data_dir, "create-user", "ada")
+    names = [*(f"a team {number}" for number in range(501)), "team"]
+    with sqlite3.connect(data_dir / "ollagraph.db") as database:
+        database.executemany(
+            "INSERT INTO groups (id, name, description, created_at) VALUES (?, ?, '', ?)",
+            [(new_id().hex, name, now().isoformat(" ")) for name in names],
+        )
+    assert run_here(data_dir, *SET, "--group", "team").stderr == ""
+    assert run_here(data_dir, *SET, "--group", "eam").stderr.startswith("Error: There is no group 'eam'.")

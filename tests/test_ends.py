@@ -24,7 +24,7 @@ from gateway.generation.outcome import Timings, usage_columns, usage_recorded
 from gateway.generation.request import GenerationRequest, OnBackendLoss, OnDisconnect
 from gateway.generation.run import Outcome
 from gateway.limits import Limits, Prices
-from gateway.streams.events import Failed, TokenUsage, UsageSource
+from gateway.streams.events import Failed, TokenUsage, UsageSource, UsageSources
 from gateway.streams.log import StreamOwner
 from gateway.tasks import spawn, spawn_service
 from gateway.usage import UsageFeed
@@ -144,7 +144,9 @@ async def test_what_a_column_cannot_hold_keeps_no_end_from_the_database(
     assert (await stored(database, other)).prompt_tokens == 3
 
 
-@pytest.mark.parametrize("usage", [TokenUsage(3, 5, 1, UsageSource.BACKEND, 4), TokenUsage(3, 5)])
+@pytest.mark.parametrize(
+    "usage", [TokenUsage(3, 5, 1, UsageSources.of_weakest(UsageSource.BACKEND, 3, 1, 4), 4), TokenUsage(3, 5)]
+)
 async def test_what_a_running_generation_has_used_is_read_as_it_was_noted(database: Database, usage: TokenUsage):
     row = await added(database)
     async with database.transaction() as tx:

@@ -26,6 +26,7 @@ from gateway.streams.events import (
     TokenUsage,
     ToolCallRequested,
     UsageSource,
+    UsageSources,
     merged,
     utf16_length,
 )
@@ -130,20 +131,19 @@ def test_an_emoji_is_two_units():
 
 
 USAGE = b'{"prompt_tokens":1,"completion_tokens":2,"cached_tokens":null,"source":"COUNTED"}'
+USED = TokenUsage(1, 2, None, UsageSources(UsageSource.BACKEND, UsageSource.COUNTED))
 EARLIER: dict[bytes, Cancelled | Failed] = {
-    b'[["e",3,"cancelled",' + USAGE + b"]]": Cancelled(3, CancelReason.REQUESTED, TokenUsage(1, 2)),
-    b'[["f",3,"OVERLOADED","Full.",true,' + USAGE + b"]]": Failed(
-        3, ErrorCode.OVERLOADED, "Full.", True, TokenUsage(1, 2)
-    ),
+    b'[["e",3,"cancelled",' + USAGE + b"]]": Cancelled(3, CancelReason.REQUESTED, USED),
+    b'[["f",3,"OVERLOADED","Full.",true,' + USAGE + b"]]": Failed(3, ErrorCode.OVERLOADED, "Full.", True, USED),
 }
 
 
 def test_counts_that_older_gateways_did_not_write_are_not_told():
-    assert decode_usage(USAGE) == TokenUsage(1, 2)
+    assert decode_usage(USAGE) == USED
 
 
 def test_counts_that_only_newer_gateways_write_are_passed_over():
-    assert decode_usage(USAGE[:-1] + b',"a_later_count":7}') == TokenUsage(1, 2)
+    assert decode_usage(USAGE[:-1] + b',"a_later_count":7}') == USED
 
 
 @pytest.mark.parametrize("odd", [b"-1", b"1.5", b'"1"', b"true", b"2147483648"])
@@ -161,7 +161,11 @@ def test_the_ends_that_older_gateways_wrote_are_read(written: bytes):
     "end",
     [
         *(Cancelled(1, reason, TokenUsage(1, 2, 1)) for reason in CancelReason),
-        Cancelled(1, CancelReason.REQUESTED, TokenUsage(1, 4, None, UsageSource.BACKEND, 3)),
+        Cancelled(
+            1,
+            CancelReason.REQUESTED,
+            TokenUsage(1, 4, None, UsageSources.of_weakest(UsageSource.BACKEND, 1, None, 3), 3),
+        ),
         Failed(1, ErrorCode.OVERLOADED, "Full.", True, TokenUsage(), 1_000),
     ],
 )

@@ -7,11 +7,11 @@ from uuid import UUID
 import pytest
 
 from db.clock import new_id
-from gateway.streams import NO_USAGE, KeptUsage, TokenUsage, UsageSource
+from gateway.streams import NO_USAGE, KeptUsage, TokenUsage, UsageSource, UsageSources
 
 ONE, TWO = UUID(int=1), UUID(int=2)
-USED = TokenUsage(7, 8, None, UsageSource.COUNTED, 3)
-MORE = TokenUsage(7, 9, 1, UsageSource.BACKEND, None)
+USED = TokenUsage(7, 8, None, UsageSources.of_weakest(UsageSource.COUNTED, 7, None, 3), 3)
+MORE = TokenUsage(7, 9, 1, UsageSources.of_weakest(UsageSource.BACKEND, 7, 1, None), None)
 
 
 def test_another_process_reads_what_was_noted_last(tmp_path: Path):

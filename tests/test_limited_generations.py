@@ -182,3 +182,19 @@ async def test_a_repeated_request_under_a_key_is_counted_once(gateway: RunningGa
     asked = {"idempotencyKey": "once"}
     first = await ask(gateway, "fake:count-3", **asked)
     assert (await ask(gateway, "fake:count-3", **asked))["generation"]["id"] == first["generation"]["id"]
+
+
+@pytest.mark.parametrize(("amount", "code", "used"), [(44, "QUOTA_EXCEEDED", 4 + 3), (45, None, 4 + 6 + 7)])
+async def test_a_prompt_that_another_backend_reads_again_must_fit(
+    gateway: RunningGateway, amount: int, code: str | None, used: int
+):
+    await set_limit(gateway.database, amount, Measure.TOKENS, LimitWindow.DAY, LimitDimension.USER)
+    gateway.fake.models.append("fake:loses-3-4")
+    # reserved are 4 + 16 tokens for the prompt and 20 for the answer; then 7 are used, and 5 + 16 + 17 needed
+    asked = asking("fake:loses-3-4", onBackendLoss="CONTINUE", options={"maxTokens": 20})
+    events = await gateway.events(GENERATE, asked)
+    assert (events[-1].get("error") or {}).get("code") == code
+    assert len(gateway.fake.requests) == (1 if code else 2)  # nobody is asked again without a reservation
+    assert await nothing_is_reserved(gateway)
+    async with gateway.database.reading() as session:
+        assert await session.scalar(select(LimitCounter.used)) == used

@@ -23,9 +23,12 @@ from backends.protocol import (
 )
 from gateway.generation.estimates import Rates
 from gateway.generation.meter import Meter, added, prompt_of
-from gateway.streams.events import TokenUsage, UsageSource
+from gateway.streams.events import TokenUsage, UsageSource, UsageSources
 
 REQUEST = ChatRequest("m", [Message("user", "12345678")])
+
+TOLD = UsageSources(UsageSource.BACKEND, UsageSource.BACKEND)
+COUNTED = UsageSources(UsageSource.BACKEND, UsageSource.COUNTED)
 ESTIMATED_PROMPT = 2
 CALL = ToolCallChunk(ToolCall("call_0", "look", {"at": "it"}))
 
@@ -44,32 +47,34 @@ def finish(
 
 
 def test_a_backend_that_was_never_asked_cost_nothing():
-    assert Meter(REQUEST).usage() == TokenUsage(0, 0, None, UsageSource.COUNTED)
+    assert Meter(REQUEST).usage() == TokenUsage()
 
 
 def test_a_backend_that_refused_cost_nothing():
     meter = Meter(REQUEST)
     meter.asked()
     meter.refused()
-    assert meter.usage() == TokenUsage(0, 0, None, UsageSource.COUNTED)
+    assert meter.usage() == TokenUsage()
 
 
 def test_the_backends_last_word_counts():
-    assert metered(TextChunk("a"), finish(7, 9, 3)) == TokenUsage(7, 9, 3, UsageSource.BACKEND)
+    assert metered(TextChunk("a"), finish(7, 9, 3)) == TokenUsage(7, 9, 3, TOLD._replace(cached=UsageSource.BACKEND))
 
 
 def test_what_was_told_mid_stream_counts_for_an_answer_that_was_cut_off():
     told = UsageChunk(Usage(7, 2))
-    assert metered(TextChunk("a"), TextChunk("b"), told) == TokenUsage(7, 2, None, UsageSource.BACKEND)
+    assert metered(TextChunk("a"), TextChunk("b"), told) == TokenUsage(7, 2, None, TOLD)
 
 
 def test_tokens_that_came_after_the_last_word_of_the_backend_are_counted():
     told = UsageChunk(Usage(7, 1))
-    assert metered(TextChunk("a"), told, TextChunk("b")) == TokenUsage(7, 2, None, UsageSource.COUNTED)
+    assert metered(TextChunk("a"), told, TextChunk("b")) == TokenUsage(7, 2, None, COUNTED)
 
 
 def test_a_later_word_takes_nothing_back_that_it_leaves_out():
-    assert metered(UsageChunk(Usage(7, 1, 3)), finish(None, 4)) == TokenUsage(7, 4, 3, UsageSource.BACKEND)
+    assert metered(UsageChunk(Usage(7, 1, 3)), finish(None, 4)) == TokenUsage(
+        7, 4, 3, TOLD._replace(cached=UsageSource.BACKEND)
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,17 +105,33 @@ def test_thinking_tokens_are_those_that_the_backend_told_as_part_of_the_completi
 def test_the_thinking_of_two_parts_adds_up_as_far_as_it_was_told(
     first: int | None, second: int | None, thinking: int | None
 ):
-    parts = [TokenUsage(1, 9, None, UsageSource.BACKEND, told) for told in (first, second)]
-    assert added(*parts).thinking_tokens == thinking
+    parts = [
+        TokenUsage(1, 9, None, UsageSources.of_weakest(UsageSource.BACKEND, 1, None, told), told)
+        for told in (first, second)
+    ]
+    both = added(*parts)
+    assert both.thinking_tokens == thinking
+    partly = (first is None) != (second is None)
+    expected = None if thinking is None else UsageSource.ESTIMATED if partly else UsageSource.BACKEND
+    assert both.sources == TOLD._replace(thinking=expected)
+
+
+def test_of_a_sum_each_number_has_the_weaker_source_of_its_parts():
+    parts = (
+        TokenUsage(1, 1, None, COUNTED),
+        TokenUsage(1, 1, None, UsageSources(UsageSource.ESTIMATED, UsageSource.BACKEND)),
+    )
+    assert added(*parts).sources == UsageSources(UsageSource.ESTIMATED, UsageSource.COUNTED)
+    assert added(*parts).source is UsageSource.ESTIMATED
 
 
 def test_an_answer_of_a_backend_that_tells_no_completion_is_counted():
-    assert metered(TextChunk("a"), TextChunk("b"), finish(7, None)) == TokenUsage(7, 2, None, UsageSource.COUNTED)
+    assert metered(TextChunk("a"), TextChunk("b"), finish(7, None)) == TokenUsage(7, 2, None, COUNTED)
 
 
 def test_a_prompt_that_nobody_told_is_estimated():
     usage = metered(TextChunk("a"), finish(None, None))
-    assert usage == TokenUsage(ESTIMATED_PROMPT, 1, None, UsageSource.ESTIMATED)
+    assert usage == TokenUsage(ESTIMATED_PROMPT, 1, None, UsageSources(UsageSource.ESTIMATED, UsageSource.COUNTED))
 
 
 def test_thinking_counts_like_text():

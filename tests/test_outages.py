@@ -12,7 +12,16 @@ from anyio.lowlevel import checkpoint
 
 from db.clock import new_id
 from gateway.errors import StreamLogUnavailable
-from gateway.streams.events import Completed, Event, FinishReason, Started, TextDelta, TokenUsage, UsageSource
+from gateway.streams.events import (
+    Completed,
+    Event,
+    FinishReason,
+    Started,
+    TextDelta,
+    TokenUsage,
+    UsageSource,
+    UsageSources,
+)
 from gateway.streams.log import StreamMoved, StreamOwner
 from tests.support.databases import on_postgresql, on_sqlite
 from tests.support.fake_model_server import FakeModelServer
@@ -91,7 +100,7 @@ async def test_a_frozen_valkey_holds_nobody_up(own_valkey: ValkeyServer, monkeyp
 
 async def test_of_two_writers_only_the_later_one_gets_through(valkey: ValkeyServer):
     stream, heard = new_id(), Heard()
-    usage = TokenUsage(3, 2, None, UsageSource.COUNTED, 1)
+    usage = TokenUsage(3, 2, None, UsageSources.of_weakest(UsageSource.COUNTED, 3, None, 1), 1)
     async with running_log(valkey, handlers=heard) as one, running_log(valkey) as other:
         await one.open(stream, StreamOwner(1, lambda: usage, b"request"))
         await one.append(stream, [Started(1, 0), *said(2, 3)])

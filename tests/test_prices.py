@@ -10,16 +10,17 @@ import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from sqlalchemy import delete
 
 from auth.model_access import matches
 from db.clock import now
 from db.engine import Database
-from db.tables import Price
-from gateway.errors import LimitExceeded
+from db.tables import Price, UsageRecord
+from gateway.errors import InvalidInput, LimitExceeded
 from gateway.identity import OPERATOR
 from gateway.limits import MOST_PER_MILLION, NewPrice, PriceList, Prices
 from gateway.limits.prices import cost_nano, normal_pattern, specificity
-from gateway.money import LARGEST_NANO, decimal_of, nano_of
+from gateway.money import LARGEST_NANO, NANO, decimal_of, nano_of, shown_money
 from schema.scalars import read_decimal
 from tests.support.gateways import GraphQLErrors, Json, RunningGateway
 from tests.support.generations import CANCEL, COMPLETE, asking
@@ -162,6 +163,9 @@ async def test_the_cost_is_that_of_the_price_at_the_end_and_stays(gateway: Runni
     assert await cost(gateway, later) == {"amount": "6", "currency": "USD"}
     assert await cost(gateway, earlier) == {"amount": "0.000000002", "currency": "EUR"}  # 1.5 billionths
     assert await cost(gateway, unpriced) is None
+    async with gateway.database.transaction() as tx:  # as OLLAGRAPH_USAGE_RETENTION does in the end
+        await tx.execute(delete(UsageRecord))
+    assert await cost(gateway, later) == {"amount": "6", "currency": "USD"}
 
 
 async def test_what_is_not_over_has_no_cost_yet(gateway: RunningGateway):
@@ -284,3 +288,22 @@ def test_prices_are_set_and_listed_on_the_command_line(tmp_path: Path):
     log = [orjson.loads(line) for line in run_here(folder, "export-audit").stdout.splitlines()]
     assert [event["action"] for event in log] == ["prices set"] * 3
     assert log[1]["details"]["model"] == "llama*"
+
+
+@pytest.mark.parametrize(
+    ("nano", "currency", "shown"),
+    [
+        (50 * NANO, "EUR", "50.00 EUR"),
+        (1_234 * NANO, "JPY", "1,234 JPY"),
+        (NANO // 2, "BHD", "0.500 BHD"),
+        (1, "EUR", "0.000000001 EUR"),
+    ],
+)
+def test_money_is_shown_with_the_digits_of_its_currency(nano: int, currency: str, shown: str):
+    assert shown_money(nano, currency) == shown
+
+
+@pytest.mark.parametrize("currency", ["eur", "EURO", "HRK", "XAU", "XXX", "ZZZ", ""])
+def test_a_price_is_in_a_currency_in_use(currency: str):
+    with pytest.raises(InvalidInput, match="ISO 4217"):
+        NewPrice("a", currency, Decimal(1), Decimal(1)).row(None, now())

@@ -25,9 +25,9 @@ Two = tuple[RunningGateway, RunningGateway]
 
 @asynccontextmanager
 async def gateways(
-    count: int, folder: Path, database_url: str, fake: FakeModelServer, valkey: ValkeyServer, **settings: Any
+    count: int, folder: Path, database_url: str, fake: FakeModelServer, valkey: ValkeyServer | None, **settings: Any
 ) -> AsyncGenerator[list[RunningGateway]]:
-    values = {"redis_url": valkey.url, "secret_key": SECRET, "lease_time": 0.5, **settings}
+    values = {"redis_url": valkey and valkey.url, "secret_key": SECRET, "lease_time": 0.5, **settings}
     async with AsyncExitStack() as stack:
         running: list[RunningGateway] = []
         for number in range(count):

@@ -94,8 +94,11 @@ async def running_scene(database_url: str, fake_url: str) -> AsyncGenerator[Scen
         tasks.start_soon(ledger.run)
         router = Router(catalog, {"ollama": BackendQueue(1, 10)}, BackendQueue(0, 10))
         blobs = Blobs(database, BlobLimits(enabled=True, size=1, quota=1, request=1, memory=1, retention=60))
+        limits, prices = Limits(database), Prices(database, 0)
+        admission = Admission(limits, prices, 8192)
         runner = Runner(
             database=database,
+            admission=admission,
             blobs=blobs,
             log=log,
             ownership=log,
@@ -105,13 +108,12 @@ async def running_scene(database_url: str, fake_url: str) -> AsyncGenerator[Scen
             replica_id=new_id(),
         )
         takeover = Takeover(runner=runner, catalog=catalog, log=log, ownership=log, ledger=ledger)
-        limits, prices = Limits(database), Prices(database, 0)
         starts = Starts(
             database=database,
             catalog=catalog,
             runner=runner,
             blobs=blobs,
-            admission=Admission(limits, prices, 8192),
+            admission=admission,
             limits=limits,
             idempotency_time=86_400,
             content_policy=ContentPolicy.ALL,

@@ -11,7 +11,8 @@ from db.engine import Database
 from db.tables import Generation, GenerationAttempt, UsageRecord, User
 from gateway.streams import TokenUsage as Counts
 from gateway.usage.histograms import MEASURABLE_MS
-from schema.generation import Timings, TokenUsage
+from schema.generation import Timings
+from schema.limits import TokenUsage
 from tests.support.databases import on_sqlite
 from tests.support.fake_model_server import FakeModelServer, Raw, Script, count
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway

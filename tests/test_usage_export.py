@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from db.clock import new_id
 from db.tables import UsageRecord, User
+from schema.node import parse_uuid
 from server.cli import main
 from tests.support.gateways import RunningGateway
 
@@ -28,6 +29,11 @@ async def used(gateway: RunningGateway, user: User, **columns: Any) -> None:
     row = {"model": "m", "prompt_tokens": 10, "completion_tokens": 1, "source": "BACKEND", "at": START, **columns}
     async with gateway.database.transaction() as tx:
         tx.add(UsageRecord(generation_id=new_id(), user_id=user.id, **row))
+
+
+async def rows_of(gateway: RunningGateway, asked: Any) -> list[dict[str, str]]:
+    response = await gateway.client.get("/usage.csv", headers=gateway.headers(), params=asked)
+    return list(csv.DictReader(StringIO(response.text)))
 
 
 async def test_a_report_comes_as_csv_and_as_json_lines(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch):
@@ -48,6 +54,34 @@ async def test_a_report_comes_as_csv_and_as_json_lines(gateway: RunningGateway, 
     assert (rows[0]["tagValue"], lines[0]["tagValue"]) == ("'=1+1", "=1+1")
     assert (rows[1]["costs"], lines[1]["costs"]) == ("1.5 EUR", [{"amount": "1.5", "currency": "EUR"}])
     assert (rows[1]["promptTokens"], lines[1]["promptTokens"]) == ("10", 10)
+
+
+async def test_names_stand_beside_ids_and_percentiles_come_where_they_are_asked_for(gateway: RunningGateway):
+    ada = await gateway.make_user("ada")
+    await gateway.sign_in("ada")
+    key = await gateway.make_key("laptop")
+    key_id = parse_uuid(key["apiKey"]["id"], "ApiKey", "id")
+    for number in (10, 20):
+        await used(gateway, ada, api_key_id=key_id, time_to_first_token_ms=number, group_ids=[str(new_id())])
+    asked = {**MARCH, "groupBy": ["API_KEY", "GROUP"], "percentiles": "true"}
+    [line] = (await gateway.client.get("/usage.jsonl", headers=gateway.headers(), params=asked)).content.splitlines()[
+        :1
+    ]
+    told = orjson.loads(line)
+    assert (told["apiKeyName"], told["groupName"]) == ("laptop", None)  # there is no such group any more
+    assert set(told["timeToFirstTokenMs"].values()) in ({10}, {20})
+    assert told["tokensPerSecond"] == dict.fromkeys(("p50", "p90", "p95", "p99"))
+    asked["groupBy"] = ["API_KEY"]
+    [row] = await rows_of(gateway, asked)
+    assert (row["timeToFirstTokenMsP50"], row["timeToFirstTokenMsP99"], row["tokensPerSecondP50"]) == (
+        "10.0",
+        "20.0",
+        "",
+    )
+    await gateway.be_administrator()
+    asked |= {"groupBy": ["USER"], "allUsers": "true", "percentiles": "false"}
+    [row] = await rows_of(gateway, asked)
+    assert (row["username"], "timeToFirstTokenMsP50" in row) == ("ada", False)
 
 
 @pytest.mark.parametrize(

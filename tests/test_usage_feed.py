@@ -16,7 +16,7 @@ from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import GraphQLErrors, Json, RunningGateway, Socket
 from tests.support.generations import COMPLETE, asking
 from tests.support.valkeys import ValkeyServer
-from tests.test_accounts import make
+from tests.test_accounts import make, mutate
 from tests.test_prices import set_price
 from tests.test_replicas import gateways
 
@@ -72,11 +72,16 @@ async def test_a_slow_follower_gets_one_sum_of_all_that_came():
     feed.note([row(ada.user_id, 5), row(uuid4(), 7), row(ada.user_id, None, "FAILED")])
     feed.note([row(ada.user_id, 2**60) for _ in range(1000)])
     told = await anext(follower)
-    assert (told.completed, told.failed, told.completion_tokens, told.thinking_tokens) == (1001, 1, 3006, 1002)
-    assert told.costs == {"EUR": 5 + 1000 * 2**60}
+    assert (told.sums.completed, told.sums.failed, told.sums.completion_tokens, told.sums.thinking_tokens) == (
+        1001,
+        1,
+        3006,
+        1002,
+    )
+    assert told.sums.costs == (("EUR", 5 + 1000 * 2**60),)
     feed.note([row(ada.user_id)])
     later = await anext(follower)
-    assert (later.completed, later.start) == (1, told.end)
+    assert (later.sums.completed, later.start) == (1, told.end)
     await follower.aclose()
     with pytest.raises(StopAsyncIteration):
         await anext(follower)
@@ -97,7 +102,7 @@ async def test_all_users_are_for_who_may_see_them():
         feed.follow(caller(Scope.USAGE_READ), all_users=True)
     follower = feed.follow(caller(Scope.USAGE_READ_ALL), all_users=True)
     feed.note([row(uuid4()), row(uuid4())])
-    assert (await anext(follower)).completed == 2
+    assert (await anext(follower)).sums.completed == 2
 
 
 async def test_replicas_tell_each_other_and_nothing_of_what_they_cannot_read():
@@ -116,7 +121,7 @@ async def test_replicas_tell_each_other_and_nothing_of_what_they_cannot_read():
         here.note([row(uuid4(), 5), row(uuid4(), 6)])
         told = await anext(follower)
         tasks.cancel_scope.cancel()
-    assert (told.completed, told.costs, len(sent)) == (2, {"EUR": 11}, 1)
+    assert (told.sums.completed, told.sums.costs, len(sent)) == (2, (("EUR", 11),), 1)
 
 
 async def test_a_subscription_tells_of_own_usage_and_of_everybodys(gateway: RunningGateway):
@@ -148,3 +153,36 @@ async def test_what_ends_at_one_replica_is_told_at_another(
         await followed(socket)
         await spend(two)
         assert (await update(socket))["generations"] == 1
+
+
+async def test_who_loses_the_right_to_it_is_sent_away(gateway: RunningGateway):
+    eve = await make(gateway, "eve", role="admin")
+    await gateway.sign_in("eve")
+    async with gateway.connect() as socket:
+        await followed(socket, all=True)
+        await gateway.be_administrator()
+        await mutate(gateway, "updateUser", "user", id=eve, role="user")
+        messages: list[Json] = []
+        with anyio.fail_after(PATIENCE):
+            while not messages or messages[-1]["type"] != "complete":
+                messages += [message] if (message := await socket.receive())["id"] == "1" else []
+    [refused] = messages[-2]["payload"]["errors"]
+    assert (refused["extensions"]["code"], refused["message"]) == (
+        "FORBIDDEN",
+        "You no longer have the scope USAGE_READ_ALL.",
+    )
+
+
+async def test_without_valkey_a_replica_looks_into_the_ledger_for_what_others_have_written(
+    sqlite_url: str, tmp_path: Path, fake: FakeModelServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gateway.usage.elsewhere.POLL_SECONDS", 0.02)
+    monkeypatch.setattr("gateway.usage.elsewhere.MOST_AT_ONCE", 1)
+    async with gateways(2, tmp_path, sqlite_url, fake, None) as (one, two), one.connect() as socket:
+        await followed(socket)
+        for gateway in (one, two, two):
+            await spend(gateway)
+        told = [await update(socket)]
+        while sum(it["generations"] for it in told) < 3:
+            told.append(await update(socket))
+        assert sum(it["completionTokens"] for it in told) == 9

@@ -26,7 +26,7 @@ from db.queries.api_key import KeyUse
 from db.queries.audit import AuditChoice
 from db.queries.external import Pending
 from db.queries.identity import Caller
-from db.queries.limit import CounterKey, Level, Reserve, Settlement
+from db.queries.limit import CounterKey, FullCounter, Level, Reserve, Settlement
 from db.queries.price import PriceChoice
 from db.queries.session import Elsewhere, SessionUse
 from db.queries.sign_in import Subject, Who
@@ -40,6 +40,7 @@ __all__ = [
     "Caller",
     "CounterKey",
     "Elsewhere",
+    "FullCounter",
     "KeyUse",
     "Level",
     "Pending",

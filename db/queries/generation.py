@@ -132,7 +132,10 @@ async def note_usage(session: WriteSession, usage: Sequence[Mapping[str, object]
         Generation.fence == bindparam("row_fence"),
         Generation.finished_at.is_(None),
     )
-    names = ("prompt_tokens", "completion_tokens", "cached_tokens", "thinking_tokens", "usage_source")
+    names = [
+        *("prompt_tokens", "completion_tokens", "cached_tokens", "thinking_tokens", "usage_source"),
+        *("prompt_source", "completion_source", "cached_source", "thinking_source"),
+    ]
     connection = await session.connection()
     await connection.execute(statement.values({name: bindparam(name) for name in names}), usage)
 

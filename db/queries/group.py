@@ -17,6 +17,11 @@ async def groups_by_id(session: ReadSession, ids: Collection[UUID]) -> dict[UUID
     return {group.id: group for group in await session.scalars(select(Group).where(Group.id.in_(ids)))}
 
 
+async def group_by_name(session: ReadSession, name: str) -> Group | None:
+    """Give the group of this name."""
+    return await session.scalar(select(Group).where(Group.name == name))
+
+
 async def groups_page(session: ReadSession, search: str | None, *, limit: int, after: str | None) -> Sequence[Group]:
     """Give at most `limit` groups by their names, those after a name."""
     query = select(Group)

@@ -30,7 +30,8 @@ class CounterKey(NamedTuple):
 class Reserve:
     """What is to be reserved: `amount` of a counter that may hold `bound`, in the window that is open or this one.
 
-    `window_end` is None for what runs at once.
+    `window_end` is None for what runs at once. Where this window began before the last one ended, as after a change of
+    the time zone, it begins there and lasts to `following_end`: no window is shorter than a whole one.
     """
 
     key: CounterKey
@@ -40,6 +41,12 @@ class Reserve:
     window_end: datetime | None
     measure: str
     currency: str | None = None
+    following_end: datetime | None = None
+
+    def end_after(self, last_end: datetime | None) -> datetime | None:
+        """Give when this window ends if the last one ended then."""
+        is_short = last_end is not None and last_end > self.window_start
+        return self.following_end or self.window_end if is_short else self.window_end
 
     def taken(self) -> dict[str, object]:
         """Give the counter as it is where nothing was counted before."""
@@ -88,6 +95,14 @@ class Reserved:
 
     levels: Mapping[CounterKey, Level]
     full: frozenset[CounterKey]
+
+
+@dataclass(frozen=True, slots=True)
+class FullCounter:
+    """A counter that has no room for what was `asked` for."""
+
+    counter: LimitCounter
+    asked: int
 
 
 async def limits(session: ReadSession, most: int) -> tuple[Sequence[Limit], Sequence[LimitException]]:
@@ -147,7 +162,9 @@ async def reserve(session: WriteSession, generation_id: UUID, wanted: Sequence[R
     connection = await session.connection()
     taking, granted = _taking(session.get_bind().dialect.name), dict[CounterKey, Any]()
     for it in wanted:
-        found = await connection.execute(taking, {**it.taken(), "at": at})
+        found = await connection.execute(
+            taking, {**it.taken(), "at": at, "following_end": it.following_end or it.window_end}
+        )
         if (row := found.one_or_none()) is None:
             break  # the others need not be taken: all are given back
         granted[it.key] = row
@@ -195,18 +212,50 @@ def _taking(dialect: str) -> ReturningInsert[*tuple[Any, ...]]:
         {name: bindparam(name, type_=_COUNTERS.c[name].type) for name in names}
     )
     at = bindparam("at", type_=_COUNTERS.c.window_end.type)
+    following_end = bindparam("following_end", type_=_COUNTERS.c.window_end.type)
     new, over = statement.excluded, and_(LimitCounter.window_end.is_not(None), LimitCounter.window_end <= at)
+    short = and_(over, LimitCounter.window_end > new.window_start)
     return statement.on_conflict_do_update(
         index_elements=[LimitCounter.limit_id, LimitCounter.subject],
         set_={
-            "window_start": case((over, new.window_start), else_=LimitCounter.window_start),
-            "window_end": case((over, new.window_end), else_=LimitCounter.window_end),
+            "window_start": case(
+                (short, LimitCounter.window_end), (over, new.window_start), else_=LimitCounter.window_start
+            ),
+            "window_end": case((short, following_end), (over, new.window_end), else_=LimitCounter.window_end),
             "used": case((over, 0), else_=LimitCounter.used),
             "reserved": case((over, new.reserved), else_=LimitCounter.reserved + new.reserved),
             "bound": new.bound,
         },
         where=or_(over, LimitCounter.used + LimitCounter.reserved + new.reserved <= new.bound),
     ).returning(*_COUNTERS.c)
+
+
+async def raise_reservations(
+    session: WriteSession, generation_id: UUID, needed: Mapping[tuple[str, str | None], int], at: datetime
+) -> FullCounter | None:
+    """Reserve so much for a generation, by measure and currency, of each of its counters that has less for it.
+
+    Gives the first counter that has no room; then the transaction is to be undone. What a window had that is over by
+    `at` counts no longer, and may be as much as it likes.
+    """
+    query = select(_RESERVATIONS).where(_RESERVATIONS.c.generation_id == generation_id)
+    connection = await session.connection()
+    rows = (await connection.execute(query.order_by(_RESERVATIONS.c.limit_id, _RESERVATIONS.c.subject))).all()
+    for row in rows:
+        more = needed.get((row.measure, row.currency), 0) - row.amount
+        if more <= 0:
+            continue
+        counter = LimitCounter.limit_id == row.limit_id, LimitCounter.subject == row.subject
+        window, taken = LimitCounter.window_start == row.window_start, LimitCounter.used + LimitCounter.reserved
+        room = or_(taken + more <= LimitCounter.bound, LimitCounter.window_end <= at)
+        raised = update(_COUNTERS).where(*counter, window, room).values(reserved=_COUNTERS.c.reserved + more)
+        if (await connection.execute(raised)).rowcount:
+            mine = _RESERVATIONS.c.limit_id == row.limit_id, _RESERVATIONS.c.subject == row.subject
+            reserved = update(_RESERVATIONS).where(_RESERVATIONS.c.generation_id == generation_id, *mine)
+            await connection.execute(reserved.values(amount=row.amount + more))
+        elif full := await session.scalar(select(LimitCounter).where(*counter, window)):
+            return FullCounter(full, more)
+    return None
 
 
 async def settle(session: WriteSession, ended: Sequence[Settlement]) -> int:

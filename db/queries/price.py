@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, func, literal, or_, select
 
 from db.engine import ReadSession
-from db.tables import Price, UsageRecord
+from db.tables import Price
 
 
 class PriceChoice(NamedTuple):
@@ -51,13 +51,6 @@ async def other_patterns(session: ReadSession, model: str) -> int:
 async def patterns(session: ReadSession) -> Sequence[str]:
     """Give the patterns that have prices."""
     return (await session.scalars(select(Price.model).distinct())).all()
-
-
-async def costs_of(session: ReadSession, generation_ids: Collection[UUID]) -> dict[UUID, tuple[int, str]]:
-    """Give the costs in the ledger, in billionths of a currency; none for a generation that had no price."""
-    columns = UsageRecord.generation_id, UsageRecord.cost_nano, UsageRecord.currency
-    rows = await session.execute(select(*columns).where(UsageRecord.generation_id.in_(generation_ids)))
-    return {it: (nano, currency) for it, nano, currency in rows if nano is not None and currency is not None}
 
 
 def _conditions(wanted: PriceChoice) -> list[ColumnElement[bool]]:

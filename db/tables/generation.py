@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import JSON, ForeignKey, Index, String, text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.clock import new_id, now
@@ -23,6 +23,10 @@ class Generation(Table):
 
     `last_token_ms` is when the last of its text came. `prompt_ms` and `eval_ms` are how long its model server says that
     it read the prompt, and that it generated.
+
+    `usage_source` is the weakest source of its numbers, and the columns after it tell the source of each; they are NULL
+    with the number, and where a gateway of an older version wrote it. `cost_nano` and `currency` are as in the ledger,
+    whose row may be removed before.
 
     `group_ids` are the groups that the user was in when it began, NULL for none: the ledger gets them with the end.
 
@@ -62,6 +66,12 @@ class Generation(Table):
     cached_tokens: Mapped[int | None]
     thinking_tokens: Mapped[int | None]
     usage_source: Mapped[str | None] = mapped_column(String(16))
+    prompt_source: Mapped[str | None] = mapped_column(String(16))
+    completion_source: Mapped[str | None] = mapped_column(String(16))
+    cached_source: Mapped[str | None] = mapped_column(String(16))
+    thinking_source: Mapped[str | None] = mapped_column(String(16))
+    cost_nano: Mapped[int | None] = mapped_column(BigInteger)
+    currency: Mapped[str | None] = mapped_column(String(3))
     queued_ms: Mapped[int | None]
     load_ms: Mapped[int | None]
     time_to_first_token_ms: Mapped[int | None]
@@ -90,6 +100,10 @@ class GenerationAttempt(Table):
     cached_tokens: Mapped[int | None]
     thinking_tokens: Mapped[int | None]
     usage_source: Mapped[str | None] = mapped_column(String(16))
+    prompt_source: Mapped[str | None] = mapped_column(String(16))
+    completion_source: Mapped[str | None] = mapped_column(String(16))
+    cached_source: Mapped[str | None] = mapped_column(String(16))
+    thinking_source: Mapped[str | None] = mapped_column(String(16))
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(String(500))
     error_retry_after_ms: Mapped[int | None]

@@ -14,7 +14,7 @@ class User(Table):
     """A person, or a service account, which owns keys and has no password. `username` is kept in lower case.
 
     `password_hash` is "!" for who has no password. `role` is the name of a role: one that is built in, or a row of
-    `Role`. Who has `disabled_at` may do nothing. Who was
+    `Role`. `time_zone` is a name of the IANA database; NULL: UTC. Who has `disabled_at` may do nothing. Who was
     deleted stays as a tombstone with both times and without a name, for the ledger refers to it.
     """
 
@@ -27,6 +27,7 @@ class User(Table):
     role: Mapped[str] = mapped_column(String(64), default="developer", server_default="developer", index=True)
     email: Mapped[str | None] = mapped_column(String(254), index=True)
     display_name: Mapped[str | None] = mapped_column(String(100))
+    time_zone: Mapped[str | None] = mapped_column(String(64))
     must_change_password: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(default=now)
     last_signed_in_at: Mapped[datetime | None]

@@ -16,7 +16,7 @@ class Limit(Table):
     It counts the generations that meet its conditions, the columns from `role` to `tag_value`; NULL takes all.
     `model` is a pattern. `each` names what has a counter of its own, such as every user; without it all share one.
     `window` is NULL for what runs at once. `amount` of COST is in 1e-9 of the `currency`. The days and months are those
-    of `time_zone`.
+    of `time_zone`; NULL: of the user whose limit it is, else of UTC.
     """
 
     __tablename__ = "limits"
@@ -36,7 +36,7 @@ class Limit(Table):
     end_user: Mapped[str | None] = mapped_column(String(256))
     tag_name: Mapped[str | None] = mapped_column(String(64))
     tag_value: Mapped[str | None] = mapped_column(String(256))
-    time_zone: Mapped[str] = mapped_column(String(64), default="UTC")
+    time_zone: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now)
 

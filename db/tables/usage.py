@@ -15,9 +15,9 @@ class UsageRecord(Table):
     """The ledger: one row for each ended generation, written once; it outlives its generation and its API key.
 
     Its user stays as a tombstone. `group_ids` are the groups that the user was in at the start, NULL for none.
-    `source` tells where the counts are from: the weakest source of them. Times are as in `Generation`; tokens a second
-    are computed from them. `cost_nano` is in billionths of the unit of `currency` (ISO 4217), by the price `price_id`;
-    NULL where there was none.
+    `source` tells where the counts are from, the weakest source of them; the columns after it tell it of each, as in
+    `Generation`. Times are as in `Generation`; tokens a second are computed from them. `cost_nano` is in billionths of
+    the unit of `currency` (ISO 4217), by the price `price_id`; NULL where there was none.
 
     `rolled_up` tells that the roll-ups have it. It is added to them a moment after it was written, and until then a
     report reads the row itself.
@@ -41,6 +41,10 @@ class UsageRecord(Table):
     cached_tokens: Mapped[int | None]
     thinking_tokens: Mapped[int | None]
     source: Mapped[str] = mapped_column(String(16))
+    prompt_source: Mapped[str | None] = mapped_column(String(16))
+    completion_source: Mapped[str | None] = mapped_column(String(16))
+    cached_source: Mapped[str | None] = mapped_column(String(16))
+    thinking_source: Mapped[str | None] = mapped_column(String(16))
     at: Mapped[datetime]
     backend: Mapped[str] = mapped_column(String(64), server_default="unknown")
     state: Mapped[str] = mapped_column(String(16), server_default="COMPLETED")

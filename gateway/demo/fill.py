@@ -108,6 +108,8 @@ def _generation(row: dict[str, Any]) -> dict[str, Any]:
         "on_disconnect": OnDisconnect.CANCEL,
         "error_message": row["error_code"] and "The model server did not answer in time.",
         "usage_source": row["source"],
+        "cost_nano": row["cost_nano"],
+        "currency": row["currency"],
         "created_at": created_at,
         "started_at": created_at + timedelta(milliseconds=row["queued_ms"]),
         "finished_at": row["at"],

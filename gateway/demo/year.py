@@ -10,9 +10,9 @@ from typing import Any
 
 from gateway.codes import ErrorCode
 from gateway.demo.people import Company, Person, id_at
-from gateway.generation import State
+from gateway.generation import State, source_columns
 from gateway.limits import PriceList
-from gateway.streams import CancelReason, FinishReason, UsageSource
+from gateway.streams import CancelReason, FinishReason, TokenUsage, UsageSource, UsageSources
 
 MAX_GENERATIONS = 10_000_000
 MAX_DAYS = 3_660
@@ -91,6 +91,8 @@ class Year:
         state, told = _ending(random)
         if state is not State.COMPLETED:
             completion = int(completion * random.random())
+        source = UsageSource.BACKEND if state is State.COMPLETED else UsageSource.COUNTED
+        used = TokenUsage(prompt, completion, cached, UsageSources.of_weakest(source, prompt, cached, None))
         queued = _lognormal(random, 2.0, 1.6, 60_000) if random.random() < 0.3 else 0
         first = queued + _lognormal(random, 5.3, 0.6, 20_000)
         took = int(completion * 1000 / (_TOKENS_PER_SECOND[kind] * random.uniform(0.7, 1.1)))
@@ -110,7 +112,8 @@ class Year:
             "completion_tokens": completion,
             "cached_tokens": cached,
             "thinking_tokens": None,
-            "source": UsageSource.BACKEND if state is State.COMPLETED else UsageSource.COUNTED,
+            "source": source,
+            **source_columns(used),
             "at": at,
             "state": state,
             **told,

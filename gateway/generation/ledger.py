@@ -16,7 +16,14 @@ from gateway.errors import RecordedError
 from gateway.generation.ends import LedgerEntry, attempt_columns
 from gateway.generation.hooks import NO_HOOKS, GenerationHooks
 from gateway.generation.meter import bounded
-from gateway.generation.outcome import LARGEST_MS, Timings, error_columns, told_in_the_log, usage_columns
+from gateway.generation.outcome import (
+    LARGEST_MS,
+    Timings,
+    error_columns,
+    source_columns,
+    told_in_the_log,
+    usage_columns,
+)
 from gateway.limits import Limits, PriceList, Prices, Used
 from gateway.usage import UsageFeed
 
@@ -65,7 +72,10 @@ class Ledger:
         return len(self._waiting) if self._away else 0
 
     def waiting(self, generation_id: UUID) -> Generation | None:
-        """Give the row of an ended generation as it will be, while it waits for the database to come back."""
+        """Give the row of an ended generation as it will be, while it waits for the database to come back.
+
+        It has no cost yet: the prices are in the database.
+        """
         entry = self.waiting_entry(generation_id)
         if entry is None:
             return None
@@ -189,22 +199,28 @@ def _bare(entry: LedgerEntry) -> LedgerEntry:
     return replace(entry, outcome=outcome, transcript=expiry, attempts=())
 
 
+_COST = ("cost_nano", "currency")
+"""What the row of a generation has of its row in the ledger, which may be removed before."""
+
+
 async def _write_entries(tx: WriteSession, entries: Sequence[LedgerEntry], prices: PriceList) -> list[dict[str, Any]]:
     """Write ends; gives the rows of the ledger of those that were written.
 
     One may have an end already, where a commit worked although its answer was lost.
     """
     ended: list[LedgerEntry] = []
+    usage: list[dict[str, Any]] = []
     for entry in entries:
-        columns = _columns(entry) | {"finished_at": entry.at}
+        row = _usage_columns(entry, prices)
+        columns = _columns(entry) | {name: row[name] for name in _COST} | {"finished_at": entry.at}
         if await queries.generation.mark_ended(tx, entry.generation.id, entry.generation.fence, columns):
             ended.append(entry)
+            usage.append(row)
     attempts = [
         attempt_columns(entry.generation, number, attempt)
         for entry in ended
         for number, attempt in enumerate(entry.attempts, 1)
     ]
-    usage = [_usage_columns(entry, prices) for entry in ended]
     await queries.generation.add_ends(tx, usage, attempts)
     for entry in ended:
         if entry.transcript is not None:
@@ -238,6 +254,7 @@ def _usage_columns(entry: LedgerEntry, prices: PriceList) -> dict[str, Any]:
         "cached_tokens": outcome.usage.cached_tokens,
         "thinking_tokens": outcome.usage.thinking_tokens,
         "source": outcome.usage.source,
+        **source_columns(outcome.usage),
         "at": entry.at,
         "backend": generation.backend,
         "state": outcome.state,

@@ -20,17 +20,14 @@ from backends.protocol import (
 )
 from backends.wire import LARGEST_COUNT
 from gateway.generation.estimates import Pieces, Prompt, Rates, rounded_up
-from gateway.streams import NO_USAGE, TokenUsage, UsageSource
+from gateway.streams import NO_USAGE, TokenUsage, UsageSource, UsageSources, weakest
 
 TOKENS_PER_IMAGE = 256
 """What common vision encoders make of one image."""
 
 
-_STRENGTH = (UsageSource.BACKEND, UsageSource.COUNTED, UsageSource.ESTIMATED)
-
-
 def added(first: TokenUsage, second: TokenUsage) -> TokenUsage:
-    """Give what two parts of one generation used together; the source is the weaker one's."""
+    """Give what two parts of one generation used together; the source of a sum is the weaker one's."""
     if NO_USAGE in (first, second):
         return second if first == NO_USAGE else first
     return bounded(
@@ -38,7 +35,12 @@ def added(first: TokenUsage, second: TokenUsage) -> TokenUsage:
             prompt_tokens=first.prompt_tokens + second.prompt_tokens,
             completion_tokens=first.completion_tokens + second.completion_tokens,
             cached_tokens=_sum_of_told(first.cached_tokens, second.cached_tokens),
-            source=max(first.source, second.source, key=_STRENGTH.index),
+            sources=UsageSources(
+                weakest(first.sources.prompt, second.sources.prompt),
+                weakest(first.sources.completion, second.sources.completion),
+                _source_of_told(first.sources.cached, second.sources.cached),
+                _source_of_told(first.sources.thinking, second.sources.thinking),
+            ),
             thinking_tokens=_sum_of_told(first.thinking_tokens, second.thinking_tokens),
         )
     )
@@ -49,12 +51,19 @@ def _sum_of_told(*counts: int | None) -> int | None:
     return sum(told) if told else None
 
 
+def _source_of_told(*sources: UsageSource | None) -> UsageSource | None:
+    """Give the source of a sum: where one part was not told, there may be more than the sum."""
+    if all(source is None for source in sources):
+        return None
+    return weakest(*(source or UsageSource.ESTIMATED for source in sources))
+
+
 def bounded(usage: TokenUsage) -> TokenUsage:
     """Give the same counts, none larger than can be stored and told."""
     cached = None if usage.cached_tokens is None else min(usage.cached_tokens, LARGEST_COUNT)
     thinking = None if usage.thinking_tokens is None else min(usage.thinking_tokens, LARGEST_COUNT)
     prompt, completion = min(usage.prompt_tokens, LARGEST_COUNT), min(usage.completion_tokens, LARGEST_COUNT)
-    return TokenUsage(prompt, completion, cached, usage.source, thinking)
+    return TokenUsage(prompt, completion, cached, usage.sources, thinking)
 
 
 def prompt_of(request: ChatRequest) -> Prompt:
@@ -152,17 +161,29 @@ class Meter:
         completion = self._told.completion_tokens or (None if self.counted else self._told.completion_tokens)
         if prompt is not None and completion is not None and (self._finished or completion >= self._counted):
             thinking = self._thinking(completion)
-            return TokenUsage(prompt, completion, self._told.cached_tokens, UsageSource.BACKEND, thinking)
+            sources = self._sources(UsageSource.BACKEND, UsageSource.BACKEND, thinking)
+            return TokenUsage(prompt, completion, self._told.cached_tokens, sources, thinking)
         said = self._rates.answer_tokens(self._pieces)
-        guessed = prompt is None or self._calls > 0 or said != self._counted
+        guessed = self._calls > 0 or said != self._counted
         written = min(max(said + self._calls, completion or 0), LARGEST_COUNT)
+        thinking = self._thinking(written)
         return TokenUsage(
             prompt_tokens=self._rates.prompt_tokens(self._prompt) if prompt is None else prompt,
             completion_tokens=written,
             cached_tokens=self._told.cached_tokens,
-            source=UsageSource.ESTIMATED if guessed else UsageSource.COUNTED,
-            thinking_tokens=self._thinking(written),
+            sources=self._sources(
+                UsageSource.ESTIMATED if prompt is None else UsageSource.BACKEND,
+                UsageSource.ESTIMATED if guessed else UsageSource.COUNTED,
+                thinking,
+            ),
+            thinking_tokens=thinking,
         )
+
+    def _sources(self, prompt: UsageSource, completion: UsageSource, thinking: int | None) -> UsageSources:
+        """Give the sources: what is cached, and what was thinking, nobody but the backend knows."""
+        told = UsageSource.BACKEND
+        cached = None if self._told.cached_tokens is None else told
+        return UsageSources(prompt, completion, cached, None if thinking is None else told)
 
     def _thinking(self, completion: int) -> int | None:
         """Give the part of the completion that was thinking, where what was told of it can be that."""

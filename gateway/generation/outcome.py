@@ -18,6 +18,7 @@ from gateway.streams import (
     FinishReason,
     TokenUsage,
     UsageSource,
+    UsageSources,
 )
 
 _CANCELLED = "cancelled"
@@ -80,6 +81,9 @@ class Stopwatch:
 def milliseconds(seconds: float) -> int:
     """Give whole milliseconds, as many as can be told. Clocks that went back make no negative time."""
     return max(0, min(round(seconds * 1000), LARGEST_MS))
+
+
+SOURCE_COLUMNS = tuple(f"{name}_source" for name in UsageSources._fields)
 
 
 class State(StrEnum):
@@ -173,8 +177,17 @@ def usage_recorded(row: Generation | GenerationAttempt) -> TokenUsage | None:
     """Give the usage that was noted in a row last; None where none was."""
     if row.prompt_tokens is None or row.completion_tokens is None or row.usage_source is None:
         return None
-    source = UsageSource(row.usage_source)
-    return TokenUsage(row.prompt_tokens, row.completion_tokens, row.cached_tokens, source, row.thinking_tokens)
+    return TokenUsage(
+        row.prompt_tokens, row.completion_tokens, row.cached_tokens, _sources_recorded(row), row.thinking_tokens
+    )
+
+
+def _sources_recorded(row: Generation | GenerationAttempt) -> UsageSources:
+    if row.prompt_source is None or row.completion_source is None:  # a gateway of an older version wrote it
+        source = UsageSource(row.usage_source or "")
+        return UsageSources.of_weakest(source, row.prompt_tokens or 0, row.cached_tokens, row.thinking_tokens)
+    told = [None if source is None else UsageSource(source) for source in (row.cached_source, row.thinking_source)]
+    return UsageSources(UsageSource(row.prompt_source), UsageSource(row.completion_source), *told)
 
 
 def usage_columns(usage: TokenUsage | None) -> dict[str, object]:
@@ -185,7 +198,14 @@ def usage_columns(usage: TokenUsage | None) -> dict[str, object]:
         "cached_tokens": usage.cached_tokens if usage else None,
         "thinking_tokens": usage.thinking_tokens if usage else None,
         "usage_source": usage.source if usage else None,
+        **source_columns(usage),
     }
+
+
+def source_columns(usage: TokenUsage | None) -> dict[str, object]:
+    """Give the columns that tell where each number is from, of a generation and of the ledger."""
+    sources = (None,) * 4 if usage is None else usage.sources
+    return dict(zip(SOURCE_COLUMNS, sources, strict=True))
 
 
 def error_columns(error: GatewayError | None, content_policy: str) -> dict[str, object]:

@@ -74,6 +74,9 @@ class Job:
 Reroute = Callable[[Generation, Route, Losses], Awaitable[bool]]
 """Changes the route to a backend that answers, has a place and need not be left alone; False when there is none."""
 
+Reserve = Callable[["Run"], Awaitable[None]]
+"""Reserves what a prompt needs that is read again; raises LimitReached, DatabaseDown."""
+
 Gate = Callable[["Run"], Awaitable[None]]  # returns when the generation may go on; raises LimitReached
 
 
@@ -100,6 +103,7 @@ class Run:
         blobs: Blobs,
         kept_usage: KeptUsage | None,
         asks_ahead: bool,
+        reserve: Reserve,
         gate: Gate | None = None,
         hooks: GenerationHooks = NO_HOOKS,
     ) -> None:
@@ -113,7 +117,7 @@ class Run:
         self._hooks = hooks
         self._writer = Writer(log, job.row.id, hooks.observer(job.row))
         self._asks_ahead = asks_ahead
-        self._gate = gate
+        self._gate, self._reserve = gate, reserve
         self._reroute = reroute
         self._on_unwatched = unwatched
         self._estimates = estimates
@@ -152,6 +156,11 @@ class Run:
     def attempts(self) -> list[Attempt]:
         """Give the backends that were asked so far."""
         return self._attempts.all()
+
+    @property
+    def asking(self) -> ChatRequest:
+        """What its backend is asked: the request, or what is left of it."""
+        return self._asking
 
     def usage(self) -> TokenUsage:
         """Give what it has used so far, over all model servers and gateways."""
@@ -282,6 +291,7 @@ class Run:
             await ticket.moved()
         queued_ms = self._stopwatch.turn_came()
         if begun:
+            await self._reserve(self)
             await self._append(Resumed(self._next, LossReason.GATEWAY_LOST, self.route.model.backend.name))
             return
         if self._must_wait:
@@ -325,6 +335,7 @@ class Run:
         self._lost = error
         self._spent = self.usage()
         self._asking, self._answered, self._meter = rest, False, Meter(rest)
+        await self._reserve(self)
         await self._append(Resumed(self._next, LossReason.BACKEND_LOST, backend))
         return True
 

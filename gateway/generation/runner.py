@@ -19,6 +19,7 @@ from gateway import streams
 from gateway.blobs import Blobs
 from gateway.catalog import Model
 from gateway.errors import DatabaseDown, StreamExpired, StreamLogUnavailable
+from gateway.generation.admission import Admission
 from gateway.generation.ends import LedgerEntry, kept_for
 from gateway.generation.estimates import Estimates
 from gateway.generation.hooks import NO_HOOKS, GenerationHooks
@@ -68,6 +69,7 @@ class Runner:
         ledger: Ledger,
         router: Router,
         blobs: Blobs,
+        admission: Admission,
         tasks: TaskGroup,
         replica_id: UUID,
         text_retention: float = 0,
@@ -84,6 +86,7 @@ class Runner:
         self._ledger = ledger
         self._router = router
         self._blobs = blobs
+        self._admission = admission
         self._tasks = tasks
         self._hooks = hooks
         self._runs: dict[UUID, Run] = {}
@@ -217,11 +220,17 @@ class Runner:
             kept_usage=self.kept_usage,
             # A database that fails would let models work for nobody.
             asks_ahead=may_ask_ahead and self._database.works and route.ticket.position == 0,
+            reserve=self._reserve,
             gate=gate,
             hooks=self._hooks,
         )
         self._runs[run.generation_id] = run
         return run
+
+    async def _reserve(self, run: Run) -> None:
+        """Reserve what the prompt of a generation needs that another backend reads again."""
+        await run.until_shown()  # what it reserved at its start is there with its row
+        await self._admission.again(run.job.row, run.asking, run.route.model, self.estimates, run.usage())
 
     async def _run(self, run: Run) -> None:
         """Run one generation. Whatever happens, it ends in one record and one terminal event, or is released."""

@@ -126,7 +126,13 @@ class Accounts:
             raise NotFound(f"There is no user {username!r}.", "User", username)
         user = known.user
         return Principal(
-            user.id, user.username, known.scopes, models=known.models, role=user.role, group_ids=known.group_ids
+            user.id,
+            user.username,
+            known.scopes,
+            models=known.models,
+            role=user.role,
+            group_ids=known.group_ids,
+            time_zone=user.time_zone,
         )
 
     async def named(self, username: str) -> User:

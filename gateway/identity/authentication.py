@@ -62,6 +62,14 @@ class Authentication:
         asked = [(it if isinstance(it, UUID) else self._asked(it), client) for it, client in many]
         return await self._find_all(asked)
 
+    async def scopes_now(self, principal: Principal) -> frozenset[Scope]:
+        """Give what remains of a caller's scopes, since their role may have changed; none of who was deactivated."""
+        known = (await self._known.users([principal.user_id])).get(principal.user_id)
+        if known is None or not known.is_active:
+            return frozenset()
+        forced = known.user.must_change_password and principal.session_id is not None
+        return principal.scopes & (known.scopes & FORCED_CHANGE_SCOPES if forced else known.scopes)
+
     def _asked(self, credentials: Credentials) -> str | TokenClaims | AuthenticationError:
         """Give what is to be looked up, the hash of a key or the claims of a token; or what is wrong with them."""
         if isinstance(credentials, ApiKeySecret):
@@ -122,6 +130,7 @@ class Authentication:
             must_change_password=user.must_change_password,
             role=user.role,
             group_ids=known.group_ids,
+            time_zone=user.time_zone,
         )
 
     def _principal_of_key(
@@ -153,6 +162,7 @@ class Authentication:
             role=known.user.role,
             group_ids=known.group_ids,
             content_policy=ContentPolicy.read(key.content_policy),
+            time_zone=known.user.time_zone,
         )
 
 

@@ -15,7 +15,7 @@ from db import queries
 from db.clock import new_id, now
 from db.engine import Database, WriteSession
 from db.tables import Group
-from gateway.errors import InputIssues, InvalidInput, LimitExceeded, NotFound
+from gateway.errors import InputIssues, InvalidInput, LimitExceeded, NotFound, cut
 from gateway.identity.accounts import MAX_GROUPS_OF_A_USER, check_search
 from gateway.identity.api_keys import UNCHANGED, Unchanged
 from gateway.identity.known import KnownCallers, KnownUser
@@ -66,6 +66,14 @@ class Groups:
         async with self._database.reading() as session:
             rows = await queries.group.groups_page(session, search, limit=first + 1, after=after)
         return rows[:first], len(rows) > first
+
+    async def named(self, name: str) -> Group:
+        """Give a group by its name, as it is written. Raises NotFound."""
+        async with self._database.reading() as session:
+            group = await queries.group.group_by_name(session, unicodedata.normalize("NFC", name.strip()))
+        if group is None:
+            raise NotFound(f"There is no group {cut(name)!r}.", "Group", cut(name))
+        return group
 
     async def visible(self, principal: Principal, ids: Sequence[UUID]) -> list[Group | None]:
         """Give those of these groups that the caller may see, in the order of the ids: one's own, or all."""

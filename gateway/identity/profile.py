@@ -9,6 +9,7 @@ from typing import Any
 from auth.passwords import PasswordHasher
 from gateway.errors import InputIssues
 from gateway.identity.api_keys import UNCHANGED, Unchanged
+from gateway.time_zones import check_time_zone
 
 MAX_DISPLAY_NAME = 100
 MAX_EMAIL = 254
@@ -31,10 +32,11 @@ class UserKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A name for people and an e-mail address; None where there is none."""
+    """A name for people, an e-mail address and a time zone of the IANA database; None where there is none."""
 
     display_name: str | Unchanged | None = UNCHANGED
     email: str | Unchanged | None = UNCHANGED
+    time_zone: str | Unchanged | None = UNCHANGED
 
     def columns(self, issues: InputIssues) -> dict[str, Any]:
         """Give the columns to write, and add to `issues` what cannot be written. Nothing and white space is null."""
@@ -49,6 +51,10 @@ class Profile:
             if email is not None and not (len(email) <= MAX_EMAIL and email.isprintable() and _EMAIL.fullmatch(email)):
                 issues.add("email", f"must be an e-mail address with at most {MAX_EMAIL} characters.")
             found["email"] = email
+        if not isinstance(self.time_zone, Unchanged):
+            found["time_zone"] = zone = (self.time_zone or "").strip() or None
+            if zone is not None:
+                check_time_zone(zone, issues)
         return found
 
 

@@ -1,7 +1,7 @@
 """Limits on what is used: rules, what is reserved and settled against them, and what the use of models costs."""
 
 from gateway.limits.administration import LimitAdministration, WantedException, WantedLimit
-from gateway.limits.limits import Limits, Used
+from gateway.limits.limits import Limits, Standings, Used
 from gateway.limits.prices import (
     MAX_PATTERNS,
     MOST_PER_MILLION,
@@ -24,6 +24,7 @@ from gateway.limits.rules import (
     Needs,
     digest,
 )
+from gateway.limits.standing import LimitStandings
 from gateway.limits.status import LimitStatus
 from gateway.limits.told import LimitsTold
 from gateway.limits.windows import LimitWindow
@@ -41,6 +42,7 @@ __all__ = [
     "LimitDimension",
     "LimitReached",
     "LimitRule",
+    "LimitStandings",
     "LimitStatus",
     "LimitWindow",
     "Limits",
@@ -53,6 +55,7 @@ __all__ = [
     "PricesWanted",
     "QuotaExceeded",
     "RateLimited",
+    "Standings",
     "Used",
     "WantedException",
     "WantedLimit",

@@ -18,8 +18,8 @@ from gateway.errors import InputIssues, InvalidInput, NotFound, cut
 from gateway.limits.limits import MOST_LIMITS, Limits
 from gateway.limits.rules import NO_CONDITIONS, Conditions, ExceptionKind, LimitDimension, LimitRule, Measure
 from gateway.limits.windows import LimitWindow
-from gateway.money import CURRENCY, NANO
-from gateway.time_zones import time_zone
+from gateway.money import CURRENCY_RULE, MINOR_UNITS, NANO
+from gateway.time_zones import check_time_zone
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._:/-]{0,98}[A-Za-z0-9])?")
 """Names stand in HTTP headers, which take ASCII alone."""
@@ -54,7 +54,7 @@ class WantedLimit:
     currency: str | None = None
     each: Sequence[LimitDimension] = ()
     conditions: Conditions = NO_CONDITIONS
-    time_zone: str = "UTC"
+    time_zone: str | None = None
     exceptions: Sequence[WantedException] = ()
 
 
@@ -145,10 +145,8 @@ def _columns(wanted: WantedLimit, issues: InputIssues) -> dict[str, object]:
         issues.add("window", f"is needed for {wanted.measure}: MINUTE, DAY or MONTH.")
     _check_currency(wanted, issues)
     _check_conditions(conditions, wanted.each, issues)
-    try:
-        time_zone(wanted.time_zone, "timeZone")
-    except InvalidInput as error:
-        issues.add("timeZone", error.issues[0].message)
+    if wanted.time_zone is not None:
+        check_time_zone(wanted.time_zone, issues)
     return {
         "name": name,
         "measure": wanted.measure.value,
@@ -164,8 +162,8 @@ def _columns(wanted: WantedLimit, issues: InputIssues) -> dict[str, object]:
 def _check_currency(wanted: WantedLimit, issues: InputIssues) -> None:
     if wanted.measure is not Measure.COST and wanted.currency is not None:
         issues.add("currency", f"must be null for {wanted.measure}: only COST has one.")
-    if wanted.measure is Measure.COST and (wanted.currency is None or not CURRENCY.fullmatch(wanted.currency)):
-        issues.add("currency", "is needed for COST: three capital letters (ISO 4217), such as EUR.")
+    if wanted.measure is Measure.COST and wanted.currency not in MINOR_UNITS:
+        issues.add("currency", f"is needed for COST: {CURRENCY_RULE}")
 
 
 def _check_conditions(conditions: Conditions, each: Sequence[LimitDimension], issues: InputIssues) -> None:

@@ -4,8 +4,8 @@ import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Self
+from datetime import datetime, timedelta
+from typing import Any, Self, TypeAlias
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -14,8 +14,8 @@ import anyio
 from db import queries
 from db.clock import now
 from db.engine import Database, DatabaseUnavailable, WriteSession
-from db.queries import CounterKey, Level, Settlement
-from db.tables import LimitException
+from db.queries import CounterKey, FullCounter, Level, Settlement
+from db.tables import LimitCounter, LimitException
 from gateway.limits.refusals import LimitReached, refused
 from gateway.limits.rules import Asking, Claim, LimitRule, Measure, Needs, claims_of, digest
 from gateway.limits.status import LimitStatus, status_of
@@ -28,12 +28,21 @@ POLL_SECONDS = 1.0
 
 PURGE_SECONDS = 3600.0
 
-KEPT = timedelta(days=1)
-"""How long a counter stays after its window."""
+KEPT = timedelta(days=2)
+"""How long a counter stays after its window: longer than any two time zones are apart."""
 
 MOST_PURGED = 1_000
 
 MOST_LEVELS = 10_000
+
+MOST_KEYS = 500
+"""Counters read by one statement."""
+
+Standings: TypeAlias = list[list[LimitStatus] | None]
+"""How limits stand, in the order of those who were asked for; None for who may not be seen."""
+
+_OF_OUTPUT = (Measure.TOKENS, Measure.COST)
+"""What a limit measures where the length of an answer counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +135,8 @@ class Limits:
 
     async def limits_output(self, asking: Asking) -> bool:
         """Tell whether the length of an answer counts, so that it must be known before."""
-        measures = (Measure.TOKENS, Measure.COST)
         return self.enabled and any(
-            rule.measure in measures and rule.conditions.met_by(asking) for rule in await self.rules()
+            rule.measure in _OF_OUTPUT and rule.conditions.met_by(asking) for rule in await self.rules()
         )
 
     def are_ample(self, claims: Sequence[Claim]) -> bool:
@@ -159,6 +167,43 @@ class Limits:
         full = [claim for claim in claims if claim.reserve.key in reserved.full]
         errors = [refused(status_of(it, counters.get(it.reserve.key), at), it.reserve.amount) for it in full]
         raise max(errors, key=lambda error: error.limit.resets_at or at)
+
+    @property
+    def reserve_output(self) -> bool:
+        """Whether any limit counted tokens or costs when the limits were read last."""
+        return self.enabled and any(rule.measure in _OF_OUTPUT for rule in self._rules)
+
+    async def reserve_again(self, asking: Asking, generation_id: UUID, needs: Needs) -> None:
+        """Reserve so much for a generation that has reserved less, of all its limits or of none.
+
+        Raises LimitReached where one has no room for it.
+        """
+        needed: dict[tuple[str, str | None], int] = {(Measure.TOKENS, None): needs.tokens}
+        needed |= {(Measure.COST, currency): nano for currency, nano in needs.cost.items()}
+        async with self._database.transaction() as tx:
+            full = await queries.limit.raise_reservations(tx, generation_id, needed, now())
+            if full is not None and (refusal := await self._refusal(full, asking)):
+                raise refusal
+
+    async def _refusal(self, full: FullCounter, asking: Asking) -> LimitReached | None:
+        """Tell which limit has no room, and whose it is; None where it was removed meanwhile."""
+        counter = full.counter
+        rule = next((rule for rule in await self.rules() if rule.id == counter.limit_id), None)
+        if rule is None:
+            return None
+        whose = [subject for subject in rule.subjects(asking) if digest(subject) == counter.subject]
+        status = LimitStatus(
+            rule.name,
+            rule.measure,
+            rule.window,
+            whose[0] if whose else {},
+            counter.used,
+            counter.reserved,
+            counter.bound,
+            counter.window_end,
+            rule.currency,
+        )
+        return refused(status, full.asked)
 
     async def settle(self, tx: WriteSession, ended: Sequence[Used]) -> bool:
         """Count what was used in place of what was reserved, and tell whether anything was."""
@@ -212,14 +257,23 @@ class Limits:
 
     async def statuses(self, asking: Asking) -> list[LimitStatus]:
         """Tell how the limits stand that count what is asked for."""
-        if not self.enabled:
-            return []
-        claims = claims_of(await self.rules(), asking, Needs(0), now())
-        if not claims:
-            return []
-        async with self._database.reading() as session:
-            counters = await queries.limit.counters(session, [claim.reserve.key for claim in claims])
-        return [status_of(claim, counters.get(claim.reserve.key), now()) for claim in claims]
+        at = now()
+        claims = claims_of(await self.rules(), asking, Needs(0), at) if self.enabled else []
+        [found] = await self.standings([claims], at)
+        return found or []
+
+    async def standings(self, many: Sequence[Sequence[Claim] | None], at: datetime) -> Standings:
+        """Tell how many counters stand, for each of several who are asked for; None for who is None."""
+        keys = list(dict.fromkeys(claim.reserve.key for claims in many for claim in claims or ()))
+        counters: dict[CounterKey, LimitCounter] = {}
+        if keys:
+            async with self._database.reading() as session:
+                for first in range(0, len(keys), MOST_KEYS):
+                    counters |= await queries.limit.counters(session, keys[first : first + MOST_KEYS])
+        return [
+            None if claims is None else [status_of(it, counters.get(it.reserve.key), at) for it in claims]
+            for claims in many
+        ]
 
     async def run(self) -> None:
         """Keep the rules fresh, and remove counters of long ago, until cancelled."""

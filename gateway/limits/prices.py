@@ -20,7 +20,7 @@ from db.engine import Database, ReadSession, WriteSession
 from db.queries import PriceChoice
 from db.tables import Price
 from gateway.errors import InputIssues, InvalidInput, LimitExceeded
-from gateway.money import CURRENCY, DIGITS, LARGEST_NANO, Money, nano_of
+from gateway.money import CURRENCY_RULE, DIGITS, LARGEST_NANO, MINOR_UNITS, nano_of
 
 MILLION = 1_000_000
 
@@ -56,8 +56,8 @@ class NewPrice:
         issues = InputIssues()
         if reason := pattern_problem(self.model):
             issues.add("model", reason)
-        if not CURRENCY.fullmatch(self.currency):
-            issues.add("currency", "must be a code of ISO 4217: three capital letters, such as EUR.")
+        if self.currency not in MINOR_UNITS:
+            issues.add("currency", f"must be {CURRENCY_RULE}")
         valid_from = self.valid_from or at
         if not EARLIEST <= valid_from < LATEST:
             issues.add("validFrom", f"must be within the years {EARLIEST.year} to {LATEST.year - 1}.")
@@ -208,12 +208,6 @@ class Prices:
         async with self._database.reading() as session:
             found = await queries.price.prices_by_id(session, ids)
         return [found.get(price_id) for price_id in ids]
-
-    async def costs(self, generation_ids: Sequence[UUID]) -> list[Money | None]:
-        """Give what each of these generations cost, in the order of the ids; None where the ledger has no cost."""
-        async with self._database.reading() as session:
-            found = await queries.price.costs_of(session, generation_ids)
-        return [None if (cost := found.get(it)) is None else Money.of_nano(*cost) for it in generation_ids]
 
     async def now(self) -> PriceList:
         """Give the prices that hold now."""

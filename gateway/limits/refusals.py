@@ -7,7 +7,7 @@ from gateway.errors import LONGEST_RETRY_MS, RETRY_AFTER_SECONDS, ErrorCode, Gat
 from gateway.limits.rules import LimitDimension, LimitRule, Measure
 from gateway.limits.status import LimitStatus
 from gateway.limits.windows import LimitWindow
-from gateway.money import decimal_of
+from gateway.money import shown_money
 
 _UNITS = {
     Measure.REQUESTS: "requests",
@@ -84,4 +84,4 @@ def shown_amount(limit: LimitStatus | LimitRule, amount: int) -> str:
     """Write an amount of a limit with its unit, for people."""
     if limit.measure is not Measure.COST:
         return f"{amount:,} {_UNITS[limit.measure]}"
-    return f"{decimal_of(amount):,f} {limit.currency}"
+    return shown_money(amount, limit.currency or "")

@@ -15,6 +15,7 @@ from auth.principal import Principal
 from db.queries import CounterKey, Reserve
 from db.tables import Limit, LimitException
 from gateway.limits.windows import LimitWindow, span
+from gateway.time_zones import stored_zone
 
 
 class Measure(StrEnum):
@@ -57,6 +58,7 @@ class Asking:
     model: str | None = None
     end_user: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    time_zone: str | None = None
 
     @classmethod
     def of(
@@ -75,6 +77,7 @@ class Asking:
             model,
             end_user,
             tags or {},
+            principal.time_zone,
         )
 
 
@@ -131,6 +134,7 @@ NO_CONDITIONS = Conditions()
 class LimitRule:
     """A limit: `amount` of what is measured in each window, by each of what it counts by.
 
+    `zone` is by whose clock days and months begin; None: by that of the user whose counter it is, else UTC.
     `exceptions` are other amounts by kind and id, None for no limit. `amount` of COST is in 1e-9 of the currency.
     """
 
@@ -142,7 +146,7 @@ class LimitRule:
     currency: str | None = None
     each: tuple[LimitDimension, ...] = ()
     conditions: Conditions = NO_CONDITIONS
-    zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
+    zone: ZoneInfo | None = None
     exceptions: Mapping[tuple[ExceptionKind, str], int | None] = field(
         default_factory=dict[tuple[ExceptionKind, str], int | None]
     )
@@ -161,11 +165,20 @@ class LimitRule:
             row.currency,
             tuple(dimension for dimension in LimitDimension if dimension in row.each),
             Conditions(*(getattr(row, name) for name in Conditions.__dataclass_fields__)),
-            ZoneInfo(row.time_zone),
+            None if row.time_zone is None else stored_zone(row.time_zone),
             {(ExceptionKind(it.kind), it.subject): it.amount for it in exceptions},
             row.created_at,
             row.updated_at,
         )
+
+    def zone_for(self, asking: Asking) -> ZoneInfo:
+        """Give the zone of a counter: a user's own only where it counts one user alone, or one of their keys."""
+        if self.zone is not None:
+            return self.zone
+        each, conditions = self.each, self.conditions
+        of_one = LimitDimension.USER in each or LimitDimension.API_KEY in each
+        of_one = of_one or conditions.user_id is not None or conditions.api_key_id is not None
+        return stored_zone(asking.time_zone if of_one else None)
 
     def bound(self, asking: Asking) -> int | None:
         """Give what is allowed to who asks; None: everything. Of several exceptions of a kind the strictest wins."""
@@ -203,10 +216,12 @@ def claims_of(rules: Sequence[LimitRule], asking: Asking, needs: Needs, at: date
     for rule in rules:
         if not rule.conditions.met_by(asking) or (bound := rule.bound(asking)) is None:
             continue
-        amount, window = needs.of(rule.measure, rule.currency), span(rule.window, at, rule.zone)
+        amount, window = needs.of(rule.measure, rule.currency), span(rule.window, at, rule.zone_for(asking))
         for subject in rule.subjects(asking):
             key = CounterKey(rule.id, digest(subject))
-            reserve = Reserve(key, amount, bound, window.start, window.end, rule.measure, rule.currency)
+            reserve = Reserve(
+                key, amount, bound, window.start, window.end, rule.measure, rule.currency, window.following_end
+            )
             found.append(Claim(rule, subject, bound, reserve))
     return found
 

@@ -40,7 +40,8 @@ def status_of(claim: Claim, counter: LimitCounter | Level | None, at: datetime) 
     is_over = counter is not None and counter.window_end is not None and counter.window_end <= at
     if counter is None or is_over:
         used, reserved = 0, 0
-        resets_at = None if rule.window in (None, LimitWindow.MINUTE) else claim.reserve.window_end
+        calendar = rule.window not in (None, LimitWindow.MINUTE)
+        resets_at = claim.reserve.end_after(counter and counter.window_end) if calendar else None
     else:
         used, reserved, resets_at = counter.used, counter.reserved, counter.window_end
     return LimitStatus(

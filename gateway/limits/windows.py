@@ -16,10 +16,14 @@ class LimitWindow(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From `start` up to and without `end`, both with a zone; without an end, what runs at once."""
+    """From `start` up to and without `end`, both with a zone; without an end, what runs at once.
+
+    `following_end` is the end of the window after this one, None where no window of the calendar is meant.
+    """
 
     start: datetime
     end: datetime | None
+    following_end: datetime | None = None
 
 
 def span(window: LimitWindow | None, at: datetime, zone: ZoneInfo) -> Span:
@@ -34,9 +38,9 @@ def span(window: LimitWindow | None, at: datetime, zone: ZoneInfo) -> Span:
         return Span(at, at + timedelta(minutes=1))
     today = at.astimezone(zone).date()
     if window is LimitWindow.DAY:
-        return Span(_midnight(today, zone), _midnight(today + timedelta(days=1), zone))
+        return Span(*(_midnight(today + timedelta(days=number), zone) for number in range(3)))
     first = today.replace(day=1)
-    return Span(_midnight(first, zone), _midnight((first + timedelta(days=31)).replace(day=1), zone))
+    return Span(*(_midnight((first + timedelta(days=31 * number)).replace(day=1), zone) for number in range(3)))
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:

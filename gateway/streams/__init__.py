@@ -24,7 +24,9 @@ from gateway.streams.events import (
     ToolCall,
     ToolCallRequested,
     UsageSource,
+    UsageSources,
     utf16_length,
+    weakest,
 )
 from gateway.streams.kept_usage import KeptUsage
 from gateway.streams.log import SavedStream, StreamLog, StreamMoved, StreamOwner, StreamOwnership, StreamWithoutEnd
@@ -70,6 +72,7 @@ __all__ = [
     "ToolCallRequested",
     "UnusableValkey",
     "UsageSource",
+    "UsageSources",
     "Valkey",
     "ValkeyUnavailable",
     "Viewer",
@@ -77,4 +80,5 @@ __all__ = [
     "decode_transcript",
     "encode_transcript",
     "utf16_length",
+    "weakest",
 ]

@@ -30,6 +30,7 @@ from gateway.streams.events import (
     TokenUsage,
     ToolCallRequested,
     UsageSource,
+    UsageSources,
 )
 
 _LETTERS: dict[type[Event], str] = {
@@ -126,13 +127,29 @@ def _failed(
 
 
 def _usage(value: dict[str, Any]) -> TokenUsage:
-    return TokenUsage(
-        _number(value["prompt_tokens"]),
-        _number(value["completion_tokens"]),
-        _number_if_told(value["cached_tokens"]),
-        UsageSource(value["source"]),
-        _number_if_told(value.get("thinking_tokens")),  # gateways before 1.0 did not write it
-    )
+    prompt, completion = _number(value["prompt_tokens"]), _number(value["completion_tokens"])
+    cached = _number_if_told(value["cached_tokens"])
+    thinking = _number_if_told(value.get("thinking_tokens"))  # gateways before 1.0 did not write it
+    weakest, told = UsageSource(value["source"]), value.get("sources")  # nor these
+    sources = UsageSources.of_weakest(weakest, prompt, cached, thinking) if told is None else _sources(*told)
+    return TokenUsage(prompt, completion, cached, sources, thinking)
+
+
+def _sources(prompt: str, completion: str, cached: str | None, thinking: str | None) -> UsageSources:
+    told = [None if source is None else UsageSource(source) for source in (cached, thinking)]
+    return UsageSources(UsageSource(prompt), UsageSource(completion), *told)
+
+
+def _usage_row(usage: TokenUsage) -> dict[str, Any]:
+    """Give the counts as they are written: with the weakest source, which gateways before 1.0 need."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "source": usage.source,
+        "thinking_tokens": usage.thinking_tokens,
+        "sources": list(usage.sources),
+    }
 
 
 _MAKE: dict[str, Callable[..., Event]] = {
@@ -164,7 +181,7 @@ def decode(data: bytes) -> list[Event]:
 
 def encode_usage(usage: TokenUsage) -> bytes:
     """Token counts as JSON."""
-    return orjson.dumps(usage)
+    return orjson.dumps(_usage_row(usage))
 
 
 def decode_usage(data: bytes) -> TokenUsage:
@@ -195,7 +212,8 @@ def _row(event: Event) -> list[Any]:
         if isinstance(event, TextDelta) and event.logprobs is not None:  # older gateways know no fifth field
             row.append([_logprob_row(logprob) for logprob in event.logprobs])
         return row
-    return [_LETTERS[kind], *(getattr(event, name) for name in _FIELDS[kind])]
+    values = (getattr(event, name) for name in _FIELDS[kind])
+    return [_LETTERS[kind], *(_usage_row(value) if isinstance(value, TokenUsage) else value for value in values)]
 
 
 def _logprob_row(told: TokenLogprob) -> list[Any]:

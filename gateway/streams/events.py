@@ -11,6 +11,7 @@ one is the only terminal event.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple, Self
 
 from backends.logprobs import TokenLogprob
 from backends.protocol import ToolCall
@@ -18,15 +19,47 @@ from gateway.errors import ErrorCode
 
 
 class UsageSource(StrEnum):
-    """Where the numbers come from: the weakest source that was needed.
+    """Where a number comes from, the strongest source first.
 
-    BACKEND: the model server told them. COUNTED: the prompt was told, the completion was counted as it streamed.
-    ESTIMATED: at least one of them had to be guessed from the text.
+    BACKEND: the model server told it. COUNTED: it was counted as the answer streamed. ESTIMATED: it had to be guessed
+    from the text, or a part of it was not told.
     """
 
     BACKEND = "BACKEND"
     COUNTED = "COUNTED"
     ESTIMATED = "ESTIMATED"
+
+
+_STRENGTH = tuple(UsageSource)
+
+
+def weakest(*sources: UsageSource | None) -> UsageSource:
+    """Give the weakest of these; None is a number that is not there."""
+    return max((source for source in sources if source is not None), key=_STRENGTH.index)
+
+
+class UsageSources(NamedTuple):
+    """Where each number of a generation's usage comes from; None with a number that is None."""
+
+    prompt: UsageSource = UsageSource.COUNTED
+    completion: UsageSource = UsageSource.COUNTED
+    cached: UsageSource | None = None
+    thinking: UsageSource | None = None
+
+    @classmethod
+    def of_weakest(cls, source: UsageSource, prompt: int, cached: int | None, thinking: int | None) -> Self:
+        """Give what gateways before 1.0 meant, which told the weakest source alone."""
+        told = UsageSource.BACKEND
+        return cls(
+            told if source is UsageSource.COUNTED and prompt else source,
+            source,
+            None if cached is None else told,
+            None if thinking is None else told,
+        )
+
+
+COUNTED_BY_US = UsageSources()
+"""Nothing was told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +73,13 @@ class TokenUsage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int | None = None
-    source: UsageSource = UsageSource.COUNTED
+    sources: UsageSources = COUNTED_BY_US
     thinking_tokens: int | None = None
+
+    @property
+    def source(self) -> UsageSource:
+        """The weakest source of the prompt's and the answer's count, which are what is billed."""
+        return weakest(self.sources.prompt, self.sources.completion)
 
 
 NO_USAGE = TokenUsage()

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from uuid import UUID
 
-from gateway.streams.events import NO_USAGE, TokenUsage, UsageSource
+from gateway.streams.events import NO_USAGE, TokenUsage, UsageSource, UsageSources
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +23,11 @@ KEPT_SECONDS = 3_600
 """How long the file of a process that was killed is kept: far longer than its generations wait for a new one."""
 
 _PATTERN = "usage-*.notes"
-_NOTE = struct.Struct("<16siiiiB7x")
+_NOTE = struct.Struct("<16siiii5B3x")
 _EMPTY = bytes(_NOTE.size)
-_SOURCES: tuple[UsageSource, ...] = tuple(UsageSource)
+_SOURCES: tuple[UsageSource | None, ...] = (None, *UsageSource)
+"""A number's source is its place here. Before the sources of all numbers stands the weakest, counted from 0."""
+
 _NOT_TOLD = -1
 
 
@@ -54,9 +56,9 @@ class KeptUsage:
             place = self._free.pop() if self._free else len(self._places)
             self._places[generation_id] = place
         cached, thinking = (_NOT_TOLD if n is None else n for n in (usage.cached_tokens, usage.thinking_tokens))
-        source = _SOURCES.index(usage.source)
-        numbers = (usage.prompt_tokens, usage.completion_tokens, cached, thinking, source)
-        self._write(place, _NOTE.pack(generation_id.bytes, *numbers))
+        sources = [_SOURCES.index(usage.source) - 1, *map(_SOURCES.index, usage.sources)]
+        numbers = (usage.prompt_tokens, usage.completion_tokens, cached, thinking)
+        self._write(place, _NOTE.pack(generation_id.bytes, *numbers, *sources))
 
     def forget(self, generation_id: UUID) -> None:
         """Give up the note of a generation: its end is on record, or another gateway has it."""
@@ -102,9 +104,21 @@ def _read(path: Path, generation_id: UUID) -> TokenUsage | None:
     if found < 0 or len(data) - found < _NOTE.size:
         return None
     numbers: tuple[int, ...] = _NOTE.unpack_from(data, found)[1:]
-    prompt, completion, cached, thinking, source = numbers
-    told = [None if number == _NOT_TOLD else number for number in (cached, thinking)]
-    return TokenUsage(prompt, completion, told[0], _SOURCES[source], told[1]) if source < len(_SOURCES) else None
+    prompt, completion, *told = numbers[:4]
+    cached, thinking = (None if number == _NOT_TOLD else number for number in told)
+    try:
+        sources = _sources(numbers[4:], prompt, cached, thinking)
+    except (IndexError, ValueError):
+        return None
+    return TokenUsage(prompt, completion, cached, sources, thinking)
+
+
+def _sources(told: tuple[int, ...], prompt: int, cached: int | None, thinking: int | None) -> UsageSources:
+    """Read the sources. Gateways before 1.0 noted the weakest alone."""
+    if not told[1]:
+        return UsageSources.of_weakest(tuple(UsageSource)[told[0]], prompt, cached, thinking)
+    first, second, *others = (_SOURCES[place] for place in told[1:])
+    return UsageSources(UsageSource(first), UsageSource(second), *others)
 
 
 def _remove_old(folder: Path) -> None:

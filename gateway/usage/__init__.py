@@ -1,8 +1,10 @@
 """What was used: kept in sums, and told."""
 
 from gateway.usage.calendar import Granularity
+from gateway.usage.elsewhere import UsageElsewhere
 from gateway.usage.feed import UsageFeed, UsageFollower, UsageUpdate
 from gateway.usage.histograms import Measure, Percentiles, tokens_per_second
+from gateway.usage.names import UsageNames
 from gateway.usage.reports import (
     EarlierPeriod,
     Times,
@@ -28,9 +30,11 @@ __all__ = [
     "Times",
     "Usage",
     "UsageDimension",
+    "UsageElsewhere",
     "UsageFeed",
     "UsageFilter",
     "UsageFollower",
+    "UsageNames",
     "UsageOrder",
     "UsagePage",
     "UsageReport",

@@ -6,10 +6,11 @@ the last moment before it is killed, is told at that replica alone, or nowhere.
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, cast
+from functools import partial
+from typing import TypeAlias, cast
 from uuid import UUID
 from weakref import WeakSet
 
@@ -19,20 +20,27 @@ import orjson
 from auth.principal import Principal
 from auth.scopes import Scope
 from db.clock import now
+from db.engine import DatabaseUnavailable
+from db.queries import UsageSums
 from gateway.errors import Forbidden
+from gateway.usage.rollups import Row
 
 INTERVAL_SECONDS = 0.25
 """The least time between two updates of one follower, and between two messages to the other replicas."""
+
+RECHECK_SECONDS = 2.0
 
 USERS_AT_ONCE = 500
 """Users in one message to the other replicas."""
 
 TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "thinking_tokens")
-STATES = ("completed", "cancelled", "failed")
-COUNTED = (*STATES, *TOKENS)
+COUNTED = ("generations", "completed", "cancelled", "failed", *TOKENS)
 
 Send = Callable[[bytes], Awaitable[None]]
 """Gives a message to the other replicas; where it cannot, it is lost."""
+
+ScopesNow: TypeAlias = Callable[[Principal], Awaitable[frozenset[Scope]]]
+"""Gives what remains of a caller's scopes."""
 
 
 @dataclass(slots=True)
@@ -47,34 +55,33 @@ class _Sums:
         self.costs.update(other.costs)
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "_Sums":
+    def of(cls, row: Row) -> "_Sums":
         """Give those of a row of the ledger, columns by name."""
         counts = Counter({name: row[name] or 0 for name in TOKENS})
         counts[str(row["state"]).lower()] += 1
+        counts["generations"] = 1
         return cls(counts, Counter({row["currency"]: row["cost_nano"]} if row["currency"] else {}))
 
 
 @dataclass(frozen=True, slots=True)
 class UsageUpdate:
-    """What ended from `start` to `end`; `costs` are billionths of a unit, by currency."""
+    """What ended from `start` to `end`."""
 
     start: datetime
     end: datetime
-    completed: int
-    cancelled: int
-    failed: int
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    thinking_tokens: int
-    costs: Mapping[str, int]
+    sums: UsageSums
 
 
 class UsageFollower(AsyncIterator[UsageUpdate]):
-    """The updates for one who watches. However slowly they are taken, what comes meanwhile is one sum."""
+    """The updates for one who watches. However slowly they are taken, what comes meanwhile is one sum.
 
-    def __init__(self, user_id: UUID | None) -> None:
+    Every `recheck_interval` seconds `check` is asked, which raises Forbidden once the caller may watch no longer.
+    """
+
+    def __init__(self, user_id: UUID | None, check: Callable[[], Awaitable[None]], recheck_interval: float) -> None:
         self._user_id = user_id
+        self._check = check
+        self._recheck_interval = recheck_interval
         self._sums = _Sums()
         self._came = anyio.Event()
         self._since = now()
@@ -88,7 +95,11 @@ class UsageFollower(AsyncIterator[UsageUpdate]):
             self._came.set()
 
     async def __anext__(self) -> UsageUpdate:
-        await self._came.wait()
+        while not self._came.is_set():
+            with anyio.move_on_after(self._recheck_interval):
+                await self._came.wait()
+            if not self._closed:
+                await self._check()
         if not self._closed:
             await anyio.sleep(max(0.0, self._told_at + INTERVAL_SECONDS - time.monotonic()))
         if self._closed:
@@ -96,7 +107,7 @@ class UsageFollower(AsyncIterator[UsageUpdate]):
         sums, since, self._since = self._sums, self._since, now()
         self._sums, self._came, self._told_at = _Sums(), anyio.Event(), time.monotonic()
         counts = {name: sums.counts[name] for name in COUNTED}
-        return UsageUpdate(since, self._since, **counts, costs=dict(sums.costs))
+        return UsageUpdate(since, self._since, UsageSums(**counts, costs=tuple(sorted(sums.costs.items()))))
 
     async def aclose(self) -> None:
         """End it; whoever waits for an update is told so."""
@@ -105,9 +116,15 @@ class UsageFollower(AsyncIterator[UsageUpdate]):
 
 
 class UsageFeed:
-    """What is used by all users at all replicas, for who follows it here. `run` tells the others of what ends here."""
+    """What is used by all users at all replicas, for who follows it here. `run` tells the others of what ends here.
+
+    Once `look_again` was called, the rights of who follows are looked at again while they do.
+    """
 
     def __init__(self) -> None:
+        self._followed_since: datetime | None = None
+        self._scopes_now: ScopesNow | None = None
+        self._recheck_interval = RECHECK_SECONDS
         self._followers: WeakSet[UsageFollower] = WeakSet()
         self._untold: dict[UUID, _Sums] = {}
         self._came = anyio.Event()
@@ -117,18 +134,46 @@ class UsageFeed:
         """Follow the caller's own usage, or everybody's. Raises Forbidden."""
         if all_users and not principal.has(Scope.USAGE_READ_ALL):
             raise Forbidden("The usage of other users needs the scope USAGE_READ_ALL.")
-        follower = UsageFollower(None if all_users else principal.user_id)
+        needed = principal.scopes & {Scope.USAGE_READ_ALL if all_users else Scope.USAGE_READ}
+        check = partial(self._check, principal, needed)
+        follower = UsageFollower(None if all_users else principal.user_id, check, self._recheck_interval)
+        if not self._followers:
+            self._followed_since = now()
         self._followers.add(follower)
         return follower
 
-    def note(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Count rows that the ledger has written."""
+    def look_again(self, scopes_now: ScopesNow, recheck_interval: float) -> None:
+        """Look again at the rights of who follows from now on."""
+        self._scopes_now, self._recheck_interval = scopes_now, recheck_interval
+
+    @property
+    def followed_since(self) -> datetime | None:
+        """Since when somebody follows here; None while nobody does."""
+        return self._followed_since if self._followers else None
+
+    async def _check(self, principal: Principal, needed: frozenset[Scope]) -> None:
+        """Raise Forbidden where a follower has lost a scope. While the database is away nobody can tell."""
+        if self._scopes_now is None:
+            return
+        try:
+            missing = needed - await self._scopes_now(principal)
+        except DatabaseUnavailable:
+            return
+        if missing:
+            raise Forbidden(f"You no longer have the scope {', '.join(scope.name for scope in missing)}.")
+
+    def note(self, rows: Iterable[Row]) -> None:
+        """Count rows that the ledger has written here."""
         for row in rows:
-            user_id, sums = cast("UUID", row["user_id"]), _Sums.of(row)
-            self._give(user_id, sums)
+            user_id, sums = self._note(row)
             if self._is_told:
                 self._untold.setdefault(user_id, _Sums()).add(sums)
                 self._came.set()
+
+    def note_elsewhere(self, rows: Iterable[Row]) -> None:
+        """Count rows that other replicas have written, which they tell nobody of."""
+        for row in rows:
+            self._note(row)
 
     def receive(self, message: bytes) -> None:
         """Count what another replica has told. What cannot be read is left out: it is of another version."""
@@ -152,6 +197,11 @@ class UsageFeed:
                     await send(orjson.dumps({str(user_id): [sums.counts, sums.costs] for user_id, sums in some}))
         finally:
             self._is_told = False
+
+    def _note(self, row: Row) -> tuple[UUID, _Sums]:
+        user_id, sums = cast("UUID", row["user_id"]), _Sums.of(row)
+        self._give(user_id, sums)
+        return user_id, sums
 
     def _give(self, user_id: UUID, sums: _Sums) -> None:
         for follower in list(self._followers):

@@ -27,7 +27,7 @@ Histograms = dict[tuple[int, UsageValues], dict[Measure, Counter[int]]]
 
 
 class TooManyRows(InvalidInput):
-    """A report has more rows than one may have."""
+    """A report has more rows than one may have, or its percentiles have too many counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,6 @@ def _limit(most: int) -> int:
 
 def _check_bins(number: int) -> None:
     if number >= _limit(MAX_BINS):
-        raise InvalidInput(
+        raise TooManyRows(
             "input", "has too many generations or rows for percentiles: shorten the time, or group or filter by less."
         )

@@ -22,10 +22,11 @@ from db.engine import Database
 from db.queries import UsageChoice, UsageGroup
 from db.queries import UsageSums as UsageSums
 from gateway.errors import Forbidden, InvalidInput
-from gateway.time_zones import time_zone
+from gateway.time_zones import stored_zone, time_zone
 from gateway.usage.calendar import Granularity, boundaries, period_before, quarter_before
 from gateway.usage.groupings import multiplies
 from gateway.usage.histograms import Measure, Percentiles, percentiles
+from gateway.usage.names import UsageNames, names_of
 from gateway.usage.reading import Groups, TooManyRows, UsageReader
 
 DEFAULT_RANGE = timedelta(days=30)
@@ -98,12 +99,13 @@ class UsageFilter:
 class UsageRequest:
     """What is asked: `end` is not part of the time; without a `start` it is 30 days, without an `end` up to now.
 
+    `time_zone` None is the caller's own.
     `percentiles`, and a comparison with the period before, cost more statements.
     """
 
     start: datetime | None = None
     end: datetime | None = None
-    time_zone: str = "UTC"
+    time_zone: str | None = None
     granularity: Granularity = Granularity.DAY
     group_by: Sequence[UsageDimension] = ()
     filter: UsageFilter = field(default_factory=UsageFilter)
@@ -196,7 +198,7 @@ class Usage:
         is too long, and one that needs rows of the ledger that were removed.
         """
         choice = _choice(principal, request)
-        zone = time_zone(request.time_zone, "input.timeZone")
+        zone = _zone(principal, request)
         start, end = _range(request)
         async with self._database.reading() as session:
             reader = UsageReader(session, await queries.usage.waiting.kept_since(session))
@@ -212,7 +214,7 @@ class Usage:
         it is sent. One bucket may have as many rows as a report.
         """
         start, end = _range(request)
-        bounds = boundaries(start, end, time_zone(request.time_zone, "input.timeZone"), request.granularity)
+        bounds = boundaries(start, end, _zone(principal, request), request.granularity)
         place, portion = 0, EXPORTED_AT_ONCE
         while place < len(bounds) - 1:
             following = min(place + portion, len(bounds) - 1)
@@ -226,6 +228,17 @@ class Usage:
                 continue
             yield sorted(report.rows, key=lambda row: _key(row, UsageOrder.OLDEST_FIRST))
             place = following
+
+    async def names(self, principal: Principal, rows: Sequence[UsageRow]) -> UsageNames:
+        """Give the names of the users, keys and groups of some rows, as far as the caller may see them."""
+        async with self._database.reading() as session:
+            return await names_of(
+                session,
+                principal,
+                user_ids={row.user_id for row in rows},
+                api_key_ids={row.api_key_id for row in rows},
+                group_ids={row.group_id for row in rows},
+            )
 
 
 async def _report(
@@ -313,6 +326,13 @@ def _check_texts(wanted: UsageFilter) -> None:
         for place, text in enumerate(texts or ()):
             if "\0" in text:
                 raise InvalidInput(f"input.filter.{name}[{place}]", "may not hold the character U+0000.")
+
+
+def _zone(principal: Principal, request: UsageRequest) -> ZoneInfo:
+    """Give the zone that is meant. Raises InvalidInput."""
+    if request.time_zone is None:
+        return stored_zone(principal.time_zone)
+    return time_zone(request.time_zone, "input.timeZone")
 
 
 def _range(request: UsageRequest) -> tuple[datetime, datetime]:

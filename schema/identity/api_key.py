@@ -15,7 +15,9 @@ from gateway.errors import InvalidInput as GatewayInvalidInput
 from gateway.identity import KeyFilter
 from schema.access import requires
 from schema.context import Info
+from schema.cost import list_of
 from schema.identity.user import User
+from schema.limits import ASSUMED_LIMITS, WHO_MAY_SEE, LimitStatus
 from schema.node import Node, global_id, page_info, parse_uuid
 
 LONGEST_SEARCH = 100
@@ -23,6 +25,7 @@ LONGEST_SEARCH = 100
 
 @strawberry.type(description="A key that authenticates a program. Its secret is shown once.")
 class ApiKey(Node):
+    key: strawberry.Private[UUID]
     user_key: strawberry.Private[UUID]
     name: str = strawberry.field(description="The name that its user gave it.")
     prefix: str = strawberry.field(description="The first characters of the secret, to recognize it by.")
@@ -61,11 +64,22 @@ class ApiKey(Node):
         row = await info.context.loaders.visible_users.load(self.user_key)
         return None if row is None else User.of(row)
 
+    @strawberry.field(
+        description="How the limits stand that count what is asked for with the key, "
+        f"those of its user among them. {WHO_MAY_SEE}",
+        directives=[list_of(ASSUMED_LIMITS)],
+    )
+    @requires(Scope.USAGE_READ)
+    async def limits(self, info: Info) -> list[LimitStatus] | None:
+        """Those of a page are read together."""
+        return LimitStatus.all(await info.context.loaders.limits_of_api_key.load(self.key))
+
     @classmethod
     def of(cls, row: tables.ApiKey) -> Self:
         """Give the key of a row. Words in `scopes` that this version does not know are left out: they grant nothing."""
         return cls(
             id=global_id("ApiKey", row.id),
+            key=row.id,
             user_key=row.user_id,
             name=row.name,
             prefix=row.prefix,

@@ -13,9 +13,10 @@ from db import tables
 from gateway.identity import MAX_MEMBERS_AT_ONCE, UNCHANGED, GroupChange, UserFilter
 from schema.access import requires
 from schema.context import Info
-from schema.cost import page_of
+from schema.cost import list_of, page_of
 from schema.errors import InvalidInput, LimitExceeded, NotFound
 from schema.identity.user import USER_CURSOR, UserConnection
+from schema.limits import ASSUMED_LIMITS, WHO_MAY_SEE, LimitStatus
 from schema.node import DEFAULT_PAGE, MAX_PAGE, Node, global_id, page_info, page_size, parse_cursor, parse_uuid
 
 GROUP_CURSOR = "GroupCursor"
@@ -59,6 +60,16 @@ class Group(Node):
         name = None if after is None else parse_cursor(after, USER_CURSOR)
         rows, has_more = await info.context.gateway.identity.accounts.page(UserFilter(group_id=self.key), size, name)
         return UserConnection.of(rows, has_more=has_more, after=after)
+
+    @strawberry.field(
+        description="How the limits stand that the group has as a whole; those of its members are theirs. "
+        f"{WHO_MAY_SEE}",
+        directives=[list_of(ASSUMED_LIMITS)],
+    )
+    @requires(Scope.USAGE_READ)
+    async def limits(self, info: Info) -> list[LimitStatus] | None:
+        """Those of a page are read together."""
+        return LimitStatus.all(await info.context.loaders.limits_of_group.load(self.key))
 
     @classmethod
     def of(cls, row: tables.Group) -> Self:

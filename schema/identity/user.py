@@ -14,6 +14,7 @@ from gateway.identity import UserFilter, UserKind
 from schema.access import requires
 from schema.context import Info
 from schema.cost import FEW, list_of
+from schema.limits import ASSUMED_LIMITS, WHO_MAY_SEE, LimitStatus
 from schema.node import Node, global_id, page_info, parse_uuid
 
 if TYPE_CHECKING:
@@ -59,6 +60,15 @@ class User(Node):
     async def email(self, info: Info) -> str | None:
         """As `displayName`."""
         return self.row.email
+
+    @strawberry.field(
+        description="The user's time zone, a name of the IANA database; null if none is set, which means UTC. "
+        "Needs PROFILE_READ."
+    )
+    @requires(Scope.PROFILE_READ)
+    async def time_zone(self, info: Info) -> str | None:
+        """As `displayName`."""
+        return self.row.time_zone
 
     @strawberry.field(description="When the user last signed in; null if never. Needs PROFILE_READ.")
     @requires(Scope.PROFILE_READ)
@@ -125,6 +135,16 @@ class User(Node):
         links = info.context.gateway.identity.links
         rows = await info.context.loaders.external_accounts_of_user.load(self.key)
         return [ExternalAccount.of(row, links.label(row.provider)) for row in rows]
+
+    @strawberry.field(
+        description="How the limits stand that count what the user asks for, "
+        f"those of their role and groups among them. {WHO_MAY_SEE}",
+        directives=[list_of(ASSUMED_LIMITS)],
+    )
+    @requires(Scope.USAGE_READ)
+    async def limits(self, info: Info) -> list[LimitStatus] | None:
+        """Those of a page are read together."""
+        return LimitStatus.all(await info.context.loaders.limits_of_user.load(self.key))
 
     @classmethod
     def of(cls, row: tables.User) -> Self:

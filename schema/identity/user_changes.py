@@ -15,14 +15,15 @@ from schema.node import parse_uuid
 USERNAME = "The name to sign in with: 1 to 64 letters, digits or . _ @ + -, in any case."
 ROLE = "The name of the role. It must not allow more than the caller may do."
 DISPLAY_NAME = "What people call the user, up to 100 characters."
+TIME_ZONE = (
+    "The time zone, a name of the IANA database such as Europe/Berlin: that of the user's usage reports, and of the "
+    "days and months of limits that have none of their own."
+)
 EMAIL = "The e-mail address. The gateway sends nothing to it."
 
 
-def _profile(display_name: Any, email: Any) -> Profile:
-    return Profile(
-        UNCHANGED if display_name is strawberry.UNSET else display_name,
-        UNCHANGED if email is strawberry.UNSET else email,
-    )
+def _profile(*fields: Any) -> Profile:
+    return Profile(*(UNCHANGED if value is strawberry.UNSET else value for value in fields))
 
 
 def _role(name: str | None) -> str:
@@ -137,10 +138,11 @@ class UpdateUserInput:
         default=strawberry.UNSET, description=f"{DISPLAY_NAME} Null removes it."
     )
     email: str | None = strawberry.field(default=strawberry.UNSET, description=f"{EMAIL} Null removes it.")
+    time_zone: str | None = strawberry.field(default=strawberry.UNSET, description=f"{TIME_ZONE} Null means UTC.")
 
     def to_change(self) -> UserChange:
         """In the gateway's form."""
-        return UserChange(self.role, self.must_change_password, _profile(self.display_name, self.email))
+        return UserChange(self.role, self.must_change_password, _profile(self.display_name, self.email, self.time_zone))
 
 
 @strawberry.type(description="The user was changed, effective immediately.")
@@ -160,10 +162,11 @@ class UpdateProfileInput:
         default=strawberry.UNSET, description=f"{DISPLAY_NAME} Null removes it."
     )
     email: str | None = strawberry.field(default=strawberry.UNSET, description=f"{EMAIL} Null removes it.")
+    time_zone: str | None = strawberry.field(default=strawberry.UNSET, description=f"{TIME_ZONE} Null means UTC.")
 
     def to_profile(self) -> Profile:
         """In the gateway's form."""
-        return _profile(self.display_name, self.email)
+        return _profile(self.display_name, self.email, self.time_zone)
 
 
 @strawberry.type(description="The profile was changed.")

@@ -26,7 +26,10 @@ ASSUMED_LIMITS_OF_ALL = 100
 """Limits that a gateway is assumed to have, of 1,000 at most."""
 
 _EACH = "What has an amount of its own, such as each USER; empty: all share one. Several are combined."
-_ZONE = "The time zone of the IANA database by whose clock days and months begin, such as Europe/Berlin."
+_ZONE = (
+    "The time zone of the IANA database by whose clock days and months begin, such as Europe/Berlin. Null: that of the "
+    "user, if the limit is for each USER or API_KEY, or its conditions name one; UTC otherwise."
+)
 
 
 @strawberry.type(description="Which generations a limit counts: those that meet all that is not null.")
@@ -82,7 +85,7 @@ class Limit:
     currency: str | None = strawberry.field(description="The currency of COST (ISO 4217), null for other measures.")
     each: list[LimitDimension] = strawberry.field(description=_EACH)
     conditions: LimitConditions = strawberry.field(description="Which generations it counts.", directives=[WITHIN])
-    time_zone: str = strawberry.field(description=_ZONE)
+    time_zone: str | None = strawberry.field(description=_ZONE)
     exceptions: list[LimitException] = strawberry.field(
         description="Other amounts, at most 200.", directives=[WITHIN, list_of(FEW)]
     )
@@ -104,7 +107,7 @@ class Limit:
             currency=rule.currency,
             each=list(rule.each),
             conditions=LimitConditions.of(rule.conditions),
-            time_zone=rule.zone.key,
+            time_zone=rule.zone and rule.zone.key,
             exceptions=[
                 LimitException(
                     api_key_id=global_id("ApiKey", of) if kind is ExceptionKind.API_KEY else None,
@@ -207,7 +210,7 @@ class SetLimitInput:
     conditions: LimitConditionsInput | None = strawberry.field(
         default=None, description="Which generations it counts; null for all."
     )
-    time_zone: str | None = strawberry.field(default="UTC", description=_ZONE)
+    time_zone: str | None = strawberry.field(default=None, description=_ZONE)
     exceptions: list[LimitExceptionInput] | None = strawberry.field(
         default=None, description="Other amounts, at most 200."
     )
@@ -226,7 +229,7 @@ class SetLimitInput:
             self.currency,
             self.each or (),
             NO_CONDITIONS if self.conditions is None else self.conditions.to_conditions(),
-            self.time_zone or "UTC",
+            self.time_zone,
             exceptions,
         )
 

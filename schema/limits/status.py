@@ -16,6 +16,11 @@ from schema.scalars import decimal_text
 ASSUMED_LIMITS = 10
 """Limits that are assumed to apply to one caller."""
 
+WHO_MAY_SEE = (
+    "Null if the caller may not see it. Needs USAGE_READ; what is neither the caller's own nor of a group of theirs "
+    "needs USAGE_READ_ALL."
+)
+
 _KINDS = {LimitDimension.USER: "User", LimitDimension.GROUP: "Group", LimitDimension.API_KEY: "ApiKey"}
 
 
@@ -73,6 +78,11 @@ class LimitStatus:
             remaining=amount(status.remaining),
             resets_at=status.resets_at,
         )
+
+    @classmethod
+    def all(cls, statuses: list[limits.LimitStatus] | None) -> list[Self] | None:
+        """Give several, or null for what may not be seen."""
+        return None if statuses is None else [cls.of(status) for status in statuses]
 
 
 def limits_extension(told: limits.LimitsTold) -> list[dict[str, Any]]:

@@ -41,7 +41,7 @@ def list_limits(*, as_json: bool) -> None:
 @click.option("--model", help="Count models whose name matches this pattern only, such as 'llama3*'.")
 @click.option("--end-user", help="Count this end user only.")
 @click.option("--tag", help="Count generations with this tag only: NAME or NAME=VALUE.")
-@click.option("--time-zone", default="UTC", show_default=True, help="By whose clock days and months begin.")
+@click.option("--time-zone", help="By whose clock days and months begin. Default: the user's own, else UTC.")
 @click.option(
     "--except",
     "exceptions",

@@ -59,7 +59,7 @@ class LimitOptions:
     model: str | None
     end_user: str | None
     tag: str | None
-    time_zone: str
+    time_zone: str | None
     exceptions: tuple[str, ...]
 
 
@@ -148,11 +148,7 @@ async def _subject(identity: Identity, kind: ExceptionKind, name: str) -> UUID:
     if kind is ExceptionKind.USER:
         return (await identity.accounts.named(name)).id
     if kind is ExceptionKind.GROUP:
-        groups, _ = await identity.groups.page(name, 500, None)
-        for group in groups:
-            if group.name == name:
-                return group.id
-        raise InvalidInput("group", f"there is no group {name!r}.")
+        return (await identity.groups.named(name)).id
     try:
         return UUID(name)
     except ValueError:
@@ -194,7 +190,7 @@ def _rule(rule: LimitRule) -> dict[str, object]:
         "currency": rule.currency,
         "each": list(rule.each),
         "conditions": _conditions(rule),
-        "timeZone": rule.zone.key,
+        "timeZone": rule.zone and rule.zone.key,
         "exceptions": [
             {"kind": kind, "of": of, "amount": None if amount is None else _plain(rule, amount)}
             for (kind, of), amount in rule.exceptions.items()

@@ -16,6 +16,7 @@ from server.command_settings import run, settings_of_command, warn
 @click.option("--time-zone", default="UTC", show_default=True, help="Of hours, days, weeks and months: an IANA name.")
 @click.option("--granularity", default="DAY", show_default=True, help="HOUR, DAY, WEEK, MONTH or NONE.")
 @click.option("--group-by", multiple=True, help="MODEL, API_KEY, USER, GROUP, BACKEND, FINISH, TAG or END_USER.")
+@click.option("--percentiles", is_flag=True, help="Also how fast generations were; slower with many of them.")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
 def usage(**given: Any) -> None:
     """Print what all users used, oldest first, as CSV or JSON lines."""

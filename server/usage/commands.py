@@ -21,10 +21,12 @@ async def print_usage(
     time_zone: str,
     granularity: str,
     group_by: Sequence[str],
+    percentiles: bool,
     form: str,
 ) -> None:
     """Print a report. Raises SettingsError for what is no report."""
     given = {"timeZone": [time_zone], "granularity": [granularity], "groupBy": list(group_by), "allUsers": ["true"]}
+    given["percentiles"] = ["true" if percentiles else "false"]
     given |= {name: [text] for name, text in (("from", from_), ("to", to)) if text is not None}
     try:
         request = read_request(given)

@@ -13,7 +13,7 @@ from server.audit_export import read_moment
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
-_ONCE = frozenset({"from", "to", "timeZone", "granularity", "allUsers"})
+_ONCE = frozenset({"from", "to", "timeZone", "granularity", "allUsers", "percentiles"})
 _REPEATED = frozenset({"groupBy", "model", "backend", "endUser", "userId", "apiKeyId", "groupId"})
 
 
@@ -25,12 +25,13 @@ def read_request(given: Mapping[str, Sequence[str]]) -> UsageRequest:
         if name in _ONCE and len(values) != 1:
             raise ValueError(f"{name} may be given once.")
     one = {name: values[0] for name, values in given.items() if name in _ONCE}
-    if one.get("allUsers", "false") not in {"true", "false"}:
-        raise ValueError("allUsers must be true or false.")
+    for name in ("allUsers", "percentiles"):
+        if one.get(name, "false") not in {"true", "false"}:
+            raise ValueError(f"{name} must be true or false.")
     return UsageRequest(
         start=read_moment(one["from"], "from") if "from" in one else None,
         end=read_moment(one["to"], "to") if "to" in one else None,
-        time_zone=one.get("timeZone", "UTC"),
+        time_zone=one.get("timeZone"),
         granularity=_choice(Granularity, one.get("granularity", "DAY"), "granularity"),
         group_by=[_choice(UsageDimension, value, "groupBy") for value in given.get("groupBy", ())],
         filter=UsageFilter(
@@ -42,6 +43,7 @@ def read_request(given: Mapping[str, Sequence[str]]) -> UsageRequest:
             group_ids=_ids(given.get("groupId"), "Group", "groupId"),
             all_users=one.get("allUsers") == "true",
         ),
+        percentiles=one.get("percentiles") == "true",
     )
 
 

@@ -1,20 +1,33 @@
-"""The statements about rows of the ledger that the roll-ups do not have yet, and about those that are too old."""
+"""The statements about new rows of the ledger, which the roll-ups do not have yet, and about those that are too old."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import CursorResult, RowMapping, delete, insert, select, update
+from sqlalchemy import CursorResult, RowMapping, and_, delete, insert, or_, select, update
 
 from db.engine import ReadSession, WriteSession
-from db.tables import UsageDetails, UsageRecord
+from db.tables import Generation, UsageDetails, UsageRecord
 
 
 async def not_rolled_up(session: WriteSession, limit: int) -> Sequence[RowMapping]:
     """Give some rows that the roll-ups do not have, oldest first, which no other gateway adds meanwhile."""
     query = select(UsageRecord.__table__).where(~UsageRecord.rolled_up).order_by(UsageRecord.at).limit(limit)
     return (await session.execute(query.with_for_update(skip_locked=True))).mappings().all()
+
+
+async def written_elsewhere(
+    session: ReadSession, replica_id: UUID, after: tuple[datetime, UUID], until: datetime, limit: int
+) -> Sequence[RowMapping]:
+    """Give rows that other replicas have written, by time and id: those after one of these, up to and at `until`."""
+    at, generation_id = after
+    later = or_(UsageRecord.at > at, and_(UsageRecord.at == at, UsageRecord.generation_id > generation_id))
+    theirs = or_(Generation.replica_id.is_(None), Generation.replica_id != replica_id)
+    query = select(UsageRecord.__table__).outerjoin(Generation, Generation.id == UsageRecord.generation_id)
+    query = query.where(UsageRecord.at >= at, later, UsageRecord.at <= until, theirs)
+    found = await session.execute(query.order_by(UsageRecord.at, UsageRecord.generation_id).limit(limit))
+    return found.mappings().all()
 
 
 async def mark_rolled_up(session: WriteSession, generation_ids: Sequence[UUID]) -> None:

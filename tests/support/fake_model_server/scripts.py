@@ -103,6 +103,10 @@ _KINDS: dict[str, _Kind] = {
         lambda prompt, n, m: Script(count(n + m)) if prompt.begun else Script(count(n), ending=Ending.CUT),
         defaults=(3, 3),
     ),
+    "breaks": _Kind(
+        lambda prompt, n, m: Script(count(n + m)) if prompt.begun else Script(count(n), ending=Ending.TRUNCATED),
+        defaults=(3, 3),
+    ),
     "status": _Kind(lambda _p, n, _m: Script(status=n, message=NOT_FOUND if n == 404 else FAILURE), defaults=(500, 0)),
 }
 

@@ -76,6 +76,8 @@ class FakeRequest:
     """The client's end of the connection: the same for two requests that shared one."""
     sent: int = 0
     """Tokens written while the client was still there."""
+    reported: tuple[int, int] | None = None
+    """The tokens of prompt and answer that it told at its end; None where it did not."""
     left: bool = False
     """Whether the client went away before the end."""
     complete: bool = False
@@ -315,6 +317,8 @@ class _Play:
                 for index, (name, arguments) in enumerate(self._script.tool_calls):
                     for piece in self._wire.tool_call(index, name, arguments):
                         await self._write(piece)
+                if self._script.usage:
+                    self._request.reported = prompt_tokens, self._request.sent
                 for piece in self._wire.finish(reason, prompt_tokens, self._request.sent, usage=self._script.usage):
                     await self._write(piece)
             case Ending.ERROR:
