@@ -169,7 +169,7 @@ async def test_routes_of_plugins(gateway: RunningGateway):
     assert answer.text == "POST admin {'who': 'you'} {'a': 'b'} 3 set()"
     assert (await gateway.client.get(f"{at}/hello/you")).status_code == 401
     assert (await gateway.client.get(f"{at}/open")).text.startswith("GET nobody")
-    assert (await gateway.client.post(f"{at}/open")).status_code == 405
+    assert (await gateway.client.post(f"{at}/open")).status_code in {404, 405}  # the page is behind it
     broken = await gateway.client.get(f"{at}/broken", headers=gateway.headers())
     assert (broken.status_code, "sk-secret" in broken.text) == (500, False)
     large = await gateway.client.post(f"{at}/hello/you", content=b"x" * 1_000_001, headers=gateway.headers())

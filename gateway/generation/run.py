@@ -20,7 +20,7 @@ from gateway.errors import BackendFailure, GatewayError, Interrupted, ShuttingDo
 from gateway.generation.continuation import Losses, PartialAnswer, continuation, is_refusal
 from gateway.generation.ends import Attempt, Attempts, attempts_until
 from gateway.generation.estimates import Estimates
-from gateway.generation.hooks import NO_HOOKS, GenerationHooks
+from gateway.generation.hooks import GenerationHooks
 from gateway.generation.kept_input import PackedInput
 from gateway.generation.meter import Meter, added
 from gateway.generation.outcome import Outcome, Stopwatch, terminal_event
@@ -77,6 +77,21 @@ Reroute = Callable[[Generation, Route, Losses], Awaitable[bool]]
 Reserve = Callable[["Run"], Awaitable[None]]
 """Reserves what a prompt needs that is read again; raises LimitReached, DatabaseDown."""
 
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all runs of a gateway use. `unwatched` is told of a run that its last viewer has left."""
+
+    log: StreamLog
+    reroute: Reroute
+    unwatched: Callable[["Run"], None]
+    estimates: Estimates
+    blobs: Blobs
+    kept_usage: KeptUsage | None
+    reserve: Reserve
+    hooks: GenerationHooks
+
+
 Gate = Callable[["Run"], Awaitable[None]]  # returns when the generation may go on; raises LimitReached
 
 
@@ -92,20 +107,7 @@ class Run:
     """
 
     def __init__(
-        self,
-        job: Job,
-        route: Route,
-        *,
-        log: StreamLog,
-        reroute: Reroute,
-        unwatched: Callable[["Run"], None],
-        estimates: Estimates,
-        blobs: Blobs,
-        kept_usage: KeptUsage | None,
-        asks_ahead: bool,
-        reserve: Reserve,
-        gate: Gate | None = None,
-        hooks: GenerationHooks = NO_HOOKS,
+        self, job: Job, route: Route, services: Services, *, asks_ahead: bool, gate: Gate | None = None
     ) -> None:
         self.generation_id = job.row.id
         self.job = job
@@ -114,15 +116,10 @@ class Run:
         self.stopped = anyio.Event()  # it does nothing any more
         self.released = False
         self.withdrawn = False
-        self._hooks = hooks
-        self._writer = Writer(log, job.row.id, hooks.observer(job.row))
+        self._services = services
+        self._writer = Writer(services.log, job.row.id, services.hooks.observer(job.row))
         self._asks_ahead = asks_ahead
-        self._gate, self._reserve = gate, reserve
-        self._reroute = reroute
-        self._on_unwatched = unwatched
-        self._estimates = estimates
-        self._blobs = blobs
-        self._kept_usage = kept_usage
+        self._gate = gate
         self._viewers = 0
         self._unwatched = anyio.Event()
         self._scope = anyio.CancelScope()
@@ -214,7 +211,7 @@ class Run:
         self._viewers -= 1
         if self._viewers == 0:
             self._unwatched.set()
-            self._on_unwatched(self)
+            self._services.unwatched(self)
 
     async def wait_until_unwatched(self) -> None:
         """Return when nobody watches."""
@@ -291,7 +288,7 @@ class Run:
             await ticket.moved()
         queued_ms = self._stopwatch.turn_came()
         if begun:
-            await self._reserve(self)
+            await self._services.reserve(self)
             await self._append(Resumed(self._next, LossReason.GATEWAY_LOST, self.route.model.backend.name))
             return
         if self._must_wait:
@@ -328,35 +325,35 @@ class Run:
             self._finish = FinishChunk(BackendFinishReason.LENGTH)  # all but the word of it had come
             return True
         rest = continuation(self.job.request, self._partial)
-        if rest is None or not await self._reroute(self.job.row, self.route, self._losses):
+        if rest is None or not await self._services.reroute(self.job.row, self.route, self._losses):
             return False
         backend = self.route.model.backend.name
         logger.warning("generation %s goes on at backend %s: %s", self.generation_id, backend, type(error).__name__)
         self._lost = error
         self._spent = self.usage()
         self._asking, self._answered, self._meter = rest, False, Meter(rest)
-        await self._reserve(self)
+        await self._services.reserve(self)
         await self._append(Resumed(self._next, LossReason.BACKEND_LOST, backend))
         return True
 
     async def _read_backend(self) -> None:
         """Ask the backend, with the bytes of blobs in the request: they are held for as long as it answers."""
         await checkpoint_if_cancelled()  # what is cancelled before it is asked costs nothing
-        async with self._blobs.filled(self._asking, self.job.row.user_id) as request:
+        async with self._services.blobs.filled(self._asking, self.job.row.user_id) as request:
             await self._read_answer(replace(request, model=self.route.model.upstream_name))
 
     async def _read_answer(self, request: ChatRequest) -> None:
-        model = self.route.model
-        filtered = await self._hooks.output_filter(self.job.row, self._partial.text if self._partial else "")
+        model, kept_usage = self.route.model, self._services.kept_usage
+        filtered = await self._services.hooks.output_filter(self.job.row, self._partial.text if self._partial else "")
         self._attempts.begin(model.backend.name)
-        self._meter.asked(self._estimates.of(model.backend.name, model.upstream_name))
+        self._meter.asked(self._services.estimates.of(model.backend.name, model.upstream_name))
         try:
             async with model.backend.generate(request, self._on_loading) as batches:
                 self._answered = True
                 async for chunks in batches:
                     self._meter.add(chunks)
-                    if self._kept_usage is not None:
-                        self._kept_usage.note(self.generation_id, self.usage())
+                    if kept_usage is not None:
+                        kept_usage.note(self.generation_id, self.usage())
                     if filtered is not None:
                         chunks = await filtered.feed(chunks)
                     events, finish = self._deltas.events(self._next, chunks)

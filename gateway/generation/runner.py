@@ -27,7 +27,7 @@ from gateway.generation.kept_input import PackedInput
 from gateway.generation.ledger import Ledger, is_outage
 from gateway.generation.outcome import Outcome, State, timings_so_far
 from gateway.generation.routing import Route, Router
-from gateway.generation.run import Gate, Job, Run
+from gateway.generation.run import Gate, Job, Run, Services
 from gateway.streams import NO_USAGE, CancelReason, End, KeptUsage, StreamLog, StreamOwner, StreamOwnership
 from gateway.tasks import spawn
 
@@ -85,12 +85,20 @@ class Runner:
         self._ownership = ownership
         self._ledger = ledger
         self._router = router
-        self._blobs = blobs
         self._admission = admission
         self._tasks = tasks
-        self._hooks = hooks
         self._runs: dict[UUID, Run] = {}
         self.estimates = Estimates()
+        self._services = Services(
+            log=log,
+            reroute=router.reroute,
+            unwatched=self.unwatched,
+            estimates=self.estimates,
+            blobs=blobs,
+            kept_usage=kept_usage,
+            reserve=self._reserve,
+            hooks=hooks,
+        )
 
     @property
     def runs(self) -> Sequence[Run]:
@@ -212,17 +220,10 @@ class Runner:
         run = Run(
             job,
             route,
-            log=self._log,
-            reroute=self._router.reroute,
-            unwatched=self.unwatched,
-            estimates=self.estimates,
-            blobs=self._blobs,
-            kept_usage=self.kept_usage,
+            self._services,
             # A database that fails would let models work for nobody.
             asks_ahead=may_ask_ahead and self._database.works and route.ticket.position == 0,
-            reserve=self._reserve,
             gate=gate,
-            hooks=self._hooks,
         )
         self._runs[run.generation_id] = run
         return run
