@@ -1,7 +1,7 @@
 """The composition root: everything is made here, once, and handed to whoever needs it."""
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,6 +18,8 @@ from gateway import Gateway
 from gateway.blobs import BlobLimits, Blobs
 from gateway.catalog import BackendQueue, Catalog
 from gateway.limits import LimitAdministration, Limits, Prices
+from gateway.request_limits import RequestBucket, RequestLimits, TooManyRequests, parse_request_rules
+from gateway.streams import RequestCounts
 from gateway.tasks import spawn_service
 from gateway.usage import Usage, UsageFeed, UsageUpkeep
 from resolvers.root import build_schema
@@ -62,6 +64,7 @@ from server.transports import (
     StreamLimits,
     TrustedProxies,
     schema_document,
+    too_many_requests,
 )
 from server.usage_export import usage_exports
 from server.workers import WorkerLink, WorkerSlots
@@ -109,12 +112,16 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
         prepare_data_dir(settings)
         trusted, schema = trusted_documents(settings), build_schema()
         executor = _executor(settings, schema, trusted)
-        async with running_gateway(settings, link) as (gateway, database, service, signing):
+        async with (
+            running_gateway(settings, link) as (gateway, database, service, signing),
+            aclosing(make_request_limits(settings)) as requests,
+        ):
             running = Running(database, service, await ensure_admin(settings, gateway.identity))
             app.begin(running)
             watch = CredentialWatch(gateway.identity.authentication, settings.recheck_interval)
             readiness = Readiness(database, gateway.catalog, service, link)
-            app.router.routes += _routes(settings, gateway, executor, readiness, watch, running, body_limits)
+            callers = Callers(gateway, settings.max_answer_text, requests)
+            app.router.routes += _routes(settings, callers, executor, readiness, watch, running, body_limits)
             app.router.routes.append(Route(KEY_SET_PATH, key_set(signing.keys)))
             if settings.serves_page:
                 app.router.routes.append(Mount("/", page()))
@@ -122,6 +129,7 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
                 spawn_service(tasks, "watching the credentials of open connections", watch.run)
                 spawn_service(tasks, "the upkeep of sign-in and keys", gateway.identity.run)
                 spawn_service(tasks, "the upkeep of limits", gateway.limits.run)
+                spawn_service(tasks, "counting requests", requests.run)
                 spawn_service(tasks, "the checks of readiness", readiness.run)
                 spawn_service(tasks, "watching the trusted documents", trusted.watch)
                 spawn_service(tasks, "watching the signing keys", signing.watch)
@@ -132,6 +140,7 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
                 tasks.cancel_scope.cancel()
 
     app = Application(lifespan, body_limits)
+    app.add_exception_handler(TooManyRequests, too_many_requests)
     _add_middleware(app, settings)
     return app
 
@@ -223,6 +232,18 @@ def make_limits(settings: Settings, database: Database) -> Limits:
     )
 
 
+def make_request_limits(settings: Settings) -> RequestLimits:
+    """Make what counts requests by address, together with the other gateways where the settings name a Valkey."""
+    if not settings.rate_limit_enabled:
+        return RequestLimits({})
+    rules = {
+        RequestBucket.ANONYMOUS: parse_request_rules(settings.rate_limit_anonymous),
+        RequestBucket.SIGN_IN: parse_request_rules(settings.rate_limit_sign_in),
+    }
+    shared = None if settings.redis_url is None else RequestCounts(settings.redis_url.get_secret_value())
+    return RequestLimits(rules, shared)
+
+
 def _blob_limits(settings: Settings) -> BlobLimits:
     return BlobLimits(
         enabled=settings.blobs,
@@ -285,14 +306,13 @@ def _executor(settings: Settings, schema: strawberry.Schema, trusted: TrustedDoc
 
 def _routes(
     settings: Settings,
-    gateway: Gateway,
+    callers: Callers,
     executor: Executor,
     readiness: Readiness,
     watch: CredentialWatch,
     running: Running,
     body_limits: BodyLimits,
 ) -> list[Route | WebSocketRoute]:
-    callers = Callers(gateway, settings.max_answer_text)
     cookies = SessionCookies.of(
         settings.cors_origins, credentials=settings.cors_credentials, public_url=settings.public_url
     )
@@ -329,7 +349,7 @@ def _routes(
         Route("/schema.graphql", schema_document(build_schema(), introspection_access(settings), callers)),
         Route("/audit.jsonl", audit_export(callers)),
         *usage_exports(callers),
-        *RedirectsOverHttp(gateway.identity, cookies).routes(),
+        *RedirectsOverHttp(callers.gateway.identity, cookies, callers.requests).routes(),
         *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),
         *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),
     ]

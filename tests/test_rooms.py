@@ -30,6 +30,7 @@ FLOORS = {
     "gateway.catalog": 2,
     "gateway.identity": 2,
     "gateway.limits": 2,
+    "gateway.request_limits": 2,
     "gateway.usage": 2,
     "gateway.generation": 3,
     "gateway.replicas": 4,

@@ -3,12 +3,26 @@
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from server.settings.types import RequestRates
+
 
 class LimitSettings(BaseSettings):
     """How limits hold. The limits themselves are in the database; administrators set them."""
 
     rate_limit_enabled: bool = Field(
-        default=True, description="Hold the limits that administrators set. Turn this off for development only."
+        default=True,
+        description="Hold the limits that administrators set, and those on requests by address. Turn this off for "
+        "development only.",
+    )
+    rate_limit_anonymous: RequestRates = Field(
+        default="1200/minute",
+        description="Requests without valid credentials that one address may send (of IPv6, its first 64 bits): "
+        "`60/minute`, or several as `5/second; 60/minute`.",
+    )
+    rate_limit_sign_in: RequestRates = Field(
+        default="120/minute",
+        description="The same for what signs somebody in or leads there: `login`, `refreshSession`, devices, new "
+        "passwords, and returns from identity providers.",
     )
     limit_answer_tokens: int = Field(
         default=8_192,

@@ -94,6 +94,16 @@ def _sendable(key: SecretStr) -> SecretStr:
     return key
 
 
+def _request_rates(text: str) -> str:
+    from gateway.request_limits import parse_request_rules  # whose library takes a while to load
+
+    parse_request_rules(text)
+    return text
+
+
+RequestRates = Annotated[str, AfterValidator(_request_rates)]
+"""So many requests in a while, in the words of the `limits` library."""
+
 AnyCase = BeforeValidator(_in_lower_case)
 """For a choice of words."""
 
