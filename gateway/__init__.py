@@ -7,6 +7,7 @@ from gateway.catalog import Catalog
 from gateway.generation import Generations
 from gateway.identity import Identity
 from gateway.limits import LimitAdministration, Limits, Prices
+from gateway.notices import LimitNotices
 from gateway.server_info import ServerInfo
 from gateway.usage import Usage, UsageFeed
 
@@ -24,4 +25,5 @@ class Gateway:
     blobs: Blobs
     limits: Limits
     limit_administration: LimitAdministration
+    limit_notices: LimitNotices
     server_info: ServerInfo

@@ -17,12 +17,13 @@ from db.migrations import upgrade
 from gateway import Gateway
 from gateway.blobs import BlobLimits, Blobs
 from gateway.catalog import BackendQueue, Catalog
-from gateway.limits import LimitAdministration, Limits, Prices
-from gateway.request_limits import RequestBucket, RequestLimits, TooManyRequests, parse_request_rules
-from gateway.streams import RequestCounts
+from gateway.limits import LimitAdministration, Prices
+from gateway.notices import LimitNotices
+from gateway.request_limits import TooManyRequests
 from gateway.tasks import spawn_service
 from gateway.usage import Usage, UsageFeed, UsageUpkeep
 from resolvers.root import build_schema
+from schema.limits import threshold_data
 from server.audit_export import audit_export
 from server.backends import running_backends
 from server.first_start import ensure_admin, make_identity
@@ -37,6 +38,7 @@ from server.graphql import (
 )
 from server.health import Readiness, healthz
 from server.jwks import KEY_SET_PATH, key_set
+from server.limits import make_limits, make_request_limits, make_webhooks
 from server.page import page
 from server.server_info import introspection_access, server_info
 from server.settings import Settings, SettingsError, prepare_data_dir
@@ -202,6 +204,10 @@ async def running_gateway(
                     settings, database, signing.keys, providers, end_generations=service.removal.end_generations
                 )
                 usage, info = Usage(database), server_info(settings)
+                webhooks = make_webhooks(settings, database)
+                notices = LimitNotices(database, limits, webhooks, threshold_data)
+                spawn_service(tasks, "telling of limits", notices.run)
+                spawn_service(tasks, "webhooks", webhooks.run)
                 spawn_service(tasks, "usage", UsageUpkeep(database, settings.usage_retention).run)
                 gateway = Gateway(
                     identity,
@@ -213,6 +219,7 @@ async def running_gateway(
                     blobs,
                     limits,
                     LimitAdministration(database, limits),
+                    notices,
                     info,
                 )
                 yield gateway, database, service, signing
@@ -220,28 +227,6 @@ async def running_gateway(
     finally:
         await providers.aclose()
         await database.close()
-
-
-def make_limits(settings: Settings, database: Database) -> Limits:
-    """Make what holds the limits, as the settings ask for it."""
-    return Limits(
-        database,
-        enabled=settings.rate_limit_enabled,
-        identity_max_age=settings.identity_max_age,
-        limit_wait_time=settings.limit_wait_time,
-    )
-
-
-def make_request_limits(settings: Settings) -> RequestLimits:
-    """Make what counts requests by address, together with the other gateways where the settings name a Valkey."""
-    if not settings.rate_limit_enabled:
-        return RequestLimits({})
-    rules = {
-        RequestBucket.ANONYMOUS: parse_request_rules(settings.rate_limit_anonymous),
-        RequestBucket.SIGN_IN: parse_request_rules(settings.rate_limit_sign_in),
-    }
-    shared = None if settings.redis_url is None else RequestCounts(settings.redis_url.get_secret_value())
-    return RequestLimits(rules, shared)
 
 
 def _blob_limits(settings: Settings) -> BlobLimits:

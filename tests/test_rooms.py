@@ -33,6 +33,7 @@ FLOORS = {
     "gateway.request_limits": 2,
     "gateway.usage": 2,
     "gateway.generation": 3,
+    "gateway.notices": 3,
     "gateway.replicas": 4,
     "gateway.demo": 4,
     "schema.limits": 0,

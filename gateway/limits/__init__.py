@@ -25,6 +25,7 @@ from gateway.limits.rules import (
     digest,
 )
 from gateway.limits.status import LimitStatus
+from gateway.limits.thresholds import LimitThreshold, is_seen_by, parse_thresholds, thresholds_of
 from gateway.limits.told import LimitsTold
 from gateway.limits.windows import LimitWindow
 
@@ -42,6 +43,7 @@ __all__ = [
     "LimitReached",
     "LimitRule",
     "LimitStatus",
+    "LimitThreshold",
     "LimitWindow",
     "Limits",
     "LimitsTold",
@@ -57,5 +59,8 @@ __all__ = [
     "WantedException",
     "WantedLimit",
     "digest",
+    "is_seen_by",
+    "parse_thresholds",
     "shown_amount",
+    "thresholds_of",
 ]

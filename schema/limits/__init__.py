@@ -4,6 +4,7 @@ from schema.limits.limit import ASSUMED_LIMITS_OF_ALL, Limit, RemoveLimitInput, 
 from schema.limits.money import Money
 from schema.limits.refusals import QuotaExceeded, RateLimited
 from schema.limits.status import ASSUMED_LIMITS, LimitScope, LimitStatus, limits_extension
+from schema.limits.threshold import LimitThreshold, threshold_data
 from schema.limits.usage_update import UsageUpdate
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Limit",
     "LimitScope",
     "LimitStatus",
+    "LimitThreshold",
     "Money",
     "QuotaExceeded",
     "RateLimited",
@@ -19,4 +21,5 @@ __all__ = [
     "SetLimitInput",
     "UsageUpdate",
     "limits_extension",
+    "threshold_data",
 ]

@@ -3,7 +3,7 @@
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
-from server.settings.types import RequestRates
+from server.settings.types import LimitThresholds, RequestRates, WebhookSecret, WebhookUrl
 
 
 class LimitSettings(BaseSettings):
@@ -23,6 +23,28 @@ class LimitSettings(BaseSettings):
         default="120/minute",
         description="The same for what signs somebody in or leads there: `login`, `refreshSession`, devices, new "
         "passwords, and returns from identity providers.",
+    )
+    limit_thresholds: LimitThresholds = Field(
+        default="80,100",
+        description="Percentages of a limit: when what is used comes to one, the audit log, `limitReached` and the "
+        "webhook tell it, once in a window; `off`: never.",
+    )
+    webhook_url: WebhookUrl | None = Field(
+        default=None, description="Where webhooks are sent, signed by Standard Webhooks: `https://a.example/hook`."
+    )
+    webhook_secret: WebhookSecret | None = Field(
+        default=None,
+        description="The secret that signs webhooks: `whsec_` and 24 to 64 bytes in Base64. Several, parted by spaces, "
+        "all sign.",
+    )
+    webhook_timeout: float = Field(
+        default=10, gt=0, le=300, description="Seconds that the receiver of a webhook has to answer."
+    )
+    webhook_retry_time: float = Field(
+        default=259_200,
+        ge=0,
+        le=2_500_000,
+        description="Seconds after which a webhook that nobody takes is given up; until then it is tried again.",
     )
     limit_answer_tokens: int = Field(
         default=8_192,
