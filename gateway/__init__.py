@@ -7,6 +7,7 @@ from gateway.catalog import Catalog
 from gateway.generation import Generations
 from gateway.identity import Identity
 from gateway.limits import LimitAdministration, Limits, LimitStandings, Prices
+from gateway.notices import LimitNotices
 from gateway.server_info import ServerInfo
 from gateway.usage import Usage, UsageFeed
 
@@ -25,4 +26,5 @@ class Gateway:
     limits: Limits
     limit_standings: LimitStandings
     limit_administration: LimitAdministration
+    limit_notices: LimitNotices
     server_info: ServerInfo

@@ -238,6 +238,11 @@ def _kind(deed: Deed) -> Kind:
     return deed.action, deed.code or "", who, deed.client.host or "", *target
 
 
+def event_of(deed: Deed) -> AuditEvent:
+    """Give the row of something that happens now, for who writes it in a transaction of their own."""
+    return _row(deed, now(), 1)
+
+
 def _row(deed: Deed, at: datetime, count: int) -> AuditEvent:
     principal = deed.principal
     return AuditEvent(

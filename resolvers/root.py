@@ -27,7 +27,7 @@ from resolvers.catalog import CatalogQuery
 from resolvers.expected import EXPECTED_ERRORS
 from resolvers.generation import GenerationMutation, GenerationQuery, GenerationSubscription
 from resolvers.identity import IdentityMutation, IdentityQuery
-from resolvers.limits import LimitMutation, LimitQuery, PriceMutation, PriceQuery
+from resolvers.limits import LimitMutation, LimitQuery, LimitSubscription, PriceMutation, PriceQuery
 from resolvers.node import NodeQuery
 from resolvers.server_info import ServerInfoQuery
 from resolvers.usage import UsageQuery, UsageSubscription
@@ -49,7 +49,7 @@ class Mutation(IdentityMutation, LimitMutation, PriceMutation, GenerationMutatio
 
 
 @strawberry.type(description="Operations that send events as they happen.")
-class Subscription(GenerationSubscription, UsageSubscription):
+class Subscription(GenerationSubscription, UsageSubscription, LimitSubscription):
     pass
 
 

@@ -1,7 +1,7 @@
 """The composition root: everything is made here, once, and handed to whoever needs it."""
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,11 +17,14 @@ from db.migrations import upgrade
 from gateway import Gateway
 from gateway.blobs import BlobLimits, Blobs
 from gateway.catalog import BackendQueue, Catalog
-from gateway.limits import LimitAdministration, Limits, LimitStandings, Prices
+from gateway.limits import LimitAdministration, LimitStandings, Prices
+from gateway.notices import LimitNotices
 from gateway.plugins import Plugins, UnusablePlugin
+from gateway.request_limits import TooManyRequests
 from gateway.tasks import spawn_service
 from gateway.usage import Usage, UsageFeed, UsageUpkeep
 from resolvers.root import build_extended_schema
+from schema.limits import threshold_data
 from server.audit_export import audit_export
 from server.backends import running_backends
 from server.first_start import ensure_admin, make_identity
@@ -36,6 +39,7 @@ from server.graphql import (
 )
 from server.health import Readiness, healthz
 from server.jwks import KEY_SET_PATH, key_set
+from server.limits import make_limits, make_request_limits, make_webhooks
 from server.page import page
 from server.plugins import find_plugins, plugin_routes
 from server.server_info import introspection_access, server_info
@@ -64,6 +68,7 @@ from server.transports import (
     StreamLimits,
     TrustedProxies,
     schema_document,
+    too_many_requests,
 )
 from server.usage_export import usage_exports
 from server.workers import WorkerLink, WorkerSlots
@@ -113,13 +118,17 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
         prepare_data_dir(settings)
         trusted = trusted_documents(settings)
         executor = _executor(settings, _schema(plugins), trusted)
-        async with running_gateway(settings, plugins, link) as (gateway, database, service, signing):
+        async with (
+            running_gateway(settings, plugins, link) as (gateway, database, service, signing),
+            aclosing(make_request_limits(settings)) as requests,
+        ):
             running = Running(database, service, await ensure_admin(settings, gateway.identity), plugins)
             app.begin(running)
             watch = CredentialWatch(gateway.identity.authentication, settings.recheck_interval)
             readiness = Readiness(database, gateway.catalog, service, link)
-            app.router.routes += _routes(settings, gateway, executor, readiness, watch, running, body_limits)
-            app.router.routes += plugin_routes(plugins, Callers(gateway, settings.max_answer_text))
+            callers = Callers(gateway, settings.max_answer_text, requests)
+            app.router.routes += _routes(settings, callers, executor, readiness, watch, running, body_limits)
+            app.router.routes += plugin_routes(plugins, callers)
             app.router.routes.append(Route(KEY_SET_PATH, key_set(signing.keys)))
             if settings.serves_page:
                 app.router.routes.append(Mount("/", page()))
@@ -127,6 +136,7 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
                 spawn_service(tasks, "watching the credentials of open connections", watch.run)
                 spawn_service(tasks, "the upkeep of sign-in and keys", gateway.identity.run)
                 spawn_service(tasks, "the upkeep of limits", gateway.limits.run)
+                spawn_service(tasks, "counting requests", requests.run)
                 spawn_service(tasks, "the checks of readiness", readiness.run)
                 spawn_service(tasks, "watching the trusted documents", trusted.watch)
                 spawn_service(tasks, "watching the signing keys", signing.watch)
@@ -137,6 +147,7 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
                 tasks.cancel_scope.cancel()
 
     app = Application(lifespan, body_limits)
+    app.add_exception_handler(TooManyRequests, too_many_requests)
     _add_middleware(app, settings)
     return app
 
@@ -201,6 +212,10 @@ async def running_gateway(
                 identity.audit.listen(plugins.note_deed)
                 feed.look_again(identity.authentication.scopes_now, settings.recheck_interval)
                 usage, info = Usage(database), server_info(settings)
+                webhooks = make_webhooks(settings, database)
+                notices = LimitNotices(database, limits, webhooks, threshold_data)
+                spawn_service(tasks, "telling of limits", notices.run)
+                spawn_service(tasks, "webhooks", webhooks.run)
                 spawn_service(tasks, "usage", UsageUpkeep(database, settings.usage_retention).run)
                 gateway = Gateway(
                     identity,
@@ -213,6 +228,7 @@ async def running_gateway(
                     limits,
                     LimitStandings(database, limits),
                     LimitAdministration(database, limits),
+                    notices,
                     info,
                 )
                 yield gateway, database, service, signing
@@ -238,16 +254,6 @@ def _schema(plugins: Plugins) -> strawberry.Schema:
         return build_extended_schema(plugins.threads)
     except UnusablePlugin as error:
         raise SettingsError(str(error)) from error
-
-
-def make_limits(settings: Settings, database: Database) -> Limits:
-    """Make what holds the limits, as the settings ask for it."""
-    return Limits(
-        database,
-        enabled=settings.rate_limit_enabled,
-        identity_max_age=settings.identity_max_age,
-        limit_wait_time=settings.limit_wait_time,
-    )
 
 
 def _blob_limits(settings: Settings) -> BlobLimits:
@@ -312,14 +318,13 @@ def _executor(settings: Settings, schema: strawberry.Schema, trusted: TrustedDoc
 
 def _routes(
     settings: Settings,
-    gateway: Gateway,
+    callers: Callers,
     executor: Executor,
     readiness: Readiness,
     watch: CredentialWatch,
     running: Running,
     body_limits: BodyLimits,
 ) -> list[Route | WebSocketRoute]:
-    callers = Callers(gateway, settings.max_answer_text)
     cookies = SessionCookies.of(
         settings.cors_origins, credentials=settings.cors_credentials, public_url=settings.public_url
     )
@@ -356,7 +361,7 @@ def _routes(
         Route("/schema.graphql", schema_document(executor.schema, introspection_access(settings), callers)),
         Route("/audit.jsonl", audit_export(callers)),
         *usage_exports(callers),
-        *RedirectsOverHttp(gateway.identity, cookies).routes(),
+        *RedirectsOverHttp(callers.gateway.identity, cookies, callers.requests).routes(),
         *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),
         *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),
     ]

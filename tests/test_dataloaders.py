@@ -26,7 +26,10 @@ NESTED = """
 
 TABLE = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE)\s+(\w+)")
 ROLLING_UP = re.compile(r"rolled_up ORDER BY usage\.at\s+LIMIT")
-UPKEEP = {"replicas", "transcripts", "idempotency_keys", "login_attempts", "known_addresses"}
+UPKEEP = {"replicas", "transcripts", "idempotency_keys", "login_attempts", "known_addresses"} | {
+    "limit_crossings",
+    "webhook_messages",
+}
 """The tables that a gateway looks after at its own times, whatever is asked of it."""
 
 

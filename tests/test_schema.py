@@ -34,6 +34,7 @@ from gateway.codes import ErrorCode, TransportErrorCode
 from gateway.errors import GatewayError
 from gateway.identity import Conflict
 from gateway.limits import LimitReached
+from gateway.request_limits import TooManyRequests
 from gateway.usage.reading import TooManyRows
 from resolvers.root import build_schema
 from schema.access import SIGNED_IN
@@ -213,6 +214,7 @@ def test_every_error_of_the_gateway_has_a_code_of_its_own():
         errors.LimitExceeded,
         errors.RecordedError,
         LimitReached,
+        TooManyRequests,  # is never data, where RateLimited always is
         TooManyRows,
     }
     codes = [kind.transport_code or kind.code for kind in kinds]  # pyright: ignore

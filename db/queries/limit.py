@@ -8,7 +8,21 @@ from functools import cache
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
-from sqlalchemy import Table, and_, bindparam, case, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
@@ -42,6 +56,7 @@ class Reserve:
     measure: str
     currency: str | None = None
     following_end: datetime | None = None
+    scope: Mapping[str, str] | None = None
 
     def end_after(self, last_end: datetime | None) -> datetime | None:
         """Give when this window ends if the last one ended then."""
@@ -57,6 +72,8 @@ class Reserve:
             "used": 0,
             "reserved": self.amount,
             "bound": self.bound,
+            "scope": self.scope or {},
+            "told": 0,
         }
 
 
@@ -152,25 +169,31 @@ async def counters(session: ReadSession, keys: Sequence[CounterKey]) -> dict[Cou
     return {CounterKey(row.limit_id, row.subject): row for row in rows}
 
 
-async def reserve(session: WriteSession, generation_id: UUID, wanted: Sequence[Reserve], at: datetime) -> Reserved:
+async def reserve(
+    session: WriteSession,
+    generation_id: UUID,
+    wanted: Sequence[Reserve],
+    at: datetime,
+    thresholds: tuple[int, ...] = (),
+) -> Reserved:
     """Reserve all of this for a generation, or nothing where a counter has no room for it.
 
-    Nothing of `wanted` is more than its bound. A window that has ended by `at` begins anew. The counters are taken in
-    one order, so that of two gateways neither waits for the other in a circle.
+    `thresholds` are percentages: where a counter comes to one, a LimitCrossing is written. Nothing of `wanted` is more
+    than its bound. A window that has ended by `at` begins anew. The counters are taken in one order, so that of two
+    gateways neither waits for the other in a circle.
     """
     wanted = sorted(wanted, key=lambda it: it.key)
     connection = await session.connection()
-    taking, granted = _taking(session.get_bind().dialect.name), dict[CounterKey, Any]()
+    taking, granted = _taking(session.get_bind().dialect.name, thresholds), dict[CounterKey, Any]()
     for it in wanted:
-        found = await connection.execute(
-            taking, {**it.taken(), "at": at, "following_end": it.following_end or it.window_end}
-        )
+        following_end = it.following_end or it.window_end
+        found = await connection.execute(taking, {**it.taken(), "changed_at": at, "following_end": following_end})
         if (row := found.one_or_none()) is None:
             break  # the others need not be taken: all are given back
         granted[it.key] = row
     if len(granted) < len(wanted):
         taken = {_CounterWindow(*it.key, granted[it.key].window_start): it for it in wanted if it.key in granted}
-        await _add(session, {window: (0, it.amount) for window, it in taken.items()})
+        await _add(session, {window: (0, it.amount) for window, it in taken.items()}, at, thresholds)
         return Reserved({}, await _full(session, [it for it in wanted if it.key not in granted], at))
     reservations = [
         {
@@ -201,20 +224,21 @@ async def _full(session: WriteSession, wanted: Sequence[Reserve], at: datetime) 
 
 
 @cache
-def _taking(dialect: str) -> ReturningInsert[*tuple[Any, ...]]:
+def _taking(dialect: str, thresholds: tuple[int, ...]) -> ReturningInsert[*tuple[Any, ...]]:
     """Take from a counter what it has room for; gives it if it had.
 
     One row at a time, since SQLAlchemy compiles an INSERT of several anew each time, which takes longer than all else.
     """
     insert_into = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    names = ("limit_id", "subject", "window_start", "window_end", "used", "reserved", "bound")
+    names = tuple(_COUNTERS.c.keys())
     statement = insert_into(LimitCounter).values(
         {name: bindparam(name, type_=_COUNTERS.c[name].type) for name in names}
     )
-    at = bindparam("at", type_=_COUNTERS.c.window_end.type)
     following_end = bindparam("following_end", type_=_COUNTERS.c.window_end.type)
-    new, over = statement.excluded, and_(LimitCounter.window_end.is_not(None), LimitCounter.window_end <= at)
+    new = statement.excluded
+    over = and_(LimitCounter.window_end.is_not(None), LimitCounter.window_end <= new.changed_at)
     short = and_(over, LimitCounter.window_end > new.window_start)
+    told = _told(_COUNTERS.c.told, _COUNTERS.c.used, new.bound, thresholds)
     return statement.on_conflict_do_update(
         index_elements=[LimitCounter.limit_id, LimitCounter.subject],
         set_={
@@ -225,6 +249,9 @@ def _taking(dialect: str) -> ReturningInsert[*tuple[Any, ...]]:
             "used": case((over, 0), else_=LimitCounter.used),
             "reserved": case((over, new.reserved), else_=LimitCounter.reserved + new.reserved),
             "bound": new.bound,
+            "scope": new.scope,
+            "told": case((over, 0), else_=told),
+            "changed_at": new.changed_at,
         },
         where=or_(over, LimitCounter.used + LimitCounter.reserved + new.reserved <= new.bound),
     ).returning(*_COUNTERS.c)
@@ -258,10 +285,31 @@ async def raise_reservations(
     return None
 
 
-async def settle(session: WriteSession, ended: Sequence[Settlement]) -> int:
+def _told(
+    told: ColumnElement[int], used: ColumnElement[int], bound: ColumnElement[int], thresholds: tuple[int, ...]
+) -> ColumnElement[int]:
+    """Give the highest threshold that what is used has come to, or what was `told` before where that is higher.
+
+    The share of the bound is rounded up, and reckoned so that nothing in it is more than the bound, which may have 60
+    bits.
+    """
+    if not thresholds:
+        return told
+    reached: list[tuple[ColumnElement[bool], int]] = []
+    for it in sorted(thresholds, reverse=True):
+        rest = 100 - it
+        share = bound - (bound // 100) * rest - ((bound % 100) * rest) // 100
+        reached.append((and_(told < it, used > 0, used >= share), it))
+    return case(*reached, else_=told)
+
+
+async def settle(
+    session: WriteSession, ended: Sequence[Settlement], at: datetime, thresholds: tuple[int, ...] = ()
+) -> int:
     """Turn what these generations had reserved into what they have used; gives how many reservations there were.
 
-    What a window had that is over by now is of no account any more.
+    `thresholds` are percentages: where a counter comes to one, a LimitCrossing is written. What a window had that is
+    over by now is of no account any more.
     """
     used = {it.generation_id: it.used for it in ended}
     connection = await session.connection()
@@ -275,29 +323,41 @@ async def settle(session: WriteSession, ended: Sequence[Settlement]) -> int:
         key = _CounterWindow(row.limit_id, row.subject, row.window_start)
         spent, reserved = sums[key]
         sums[key] = spent + used[row.generation_id].get((row.measure, row.currency), 0), reserved + row.amount
-    await _add(session, sums)
+    await _add(session, sums, at, thresholds)
     return found
 
 
-async def _add(session: WriteSession, sums: Mapping[_CounterWindow, tuple[int, int]]) -> None:
-    """Add what was used, and take back what was reserved for it."""
-    if not sums:
-        return
-    statement = (
+@cache
+def _adding(thresholds: tuple[int, ...]) -> Update:
+    used = _COUNTERS.c.used + bindparam("spent", type_=_COUNTERS.c.used.type)
+    return (
         update(_COUNTERS)
         .where(
             _COUNTERS.c.limit_id == bindparam("of"),
             _COUNTERS.c.subject == bindparam("whose"),
             _COUNTERS.c.window_start == bindparam("since"),
         )
-        .values(used=_COUNTERS.c.used + bindparam("spent"), reserved=_COUNTERS.c.reserved - bindparam("freed"))
+        .values(
+            used=used,
+            reserved=_COUNTERS.c.reserved - bindparam("freed"),
+            told=_told(_COUNTERS.c.told, used, _COUNTERS.c.bound, thresholds),
+            changed_at=bindparam("at", type_=_COUNTERS.c.changed_at.type),
+        )
     )
+
+
+async def _add(
+    session: WriteSession, sums: Mapping[_CounterWindow, tuple[int, int]], at: datetime, thresholds: tuple[int, ...]
+) -> None:
+    """Add what was used, and take back what was reserved for it."""
+    if not sums:
+        return
     rows = [
-        {"of": limit_id, "whose": subject, "since": start, "spent": spent, "freed": reserved}
+        {"of": limit_id, "whose": subject, "since": start, "spent": spent, "freed": reserved, "at": at}
         for (limit_id, subject, start), (spent, reserved) in sorted(sums.items())
     ]
     connection = await session.connection()
-    await connection.execute(statement, rows)
+    await connection.execute(_adding(thresholds), rows)
 
 
 async def purge_removed(session: WriteSession) -> None:

@@ -8,6 +8,7 @@ from db.tables.blob import Blob, BlobChunk
 from db.tables.generation import Generation, GenerationAttempt, IdempotencyKey, Transcript
 from db.tables.identity import ApiKey, ExternalAccount, Group, GroupMember, Role, User
 from db.tables.limit import Limit, LimitCounter, LimitException, Reservation
+from db.tables.notice import LimitCrossing, WebhookMessage
 from db.tables.price import Price
 from db.tables.replica import Replica
 from db.tables.session import OneTimeLink, RefreshToken, Session
@@ -30,6 +31,7 @@ __all__ = [
     "KnownAddress",
     "Limit",
     "LimitCounter",
+    "LimitCrossing",
     "LimitException",
     "LoginAttempts",
     "LoginFlow",
@@ -48,4 +50,5 @@ __all__ = [
     "UsageRecord",
     "UsageRollup",
     "User",
+    "WebhookMessage",
 ]

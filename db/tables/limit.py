@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, String
+from sqlalchemy import JSON, BigInteger, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.clock import new_id, now
@@ -56,7 +56,9 @@ class LimitCounter(Table):
     """What one subject of a limit has used and reserved in the window that is open, or was the last.
 
     `subject` is a digest of the values of what `each` of the limit names. `bound` is what that subject may use, as
-    it was when something was reserved last. A window without an end is that of what runs at once.
+    it was when something was reserved last, and `scope` those values. A window without an end is that of what runs at
+    once. `told` is the highest threshold, in percent of the bound, that what was used has come to in the window; a
+    trigger writes a LimitCrossing where it rises. `changed_at` is when the counter was changed last.
 
     There is no foreign key: a gateway that has not noticed yet that a limit was removed must not fail to start what
     the limit would have counted.
@@ -71,6 +73,9 @@ class LimitCounter(Table):
     used: Mapped[int] = mapped_column(BigInteger)
     reserved: Mapped[int] = mapped_column(BigInteger)
     bound: Mapped[int] = mapped_column(BigInteger)
+    scope: Mapped[dict[str, str] | None] = mapped_column(JSON(none_as_null=True))
+    told: Mapped[int] = mapped_column(default=0, server_default="0")
+    changed_at: Mapped[datetime | None]
 
 
 class Reservation(Table):

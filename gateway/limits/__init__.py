@@ -26,6 +26,7 @@ from gateway.limits.rules import (
 )
 from gateway.limits.standing import LimitStandings
 from gateway.limits.status import LimitStatus
+from gateway.limits.thresholds import LimitThreshold, is_seen_by, parse_thresholds, thresholds_of
 from gateway.limits.told import LimitsTold
 from gateway.limits.windows import LimitWindow
 
@@ -44,6 +45,7 @@ __all__ = [
     "LimitRule",
     "LimitStandings",
     "LimitStatus",
+    "LimitThreshold",
     "LimitWindow",
     "Limits",
     "LimitsTold",
@@ -60,5 +62,8 @@ __all__ = [
     "WantedException",
     "WantedLimit",
     "digest",
+    "is_seen_by",
+    "parse_thresholds",
     "shown_amount",
+    "thresholds_of",
 ]

@@ -76,7 +76,8 @@ class Limits:
     alone, in one statement with the check, so that limits hold at any concurrency and over all gateways.
 
     The rules themselves are read every `identity_max_age` seconds. Where not `enabled`, nothing is limited.
-    `limit_wait_time` is for how many seconds a generation may wait for a limit.
+    `limit_wait_time` is for how many seconds a generation may wait for a limit. `thresholds` are percentages: where
+    what is used comes to one of them, a LimitCrossing is written, once for each window of a counter.
     """
 
     def __init__(
@@ -86,8 +87,10 @@ class Limits:
         enabled: bool = True,
         identity_max_age: float = 1.0,
         limit_wait_time: float = 3600.0,
+        thresholds: Sequence[int] = (),
     ) -> None:
         self.enabled = enabled
+        self.thresholds = tuple(sorted(set(thresholds)))
         self._database = database
         self._max_age = identity_max_age
         self._wait_time = limit_wait_time
@@ -159,7 +162,8 @@ class Limits:
         if not claims:
             return []
         at = now()
-        reserved = await queries.limit.reserve(tx, generation_id, [claim.reserve for claim in claims], at)
+        wanted = [claim.reserve for claim in claims]
+        reserved = await queries.limit.reserve(tx, generation_id, wanted, at, self.thresholds)
         if not reserved.full:
             self._note_levels(reserved.levels)
             return [status_of(claim, reserved.levels[claim.reserve.key], at) for claim in claims]
@@ -207,7 +211,8 @@ class Limits:
 
     async def settle(self, tx: WriteSession, ended: Sequence[Used]) -> bool:
         """Count what was used in place of what was reserved, and tell whether anything was."""
-        return bool(ended) and await queries.limit.settle(tx, [it.settlement() for it in ended]) > 0
+        settlements = [it.settlement() for it in ended]
+        return bool(ended) and await queries.limit.settle(tx, settlements, now(), self.thresholds) > 0
 
     def freed(self) -> None:
         """Wake those who wait: something was settled, and is in the database."""

@@ -218,9 +218,9 @@ def claims_of(rules: Sequence[LimitRule], asking: Asking, needs: Needs, at: date
             continue
         amount, window = needs.of(rule.measure, rule.currency), span(rule.window, at, rule.zone_for(asking))
         for subject in rule.subjects(asking):
-            key = CounterKey(rule.id, digest(subject))
+            key, scope = CounterKey(rule.id, digest(subject)), {str(part): value for part, value in subject.items()}
             reserve = Reserve(
-                key, amount, bound, window.start, window.end, rule.measure, rule.currency, window.following_end
+                key, amount, bound, window.start, window.end, rule.measure, rule.currency, window.following_end, scope
             )
             found.append(Claim(rule, subject, bound, reserve))
     return found

@@ -33,7 +33,7 @@ from gateway.streams.log import SavedStream, StreamLog, StreamMoved, StreamOwner
 from gateway.streams.memory import MemoryStreamLog
 from gateway.streams.records import StreamRecords
 from gateway.streams.shared import Handlers, SharedStreamLog
-from gateway.streams.valkey import OpenCounts, UnusableValkey, Valkey, ValkeyUnavailable, check_valkey
+from gateway.streams.valkey import OpenCounts, RequestCounts, UnusableValkey, Valkey, ValkeyUnavailable, check_valkey
 from gateway.streams.viewer import Viewer
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "OpenCounts",
     "QueueReason",
     "Queued",
+    "RequestCounts",
     "Resumed",
     "SavedStream",
     "SharedStreamLog",

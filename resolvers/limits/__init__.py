@@ -2,5 +2,6 @@
 
 from resolvers.limits.limits import LimitMutation, LimitQuery
 from resolvers.limits.prices import PriceMutation, PriceQuery
+from resolvers.limits.thresholds import LimitSubscription
 
-__all__ = ["LimitMutation", "LimitQuery", "PriceMutation", "PriceQuery"]
+__all__ = ["LimitMutation", "LimitQuery", "LimitSubscription", "PriceMutation", "PriceQuery"]

@@ -4,6 +4,7 @@ from schema.limits.limit import ASSUMED_LIMITS_OF_ALL, Limit, RemoveLimitInput, 
 from schema.limits.money import Money
 from schema.limits.refusals import QuotaExceeded, RateLimited
 from schema.limits.status import ASSUMED_LIMITS, WHO_MAY_SEE, LimitScope, LimitStatus, limits_extension
+from schema.limits.threshold import LimitThreshold, threshold_data
 from schema.limits.token_usage import TokenUsage
 from schema.limits.usage_sums import UsageCounts, costs_of, counts_of
 from schema.limits.usage_update import UsageUpdate
@@ -15,6 +16,7 @@ __all__ = [
     "Limit",
     "LimitScope",
     "LimitStatus",
+    "LimitThreshold",
     "Money",
     "QuotaExceeded",
     "RateLimited",
@@ -26,4 +28,5 @@ __all__ = [
     "costs_of",
     "counts_of",
     "limits_extension",
+    "threshold_data",
 ]

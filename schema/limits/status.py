@@ -87,10 +87,11 @@ class LimitStatus:
 
 def limits_extension(told: limits.LimitsTold) -> list[dict[str, Any]]:
     """Give what a response tells of limits in its `extensions`: the fields of LimitStatus."""
-    return [_plain(LimitStatus.of(status)) for status in told.statuses]
+    return [plain_status(LimitStatus.of(status)) for status in told.statuses]
 
 
-def _plain(status: LimitStatus) -> dict[str, Any]:
+def plain_status(status: LimitStatus) -> dict[str, Any]:
+    """Give the fields of a status as they stand in JSON."""
     amounts = {name: decimal_text(getattr(status, name)) for name in ("used", "reserved", "limit", "remaining")}
     return {
         "name": status.name,

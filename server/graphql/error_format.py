@@ -11,6 +11,7 @@ from graphql import GraphQLError, GraphQLSyntaxError
 from auth.errors import AuthenticationError
 from db.engine import DatabaseUnavailable
 from gateway.errors import DatabaseDown, GatewayError, InternalError, TransportErrorCode
+from gateway.request_limits import TooManyRequests
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class ErrorFormat:
             extensions |= {"code": down.told_as, "retryable": down.retryable}
         elif isinstance(cause, GatewayError):
             extensions |= {"code": cause.told_as, "retryable": cause.retryable}
+            if isinstance(cause, TooManyRequests):
+                extensions |= {"limit": cause.limit, "retryAfterMs": cause.retry_after_ms}
         elif cause is None or (error.path is None and isinstance(cause, ValueError | TypeError)):
             syntax = isinstance(error, GraphQLSyntaxError)
             extensions["code"] = (

@@ -5,7 +5,7 @@ must tell them apart: a request error has no `data` and is answered with 400, a 
 """
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -82,7 +82,8 @@ class NotForNobody(RequestError):
 class Operation:
     """A request that is parsed, valid and knows its operation.
 
-    `cost` is the most that it can come to; `generates` is whether it waits for a model's whole answer.
+    `cost` is the most that it can come to; `generates` is whether it waits for a model's whole answer. `sign_ins` are
+    how many of its fields change something for who may be nobody: they sign in, or lead there.
     """
 
     request: GraphQLRequest
@@ -90,6 +91,7 @@ class Operation:
     type: OperationType
     cost: int
     generates: bool
+    sign_ins: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class _Document:
     introspects: bool
     costs: dict[str | None, int] = field(default_factory=dict[str | None, int])
     generates: dict[str | None, bool] = field(default_factory=dict[str | None, bool])
+    sign_ins: dict[str | None, int] = field(default_factory=dict[str | None, int])
 
 
 class Executor:
@@ -177,12 +180,20 @@ class Executor:
         cost = known.costs.get(name)
         if cost is None:
             cost = self._cost(document, chosen, request)
-            known.generates[name] = "generate" in root_fields(document, chosen)
+            fields = root_fields(document, chosen)
+            known.generates[name] = "generate" in fields
+            known.sign_ins[name] = self._sign_ins(chosen.operation, fields)
             if not chosen.variable_definitions:
                 known.costs[name] = cost
         if cost > self.limits.cost:
             raise RequestError([too_costly(cost, self.limits.cost)])
-        return Operation(request, document, chosen.operation, cost, known.generates[name])
+        return Operation(request, document, chosen.operation, cost, known.generates[name], known.sign_ins[name])
+
+    def _sign_ins(self, type: OperationType, fields: Mapping[str, int]) -> int:
+        """Count the fields, each as often as it is selected."""
+        if type is not OperationType.MUTATION:
+            return 0
+        return sum(count for name, count in fields.items() if name in self._public_fields[type])
 
     def _cost(self, document: DocumentNode, operation: OperationDefinitionNode, request: GraphQLRequest) -> int:
         longer = {("User", "apiKeys"): self.limits.api_keys}

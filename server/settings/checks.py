@@ -28,6 +28,8 @@ def check_settings(settings: "Settings") -> None:
         raise ValueError(f"{PREFIX}SECRET_KEY must have at least {MIN_SECRET_BYTES} bytes: openssl rand -hex 32")
     if "*" in settings.cors_origins and settings.cors_credentials:
         raise ValueError(f"{PREFIX}CORS_ORIGINS may not be * together with {PREFIX}CORS_CREDENTIALS: name the origins")
+    if (settings.webhook_url is None) != (settings.webhook_secret is None):
+        raise ValueError(f"set {PREFIX}WEBHOOK_URL and {PREFIX}WEBHOOK_SECRET together, or neither")
     if settings.trusted_documents != "off" and settings.trusted_documents_path is None:
         raise ValueError(f"set {PREFIX}TRUSTED_DOCUMENTS_PATH, or leave {PREFIX}TRUSTED_DOCUMENTS off")
     if 0 < settings.audit_retention < MIN_AUDIT_RETENTION:

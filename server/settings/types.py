@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import orjson
 from pydantic import AfterValidator, BeforeValidator, SecretStr
@@ -93,6 +94,45 @@ def _sendable(key: SecretStr) -> SecretStr:
         raise ValueError("holds a character that cannot be sent (a key is printable ASCII): copy the key again")
     return key
 
+
+def _request_rates(text: str) -> str:
+    from gateway.request_limits import parse_request_rules  # whose library takes a while to load
+
+    parse_request_rules(text)
+    return text
+
+
+RequestRates = Annotated[str, AfterValidator(_request_rates)]
+"""So many requests in a while, in the words of the `limits` library."""
+
+
+def _thresholds(text: str) -> str:
+    from gateway.limits import parse_thresholds
+
+    parse_thresholds(text)
+    return text
+
+
+LimitThresholds = Annotated[str, AfterValidator(_thresholds)]
+
+
+def _webhook_secret(secret: SecretStr) -> SecretStr:
+    from gateway.notices import parse_webhook_secrets
+
+    parse_webhook_secrets(secret.get_secret_value())
+    return secret
+
+
+def _webhook_url(url: SecretStr) -> SecretStr:
+    parts = urlsplit(url.get_secret_value())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must begin with http:// or https:// and name a host")
+    return url
+
+
+WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
+WebhookUrl = Annotated[SecretStr, AfterValidator(_webhook_url)]
+"""Which may hold a secret, in its path for one. Neither sentence may repeat it."""
 
 AnyCase = BeforeValidator(_in_lower_case)
 """For a choice of words."""

@@ -10,7 +10,7 @@ The cookie is `SameSite=Lax`, for it has to come along when the provider sends t
 stays `Strict`. What goes wrong is told by a short code alone: nothing that a provider wrote gets into a page.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from math import ceil
 from urllib.parse import parse_qs
@@ -43,8 +43,9 @@ from gateway.identity import (
     callback_uri,
     local_path,
 )
+from gateway.request_limits import RequestBucket, RequestLimits, TooManyRequests
 from schema.session_cookie import SessionCookie
-from server.transports import SessionCookies, client_of
+from server.transports import SessionCookies, client_of, too_many_headers
 
 MAX_BODY = 128 * 1024
 """Bytes of a form with a logout token, of which all characters may be escaped."""
@@ -55,25 +56,48 @@ _STATUS: Mapping[type[GatewayError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     InvalidInput: HTTPStatus.BAD_REQUEST,
     LimitExceeded: HTTPStatus.TOO_MANY_REQUESTS,
+    TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
     DatabaseDown: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
+_Answer = Callable[[Request], Awaitable[Response]]
+
+
 class RedirectsOverHttp:
     """Answers at the two addresses."""
 
-    def __init__(self, identity: Identity, cookies: SessionCookies) -> None:
+    def __init__(self, identity: Identity, cookies: SessionCookies, requests: RequestLimits) -> None:
         self._identity = identity
         self._cookies = cookies
+        self._requests = requests
 
     def routes(self) -> list[Route]:
         """Give the routes."""
         return [
-            Route("/auth/{provider}/start", self.start, methods=["GET"]),
-            Route("/auth/{provider}/callback", self.callback, methods=["GET"]),
-            Route("/auth/{provider}/backchannel-logout", self.signed_out_there, methods=["POST"]),
+            Route("/auth/{provider}/start", self._counted(RequestBucket.SIGN_IN, self.start), methods=["GET"]),
+            Route("/auth/{provider}/callback", self._counted(RequestBucket.SIGN_IN, self.callback), methods=["GET"]),
+            Route(
+                "/auth/{provider}/backchannel-logout",
+                self._counted(RequestBucket.ANONYMOUS, self.signed_out_there),
+                methods=["POST"],
+            ),
         ]
+
+    def _counted(self, bucket: RequestBucket, answer: _Answer) -> _Answer:
+        """Answer where the client's address may send one more of these."""
+
+        async def counted(request: Request) -> Response:
+            try:
+                await self._requests.count(bucket, client_of(request))
+            except TooManyRequests as error:
+                response = _refused(request, error)
+                response.headers.update(too_many_headers(error))
+                return response
+            return await answer(request)
+
+        return counted
 
     async def start(self, request: Request) -> Response:
         """Send the browser to the provider."""

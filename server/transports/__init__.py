@@ -4,11 +4,11 @@ from server.transports.blobs import BlobsOverHttp
 from server.transports.bodies import BodyLimits, BytesInFlight
 from server.transports.bounded_websockets import bounded_websocket_protocol
 from server.transports.callers import Callers, client_of
-from server.transports.connection_limits import ConnectionLimiter
 from server.transports.credential_watch import CredentialWatch
 from server.transports.hosts import HostCheck
 from server.transports.http import GraphQLOverHttp
 from server.transports.http_stream import StreamLimits
+from server.transports.limits import ConnectionLimiter, too_many_headers, too_many_requests
 from server.transports.middleware import BLOBS_PATH, GRAPHQL_PATHS, RequestContext
 from server.transports.origins import PREFLIGHT_HEADERS, CrossOriginAnswers, OriginCheck, Origins
 from server.transports.proxies import TrustedProxies
@@ -40,4 +40,6 @@ __all__ = [
     "bounded_websocket_protocol",
     "client_of",
     "schema_document",
+    "too_many_headers",
+    "too_many_requests",
 ]

@@ -42,12 +42,13 @@ from gateway.errors import (
     UnknownMediaType,
 )
 from gateway.media import TEXT, extension
+from gateway.request_limits import TooManyRequests
 from schema.node import global_id, parse_uuid
 from server.graphql import raised
 from server.transports.bodies import SLOWEST_BODY, BytesInFlight
 from server.transports.callers import Callers
-from server.transports.connection_limits import ConnectionLimiter, TooManyConnections
 from server.transports.http_stream import cancel_when_left
+from server.transports.limits import ConnectionLimiter, TooManyConnections, too_many_headers
 from server.transports.middleware import BLOBS_PATH
 from server.transports.upload_form import file_in_form, is_form
 from server.uvicorn_protocol import hang_up
@@ -67,6 +68,7 @@ _STATUSES: Mapping[type[Exception], tuple[HTTPStatus, Mapping[str, str]]] = {
     Forbidden: (HTTPStatus.FORBIDDEN, {}),
     NotFound: (HTTPStatus.NOT_FOUND, {}),
     BlobTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {}),
+    TooManyRequests: (HTTPStatus.TOO_MANY_REQUESTS, {}),
     BlobQuotaExceeded: (HTTPStatus.INSUFFICIENT_STORAGE, {}),
     UnknownMediaType: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, {}),
     InvalidInput: (HTTPStatus.BAD_REQUEST, {}),
@@ -202,6 +204,8 @@ class BlobsOverHttp:
             answers = (answer for kind, answer in _STATUSES.items() if isinstance(error, kind))
             status, headers = next(answers, (HTTPStatus.INTERNAL_SERVER_ERROR, dict[str, str]()))
             told = raised(error)
+            if isinstance(error, TooManyRequests):
+                headers = too_many_headers(error)
             if isinstance(error, LimitExceeded):
                 told.extensions = {"limit": error.limit}
         errors = self.formatted([told], request.state.request_id)

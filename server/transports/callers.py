@@ -13,7 +13,9 @@ from auth.errors import AuthenticationError
 from db.engine import DatabaseUnavailable
 from gateway import Gateway
 from gateway.errors import DatabaseDown, InternalError
+from gateway.request_limits import RequestBucket, RequestLimits
 from schema.context import Context
+from server.graphql import Operation
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +51,28 @@ class Callers:
 
     gateway: Gateway
     max_text: int
+    requests: RequestLimits
 
     async def context(
         self, credentials: Credentials | AuthenticationError | None, request_id: str, client: Client
     ) -> Context:
-        """Give a fresh context for a client.
+        """Give a fresh context for a client. Raises TooManyRequests for one who is nobody known, by address.
 
         Credentials that do not hold are kept as the reason, for the fields that need them.
         """
+        context = await self._looked_up(credentials, request_id, client)
+        if context.principal is None:
+            await self.requests.count(RequestBucket.ANONYMOUS, client)
+        return context
+
+    async def count_sign_ins(self, operation: Operation, client: Client) -> None:
+        """Count what an operation does for who signs in, known or not. Raises TooManyRequests."""
+        if operation.sign_ins:
+            await self.requests.count(RequestBucket.SIGN_IN, client, operation.sign_ins)
+
+    async def _looked_up(
+        self, credentials: Credentials | AuthenticationError | None, request_id: str, client: Client
+    ) -> Context:
         if credentials is None:
             return self._context(request_id, client)
         if isinstance(credentials, AuthenticationError):
@@ -73,7 +89,7 @@ class Callers:
         return self._context(request_id, client, principal=principal)
 
     async def context_of(self, request: Request) -> Context:
-        """Give a fresh context for whoever sent a request, by the credentials in its head."""
+        """Give a fresh context for whoever sent a request, by the credentials in its head. Raises TooManyRequests."""
         return await self.context(credentials_of(request), request.state.request_id, client_of(request))
 
     def _context(self, request_id: str, client: Client, **who: Any) -> Context:

@@ -23,6 +23,7 @@ from auth.credentials import Credentials
 from auth.errors import AuthenticationError
 from gateway.errors import RETRY_AFTER_SECONDS, Overloaded, TransportErrorCode
 from gateway.identity import OpenCredentials
+from gateway.request_limits import TooManyRequests
 from schema.context import Context
 from server.graphql import (
     BadRequest,
@@ -38,10 +39,10 @@ from server.graphql import (
 )
 from server.transports.bodies import SLOWEST_BODY, BodyLimits, too_large
 from server.transports.callers import Callers, client_of, credentials_of
-from server.transports.connection_limits import ConnectionLimiter, TooManyConnections
 from server.transports.credential_watch import CredentialWatch, open_credentials
 from server.transports.http_stream import Allowed, EndStream, HttpStream, StreamLimits, cancel_when_left
 from server.transports.limit_headers import limit_headers
+from server.transports.limits import ConnectionLimiter, TooManyConnections, too_many_headers
 from server.transports.negotiation import GRAPHQL_RESPONSE, JSON, OFFERS, is_json, negotiate
 from server.transports.session_cookies import SessionCookies
 from server.transports.stream_framing import EVENT_STREAM, FRAMINGS, MULTIPART
@@ -97,6 +98,9 @@ class GraphQLOverHttp:
             answer = await self._answer(request, accept)
         except _Refusal as refusal:
             answer = self._refused(request, refusal)
+        except TooManyRequests as error:
+            refusal = _Refusal(HTTPStatus.TOO_MANY_REQUESTS, raised(error), too_many_headers(error))
+            answer = self._refused(request, refusal)
         except ClientDisconnect:
             return
         except Exception as error:  # masked for this request; what is sent by others goes on
@@ -129,6 +133,7 @@ class GraphQLOverHttp:
             return self._only(self.executor.refusal(error, request.state.request_id), _negotiated(accept, offers))
         _check_method(request, operation.type)
         media_type = _negotiated(accept, _offers(operation.type))
+        await self.callers.count_sign_ins(operation, context.client)
         if media_type in FRAMINGS:
             return self._stream(request, operation, media_type, credentials, context)
         context.cookie = self.cookies.read(request)

@@ -25,8 +25,8 @@ from server.graphql import Executor, Operation, RequestError, Response, TooMuchJ
 from server.transports.bodies import BodyLimits, too_large
 from server.transports.bounded_websockets import known
 from server.transports.callers import Callers, client_of
-from server.transports.connection_limits import ConnectionLimiter, TooManyConnections
 from server.transports.credential_watch import CredentialWatch, open_credentials
+from server.transports.limits import ConnectionLimiter, TooManyConnections
 from server.transports.websocket_messages import (
     SUBPROTOCOL,
     ClientMessage,
@@ -292,6 +292,7 @@ class _Connection:
                 if isinstance(context.refused, AuthenticationError) and not self._runs_others(context.refused):
                     raise _Closing(CloseCode.FORBIDDEN, str(context.refused))
                 operation = self._executor.prepare(message.request, context.nobody)
+                await self._callers.count_sign_ins(operation, self._client)
                 await self._run(message.id, operation, context, scope)
             except (_Closing, WebSocketDisconnect):
                 raise

@@ -23,6 +23,7 @@ from auth.client import UNKNOWN_CLIENT
 from auth.credentials import BearerToken
 from db.engine import Database
 from db.tables import KnownAddress, Session, Table, User
+from gateway.request_limits import RequestLimits
 from server.app import Application, create_app
 from server.first_start import make_identity
 from server.graphql.executor import Executor
@@ -178,6 +179,11 @@ class RunningGateway:
     def _sockets(self) -> GraphQLOverWebSocket:
         route = next(route for route in self.app.router.routes if isinstance(route, WebSocketRoute))
         return cast("GraphQLOverWebSocket", route.app)
+
+    @property
+    def requests(self) -> RequestLimits:
+        """What counts requests by address."""
+        return self._sockets.callers.requests
 
     def limit_documents(self, **limits: int) -> None:
         """Change fields of DocumentLimits."""

@@ -4,6 +4,7 @@ from gateway.streams.valkey.check import UnusableValkey, check_valkey
 from gateway.streams.valkey.client import FENCED, Batch, StoredStream, Valkey, opened
 from gateway.streams.valkey.failures import Fenced, NodeUnavailable, StreamDamaged, ValkeyUnavailable
 from gateway.streams.valkey.open_counts import OpenCounts
+from gateway.streams.valkey.request_counts import RequestCounts
 
 __all__ = [
     "FENCED",
@@ -11,6 +12,7 @@ __all__ = [
     "Fenced",
     "NodeUnavailable",
     "OpenCounts",
+    "RequestCounts",
     "StoredStream",
     "StreamDamaged",
     "UnusableValkey",
