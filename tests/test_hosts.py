@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect as websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from server.page import FILES
+from server.page import page_folder
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 
@@ -92,7 +92,7 @@ async def test_a_page_that_was_rebound_gets_no_websocket(shared_gateway: Running
     assert status(await answer(shared_gateway, f"Host: {host}\r\nOrigin: http://{host}\r\n{HANDSHAKE}")) == 421
 
 
-@pytest.mark.skipif(not (FILES / "index.html").is_file(), reason="needs the page: make page")
+@pytest.mark.skipif(page_folder() is None, reason="needs the page: make page")
 async def test_the_page_is_not_served_under_another_name(shared_gateway: RunningGateway):
     assert status(await answer(shared_gateway, "Host: rebound.example\r\n", "/")) == 421
 
