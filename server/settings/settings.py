@@ -15,7 +15,17 @@ from server.settings.limits import LimitSettings
 from server.settings.model_servers import ModelServerSettings
 from server.settings.providers import ProviderSettings
 from server.settings.requests import RequestSettings
-from server.settings.types import AnyCase, Capitals, FilePath, Hosts, Introspection, Networks, Origins, Workers
+from server.settings.types import (
+    AnyCase,
+    Capitals,
+    FilePath,
+    Hosts,
+    Introspection,
+    Networks,
+    Origins,
+    Workers,
+    secret_settings,
+)
 
 DATABASE_FILE = "ollagraph.db"
 
@@ -260,10 +270,10 @@ class Settings(RequestSettings, LimitSettings, ModelServerSettings, IdentitySett
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Clean what the environment and `.env` hold before it is looked at."""
+        """Clean what the environment and `.env` hold before it is looked at, and read the files with secrets."""
         for source in (env_settings, dotenv_settings):
             if isinstance(source, EnvSettingsSource):
-                source.env_vars = cleaned(source.env_vars)
+                source.env_vars = cleaned(source.env_vars, secret_settings(settings_cls))
         return init_settings, env_settings, dotenv_settings
 
     @field_validator("host")

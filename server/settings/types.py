@@ -3,11 +3,11 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import orjson
 from pydantic import AfterValidator, BeforeValidator, SecretStr
-from pydantic_settings import NoDecode
+from pydantic_settings import BaseSettings, NoDecode
 
 from auth.addresses import NotAnAddress, parse_host_name, parse_network, parse_origin
 from auth.password_policy import CharacterClass
@@ -151,3 +151,12 @@ RoleRules = Annotated[dict[str, str], NoDecode, BeforeValidator(_object), AfterV
 """From a group to a role, in the order in which they are looked at."""
 
 PluginSettings = Annotated[dict[str, dict[str, str]], NoDecode, BeforeValidator(_object)]
+
+
+def secret_settings(settings: type[BaseSettings]) -> list[str]:
+    """Name the settings that are secrets; the environment may give each of them in a file, too: NAME_FILE."""
+    return [name for name, field in settings.model_fields.items() if _holds_secret(field.annotation)]
+
+
+def _holds_secret(annotation: Any) -> bool:
+    return annotation is SecretStr or any(_holds_secret(part) for part in get_args(annotation))
