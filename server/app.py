@@ -56,6 +56,7 @@ from server.transports import (
     HostCheck,
     OriginCheck,
     Origins,
+    PathPrefix,
     RequestContext,
     SessionCookies,
     SocketLimits,
@@ -167,6 +168,8 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     if settings.trusted_proxies:
         app.add_middleware(TrustedProxies, networks=[parse_network(text) for text in settings.trusted_proxies])
     app.add_middleware(RequestContext)
+    if settings.path_prefix:
+        app.add_middleware(PathPrefix, prefix=settings.path_prefix)
 
 
 @asynccontextmanager
@@ -294,7 +297,7 @@ def _routes(
 ) -> list[Route | WebSocketRoute]:
     callers = Callers(gateway, settings.max_answer_text)
     cookies = SessionCookies.of(
-        settings.cors_origins, credentials=settings.cors_credentials, public_url=settings.public_url
+        settings.cors_origins, credentials=settings.cors_credentials, public_url=settings.public_address
     )
     shared = running.service.connections
     http = GraphQLOverHttp(

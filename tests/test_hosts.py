@@ -255,3 +255,14 @@ async def test_another_program_tells_neither_the_host_nor_the_scheme(shared_gate
     assert await handshake(shared_gateway, "https://public.example", **PUBLIC) == 403
     own = shared_gateway.url.replace("http:", "https:")
     assert await handshake(shared_gateway, own, X_Forwarded_Proto="http") == 101
+
+
+async def test_a_path_prefix_may_be_in_a_request_or_taken_off_it(start: Start):
+    async with start(path_prefix="/ai") as gateway:
+        heads = [
+            await answer(gateway, "Host: localhost\r\n", path) for path in ("/ai/healthz", "/healthz", "/aix/healthz")
+        ]
+        assert [status(head) for head in heads] == [200, 200, 404]
+        sent_on = await answer(gateway, "Host: localhost\r\n", "/ai")
+    assert "308" in sent_on.splitlines()[0]
+    assert "\r\nlocation: /ai/\r\n" in sent_on

@@ -128,6 +128,9 @@ def test_a_secret_is_not_in_what_is_printed_of_the_settings(monkeypatch: pytest.
         ("CORS_ORIGINS", "https://a.example"),
         ("CORS_ORIGINS", '{"a": 1}'),
         ("LOG_LEVEL", "loud"),
+        ("PATH_PREFIX", "ai"),
+        ("PATH_PREFIX", "/a/../b"),
+        ("PATH_PREFIX", "/a//b"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_name_of_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str):
@@ -188,6 +191,7 @@ def test_production_starts_with_a_secret(monkeypatch: pytest.MonkeyPatch):
         ("CORS_ORIGINS", '["HTTPS://A.example:443/", "http://a:80", "https://bücher.example"]',
          ["https://a.example", "http://a", "https://xn--bcher-kva.example"]),
         ("REDIS_URL", "   ", None),
+        ("PATH_PREFIX", "/ai/v1/", "/ai/v1"),
     ],
 )  # fmt: skip
 def test_a_value_is_taken_in_the_forms_in_which_people_write_it(

@@ -23,6 +23,7 @@ from server.settings.types import (
     Introspection,
     Networks,
     Origins,
+    PathBelow,
     Workers,
     secret_settings,
 )
@@ -198,6 +199,11 @@ class Settings(RequestSettings, LimitSettings, ModelServerSettings, IdentitySett
         default_factory=list[str],
         description='Addresses and networks of proxies whose `X-Forwarded-…` are trusted, as JSON: `["10.0.0.0/8"]`.',
     )
+    path_prefix: PathBelow = Field(
+        default="",
+        description="The path below which a proxy serves the gateway, such as `/ai`; the proxy may leave it in the "
+        "requests or take it off.",
+    )
     cors_origins: Origins = Field(
         default_factory=list[str],
         description='Origins of other sites that may call the API over HTTP and WebSocket, as JSON: `["https://a.b"]`.',
@@ -230,6 +236,11 @@ class Settings(RequestSettings, LimitSettings, ModelServerSettings, IdentitySett
         from sqlalchemy.engine import URL  # which takes a while to load, and a mistake need not wait for it
 
         return URL.create("sqlite", database=str(path)).render_as_string()
+
+    @property
+    def public_address(self) -> str | None:
+        """Where browsers reach the gateway: the origin in `public_url`, with the path prefix."""
+        return None if self.public_url is None else f"{self.public_url}{self.path_prefix}"
 
     @property
     def answers_to(self) -> list[str]:

@@ -1,6 +1,7 @@
 """The types of settings that are more than a number or a word: how they are read from text, and brought into form."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -13,6 +14,8 @@ from auth.addresses import NotAnAddress, parse_host_name, parse_network, parse_o
 from auth.password_policy import CharacterClass
 from auth.roles import BUILT_IN_ROLES, ROLE_NAME
 from backends.wire import ollama_address, openai_address
+
+_PATH_PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
 
 
 def _json(value: Any, kind: type, example: str) -> Any:
@@ -71,6 +74,13 @@ def _parsed(parse: Callable[[str], object], text: str, what: str) -> object:
         return parse(text)
     except NotAnAddress:
         raise ValueError(f"{text[:100]!r} {what}") from None
+
+
+def _path_prefix(path: str) -> str:
+    prefix = path.rstrip("/")
+    if prefix and not _PATH_PREFIX.fullmatch(prefix):
+        raise ValueError("must be a path such as /ai, of letters, digits and -._~ between slashes")
+    return prefix
 
 
 def _in_lower_case(value: Any) -> Any:
@@ -144,6 +154,9 @@ Strings = Annotated[list[str], NoDecode, BeforeValidator(_strings)]
 Origins = Annotated[Strings, AfterValidator(_origins)]
 Hosts = Annotated[Strings, AfterValidator(_hosts)]
 Networks = Annotated[Strings, AfterValidator(_networks)]
+
+PathBelow = Annotated[str, AfterValidator(_path_prefix)]
+"""Below which the gateway is served; nothing for the root."""
 
 OneOrigin = Annotated[str, AfterValidator(_origin)]
 
