@@ -10,8 +10,10 @@ from urllib.parse import urljoin
 import anyio
 import httpx
 import pytest
+from playwright.async_api import Browser
 
 from server.page import page_folder
+from tests.support.browsers import run_prompt, sign_in
 from tests.support.databases import PostgresqlDatabases
 from tests.support.deployed.nginx import Nginx, nginx_before
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
@@ -20,6 +22,7 @@ from tests.support.generations import GENERATE, WATCH, asking, start, text_of, u
 from tests.support.http_streams import EVENT_STREAM, http_stream
 from tests.support.polling import pause
 from tests.support.valkeys import ValkeyServer
+from tests.test_page import ask_graphiql
 
 PREFIX = "/ai"
 REFRESH = "mutation { refreshSession(input: {}) { __typename ... on UserError { code message } } }"
@@ -122,6 +125,23 @@ async def test_below_a_path_the_page_finds_its_files(below: RunningGateway):
     assert str(page.url) == f"{below.url}/"
     source = page.text.partition('<script type="module"')[2].partition('src="')[2].partition('"')[0]
     assert (await below.client.get(urljoin(f"{below.url}/", source))).headers["content-type"].startswith("text/java")
+
+
+@pytest.mark.skipif(page_folder() is None, reason="needs the page: make page")
+async def test_below_a_path_the_page_and_graphiql_work_in_a_browser(below: RunningGateway, browser: Browser):
+    context = await browser.new_context(ignore_https_errors=True)  # it does not know the authority of the test
+    context.set_default_timeout(20_000)
+    try:
+        page = await context.new_page()
+        await page.goto(below.url)
+        await sign_in(page, below.admin_username, below.admin_password)
+        await run_prompt(page)
+        await page.get_by_test_id("facts").get_by_text("Finished").wait_for()
+        assert below.admin_username in await ask_graphiql(page)
+        await page.reload()
+        await page.get_by_role("link", name="GraphiQL").wait_for()  # still signed in, by the cookie
+    finally:
+        await context.close()
 
 
 async def test_below_a_path_a_browser_keeps_its_session(below: RunningGateway):
