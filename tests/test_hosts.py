@@ -258,11 +258,15 @@ async def test_another_program_tells_neither_the_host_nor_the_scheme(shared_gate
 
 
 async def test_a_path_prefix_may_be_in_a_request_or_taken_off_it(start: Start):
-    async with start(path_prefix="/ai") as gateway:
-        heads = [
-            await answer(gateway, "Host: localhost\r\n", path) for path in ("/ai/healthz", "/healthz", "/aix/healthz")
-        ]
+    github = {"github_client_id": "x", "github_client_secret": "y"}
+    async with start(path_prefix="/ai", **github) as gateway:
+        paths = ("/ai/healthz", "/healthz", "/aix/healthz")
+        heads = [await answer(gateway, "Host: localhost\r\n", path) for path in paths]
         assert [status(head) for head in heads] == [200, 200, 404]
         sent_on = await answer(gateway, "Host: localhost\r\n", "/ai")
-    assert "308" in sent_on.splitlines()[0]
-    assert "\r\nlocation: /ai/\r\n" in sent_on
+        assert (status(sent_on), "\r\nlocation: /ai/\r\n" in sent_on) == (308, True)
+
+        options = (await gateway.run("{ signInOptions { startUrl } }"))["signInOptions"]
+        assert options[-1] == {"startUrl": "/ai/auth/github/start"}
+        sent_on = await answer(gateway, "Host: localhost\r\n", "/ai/auth/github/start")
+        assert "redirect_uri=http%3A%2F%2Flocalhost%2Fai%2Fauth%2Fgithub%2Fcallback&" in sent_on
