@@ -17,8 +17,7 @@ import pytest
 import yaml
 
 from server.page import page_folder
-from server.settings import PREFIX, Settings, load_settings
-from server.settings.types import secret_settings
+from server.settings import PREFIX, Settings, load_settings, secret_settings
 from server.transports.hosts import HEALTH_PATHS
 from tests.support.gateways import gateway_settings
 from tests.test_repository import ROOT

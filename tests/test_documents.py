@@ -9,8 +9,7 @@ import pytest
 
 from bench.scaling.__main__ import kept
 from bench.scaling.tables import put_into
-from server.settings import PREFIX, Settings
-from server.settings.types import secret_settings
+from server.settings import PREFIX, Settings, secret_settings
 from tests.test_repository import ROOT, repository_files
 
 NEEDED = [

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from server.settings import PREFIX, Settings, SettingsError, load_settings, unread_settings
+from server.settings import PREFIX, Settings, SettingsError, load_settings, secret_settings, unread_settings
 from server.settings.environment import ORIGINAL_NAMES
-from server.settings.types import secret_settings
 
 ROOT = Path(__file__).parent.parent
 SECRET = "kP9x-2mWq-7fHd-31zT-v8Ra-0bNc-5yLe"

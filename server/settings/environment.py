@@ -76,7 +76,7 @@ def cleaned(values: Mapping[str, str | None], secrets: Iterable[str]) -> dict[st
         if path is not None and variable in kept:
             raise UnreadableSettings(f"Set {variable.upper()} or {variable.upper()}_FILE, not both.")
         if path is not None:
-            kept[variable] = _read_secret(variable, Path(path).expanduser())
+            kept[variable] = read_secret(f"{variable.upper()}_FILE", path, variable)
     return kept
 
 
@@ -87,10 +87,11 @@ def _stripped(name: str, value: str) -> str:
     return "" if _is_of_kubernetes(name, text) else text
 
 
-def _read_secret(variable: str, path: Path) -> str:
-    where = f"{variable.upper()}_FILE: {path}"
+def read_secret(option: str, path: str, name: str) -> str:
+    """Read the secret `name` from the file that an option names. Raises UnreadableSettings."""
+    where = f"{option}: {path}"
     try:
-        with path.open("rb") as file:
+        with Path(path).expanduser().open("rb") as file:
             content = file.read(MAX_SECRET_SIZE + 1)
     except OSError as error:
         raise UnreadableSettings(f"{where} cannot be read ({error.strerror}).") from error
@@ -102,7 +103,7 @@ def _read_secret(variable: str, path: Path) -> str:
         text = "\0"
     if "\0" in text:
         raise UnreadableSettings(f"{where} is not text in UTF-8.")
-    if not (secret := _stripped(variable, text)):
+    if not (secret := _stripped(name, text)):
         raise UnreadableSettings(f"{where} is empty.")
     return secret
 
