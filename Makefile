@@ -21,7 +21,7 @@ INSTALL := PYTHONWARNINGS=ignore $(VENV_PYTHON) -m pip install --quiet --disable
 
 # --- The commands -----------------------------------------------------------------------------------------------
 
-.PHONY: help run user test check lint types page-types schema-lint structure audit chaos bench format lock schema setup page clean FORCE
+.PHONY: help run user test check lint types page-types schema-lint structure audit chaos bench format lock licences sbom release schema setup page clean FORCE
 
 help: ## List the commands
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -93,6 +93,15 @@ lock: .make/dev ## Make the lock files again after a change of pyproject.toml (A
 	@$(COMPILE) --group traces -c requirements-dev.lock -o requirements-traces.lock
 	@$(COMPILE) --group codegen -o requirements-codegen.lock
 
+licences: .make/dev ## Write docs/licences.md again after a change of the lock files
+	@$(VENV_PYTHON) .ci/licences.py
+
+sbom: .make/dev ## Write the bill of materials (CycloneDX) to dist/ollagraph.cdx.json
+	@mkdir -p dist && $(VENV_PYTHON) .ci/sbom.py dist/ollagraph.cdx.json
+
+release: .make/dev page ## Make the wheel, the sources, the bill of materials and their hashes in dist/
+	@$(VENV_PYTHON) .ci/release.py $(ARGS)
+
 schema: setup ## Write the GraphQL schema to schema.graphql
 	@$(VENV_PYTHON) -m server export-schema > .make/schema.graphql
 	@mv .make/schema.graphql schema.graphql
@@ -107,7 +116,7 @@ page: .make/page ## Build the page, if it has changed
 clean: ## Remove all that make has built (never your data or .env)
 	@rm -rf .make .venv web/dist web/node_modules examples/node_modules \
 	    examples/react/node_modules examples/react/dist examples/react/src/gql examples/relay/node_modules \
-	    examples/relay/dist examples/relay/src/__generated__ ollagraph.egg-info build .ruff_cache \
+	    examples/relay/dist examples/relay/src/__generated__ ollagraph.egg-info build dist .ruff_cache \
 	    .pytest_cache .hypothesis
 
 # --- Python -----------------------------------------------------------------------------------------------------

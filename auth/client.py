@@ -10,7 +10,7 @@ MAX_USER_AGENT = 200
 class Client:
     """A client. `host` is its address, `origin` the page that sent the request (RFC 6454), of browsers alone.
 
-    `reached` is the origin under which it reached the gateway.
+    `reached` is the address under which it reached the gateway: an origin, and the path prefix if there is one.
     """
 
     host: str | None = None

@@ -15,7 +15,14 @@ from db.ownership import UnusableDatabase, check_ownership
 from db.reasons import explain, unavailable
 from db.revisions import MigrationsMissing, head_revision, known_revisions, revisions_of, scripts_folder
 
-__all__ = ["MigrationsMissing", "current_revision", "downgrade", "head_revision", "upgrade"]
+__all__ = [
+    "MigrationsMissing",
+    "current_revision",
+    "downgrade",
+    "head_revision",
+    "missing_revision",
+    "upgrade",
+]
 
 
 async def upgrade(database: Database | str, revision: str = "head") -> None:
@@ -45,6 +52,20 @@ async def current_revision(database: Database) -> str | None:
         async with database.reading() as session:
             connection = await session.connection()
             return await connection.run_sync(look)
+
+
+async def missing_revision(database: Database) -> str | None:
+    """Tell in a sentence that a database lacks a migration that this version needs; None where it has them all.
+
+    One that is ahead lacks none: during an upgrade gateways of the version before serve on. Raises DatabaseUnavailable.
+    """
+    needed = head_revision()
+    async with database.reading() as session:
+        connection = await session.connection()
+        found = max(await connection.run_sync(revisions_of), default="none")
+    if found.isdecimal() and found >= needed:
+        return None
+    return f"The database is at revision {found}, and this version needs {needed}: run `ollagraph migrate`."
 
 
 async def _migrate(target: Database | str, command: Literal["upgrade", "downgrade"], revision: str) -> None:

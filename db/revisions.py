@@ -9,22 +9,24 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 VERSION_TABLE = "alembic_version"
-SCRIPTS = Path(__file__).resolve().parent.parent / "alembic"
+_BESIDE = Path(__file__).resolve().parent.parent
+PLACES = (_BESIDE / "alembic", _BESIDE / "ollagraph_data" / "alembic")
+"""Where the scripts may be: in a checkout, and in an installed copy (setup.py), whose `alembic` is the library."""
 
 
 class MigrationsMissing(Exception):
-    """The folder with the migrations is not beside the code."""
+    """This copy of Ollagraph has no migrations."""
 
 
 def scripts_folder() -> Path:
     """Find our scripts, wherever the process was started. Raises MigrationsMissing."""
-    # Not only the folder: in an installed copy the folder of that name is the library itself.
-    if not (SCRIPTS / "env.py").is_file():
-        raise MigrationsMissing(
-            "The migrations are not beside the code: run Ollagraph from its project folder, "
-            "or copy the folder 'alembic' next to the folder 'db'."
-        )
-    return SCRIPTS
+    for place in PLACES:
+        if (place / "env.py").is_file():  # not only the folder: see PLACES
+            return place
+    raise MigrationsMissing(
+        "This copy of Ollagraph is not whole: it has no migrations. Install it again, "
+        "or run it from its project folder."
+    )
 
 
 def known_revisions() -> list[str]:
@@ -36,7 +38,7 @@ def head_revision() -> str:
     """Give the revision this version needs. Raises MigrationsMissing."""
     known = known_revisions()
     if not known:
-        raise MigrationsMissing(f"There are no migrations in {str(SCRIPTS / 'versions')!r}.")
+        raise MigrationsMissing(f"There are no migrations in {str(scripts_folder() / 'versions')!r}.")
     return known[-1]
 
 

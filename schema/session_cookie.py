@@ -47,7 +47,8 @@ class SessionCookie:
 class SignInCookie:
     """The cookie of a browser that is away at an identity provider, and what the answer does to it.
 
-    `origin` is where the browser reaches the gateway, and where providers send it back to.
+    `origin` is where the browser reaches the gateway, with the path prefix if there is one, and where providers send it
+    back to.
     """
 
     origin: str

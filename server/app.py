@@ -62,6 +62,7 @@ from server.transports import (
     HostCheck,
     OriginCheck,
     Origins,
+    PathPrefix,
     RequestContext,
     SessionCookies,
     SocketLimits,
@@ -183,6 +184,8 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     if settings.trusted_proxies:
         app.add_middleware(TrustedProxies, networks=[parse_network(text) for text in settings.trusted_proxies])
     app.add_middleware(RequestContext)
+    if settings.path_prefix:
+        app.add_middleware(PathPrefix, prefix=settings.path_prefix)
 
 
 @asynccontextmanager
@@ -326,7 +329,7 @@ def _routes(
     body_limits: BodyLimits,
 ) -> list[Route | WebSocketRoute]:
     cookies = SessionCookies.of(
-        settings.cors_origins, credentials=settings.cors_credentials, public_url=settings.public_url
+        settings.cors_origins, credentials=settings.cors_credentials, public_url=settings.public_address
     )
     shared = running.service.connections
     http = GraphQLOverHttp(

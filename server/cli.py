@@ -55,7 +55,18 @@ def _sentence(error: Exception) -> str | None:
     return sentence(error)
 
 
+def _tell_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from server.server_info import DISTRIBUTION, version
+
+        click.echo(f"{DISTRIBUTION} {version()}")
+        context.exit()
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_tell_version, help="Show the version."
+)
 def main() -> None:
     """Ollagraph: a self-hosted GraphQL gateway in front of language models.
 

@@ -145,8 +145,8 @@ def make_identity(
         links=links,
         linking=Linking(database, sign_ins, external_passwords, redirects, links),
         sign_outs=SignOuts(database, known, providers, sessions),
-        sign_in_options=SignInOptions(providers),
-        device_sign_ins=DeviceSignIns(database, sessions, attempts, settings.public_url),
+        sign_in_options=SignInOptions(providers, settings.path_prefix),
+        device_sign_ins=DeviceSignIns(database, sessions, attempts, settings.public_address),
         device_approvals=DeviceApprovals(database, attempts),
     )
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from db.engine import Database, DatabaseUnavailable
+from db.migrations import missing_revision
 from gateway.catalog import BackendHealth, Catalog
 from server.generation_service import GenerationService
 from server.workers import WorkerLink
@@ -73,8 +74,9 @@ class _Check:
 class Readiness:
     """`/readyz`: the database and each backend, with state and latency; 503 when the gateway cannot do its work.
 
-    Without a database that takes writes no new work is taken, nor by a gateway that stops. Of the backends one is
-    enough: a gateway that lost one still serves the others' models. Without Valkey a gateway works on alone.
+    Without a database that takes writes and has every migration no new work is taken, nor by a gateway that stops. Of
+    the backends one is enough: a gateway that lost one still serves the others' models. Without Valkey a gateway works
+    on alone.
     One worker is enough, too: it answers for all, and tells how many are ready.
     """
 
@@ -85,7 +87,7 @@ class Readiness:
         self._catalog = catalog
         self._service = service
         self._link = link
-        self._reads = _Check(database.ping)
+        self._reads = _Check(self._read)
         self._writes = _Check(service.replicas.note_alive)
 
     async def run(self) -> None:
@@ -126,6 +128,12 @@ class Readiness:
         if reasons:
             body["reason"] = "; ".join(reasons)
         return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK)
+
+    async def _read(self) -> None:
+        """Ask the database whether it answers, and has every migration that this version needs."""
+        await self._database.ping()
+        if missing := await missing_revision(self._database):
+            raise DatabaseUnavailable(missing)
 
     async def _look_at_database(self) -> dict[str, Any]:
         answers: list[tuple[_Check, _Answer | None]] = []

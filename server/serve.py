@@ -171,7 +171,7 @@ def server_config(app: Application, settings: Settings) -> uvicorn.Config:
         log_config=None,
         proxy_headers=False,  # transports/proxies.py does it; uvicorn would believe every program on this machine
         timeout_keep_alive=settings.keep_alive_timeout,
-        http=bounded_http_protocol(settings.request_timeout),
+        http=bounded_http_protocol(settings.request_timeout, settings.max_connections),
         ws=bounded_websocket_protocol(app.body_limits),
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=round(settings.drain_time + 3 * HANG_UP_SECONDS),

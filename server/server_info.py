@@ -1,6 +1,6 @@
 """What the settings let clients know of this installation."""
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 
 from gateway.server_info import IntrospectionAccess, ServerInfo, TrustedDocumentsMode
 from server.settings import Settings
@@ -17,7 +17,7 @@ _ACCESS = {
 def server_info(settings: Settings) -> ServerInfo:
     """Choose what may be known. A setting that is not named here stays in the server."""
     return ServerInfo(
-        version=_version(),
+        version=version(),
         introspection=introspection_access(settings),
         stream_retention=settings.stream_retention,
         text_retention=settings.text_retention,
@@ -32,8 +32,9 @@ def introspection_access(settings: Settings) -> IntrospectionAccess:
     return _ACCESS[settings.introspection_mode]
 
 
-def _version() -> str:
+def version() -> str:
+    """Give the version that is installed; "unknown" for sources that were never installed."""
     try:
-        return version(DISTRIBUTION)
-    except PackageNotFoundError:  # run from its sources, without having been installed
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
         return "unknown"

@@ -33,14 +33,17 @@ def hang_up(scope: Scope) -> None:
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """One connection. `head_timeout` is in seconds."""
+    """One connection. `head_timeout` is in seconds. Beyond `max_connections` of one process, requests are refused."""
 
     head_timeout: float
+    max_connections: int | None
+    _is_too_many = False
     _waiting: asyncio.TimerHandle | None = None
     _head_size = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn's own
         super().connection_made(transport)
+        self._is_too_many = self.max_connections is not None and len(self.connections) > self.max_connections
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -48,6 +51,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_too_many:  # not before it sends: to close with bytes unread would reset the connection
+            self._refuse(b"503 Service Unavailable\r\nretry-after: 1")
+            return
         if self._waiting is not None:
             self._head_size += len(data)
         super().data_received(data)
@@ -86,9 +92,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def bounded_http_protocol(head_timeout: float) -> type[HttpToolsProtocol]:
-    """Give the protocol class with its time-out: uvicorn makes the objects, and knows nothing of ours."""
-    return type("BoundedHttpProtocol", (BoundedHttpProtocol,), {"head_timeout": head_timeout})
+def bounded_http_protocol(head_timeout: float, max_connections: int | None) -> type[HttpToolsProtocol]:
+    """Give the protocol class with its bounds: uvicorn makes the objects, and knows nothing of ours."""
+    bounds = {"head_timeout": head_timeout, "max_connections": max_connections}
+    return type("BoundedHttpProtocol", (BoundedHttpProtocol,), bounds)
 
 
 _SEND_NOW = "ollagraph.send_now"

@@ -9,7 +9,7 @@ import pytest
 
 from bench.scaling.__main__ import kept
 from bench.scaling.tables import put_into
-from server.settings import PREFIX, Settings
+from server.settings import PREFIX, Settings, secret_settings
 from tests.test_repository import ROOT, repository_files
 
 NEEDED = [
@@ -73,6 +73,7 @@ def test_a_document_that_everybody_looks_for_is_there(name: str):
 
 def test_every_setting_that_is_named_is_one():
     known = {PREFIX + name.upper() for name in Settings.model_fields} | NO_SETTINGS
+    known |= {f"{PREFIX}{name.upper()}_FILE" for name in secret_settings(Settings)}
     named = {
         (str(path), name)
         for path in [*documents(), PurePosixPath("Makefile"), PurePosixPath(".env.example")]

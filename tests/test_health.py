@@ -8,6 +8,7 @@ import anyio
 import anyio.lowlevel
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from server import health
 from tests.support.fake_model_server import FakeModelServer
@@ -50,6 +51,19 @@ async def test_without_a_database_the_gateway_is_not_ready_until_it_is_back(
         assert response.json()["reason"].startswith("database: The database cannot be reached: ")
         await give_back(postgresql_url)
         assert (await gateway.client.get("/readyz")).status_code == 200
+
+
+@pytest.mark.parametrize(("revision", "status"), [("0001", 503), ("9999", 200)])
+async def test_a_gateway_is_not_ready_before_the_migrations_that_it_needs(
+    gateway: RunningGateway, revision: str, status: int
+):
+    """A database that is ahead is that of an upgrade: the gateways of the version before serve on."""
+    async with gateway.database.transaction() as tx:
+        await tx.execute(text("UPDATE alembic_version SET version_num = :it"), {"it": revision})
+    response = await gateway.client.get("/readyz")
+    assert response.status_code == status
+    reason = f"database: The database is at revision {revision}, and this version needs "
+    assert response.json().get("reason", "").startswith(reason) == (status == 503)
 
 
 async def test_without_a_database_the_process_still_lives(postgresql_url: str, tmp_path: Path, fake: FakeModelServer):

@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect as websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from server.page import FILES
+from server.page import page_folder
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 
@@ -92,7 +92,7 @@ async def test_a_page_that_was_rebound_gets_no_websocket(shared_gateway: Running
     assert status(await answer(shared_gateway, f"Host: {host}\r\nOrigin: http://{host}\r\n{HANDSHAKE}")) == 421
 
 
-@pytest.mark.skipif(not (FILES / "index.html").is_file(), reason="needs the page: make page")
+@pytest.mark.skipif(page_folder() is None, reason="needs the page: make page")
 async def test_the_page_is_not_served_under_another_name(shared_gateway: RunningGateway):
     assert status(await answer(shared_gateway, "Host: rebound.example\r\n", "/")) == 421
 
@@ -255,3 +255,18 @@ async def test_another_program_tells_neither_the_host_nor_the_scheme(shared_gate
     assert await handshake(shared_gateway, "https://public.example", **PUBLIC) == 403
     own = shared_gateway.url.replace("http:", "https:")
     assert await handshake(shared_gateway, own, X_Forwarded_Proto="http") == 101
+
+
+async def test_a_path_prefix_may_be_in_a_request_or_taken_off_it(start: Start):
+    github = {"github_client_id": "x", "github_client_secret": "y"}
+    async with start(path_prefix="/ai", **github) as gateway:
+        paths = ("/ai/healthz", "/healthz", "/aix/healthz")
+        heads = [await answer(gateway, "Host: localhost\r\n", path) for path in paths]
+        assert [status(head) for head in heads] == [200, 200, 404]
+        sent_on = await answer(gateway, "Host: localhost\r\n", "/ai")
+        assert (status(sent_on), "\r\nlocation: /ai/\r\n" in sent_on) == (308, True)
+
+        options = (await gateway.run("{ signInOptions { startUrl } }"))["signInOptions"]
+        assert options[-1] == {"startUrl": "/ai/auth/github/start"}
+        sent_on = await answer(gateway, "Host: localhost\r\n", "/ai/auth/github/start")
+        assert "redirect_uri=http%3A%2F%2Flocalhost%2Fai%2Fauth%2Fgithub%2Fcallback&" in sent_on

@@ -250,8 +250,8 @@ async def test_migrations_are_found_from_another_working_directory(
 
 async def test_missing_migrations_are_told_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
     """In an installed copy the folder called alembic beside db is the library."""
-    monkeypatch.setattr(revisions, "SCRIPTS", Path(alembic.__file__).parent)
-    with pytest.raises(migrations.MigrationsMissing, match="copy the folder 'alembic'"):
+    monkeypatch.setattr(revisions, "PLACES", (Path(alembic.__file__).parent,))
+    with pytest.raises(migrations.MigrationsMissing, match="has no migrations"):
         migrations.head_revision()
 
 

@@ -61,3 +61,14 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path):
     settings = gateway_settings(tmp_path, "sqlite://", None, providers_file=tmp_path / "nothing.toml")
     with pytest.raises(SettingsError, match=r"OLLAGRAPH_PROVIDERS_FILE: .*nothing.toml cannot be read"):
         make_providers(settings)
+
+
+async def test_a_secret_may_be_in_a_file_of_its_own(tmp_path: Path):
+    (tmp_path / "secret").write_text("s3cret\n")
+    text = f'[ghe]\nkind = "github"\nclient_id = "x"\nclient_secret_file = "{tmp_path / "secret"}"'
+    assert names(tmp_path, text) == ["ghe"]
+    with pytest.raises(SettingsError, match=r"\[ghe\]: set client_secret, or the path of a file .*, not both"):
+        names(tmp_path, f'{text}\nclient_secret = "y"')
+    (tmp_path / "secret").write_text("")
+    with pytest.raises(SettingsError, match=r"\[ghe\]: client_secret_file: .*secret is empty"):
+        names(tmp_path, text)

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
-from server.settings import PREFIX, Settings, SettingsError, load_settings, unread_settings
+from server.settings import PREFIX, Settings, SettingsError, load_settings, secret_settings, unread_settings
+from server.settings.environment import ORIGINAL_NAMES
 
 ROOT = Path(__file__).parent.parent
 SECRET = "kP9x-2mWq-7fHd-31zT-v8Ra-0bNc-5yLe"
@@ -20,7 +21,7 @@ ENTRY = re.compile(r"^# (.+)\n# (OLLAGRAPH_\w+)=(.*)$", re.MULTILINE)
 @pytest.fixture(autouse=True)
 def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Nothing of the machine's: no variable and no file .env."""
-    for name in [f"{PREFIX}{field.upper()}" for field in Settings.model_fields]:
+    for name in [*(f"{PREFIX}{field.upper()}" for field in Settings.model_fields), *ORIGINAL_NAMES]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -126,6 +127,9 @@ def test_a_secret_is_not_in_what_is_printed_of_the_settings(monkeypatch: pytest.
         ("CORS_ORIGINS", "https://a.example"),
         ("CORS_ORIGINS", '{"a": 1}'),
         ("LOG_LEVEL", "loud"),
+        ("PATH_PREFIX", "ai"),
+        ("PATH_PREFIX", "/a/../b"),
+        ("PATH_PREFIX", "/a//b"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_name_of_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str):
@@ -186,6 +190,7 @@ def test_production_starts_with_a_secret(monkeypatch: pytest.MonkeyPatch):
         ("CORS_ORIGINS", '["HTTPS://A.example:443/", "http://a:80", "https://bücher.example"]',
          ["https://a.example", "http://a", "https://xn--bcher-kva.example"]),
         ("REDIS_URL", "   ", None),
+        ("PATH_PREFIX", "/ai/v1/", "/ai/v1"),
     ],
 )  # fmt: skip
 def test_a_value_is_taken_in_the_forms_in_which_people_write_it(
@@ -309,3 +314,69 @@ def test_what_helps_a_developer_is_off_in_production_unless_asked_for(monkeypatc
     monkeypatch.setenv(f"OLLAGRAPH_{name}", "true")
     found.append(getattr(load_settings(), ONLY_IN_DEVELOPMENT[name]))
     assert found == [True, False, True]
+
+
+def test_every_secret_may_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    for name in secret_settings(Settings):
+        (tmp_path / name).write_text(f"{SECRET}-{name}\n")
+        monkeypatch.setenv(f"{PREFIX}{name.upper()}_FILE", str(tmp_path / name))
+    settings = load_settings()
+    found = {name: getattr(settings, name).get_secret_value() for name in secret_settings(Settings)}
+    assert found == {name: f"{SECRET}-{name}" for name in found}
+    assert {"secret_key", "admin_password", "database_url", "redis_url", "openai_api_key"} <= set(found)
+    assert unread_settings() == []
+
+
+def test_a_file_named_in_env_goes_after_a_secret_in_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "key").write_text("of the file")
+    (tmp_path / ".env").write_text(f"OLLAGRAPH_OPENAI_API_KEY_FILE={tmp_path / 'key'}\n")
+    assert load_settings().openai_api_key == SecretStr("of the file")
+    monkeypatch.setenv("OLLAGRAPH_OPENAI_API_KEY", "of the environment")
+    assert load_settings().openai_api_key == SecretStr("of the environment")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read (No such file or directory)."),
+        (b"\n", "is empty."),
+        (b"\xff\xfe", "is not text in UTF-8."),
+        (b"a" * 65_537, "has more than 65,536 bytes, and is no secret."),
+    ],
+)
+def test_a_secret_file_that_is_none_is_refused_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, said: str
+):
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+    assert refusal(monkeypatch, SECRET_KEY_FILE=str(file)) == f"OLLAGRAPH_SECRET_KEY_FILE: {file} {said}"
+
+
+def test_a_secret_that_is_given_twice_is_refused(monkeypatch: pytest.MonkeyPatch):
+    said = refusal(monkeypatch, SECRET_KEY=SECRET, SECRET_KEY_FILE="x")
+    assert said == "Set OLLAGRAPH_SECRET_KEY or OLLAGRAPH_SECRET_KEY_FILE, not both."
+
+
+def test_what_is_no_secret_is_not_read_from_a_file(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OLLAGRAPH_PORT_FILE", "x")
+    assert unread_settings() == ["OLLAGRAPH_PORT_FILE in the environment is not a setting. Is OLLAGRAPH_PORT meant?"]
+
+
+def test_an_original_name_is_told_unless_its_equal_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("WORKERS", "4")
+    monkeypatch.setenv("SECRET_KEY", "hunter2")
+    monkeypatch.setenv("OLLAGRAPH_SECRET_KEY", SECRET)
+    (tmp_path / ".env").write_text("OLLAMA_API_BASE_URL=http://localhost:11434\nDEBUG=\n")
+    assert unread_settings() == [
+        "WORKERS in the environment is not read. Set OLLAGRAPH_WORKERS instead.",
+        "OLLAMA_API_BASE_URL in .env is not read. Set OLLAGRAPH_OLLAMA_URL instead.",
+    ]
+
+
+def test_the_documentation_lists_every_original_name_with_an_equal_that_is_there():
+    text = (ROOT / "docs" / "settings.md").read_text().partition("## Names without a prefix")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.MULTILINE))
+    assert sorted(rows) == sorted(ORIGINAL_NAMES)
+    told = {name: re.findall(rf"{PREFIX}\w+", sentence) for name, sentence in ORIGINAL_NAMES.items()}
+    assert [name for name, equals in told.items() if any(f"`{it}`" not in rows[name] for it in equals)] == []

@@ -12,6 +12,7 @@ from anyio.abc import SocketStream
 from server.uvicorn_protocol import MAX_HEAD_SIZE
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.polling import pause
 
 HEAD = b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 26\r\n\r\n"
 BODY = b'{"query": "{ __typename }"}'[:26]
@@ -92,3 +93,23 @@ async def test_a_compressed_body_is_415_and_not_unpacked(shared_gateway: Running
     )
     assert (response.status_code, response.headers["Accept-Encoding"]) == (415, "identity")
     assert "must not be compressed" in response.text
+
+
+async def test_one_connection_more_than_the_limit_is_503_until_one_closes(
+    tmp_path: Path, sqlite_url: str, fake: FakeModelServer
+):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, max_connections=2)
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    async with running_gateway(settings, fake) as gateway:  # whose client has one open
+
+        async def answer() -> str:
+            async with await connect(gateway) as stream:
+                await stream.send(head)
+                return await read(stream)
+
+        async with await connect(gateway) as second:
+            await second.send(HEAD[:10])
+            assert (await answer()).startswith("HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n")
+        with anyio.fail_after(20):  # until the gateway has seen that it is closed
+            while not (await answer()).startswith("HTTP/1.1 200"):
+                await pause()

@@ -1,11 +1,11 @@
 """The settings: what each is called, its default, what it means, and reading them from the environment."""
 
 from server.settings.data_dir import SECRET_FILE, prepare_data_dir
-from server.settings.environment import PREFIX
+from server.settings.environment import PREFIX, UnreadableSettings, read_secret
 from server.settings.load import SettingsError, load_settings, unread_settings
 from server.settings.providers import ProviderSettings
 from server.settings.settings import DATABASE_FILE, Settings
-from server.settings.types import Introspection
+from server.settings.types import Introspection, secret_settings
 
 __all__ = [
     "DATABASE_FILE",
@@ -15,7 +15,10 @@ __all__ = [
     "ProviderSettings",
     "Settings",
     "SettingsError",
+    "UnreadableSettings",
     "load_settings",
     "prepare_data_dir",
+    "read_secret",
+    "secret_settings",
     "unread_settings",
 ]

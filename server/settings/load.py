@@ -2,8 +2,9 @@
 
 from pydantic import ValidationError
 
-from server.settings.environment import PREFIX, UnreadableEnvFile, read_env_file, remarks
+from server.settings.environment import PREFIX, UnreadableSettings, read_env_file, remarks
 from server.settings.settings import Settings
+from server.settings.types import secret_settings
 
 
 class SettingsError(Exception):
@@ -15,7 +16,7 @@ def load_settings() -> Settings:
     try:
         read_env_file()
         return Settings()
-    except UnreadableEnvFile as error:
+    except UnreadableSettings as error:
         raise SettingsError(str(error)) from error
     except ValidationError as error:
         sentences: list[str] = []
@@ -28,4 +29,4 @@ def load_settings() -> Settings:
 
 def unread_settings() -> list[str]:
     """Tell in sentences which names in the environment and in `.env` look like settings and are none."""
-    return remarks(Settings.model_fields)
+    return remarks(Settings.model_fields, secret_settings(Settings))

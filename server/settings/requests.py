@@ -27,6 +27,12 @@ class RequestSettings(BaseSettings):
     keep_alive_timeout: int = Field(
         default=75, ge=1, description="Seconds that an idle HTTP connection stays open for the next request."
     )
+    max_connections: int | None = Field(
+        default=None,
+        ge=1,
+        description="Client connections that one worker serves at the same time, WebSockets too; others get status "
+        "503. Default: as many as it may open files.",
+    )
     request_timeout: float = Field(
         default=10, gt=0, description="Seconds in which the head of an HTTP request, and then its body, must arrive."
     )

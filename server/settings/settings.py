@@ -16,7 +16,18 @@ from server.settings.model_servers import ModelServerSettings
 from server.settings.plugins import PluginsSettings
 from server.settings.providers import ProviderSettings
 from server.settings.requests import RequestSettings
-from server.settings.types import AnyCase, Capitals, FilePath, Hosts, Introspection, Networks, Origins, Workers
+from server.settings.types import (
+    AnyCase,
+    Capitals,
+    FilePath,
+    Hosts,
+    Introspection,
+    Networks,
+    Origins,
+    PathBelow,
+    Workers,
+    secret_settings,
+)
 
 DATABASE_FILE = "ollagraph.db"
 
@@ -191,6 +202,11 @@ class Settings(
         default_factory=list[str],
         description='Addresses and networks of proxies whose `X-Forwarded-…` are trusted, as JSON: `["10.0.0.0/8"]`.',
     )
+    path_prefix: PathBelow = Field(
+        default="",
+        description="The path below which a proxy serves the gateway, such as `/ai`; the proxy may leave it in the "
+        "requests or take it off.",
+    )
     cors_origins: Origins = Field(
         default_factory=list[str],
         description='Origins of other sites that may call the API over HTTP and WebSocket, as JSON: `["https://a.b"]`.',
@@ -223,6 +239,11 @@ class Settings(
         from sqlalchemy.engine import URL  # which takes a while to load, and a mistake need not wait for it
 
         return URL.create("sqlite", database=str(path)).render_as_string()
+
+    @property
+    def public_address(self) -> str | None:
+        """Where browsers reach the gateway: the origin in `public_url`, with the path prefix."""
+        return None if self.public_url is None else f"{self.public_url}{self.path_prefix}"
 
     @property
     def answers_to(self) -> list[str]:
@@ -263,10 +284,10 @@ class Settings(
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Clean what the environment and `.env` hold before it is looked at."""
+        """Clean what the environment and `.env` hold before it is looked at, and read the files with secrets."""
         for source in (env_settings, dotenv_settings):
             if isinstance(source, EnvSettingsSource):
-                source.env_vars = cleaned(source.env_vars)
+                source.env_vars = cleaned(source.env_vars, secret_settings(settings_cls))
         return init_settings, env_settings, dotenv_settings
 
     @field_validator("host")

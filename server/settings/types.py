@@ -1,19 +1,22 @@
 """The types of settings that are more than a number or a word: how they are read from text, and brought into form."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 import orjson
 from pydantic import AfterValidator, BeforeValidator, SecretStr
-from pydantic_settings import NoDecode
+from pydantic_settings import BaseSettings, NoDecode
 
 from auth.addresses import NotAnAddress, parse_host_name, parse_network, parse_origin
 from auth.password_policy import CharacterClass
 from auth.roles import BUILT_IN_ROLES, ROLE_NAME
 from backends.wire import ollama_address, openai_address
+
+_PATH_PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
 
 
 def _json(value: Any, kind: type, example: str) -> Any:
@@ -72,6 +75,13 @@ def _parsed(parse: Callable[[str], object], text: str, what: str) -> object:
         return parse(text)
     except NotAnAddress:
         raise ValueError(f"{text[:100]!r} {what}") from None
+
+
+def _path_prefix(path: str) -> str:
+    prefix = path.rstrip("/")
+    if prefix and not _PATH_PREFIX.fullmatch(prefix):
+        raise ValueError("must be a path such as /ai, of letters, digits and -._~ between slashes")
+    return prefix
 
 
 def _in_lower_case(value: Any) -> Any:
@@ -185,9 +195,21 @@ Origins = Annotated[Strings, AfterValidator(_origins)]
 Hosts = Annotated[Strings, AfterValidator(_hosts)]
 Networks = Annotated[Strings, AfterValidator(_networks)]
 
+PathBelow = Annotated[str, AfterValidator(_path_prefix)]
+"""Below which the gateway is served; nothing for the root."""
+
 OneOrigin = Annotated[str, AfterValidator(_origin)]
 
 RoleRules = Annotated[dict[str, str], NoDecode, BeforeValidator(_object), AfterValidator(_roles)]
 """From a group to a role, in the order in which they are looked at."""
 
 PluginSettings = Annotated[dict[str, dict[str, str]], NoDecode, BeforeValidator(_object)]
+
+
+def secret_settings(settings: type[BaseSettings]) -> list[str]:
+    """Name the settings that are secrets; the environment may give each of them in a file, too: NAME_FILE."""
+    return [name for name, field in settings.model_fields.items() if _holds_secret(field.annotation)]
+
+
+def _holds_secret(annotation: Any) -> bool:
+    return annotation is SecretStr or any(_holds_secret(part) for part in get_args(annotation))

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from server.settings import PREFIX, ProviderSettings, SettingsError
+from server.settings import PREFIX, ProviderSettings, SettingsError, UnreadableSettings, read_secret, secret_settings
 
 KINDS = ("oidc", "ldap", "github")
 
@@ -63,13 +63,14 @@ def _entry(name: str, table: object, default_role: str, where: str) -> ProviderE
         raise SettingsError(f"kind must be one of {', '.join(KINDS)}.")
     names = {field.removeprefix(f"{kind}_") for field in ProviderSettings.model_fields if field.startswith(f"{kind}_")}
     names.discard("name")
+    names |= {f"{secret}_file" for secret in _secrets(kind)}
     for option in options:
         if option not in names:
             nearest = get_close_matches(option, names, 1, 0.7)
             raise SettingsError(
                 f"{option[:64]} is not an option of {kind}." + (f" Is {nearest[0]} meant?" if nearest else "")
             )
-    values: dict[str, Any] = {f"{kind}_{option}": value for option, value in options.items()}
+    values: dict[str, Any] = {f"{kind}_{option}": value for option, value in _with_secrets(kind, options).items()}
     try:
         read = ProviderSettings.model_validate(values | {"provider_default_role": default_role})
     except ValidationError as error:
@@ -79,3 +80,24 @@ def _entry(name: str, table: object, default_role: str, where: str) -> ProviderE
         ]
         raise SettingsError(" ".join(mistakes)) from None
     return ProviderEntry(name, kind, read, where)
+
+
+def _secrets(kind: str) -> list[str]:
+    """Name the options of a kind that are secrets, each of which may be in a file: `client_secret_file`."""
+    fields = secret_settings(ProviderSettings)
+    return [field.removeprefix(f"{kind}_") for field in fields if field.startswith(f"{kind}_")]
+
+
+def _with_secrets(kind: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Put the contents of the files with secrets in the place of their paths. Raises SettingsError."""
+    for secret in _secrets(kind):
+        path = options.pop(f"{secret}_file", None)
+        if path is None:
+            continue
+        if secret in options or not isinstance(path, str):
+            raise SettingsError(f"set {secret}, or the path of a file with it as {secret}_file, not both.")
+        try:
+            options[secret] = read_secret(f"{secret}_file", path, secret)
+        except UnreadableSettings as error:
+            raise SettingsError(str(error)) from error
+    return options

@@ -9,7 +9,7 @@ from server.transports.hosts import HostCheck
 from server.transports.http import GraphQLOverHttp
 from server.transports.http_stream import StreamLimits
 from server.transports.limits import ConnectionLimiter, too_many_headers, too_many_requests
-from server.transports.middleware import BLOBS_PATH, GRAPHQL_PATHS, RequestContext
+from server.transports.middleware import BLOBS_PATH, GRAPHQL_PATHS, PathPrefix, RequestContext
 from server.transports.origins import PREFLIGHT_HEADERS, CrossOriginAnswers, OriginCheck, Origins
 from server.transports.proxies import TrustedProxies
 from server.transports.schema_document import schema_document
@@ -32,6 +32,7 @@ __all__ = [
     "HostCheck",
     "OriginCheck",
     "Origins",
+    "PathPrefix",
     "RequestContext",
     "SessionCookies",
     "SocketLimits",

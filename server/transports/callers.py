@@ -16,6 +16,7 @@ from gateway.errors import DatabaseDown, InternalError
 from gateway.request_limits import RequestBucket, RequestLimits
 from schema.context import Context
 from server.graphql import Operation
+from server.transports.middleware import path_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +32,10 @@ def client_of(connection: HTTPConnection) -> Client:
 
 
 def _reached(connection: HTTPConnection) -> str | None:
-    """Give the origin of the page beside what was asked for. The host was checked before (`hosts.py`)."""
+    """Give the address of the page beside what was asked for. The host was checked before (`hosts.py`)."""
     host = connection.headers.get("host")
     scheme = "https" if connection.scope["scheme"] in {"https", "wss"} else "http"
-    return host and f"{scheme}://{host}"
+    return host and f"{scheme}://{host}{path_prefix(connection.scope)}"
 
 
 def credentials_of(request: Request) -> Credentials | AuthenticationError | None:

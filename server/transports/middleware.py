@@ -3,10 +3,12 @@
 import logging
 import re
 import time
+from http import HTTPStatus
 from urllib.parse import quote
 from uuid import uuid4
 
 from starlette.datastructures import MutableHeaders
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger("ollagraph.access")
@@ -18,6 +20,8 @@ GRAPHQL_PATHS = frozenset({"/graphql", "/graphql/"})
 
 BLOBS_PATH = "/blobs"
 """Where files come in; what is below it is one file."""
+
+_PREFIX = "path_prefix"
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -61,6 +65,46 @@ class RequestContext:
             kind = scope.get("method", "WEBSOCKET")
             path = quote(scope["path"])  # a line break in it would make two lines
             logger.info("%s %s %s %.1f ms %s", kind, path, status or "-", elapsed, request_id)
+
+
+class PathPrefix:
+    """Serves the gateway below a path, whether the proxy in front leaves that path in the request or takes it off.
+
+    Inside, every path is as it is without a prefix. Where an answer sends a browser to a path, the prefix is added;
+    what else names an address asks `path_prefix`.
+    """
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self._app = app
+        self._prefix = prefix
+        self._raw = prefix.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or connection."""
+        if scope["type"] not in {"http", "websocket"}:
+            return await self._app(scope, receive, send)
+        scope.setdefault("state", {})[_PREFIX] = self._prefix
+        path: str = scope["path"]
+        if path == self._prefix and scope["type"] == "http":  # the page's own addresses are relative to its folder
+            return await RedirectResponse(f"{self._prefix}/", HTTPStatus.PERMANENT_REDIRECT)(scope, receive, send)
+        if path.startswith(f"{self._prefix}/"):
+            scope["path"] = path.removeprefix(self._prefix)
+            scope["raw_path"] = scope.get("raw_path", b"").removeprefix(self._raw)
+
+        async def send_with_prefix(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                location = headers.get("location", "")
+                if location.startswith("/") and not location.startswith(f"{self._prefix}/"):
+                    headers["location"] = f"{self._prefix}{location}"
+            await send(message)
+
+        return await self._app(scope, receive, send_with_prefix)
+
+
+def path_prefix(scope: Scope) -> str:
+    """Give the path below which the gateway is reached; nothing where it is at the root."""
+    return scope.get("state", {}).get(_PREFIX, "")
 
 
 def _given_id(scope: Scope) -> str | None:

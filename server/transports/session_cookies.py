@@ -23,6 +23,7 @@ from starlette.requests import Request
 from db.clock import now
 from gateway.identity import PENDING_TIME
 from schema.session_cookie import SessionCookie, SignInCookie
+from server.transports.middleware import path_prefix
 from server.transports.origins import Origins
 
 _SECURE_NAME = "__Host-ollagraph_session"
@@ -35,7 +36,7 @@ _PLAIN_SIGN_IN_NAME = "ollagraph_sign_in"
 class SessionCookies:
     """Reads and writes the cookies. `origins` are those whose pages may use them, beside the gateway's own.
 
-    `public_url` is the origin under which browsers reach the gateway, where that is not the one of the request.
+    `public_url` is the address under which browsers reach the gateway, where that is not the one of the request.
     """
 
     origins: Origins
@@ -64,8 +65,8 @@ class SessionCookies:
 
     def read_sign_in(self, request: Request) -> SignInCookie:
         """Give the cookie of a browser that is away. The host of the request was checked before."""
-        origin = self.public_url or f"{request.scope['scheme']}://{request.headers['host']}"
-        return SignInCookie(origin, request.cookies.get(_sign_in_name(request)))
+        here = f"{request.scope['scheme']}://{request.headers['host']}{path_prefix(request.scope)}"
+        return SignInCookie(self.public_url or here, request.cookies.get(_sign_in_name(request)))
 
     def write_sign_in(self, request: Request, cookie: SignInCookie, headers: MutableHeaders) -> None:
         """Add to the head of an answer what was done to that cookie; an empty secret removes it."""

@@ -1,6 +1,7 @@
 """A whole gateway for tests: the real application under a real uvicorn, before a fake model server."""
 
 import socket
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -86,6 +87,8 @@ class RunningGateway:
     stop: Callable[[], None]
     """Begin to stop, while the block goes on."""
     token: str | None = None
+    tls: ssl.SSLContext | None = None
+    """What trusts a proxy in front, where the address is that proxy's."""
     admin_username: str = ADMIN
     admin_password: str = PASSWORD
     _administrators: str | None = None
@@ -200,8 +203,8 @@ class RunningGateway:
     async def connect(self, *, init: Json | None = None) -> AsyncGenerator["Socket"]:
         """A WebSocket that has been acknowledged; `init` is the payload, by default the token."""
         payload = init if init is not None else self.headers()
-        url = self.url.replace("http://", "ws://") + "/graphql"
-        async with websocket(url, subprotocols=[Subprotocol("graphql-transport-ws")]) as connection:
+        url = self.url.replace("http", "ws", 1) + "/graphql"
+        async with websocket(url, subprotocols=[Subprotocol("graphql-transport-ws")], ssl=self.tls) as connection:
             socket = Socket(connection)
             await socket.send({"type": "connection_init", "payload": payload})
             assert (await socket.receive())["type"] == "connection_ack"

@@ -79,7 +79,7 @@ class StartedDeviceSignIn:
 
 
 class DeviceSignIns:
-    """Begins sign-ins of devices and finishes them. `public_url` is the origin of the page where a person approves.
+    """Begins sign-ins of devices and finishes them. `public_url` is the address of the page where a person approves.
 
     Without it, the page is taken to be where the device reached the gateway.
     """

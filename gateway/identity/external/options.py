@@ -28,15 +28,18 @@ class SignInOption:
 
 
 class SignInOptions:
-    """Tells the ways to sign in: passwords first, in the order in which they are asked, then those elsewhere."""
+    """Tells the ways to sign in: passwords first, in the order in which they are asked, then those elsewhere.
 
-    def __init__(self, providers: Providers) -> None:
+    `path_prefix` is the path below which browsers reach the gateway.
+    """
+
+    def __init__(self, providers: Providers, path_prefix: str = "") -> None:
         passwords = [SignInOption(it.name, it.label, SignInKind.PASSWORD) for it in providers.passwords]
         self._all = [
             SignInOption(PASSWORD_PROVIDER, "Password", SignInKind.PASSWORD),
             *passwords,
             *(
-                SignInOption(it.name, it.label, SignInKind.REDIRECT, f"/auth/{it.name}/start")
+                SignInOption(it.name, it.label, SignInKind.REDIRECT, f"{path_prefix}/auth/{it.name}/start")
                 for it in providers.redirects
             ),
         ]

@@ -1,0 +1,1 @@
+"""What gateways are deployed with, run as deploy/ configures it."""
