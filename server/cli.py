@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 
 import click
 
+from server.care import CARE_COMMANDS
 from server.client import CLIENT_COMMANDS
 from server.command_settings import run as _run
 from server.command_settings import settings_of_command as _settings
@@ -220,5 +221,5 @@ def export_schema() -> None:
     click.echo(build_schema().as_str())
 
 
-for command in (*KEY_COMMANDS, limits, prices, usage, demo_data, *CLIENT_COMMANDS):
+for command in (*KEY_COMMANDS, limits, prices, usage, demo_data, *CARE_COMMANDS, *CLIENT_COMMANDS):
     main.add_command(command)

@@ -64,14 +64,15 @@ def signing_secret(settings: Settings) -> str:
         return settings.secret_key.get_secret_value()
     path = settings.data_dir / SECRET_FILE
     try:
-        return _kept_secret(path)
+        return kept_secret(path)
     except OSError as error:
         raise SettingsError(
             f"{path} cannot be made or read ({error.strerror}). Fix that, or set OLLAGRAPH_SECRET_KEY."
         ) from error
 
 
-def _kept_secret(path: Path) -> str:
+def kept_secret(path: Path) -> str:
+    """Give the secret in a file, which is made if it is not there. Raises SettingsError for a damaged one."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

@@ -11,6 +11,7 @@ from db.queries import (
     group,
     idempotency,
     identity,
+    inspection,
     limit,
     one_time_link,
     price,
@@ -26,6 +27,7 @@ from db.queries.api_key import KeyUse
 from db.queries.audit import AuditChoice
 from db.queries.external import Pending
 from db.queries.identity import Caller
+from db.queries.inspection import Connections, TableShape
 from db.queries.limit import CounterKey, Level, Reserve, Settlement
 from db.queries.price import PriceChoice
 from db.queries.session import Elsewhere, SessionUse
@@ -38,6 +40,7 @@ __all__ = [
     "AuditChoice",
     "BucketRun",
     "Caller",
+    "Connections",
     "CounterKey",
     "Elsewhere",
     "KeyUse",
@@ -50,6 +53,7 @@ __all__ = [
     "Settlement",
     "Span",
     "Subject",
+    "TableShape",
     "UsageChoice",
     "UsageGroup",
     "UsageSums",
@@ -66,6 +70,7 @@ __all__ = [
     "group",
     "idempotency",
     "identity",
+    "inspection",
     "limit",
     "one_time_link",
     "price",

@@ -31,7 +31,15 @@ from gateway.streams.log import SavedStream, StreamLog, StreamMoved, StreamOwner
 from gateway.streams.memory import MemoryStreamLog
 from gateway.streams.records import StreamRecords
 from gateway.streams.shared import Handlers, SharedStreamLog
-from gateway.streams.valkey import OpenCounts, UnusableValkey, Valkey, ValkeyUnavailable, check_valkey
+from gateway.streams.valkey import (
+    OpenCounts,
+    UnusableValkey,
+    Valkey,
+    ValkeyCondition,
+    ValkeyUnavailable,
+    check_valkey,
+    probe_valkey,
+)
 from gateway.streams.viewer import Viewer
 
 __all__ = [
@@ -71,10 +79,12 @@ __all__ = [
     "UnusableValkey",
     "UsageSource",
     "Valkey",
+    "ValkeyCondition",
     "ValkeyUnavailable",
     "Viewer",
     "check_valkey",
     "decode_transcript",
     "encode_transcript",
+    "probe_valkey",
     "utf16_length",
 ]
