@@ -2,6 +2,7 @@
 
 import os
 from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 import anyio
@@ -38,4 +39,35 @@ def inspect(table: str | None, *, as_json: bool) -> None:
     run(partial(inspect_database, settings, table, as_json=as_json))
 
 
-CARE_COMMANDS = (doctor, inspect)
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--without-secrets", is_flag=True, help="Leave out the secret key that is in the data folder.")
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+def backup(file: Path, *, without_secrets: bool, force: bool) -> None:
+    """Save the database and the secret key in FILE, while gateways work.
+
+    Of PostgreSQL pg_dump makes it, which must be installed.
+    """
+    settings = settings_of_command(warn)
+    from server.care.backup import make_backup
+
+    run(partial(make_backup, settings, file, secrets=not without_secrets, force=force))
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--yes", is_flag=True, help="Do not ask whether it is meant.")
+def restore(file: Path, *, yes: bool) -> None:
+    """Put the backup in FILE in the place of the database, and keep aside what was there.
+
+    Refuses while a gateway uses the database.
+    """
+    settings = settings_of_command(warn)
+    if not yes:
+        click.confirm("Replace the database and the secret key by those in the backup?", abort=True)
+    from server.care.backup import restore_backup
+
+    run(partial(restore_backup, settings, file))
+
+
+CARE_COMMANDS = (doctor, inspect, backup, restore)
