@@ -37,6 +37,7 @@ TOLD = frozenset(
         *("username", "admin", "role", "name", "scopes", "models", "networks", "origins", "expires_in_days"),
         *("model", "currency", "prompt", "cached", "completion", "valid_from"),
         *("users", "generations", "days", "seed"),
+        *("only", "older_than", "dry_run", "at_once"),
         *("measure", "window", "amount", "each", "group", "user", "tag", "time_zone", "exceptions"),
     }
 )

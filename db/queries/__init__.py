@@ -4,6 +4,7 @@ from db.queries import (
     api_key,
     audit,
     blob,
+    care,
     demo,
     device,
     external,
@@ -11,7 +12,6 @@ from db.queries import (
     group,
     idempotency,
     identity,
-    inspection,
     limit,
     one_time_link,
     price,
@@ -25,9 +25,9 @@ from db.queries import (
 )
 from db.queries.api_key import KeyUse
 from db.queries.audit import AuditChoice
+from db.queries.care import Connections, Stale, TableShape
 from db.queries.external import Pending
 from db.queries.identity import Caller
-from db.queries.inspection import Connections, TableShape
 from db.queries.limit import CounterKey, Level, Reserve, Settlement
 from db.queries.price import PriceChoice
 from db.queries.session import Elsewhere, SessionUse
@@ -52,6 +52,7 @@ __all__ = [
     "SessionUse",
     "Settlement",
     "Span",
+    "Stale",
     "Subject",
     "TableShape",
     "UsageChoice",
@@ -63,6 +64,7 @@ __all__ = [
     "api_key",
     "audit",
     "blob",
+    "care",
     "demo",
     "device",
     "external",
@@ -70,7 +72,6 @@ __all__ = [
     "group",
     "idempotency",
     "identity",
-    "inspection",
     "limit",
     "one_time_link",
     "price",

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
-from sqlalchemy import Table, and_, bindparam, case, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Table, and_, bindparam, case, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
@@ -259,9 +259,14 @@ async def purge_removed(session: WriteSession) -> None:
 
 async def purge_counters(session: WriteSession, before: datetime, most: int) -> int:
     """Remove counters whose window ended before this, at most so many; gives how many."""
-    old = select(LimitCounter.limit_id, LimitCounter.subject).where(LimitCounter.window_end < before).limit(most)
+    old = select(LimitCounter.limit_id, LimitCounter.subject).where(stale_counters(before)).limit(most)
     rows = (await session.execute(old)).all()
     if rows:
         keys = tuple_(LimitCounter.limit_id, LimitCounter.subject).in_([tuple(row) for row in rows])
-        await session.execute(delete(LimitCounter).where(keys, LimitCounter.window_end < before))
+        await session.execute(delete(LimitCounter).where(keys, stale_counters(before)))
     return len(rows)
+
+
+def stale_counters(before: datetime) -> ColumnElement[bool]:
+    """Give the condition of counters whose window ended before this."""
+    return LimitCounter.window_end < before

@@ -2,5 +2,6 @@
 
 from db.queries import TableShape
 from gateway.care.condition import Condition, Inspection
+from gateway.care.pruning import CHOSEN_AGE, Ages, Kind, Pruned, Pruning
 
-__all__ = ["Condition", "Inspection", "TableShape"]
+__all__ = ["CHOSEN_AGE", "Ages", "Condition", "Inspection", "Kind", "Pruned", "Pruning", "TableShape"]

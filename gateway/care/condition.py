@@ -40,17 +40,17 @@ class Inspection:
         """Give its condition. Its tables must be up to date. Raises DatabaseUnavailable."""
         async with self._database.reading() as session:
             before = now()
-            clock = await queries.inspection.clock(session)
+            clock = await queries.care.inspection.clock(session)
             middle = before + (now() - before) / 2
-            latest = await queries.inspection.latest_moment(session)
+            latest = await queries.care.inspection.latest_moment(session)
             at = now()
             return Condition(
                 clock_ahead=None if clock is None else clock - middle,
                 written_ahead=timedelta(0) if latest is None else max(latest - at, timedelta(0)),
-                connections=await queries.inspection.connections(session),
-                administrators=await queries.inspection.administrators(session, BuiltInRole.ADMIN.value),
-                abandoned=await queries.inspection.abandoned(session),
-                silent_replicas=await queries.inspection.silent_replicas(
+                connections=await queries.care.inspection.connections(session),
+                administrators=await queries.care.inspection.administrators(session, BuiltInRole.ADMIN.value),
+                abandoned=await queries.care.inspection.abandoned(session),
+                silent_replicas=await queries.care.inspection.silent_replicas(
                     session, at - LEASES_OF_SILENCE * timedelta(seconds=lease_time)
                 ),
             )
@@ -63,9 +63,9 @@ class Inspection:
     async def damage(self) -> list[str]:
         """Look through all of a SQLite file for damage; sentences, none where it is whole."""
         async with self._database.reading() as session:
-            return await queries.inspection.damage(session)
+            return await queries.care.inspection.damage(session)
 
     async def tables(self) -> Sequence[TableShape]:
         """Give all tables. Each is counted, which takes a while for large ones."""
         async with self._database.reading() as session:
-            return await queries.inspection.tables(session)
+            return await queries.care.inspection.tables(session)

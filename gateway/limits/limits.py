@@ -28,7 +28,7 @@ POLL_SECONDS = 1.0
 
 PURGE_SECONDS = 3600.0
 
-KEPT = timedelta(days=1)
+KEPT_AFTER_WINDOW = timedelta(days=1)
 """How long a counter stays after its window."""
 
 MOST_PURGED = 1_000
@@ -244,7 +244,7 @@ class Limits:
             await queries.limit.purge_removed(tx)
         while True:
             async with self._database.transaction() as tx:
-                if await queries.limit.purge_counters(tx, now() - KEPT, MOST_PURGED) < MOST_PURGED:
+                if await queries.limit.purge_counters(tx, now() - KEPT_AFTER_WINDOW, MOST_PURGED) < MOST_PURGED:
                     return
 
     def _is_old(self) -> bool:

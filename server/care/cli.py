@@ -70,4 +70,47 @@ def restore(file: Path, *, yes: bool) -> None:
     run(partial(restore_backup, settings, file))
 
 
-CARE_COMMANDS = (doctor, inspect, backup, restore)
+KINDS = (
+    *("text", "blobs", "idempotency-keys", "sessions", "sign-ins", "addresses", "links", "device-codes", "counters"),
+    *("audit", "usage"),
+)
+AGED = ("text", "audit", "usage")
+
+
+@click.command()
+@click.option("--only", multiple=True, type=click.Choice(KINDS), help="Remove this only; may be given several times.")
+@click.option(
+    "--older-than",
+    type=click.IntRange(min=2),
+    metavar="DAYS",
+    help="Remove what is older, whatever the settings keep. Needs --only, with text, audit or usage.",
+)
+@click.option("--dry-run", is_flag=True, help="Count it, and remove nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def prune(only: tuple[str, ...], older_than: int | None, *, dry_run: bool, as_json: bool) -> None:
+    """Remove from the database what is too old, now. Running gateways do so by themselves."""
+    if older_than is not None and (not only or set(only) - set(AGED)):
+        raise click.UsageError(f"--older-than needs --only with {', '.join(AGED)}: the rest has an expiry of its own.")
+    settings = settings_of_command(warn)
+    from server.care.pruning import prune_database
+
+    run(partial(prune_database, settings, only or KINDS, older_than, dry_run=dry_run, as_json=as_json))
+
+
+@click.command("rotate-secret")
+@click.option("--now", "at_once", is_flag=True, help="End all access tokens at once, as when the secret was stolen.")
+@click.option("--yes", is_flag=True, help="Do not ask whether it is meant.")
+def rotate_secret(*, at_once: bool, yes: bool) -> None:
+    """Make a new secret key in the data folder.
+
+    Tokens of the old one are taken until they expire. Sessions and API keys stay.
+    """
+    settings = settings_of_command(warn)
+    if not yes:
+        click.confirm("Make a new secret key? Gateways need a restart to use it.", abort=True)
+    from server.care.secret import rotate
+
+    run(partial(rotate, settings, at_once=at_once))
+
+
+CARE_COMMANDS = (doctor, inspect, backup, restore, prune, rotate_secret)
