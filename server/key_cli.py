@@ -35,12 +35,13 @@ def create_key(username: str, **limits: Any) -> None:
 
 @click.command("list-keys")
 @click.argument("username")
-def list_keys(username: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_keys(username: str, *, as_json: bool) -> None:
     """List the API keys of a user or a service account."""
     settings = settings_of_command(warn)
     from server import key_commands
 
-    run(partial(key_commands.list_keys, settings, username))
+    run(partial(key_commands.list_keys, settings, username, as_json=as_json))
 
 
 @click.command("rotate-key")
