@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 
 import click
 
-from server.administration import ALIASES, NOUNS
+from server.administration import ALIASES, NOUNS, fake_model_server
 from server.care import CARE_COMMANDS
 from server.client import CLIENT_COMMANDS
 from server.command_settings import run as _run
@@ -128,5 +128,15 @@ def completion(shell: str) -> None:
     click.echo(kind(main, {}, "ollagraph", "_OLLAGRAPH_COMPLETE").source())
 
 
-for command in (*NOUNS, limits, prices, usage, demo_data, *CARE_COMMANDS, *CLIENT_COMMANDS, *ALIASES):
+for command in (
+    *NOUNS,
+    limits,
+    prices,
+    usage,
+    demo_data,
+    fake_model_server,
+    *CARE_COMMANDS,
+    *CLIENT_COMMANDS,
+    *ALIASES,
+):
     main.add_command(command)

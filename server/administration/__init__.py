@@ -5,6 +5,7 @@ from copy import copy
 import click
 
 from server.administration.audit import audit, export_audit
+from server.administration.fake import fake_model_server
 from server.administration.keys import keys, sessions
 from server.administration.servers import backends, models
 from server.administration.users import (
@@ -38,4 +39,4 @@ ALIASES = tuple(
     )
 )
 
-__all__ = ["ALIASES", "NOUNS"]
+__all__ = ["ALIASES", "NOUNS", "fake_model_server"]
