@@ -74,6 +74,7 @@ class Running:
     database: Database
     service: GenerationService
     new_password: str | None
+    limits: Limits
     open_streams: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
 
 
@@ -110,7 +111,7 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
         trusted, schema = trusted_documents(settings), build_schema()
         executor = _executor(settings, schema, trusted)
         async with running_gateway(settings, link) as (gateway, database, service, signing):
-            running = Running(database, service, await ensure_admin(settings, gateway.identity))
+            running = Running(database, service, await ensure_admin(settings, gateway.identity), gateway.limits)
             app.begin(running)
             watch = CredentialWatch(gateway.identity.authentication, settings.recheck_interval)
             readiness = Readiness(database, gateway.catalog, service, link)

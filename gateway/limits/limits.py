@@ -90,6 +90,10 @@ class Limits:
         self._freed = anyio.Event()
         self._lines: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
+    def change(self, *, enabled: bool, limit_wait_time: float) -> None:
+        """Hold limits, or hold none, from now on; what is reserved is settled either way."""
+        self.enabled, self._wait_time = enabled, limit_wait_time
+
     def clear(self) -> None:
         """Read the rules anew: they have changed."""
         self._read_at = float("-inf")

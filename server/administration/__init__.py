@@ -6,6 +6,7 @@ import click
 
 from server.administration.audit import audit, export_audit
 from server.administration.fake import fake_model_server
+from server.administration.key_cli import KEY_COMMANDS
 from server.administration.keys import keys, sessions
 from server.administration.servers import backends, models
 from server.administration.users import (
@@ -19,7 +20,6 @@ from server.administration.users import (
     unlock,
     users,
 )
-from server.key_cli import KEY_COMMANDS
 
 NOUNS = (users, keys, sessions, backends, models, audit)
 

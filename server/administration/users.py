@@ -4,8 +4,8 @@ from functools import partial
 
 import click
 
+from server.administration.key_cli import create_service_account
 from server.command_settings import run, settings_of_command, warn
-from server.key_cli import create_service_account
 
 
 @click.command("create-user")
