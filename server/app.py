@@ -1,5 +1,6 @@
 """The composition root: everything is made here, once, and handed to whoever needs it."""
 
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -176,6 +177,8 @@ async def running_gateway(
 ) -> AsyncGenerator[tuple[Gateway, Database, GenerationService, SigningKeys]]:
     """Give the gateway at work: tables up to date, backends up. At the end everything is finished and closed."""
     providers = make_providers(settings)
+    if settings.sql_echo:  # before there is an engine, which asks its logger once
+        logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
     database = Database(settings.database, pool_size=settings.database_pool_size)
     try:
         await upgrade(database)

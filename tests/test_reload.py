@@ -44,3 +44,9 @@ async def test_a_supervisor_hands_it_on_to_its_workers(data_dir: Path):
         served.process.send_signal(signal.SIGHUP)
         await said(served, "taken: OLLAGRAPH_RATE_LIMIT_ENABLED", times=2)
         assert await served.stop() == 0
+
+
+async def test_statements_are_logged_without_their_values_where_that_is_asked_for(data_dir: Path):
+    async with serving(data_dir, SQL_ECHO="true", ADMIN_USERNAME="somebody-secret") as served:
+        await said(served, "INSERT INTO users")
+        assert "somebody-secret" not in served.errors
