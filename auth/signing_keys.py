@@ -74,13 +74,20 @@ class TokenKeys:
     """The keys of this gateway as they are now.
 
     `secret` signs until the first pair is old enough, and is the only key that tokens without a `kid` are verified
-    by. `publish_delay` is how long a pair is published before it signs. Raises WeakSecretError for a secret of less
-    than 32 bytes.
+    by. `publish_delay` is how long a pair is published before it signs. `former` is the secret of before a rotation,
+    and until when it verifies. Raises WeakSecretError for a secret of less than 32 bytes.
     """
 
-    def __init__(self, secret: str | None, *, publish_delay: timedelta = timedelta(0)) -> None:
+    def __init__(
+        self,
+        secret: str | None,
+        *,
+        publish_delay: timedelta = timedelta(0),
+        former: tuple[str, datetime] | None = None,
+    ) -> None:
         self.publish_delay = publish_delay
         self._secret = None if secret is None else _secret_key(secret)
+        self._former = None if former is None else (_secret_key(former[0]), former[1])
         self._pairs: tuple[Published, ...] = ()
         self._by_kid: Mapping[str, TokenKey] = {}
         self._public: tuple[Mapping[str, str], ...] = ()
@@ -119,6 +126,10 @@ class TokenKeys:
     def for_verifying(self, kid: str | None) -> TokenKey | None:
         """Give the key of this name, or the secret for None; None where there is no such key."""
         return self._secret if kid is None else self._by_kid.get(kid)
+
+    def former(self, now: datetime) -> TokenKey | None:
+        """Give the secret of before a rotation, while tokens that it signed are still taken."""
+        return self._former[0] if self._former is not None and now < self._former[1] else None
 
     @property
     def can_sign(self) -> bool:

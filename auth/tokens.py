@@ -95,7 +95,7 @@ class TokenSigner:
     def verify(self, token: str, *, now: datetime | None = None) -> TokenClaims:
         """Give what a token says. Raises ExpiredToken, and InvalidToken for everything else that is wrong with it."""
         now = now or datetime.now(UTC)
-        claims = self._read(token)
+        claims = self._read(token, now)
         try:
             found = TokenClaims(
                 user_id=UUID(claims["sub"]),
@@ -112,20 +112,31 @@ class TokenSigner:
             raise ExpiredToken
         return found
 
-    def _read(self, token: str) -> dict[str, Any]:
+    def _read(self, token: str, now: datetime) -> dict[str, Any]:
         """Check the signature, the type, and whom the token is from and for. The times are checked by the caller."""
         key = self._key_of(token)
+        former = self._keys.former(now) if key.kid is None else None
         try:
-            return jwt.decode(
-                token,
-                key.verifying,
-                algorithms=[key.algorithm],
-                issuer=self._issuer,
-                audience=self._audience,
-                options={"require": _CLAIMS, "strict_aud": True, "verify_exp": False, "verify_iat": False},
-            )
+            return self._decoded(token, key)
+        except jwt.InvalidSignatureError:
+            if former is None:
+                raise InvalidToken from None
         except (jwt.PyJWTError, ValueError):
             raise InvalidToken from None
+        try:
+            return self._decoded(token, former)
+        except (jwt.PyJWTError, ValueError):
+            raise InvalidToken from None
+
+    def _decoded(self, token: str, key: TokenKey) -> dict[str, Any]:
+        return jwt.decode(
+            token,
+            key.verifying,
+            algorithms=[key.algorithm],
+            issuer=self._issuer,
+            audience=self._audience,
+            options={"require": _CLAIMS, "strict_aud": True, "verify_exp": False, "verify_iat": False},
+        )
 
     def _key_of(self, token: str) -> TokenKey:
         """Find the key that the token must be signed with: by its `kid`, and without one the secret.

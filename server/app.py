@@ -1,5 +1,6 @@
 """The composition root: everything is made here, once, and handed to whoever needs it."""
 
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from db.migrations import upgrade
 from gateway import Gateway
 from gateway.blobs import BlobLimits, Blobs
 from gateway.catalog import BackendQueue, Catalog
-from gateway.limits import LimitAdministration, LimitStandings, Prices
+from gateway.limits import LimitAdministration, Limits, LimitStandings, Prices
 from gateway.notices import LimitNotices
 from gateway.plugins import Plugins, UnusablePlugin
 from gateway.request_limits import TooManyRequests
@@ -83,6 +84,7 @@ class Running:
     service: GenerationService
     new_password: str | None
     plugins: Plugins
+    limits: Limits
     open_streams: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
 
 
@@ -123,7 +125,8 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
             running_gateway(settings, plugins, link) as (gateway, database, service, signing),
             aclosing(make_request_limits(settings)) as requests,
         ):
-            running = Running(database, service, await ensure_admin(settings, gateway.identity), plugins)
+            password = await ensure_admin(settings, gateway.identity)
+            running = Running(database, service, password, plugins, gateway.limits)
             app.begin(running)
             watch = CredentialWatch(gateway.identity.authentication, settings.recheck_interval)
             readiness = Readiness(database, gateway.catalog, service, link)
@@ -194,6 +197,8 @@ async def running_gateway(
 ) -> AsyncGenerator[tuple[Gateway, Database, GenerationService, SigningKeys]]:
     """Give the gateway at work: tables up to date, backends up. At the end everything is finished and closed."""
     providers = make_providers(settings)
+    if settings.sql_echo:  # before there is an engine, which asks its logger once
+        logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
     database = Database(settings.database, pool_size=settings.database_pool_size)
     try:
         await upgrade(database)

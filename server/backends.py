@@ -32,7 +32,7 @@ async def running_backends(settings: Settings, link: WorkerLink | None = None) -
     )
     async with AsyncExitStack() as stack:
         backends: list[Backend] = []
-        for remote in _remote(settings):
+        for remote in remote_backends(settings):
             stack.push_async_callback(remote.aclose)
             backends.append(TimedBackend(remote, timeouts))
         async with anyio.create_task_group() as tasks:
@@ -47,7 +47,8 @@ async def running_backends(settings: Settings, link: WorkerLink | None = None) -
             tasks.cancel_scope.cancel()
 
 
-def _remote(settings: Settings) -> list[OllamaBackend | OpenAIBackend]:
+def remote_backends(settings: Settings) -> list[OllamaBackend | OpenAIBackend]:
+    """Make those that run elsewhere, not connected yet. Raises SettingsError."""
     remote: list[OllamaBackend | OpenAIBackend] = []
     connect = settings.connect_timeout
     key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None

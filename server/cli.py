@@ -6,12 +6,13 @@ from typing import Any, Literal, cast
 
 import click
 
+from server.administration import ALIASES, NOUNS, fake_model_server
+from server.care import CARE_COMMANDS
 from server.client import CLIENT_COMMANDS
 from server.command_settings import run as _run
 from server.command_settings import settings_of_command as _settings
 from server.command_settings import warn as _warn
 from server.demo import demo_data
-from server.key_cli import KEY_COMMANDS
 from server.limit_commands import limits
 from server.prices import prices
 from server.settings import SettingsError
@@ -100,113 +101,6 @@ def migrate() -> None:
     _run(partial(commands.migrate, settings))
 
 
-@main.command("create-user")
-@click.argument("username")
-@click.option("--admin", is_flag=True, help="Make an administrator: the same as --role admin.")
-@click.option("--role", default="developer", show_default=True, help="What the user may do.")
-@click.option("--password", envvar="OLLAGRAPH_NEW_PASSWORD", help="The password. Default: made up and shown once.")
-def create_user(username: str, *, admin: bool, role: str, password: str | None) -> None:
-    """Make a user who can sign in.
-
-    A password on the command line can be seen by others on the machine: rather give it in the environment as
-    OLLAGRAPH_NEW_PASSWORD.
-    """
-    settings = _settings(_warn)
-    from server import commands
-
-    _run(partial(commands.create_user, settings, username, password, role="admin" if admin else role))
-
-
-@main.command("list-users")
-def list_users() -> None:
-    """List the users: name, role, kind, and whether they are active."""
-    settings = _settings(_warn)
-    from server import commands
-
-    _run(partial(commands.list_users, settings))
-
-
-@main.command("set-role")
-@click.argument("username")
-@click.argument("role")
-def set_role(username: str, role: str) -> None:
-    """Give a user another role, which decides what they may do."""
-    settings = _settings(_warn)
-    from server import commands
-
-    _run(partial(commands.set_role, settings, username, role))
-
-
-@main.command("reset-password")
-@click.argument("username")
-def reset_password(username: str) -> None:
-    """Give a user a new password, made up and shown once, which they have to change when they sign in with it.
-
-    Opens sign-in under the name again, and ends the user's sessions. The gateway need not be restarted.
-    """
-    settings = _settings(_warn)
-    from server import commands
-
-    _run(partial(commands.reset_password, settings, username))
-
-
-@main.command("deactivate-user")
-@click.argument("username")
-def deactivate_user(username: str) -> None:
-    """Let a user do nothing any more, and end their sessions."""
-    settings = _settings(_warn)
-    from server import commands
-
-    _run(partial(commands.deactivate_user, settings, username))
-
-
-@main.command("reactivate-user")
-@click.argument("username")
-def reactivate_user(username: str) -> None:
-    """Let a user who was deactivated come back."""
-    settings = _settings(_warn)
-    from server import commands
-
-    _run(partial(commands.reactivate_user, settings, username))
-
-
-@main.command("delete-user")
-@click.argument("username")
-@click.option("--yes", is_flag=True, help="Do not ask whether it is meant.")
-def delete_user(username: str, *, yes: bool) -> None:
-    """Delete a user for good, with their keys, prompts and answers. What they used stays in the reports."""
-    settings = _settings(_warn)
-    if not yes:
-        click.confirm(f"Delete {username}, their keys, prompts and answers for good?", abort=True)
-    from server import commands
-
-    _run(partial(commands.delete_user, settings, username))
-
-
-@main.command()
-@click.argument("username")
-def unlock(username: str) -> None:
-    """Open sign-in under a name again, which too many wrong passwords have closed.
-
-    Forgets what was counted under the name and at the addresses that tried it. The gateway need not be restarted.
-    """
-    settings = _settings(_warn)
-    from server import commands
-
-    _run(partial(commands.unlock, settings, username))
-
-
-@main.command("export-audit")
-@click.option("--since", help="From this moment on, such as 2026-01-31T12:00:00Z.")
-@click.option("--until", help="Before this moment.")
-def export_audit(since: str | None, until: str | None) -> None:
-    """Print the audit log as JSON lines, oldest first."""
-    settings = _settings(_warn)
-    from server import commands
-
-    _run(partial(commands.export_audit, settings, since, until))
-
-
 @main.command("create-signing-key")
 @click.option(
     "--algorithm", type=click.Choice(["EdDSA", "RS256"], case_sensitive=False), default="EdDSA", show_default=True,
@@ -241,5 +135,29 @@ def export_schema() -> None:
     click.echo(build_schema().as_str())
 
 
-for command in (*KEY_COMMANDS, limits, prices, usage, demo_data, *CLIENT_COMMANDS):
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what a shell must read to complete commands and options.
+
+    For bash: eval "$(ollagraph completion bash)", in ~/.bashrc.
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101 - click has those three
+    click.echo(kind(main, {}, "ollagraph", "_OLLAGRAPH_COMPLETE").source())
+
+
+for command in (
+    *NOUNS,
+    limits,
+    prices,
+    usage,
+    demo_data,
+    fake_model_server,
+    *CARE_COMMANDS,
+    *CLIENT_COMMANDS,
+    *ALIASES,
+):
     main.add_command(command)

@@ -5,8 +5,10 @@ Apart from `server.cli`, which finds mistakes in the settings before any of this
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
 import click
+import orjson
 from sqlalchemy.exc import DBAPIError
 
 from auth.errors import AuthenticationError
@@ -28,7 +30,16 @@ from server.signing_keys import SigningKeys, write_new_key
 USERS_AT_ONCE = 500
 
 CHANGING_NOTHING = frozenset(
-    {"export-audit", "limits list", "limits show", "list-keys", "list-users", "prices list", "usage"}
+    {
+        *("users list", "keys list", "sessions list", "audit list", "audit export"),
+        "export-audit",
+        "limits list",
+        "limits show",
+        "list-keys",
+        "list-users",
+        "prices list",
+        "usage",
+    }
 )
 """The commands that are not in the audit log."""
 
@@ -37,6 +48,8 @@ TOLD = frozenset(
         *("username", "admin", "role", "name", "scopes", "models", "networks", "origins", "expires_in_days"),
         *("model", "currency", "prompt", "cached", "completion", "valid_from"),
         *("users", "generations", "days", "seed"),
+        *("session",),
+        *("only", "older_than", "dry_run", "at_once"),
         *("measure", "window", "amount", "each", "group", "user", "tag", "time_zone", "exceptions"),
     }
 )
@@ -82,16 +95,23 @@ async def create_user(settings: Settings, username: str, password: str | None, *
             click.echo(f"Password: {made_up}\nIt is shown this once.")
 
 
-async def list_users(settings: Settings) -> None:
+async def list_users(settings: Settings, *, as_json: bool = False) -> None:
     """Print all users but those who were deleted, a line for each."""
+    entries: list[dict[str, Any]] = []
     async with opened_identity(settings) as (identity, _):
         after, has_more = None, True
         while has_more:
             users, has_more = await identity.accounts.page(UserFilter(), USERS_AT_ONCE, after)
             for user in users:
-                state = "active" if user.disabled_at is None else "deactivated"
-                click.echo(f"{user.username}\t{user.role}\t{user.kind}\t{state}")
-                after = user.username
+                after, active = user.username, user.disabled_at is None
+                if as_json:
+                    names = ("username", "role", "kind", "display_name", "email", "created_at")
+                    entries.append({"id": str(user.id), "active": active} | {it: getattr(user, it) for it in names})
+                else:
+                    state = "active" if active else "deactivated"
+                    click.echo(f"{user.username}\t{user.role}\t{user.kind}\t{state}")
+    if as_json:
+        click.echo(orjson.dumps(entries, option=orjson.OPT_INDENT_2).decode())
 
 
 async def set_role(settings: Settings, username: str, role: str) -> None:

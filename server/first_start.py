@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from auth.derived_keys import derive_key
@@ -57,6 +57,8 @@ NO_PROVIDERS = Providers()
 
 SECRET_BYTES = 32
 
+FORMER_SECRET_FILE = f"{SECRET_FILE}.former"
+
 
 def signing_secret(settings: Settings) -> str:
     """Give the setting, or a secret made once and kept in the data folder, for its owner only. Raises SettingsError."""
@@ -64,14 +66,52 @@ def signing_secret(settings: Settings) -> str:
         return settings.secret_key.get_secret_value()
     path = settings.data_dir / SECRET_FILE
     try:
-        return _kept_secret(path)
+        return kept_secret(path)
     except OSError as error:
         raise SettingsError(
             f"{path} cannot be made or read ({error.strerror}). Fix that, or set OLLAGRAPH_SECRET_KEY."
         ) from error
 
 
-def _kept_secret(path: Path) -> str:
+def former_secret(settings: Settings) -> tuple[str, datetime] | None:
+    """Give the secret that `rotate-secret` has replaced, and until when its tokens are taken; None where it is over."""
+    path = settings.data_dir / FORMER_SECRET_FILE
+    if settings.secret_key is not None or not path.exists():
+        return None
+    until = datetime.fromtimestamp(path.stat().st_mtime, UTC) + timedelta(seconds=settings.access_token_lifetime)
+    return (kept_secret(path), until) if datetime.now(UTC) < until else None
+
+
+def replace_secret(settings: Settings, *, keep_former: bool) -> Path:
+    """Make a new secret in the data folder, and give its file. Raises SettingsError.
+
+    Where the former one is kept, it goes on verifying until the last token that it signed has expired.
+    """
+    path, former = settings.data_dir / SECRET_FILE, settings.data_dir / FORMER_SECRET_FILE
+    old = signing_secret(settings)
+    try:
+        if keep_former:
+            _write_secret(former, old)
+        else:
+            former.unlink(missing_ok=True)
+        _write_secret(path, secrets.token_hex(SECRET_BYTES))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written ({error.strerror}).") from error
+    return path
+
+
+def _write_secret(path: Path, secret: str) -> None:
+    """Write a file for its owner only, which appears whole."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(secret)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+def kept_secret(path: Path) -> str:
+    """Give the secret in a file, which is made if it is not there. Raises SettingsError for a damaged one."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

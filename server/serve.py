@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 import anyio
@@ -16,11 +17,12 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from server.app import Application, Running, create_app
 from server.generation_service import GenerationService
+from server.reload import Reloader
 from server.settings import Settings
 from server.transports import bounded_websocket_protocol
 from server.uvicorn_protocol import bounded_http_protocol
 from server.welcome import welcome
-from server.workers import BACKLOG, WorkerLink, bound, url_of
+from server.workers import BACKLOG, WorkerLink, bound, on_hang_up, url_of
 
 MOST_OPEN_FILES = 65_536
 
@@ -39,18 +41,18 @@ class _Server(uvicorn.Server):
         self, config: uvicorn.Config, app: Application, tell: Callable[[Running], None], link: WorkerLink | None
     ) -> None:
         super().__init__(config)
-        self._app = app
+        self.app = app
         self._link = link
         self._tell = tell
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         spare_the_collector()
         await super().startup(sockets)
-        self._tell(self._app.running)
+        self._tell(self.app.running)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what runs finish first, and then hang up; with other gateways at hand, send the clients to them first."""
-        service = self._app.running.service
+        service = self.app.running.service
         has_peers = service.has_peers  # once: Valkey may come or go while what runs finishes
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._wait_for_force, tasks.cancel_scope)
@@ -79,7 +81,7 @@ class _Server(uvicorn.Server):
             connection.transport.abort()
 
     def _cut_streams(self) -> None:
-        for stream in list(self._app.running.open_streams):
+        for stream in list(self.app.running.open_streams):
             stream.cancel()
 
     async def _wait_for_force(self, drain: anyio.CancelScope) -> None:
@@ -142,19 +144,24 @@ def _run(
     config = server_config(app, settings)
     config.lifespan = "off"
     server = _Server(config, app, tell, link)
-    anyio.run(_serve, app, server, listening, link, backend_options={"loop_factory": config.get_loop_factory()})
+    anyio.run(_serve, settings, server, listening, link, backend_options={"loop_factory": config.get_loop_factory()})
 
 
-async def _serve(app: Application, server: _Server, listening: socket.socket, link: WorkerLink | None) -> None:
+async def _serve(settings: Settings, server: _Server, listening: socket.socket, link: WorkerLink | None) -> None:
     """Run the server within the application's lifespan.
 
     That is not left to uvicorn, which would log an expected mistake with its traceback.
     """
     if link is not None:
         link.attach()
+    app = server.app
     with anyio.CancelScope() as scope:
         async with app.router.lifespan_context(app):
-            await server.serve([listening])
+            async with anyio.create_task_group() as tasks:
+                reloader = Reloader.of_gateway(settings, app.running.limits, app.running.service)
+                await tasks.start(on_hang_up, reloader.reload, partial(server.handle_exit, signal.SIGTERM, None))
+                await server.serve([listening])
+                tasks.cancel_scope.cancel()
             if server.force_exit:
                 service = app.running.service
                 with anyio.move_on_after(FORCED_SECONDS):

@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 
 from auth.signing_keys import PairAlgorithm, Published, TokenKeys, UnusableKeyError, new_pem, read_pem
-from server.first_start import signing_secret
+from server.first_start import former_secret, signing_secret
 from server.settings import Settings, SettingsError
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class SigningKeys:
         self._folder = settings.signing_keys
         delay = timedelta(seconds=settings.signing_key_delay)
         if self._folder is None:
-            self.keys = TokenKeys(signing_secret(settings), publish_delay=delay)
+            self.keys = TokenKeys(signing_secret(settings), publish_delay=delay, former=former_secret(settings))
             return
         given = None if settings.secret_key is None else settings.secret_key.get_secret_value()
         self.keys = TokenKeys(given, publish_delay=delay)

@@ -12,7 +12,8 @@ import orjson
 import pytest
 from anyio.abc import ByteReceiveStream
 
-from tests.support.fake_model_server import FakeModelServer, Prompt, running_fake_model_server, script_for, server
+from server.fake_model_server import server
+from tests.support.fake_model_server import FakeModelServer, Prompt, running_fake_model_server, script_for
 
 PROMPT = Prompt(last="hi", words=1, tools=[], max_tokens=None)
 

@@ -37,6 +37,7 @@ FLOORS = {
     "gateway.plugins": 4,
     "gateway.replicas": 4,
     "gateway.demo": 4,
+    "gateway.care": 4,
     "schema.limits": 0,
     "schema.identity": 1,
     "schema.prices": 2,

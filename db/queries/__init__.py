@@ -4,6 +4,7 @@ from db.queries import (
     api_key,
     audit,
     blob,
+    care,
     demo,
     device,
     external,
@@ -25,6 +26,7 @@ from db.queries import (
 )
 from db.queries.api_key import KeyUse
 from db.queries.audit import AuditChoice
+from db.queries.care import Connections, Stale, TableShape
 from db.queries.external import Pending
 from db.queries.identity import Caller
 from db.queries.limit import CounterKey, FullCounter, Level, Reserve, Settlement
@@ -39,6 +41,7 @@ __all__ = [
     "AuditChoice",
     "BucketRun",
     "Caller",
+    "Connections",
     "CounterKey",
     "Elsewhere",
     "FullCounter",
@@ -51,7 +54,9 @@ __all__ = [
     "SessionUse",
     "Settlement",
     "Span",
+    "Stale",
     "Subject",
+    "TableShape",
     "UsageChoice",
     "UsageGroup",
     "UsageSums",
@@ -61,6 +66,7 @@ __all__ = [
     "api_key",
     "audit",
     "blob",
+    "care",
     "demo",
     "device",
     "external",

@@ -54,9 +54,14 @@ async def audit_events_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[
 
 async def purge_audit_events(session: WriteSession, before: datetime) -> int:
     """Remove some of the events from before that moment, the oldest first; gives how many."""
-    old = select(AuditEvent.id).where(AuditEvent.at < before).order_by(AuditEvent.at).limit(REMOVED_AT_ONCE)
+    old = select(AuditEvent.id).where(stale(before)).order_by(AuditEvent.at).limit(REMOVED_AT_ONCE)
     removed = await session.execute(delete(AuditEvent).where(AuditEvent.id.in_(old)).returning(AuditEvent.id))
     return len(removed.all())
+
+
+def stale(before: datetime) -> ColumnElement[bool]:
+    """Give the condition of the events from before that moment."""
+    return AuditEvent.at < before
 
 
 def _conditions(wanted: AuditChoice) -> list[ColumnElement[bool]]:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 
 from db.engine import ReadSession, WriteSession
 from db.tables import Blob, BlobChunk, User
@@ -65,5 +65,10 @@ async def remove(session: WriteSession, user_id: UUID, blob_id: UUID) -> bool:
 
 async def remove_expired(session: WriteSession, at: datetime, limit: int) -> int:
     """Remove at most `limit` blobs whose time is over, also those that never became whole; tell how many."""
-    old = select(Blob.id).where(Blob.expires_at <= at).order_by(Blob.expires_at).limit(limit)
+    old = select(Blob.id).where(stale(at)).order_by(Blob.expires_at).limit(limit)
     return len((await session.scalars(delete(Blob).where(Blob.id.in_(old)).returning(Blob.id))).all())
+
+
+def stale(at: datetime) -> ColumnElement[bool]:
+    """Give the condition of blobs whose time is over."""
+    return Blob.expires_at <= at

@@ -61,7 +61,12 @@ async def use(session: WriteSession, device_code_id: UUID, at: datetime) -> bool
 
 async def purge(session: WriteSession, expired_before: datetime) -> None:
     """Remove the devices whose codes expired before that moment."""
-    await session.execute(delete(DeviceCode).where(DeviceCode.expires_at < expired_before))
+    await session.execute(delete(DeviceCode).where(stale(expired_before)))
+
+
+def stale(expired_before: datetime) -> ColumnElement[bool]:
+    """Give the condition of the devices whose codes expired before that moment."""
+    return DeviceCode.expires_at < expired_before
 
 
 def _waits(at: datetime) -> ColumnElement[bool]:

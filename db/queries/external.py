@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 
 from db.engine import ReadSession, WriteSession
 from db.tables import ExternalAccount, LoginFlow, Role, User
@@ -85,4 +85,9 @@ async def take_login_flow(session: WriteSession, state_hash: str) -> LoginFlow |
 
 async def purge_login_flows(session: WriteSession, before: datetime) -> None:
     """Remove the sign-ins whose time was over before a moment."""
-    await session.execute(delete(LoginFlow).where(LoginFlow.expires_at < before))
+    await session.execute(delete(LoginFlow).where(stale(before)))
+
+
+def stale(before: datetime) -> ColumnElement[bool]:
+    """Give the condition of the sign-ins whose time was over before a moment."""
+    return LoginFlow.expires_at < before

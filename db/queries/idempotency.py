@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
 
 from db.engine import ReadSession, WriteSession
 from db.tables import IdempotencyKey
@@ -20,7 +20,12 @@ async def find_key(session: ReadSession, principal_id: UUID, key: str, since: da
 
 async def forget_keys(session: WriteSession, before: datetime, principal_id: UUID | None = None) -> None:
     """Delete those older than that moment, of one principal or of all: they no longer count."""
-    old = delete(IdempotencyKey).where(IdempotencyKey.created_at < before)
+    old = delete(IdempotencyKey).where(stale(before))
     if principal_id is not None:
         old = old.where(IdempotencyKey.principal_id == principal_id)
     await session.execute(old)
+
+
+def stale(before: datetime) -> ColumnElement[bool]:
+    """Give the condition of those older than that moment."""
+    return IdempotencyKey.created_at < before

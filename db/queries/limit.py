@@ -368,9 +368,14 @@ async def purge_removed(session: WriteSession) -> None:
 
 async def purge_counters(session: WriteSession, before: datetime, most: int) -> int:
     """Remove counters whose window ended before this, at most so many; gives how many."""
-    old = select(LimitCounter.limit_id, LimitCounter.subject).where(LimitCounter.window_end < before).limit(most)
+    old = select(LimitCounter.limit_id, LimitCounter.subject).where(stale_counters(before)).limit(most)
     rows = (await session.execute(old)).all()
     if rows:
         keys = tuple_(LimitCounter.limit_id, LimitCounter.subject).in_([tuple(row) for row in rows])
-        await session.execute(delete(LimitCounter).where(keys, LimitCounter.window_end < before))
+        await session.execute(delete(LimitCounter).where(keys, stale_counters(before)))
     return len(rows)
+
+
+def stale_counters(before: datetime) -> ColumnElement[bool]:
+    """Give the condition of counters whose window ended before this."""
+    return LimitCounter.window_end < before

@@ -28,7 +28,12 @@ async def remove_of(session: WriteSession, user_id: UUID) -> None:
 
 async def purge(session: WriteSession, expired_before: datetime) -> None:
     """Remove those that expired before that moment."""
-    await session.execute(delete(OneTimeLink).where(OneTimeLink.expires_at < expired_before))
+    await session.execute(delete(OneTimeLink).where(stale(expired_before)))
+
+
+def stale(expired_before: datetime) -> ColumnElement[bool]:
+    """Give the condition of those that expired before that moment."""
+    return OneTimeLink.expires_at < expired_before
 
 
 def _holds(secret_hash: str, at: datetime) -> tuple[ColumnElement[bool], ...]:

@@ -181,7 +181,12 @@ async def note_session_uses(session: WriteSession, uses: Mapping[UUID, SessionUs
 
 async def purge_sessions(session: WriteSession, before: datetime) -> None:
     """Remove the sessions that ended before a moment, and with them their refresh tokens."""
-    await session.execute(delete(Session).where(or_(Session.expires_at < before, Session.revoked_at < before)))
+    await session.execute(delete(Session).where(stale(before)))
+
+
+def stale(before: datetime) -> ColumnElement[bool]:
+    """Give the condition of those that ended before a moment."""
+    return or_(Session.expires_at < before, Session.revoked_at < before)
 
 
 def _holds(at: datetime) -> ColumnElement[bool]:

@@ -133,9 +133,19 @@ async def note_address(session: WriteSession, user_id: UUID, address: str, at: d
 async def purge_sign_ins(session: WriteSession, failed_before: datetime, signed_in_before: datetime) -> None:
     """Remove what is too old to count. A row that somebody is writing is left: waiting for several could deadlock."""
     attempt = LoginAttempts.username, LoginAttempts.address
-    old = select(*attempt).where(LoginAttempts.last_failed_at < failed_before).with_for_update(skip_locked=True)
+    old = select(*attempt).where(stale_attempts(failed_before)).with_for_update(skip_locked=True)
     await session.execute(delete(LoginAttempts).where(tuple_(*attempt).in_(old)))
-    await session.execute(delete(KnownAddress).where(KnownAddress.signed_in_at < signed_in_before))
+    await session.execute(delete(KnownAddress).where(stale_addresses(signed_in_before)))
+
+
+def stale_attempts(before: datetime) -> ColumnElement[bool]:
+    """Give the condition of what has not failed since then."""
+    return LoginAttempts.last_failed_at < before
+
+
+def stale_addresses(before: datetime) -> ColumnElement[bool]:
+    """Give the condition of addresses at which nobody has signed in since then."""
+    return KnownAddress.signed_in_at < before
 
 
 def _among(subjects: Sequence[Subject]) -> ColumnElement[bool]:

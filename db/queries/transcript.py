@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, LargeBinary, delete, exists, literal, or_, select, update
+from sqlalchemy import ColumnElement, LargeBinary, and_, delete, exists, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -96,9 +96,20 @@ async def forget_transcripts(session: WriteSession, at: datetime) -> None:
 
     That is so where a gateway of an older version wrote the end, or one that keeps no text.
     """
-    await session.execute(delete(Transcript).where(Transcript.expires_at <= at))
+    expired, left = stale(at)
+    await session.execute(delete(Transcript).where(expired))
+    await session.execute(delete(Transcript).where(left))
+
+
+def stale(at: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Give the conditions of both kinds."""
     ended = exists().where(Generation.id == Transcript.generation_id, Generation.finished_at.is_not(None))
-    await session.execute(delete(Transcript).where(Transcript.expires_at.is_(None), ended))
+    return Transcript.expires_at <= at, and_(Transcript.expires_at.is_(None), ended)
+
+
+def ended_before(before: datetime) -> ColumnElement[bool]:
+    """Give the condition of those whose generation ended before a moment, however long they are to be kept."""
+    return exists().where(Generation.id == Transcript.generation_id, Generation.finished_at < before)
 
 
 def _is_kept(at: datetime) -> ColumnElement[bool]:

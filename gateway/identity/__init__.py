@@ -48,13 +48,15 @@ from gateway.identity.registration import Registration
 from gateway.identity.rights import OPERATOR
 from gateway.identity.roles import Roles
 from gateway.identity.rotations import DEFAULT_GRACE, MAX_GRACE, Rotations
-from gateway.identity.sessions import SessionPolicy, Sessions, SignedIn
-from gateway.identity.sign_in import SignIns
+from gateway.identity.sessions import KEPT_AFTER_END, SessionPolicy, Sessions, SignedIn
+from gateway.identity.sign_in import KNOWN_TIME, SignIns
 from gateway.identity.uses import KeyUses, SessionUses
 
 __all__ = [
     "BUILT_IN_PROVIDERS",
     "DEFAULT_GRACE",
+    "KEPT_AFTER_END",
+    "KNOWN_TIME",
     "MAX_GRACE",
     "MAX_MEMBERS_AT_ONCE",
     "OPERATOR",

@@ -1,7 +1,7 @@
 """Limits on what is used: rules, what is reserved and settled against them, and what the use of models costs."""
 
 from gateway.limits.administration import LimitAdministration, WantedException, WantedLimit
-from gateway.limits.limits import Limits, Standings, Used
+from gateway.limits.limits import KEPT_AFTER_WINDOW, Limits, Standings, Used
 from gateway.limits.prices import (
     MAX_PATTERNS,
     MOST_PER_MILLION,
@@ -31,6 +31,7 @@ from gateway.limits.told import LimitsTold
 from gateway.limits.windows import LimitWindow
 
 __all__ = [
+    "KEPT_AFTER_WINDOW",
     "MAX_PATTERNS",
     "MOST_PER_MILLION",
     "NO_CONDITIONS",

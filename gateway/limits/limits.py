@@ -28,7 +28,7 @@ POLL_SECONDS = 1.0
 
 PURGE_SECONDS = 3600.0
 
-KEPT = timedelta(days=2)
+KEPT_AFTER_WINDOW = timedelta(days=2)
 """How long a counter stays after its window: longer than any two time zones are apart."""
 
 MOST_PURGED = 1_000
@@ -101,6 +101,10 @@ class Limits:
         self._levels: OrderedDict[CounterKey, Level] = OrderedDict()
         self._freed = anyio.Event()
         self._lines: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
+
+    def change(self, *, enabled: bool, limit_wait_time: float) -> None:
+        """Hold limits, or hold none, from now on; what is reserved is settled either way."""
+        self.enabled, self._wait_time = enabled, limit_wait_time
 
     def clear(self) -> None:
         """Read the rules anew: they have changed."""
@@ -303,7 +307,7 @@ class Limits:
             await queries.limit.purge_removed(tx)
         while True:
             async with self._database.transaction() as tx:
-                if await queries.limit.purge_counters(tx, now() - KEPT, MOST_PURGED) < MOST_PURGED:
+                if await queries.limit.purge_counters(tx, now() - KEPT_AFTER_WINDOW, MOST_PURGED) < MOST_PURGED:
                     return
 
     def _is_old(self) -> bool:

@@ -33,7 +33,16 @@ from gateway.streams.log import SavedStream, StreamLog, StreamMoved, StreamOwner
 from gateway.streams.memory import MemoryStreamLog
 from gateway.streams.records import StreamRecords
 from gateway.streams.shared import Handlers, SharedStreamLog
-from gateway.streams.valkey import OpenCounts, RequestCounts, UnusableValkey, Valkey, ValkeyUnavailable, check_valkey
+from gateway.streams.valkey import (
+    OpenCounts,
+    RequestCounts,
+    UnusableValkey,
+    Valkey,
+    ValkeyCondition,
+    ValkeyUnavailable,
+    check_valkey,
+    probe_valkey,
+)
 from gateway.streams.viewer import Viewer
 
 __all__ = [
@@ -75,11 +84,13 @@ __all__ = [
     "UsageSource",
     "UsageSources",
     "Valkey",
+    "ValkeyCondition",
     "ValkeyUnavailable",
     "Viewer",
     "check_valkey",
     "decode_transcript",
     "encode_transcript",
+    "probe_valkey",
     "utf16_length",
     "weakest",
 ]

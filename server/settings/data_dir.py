@@ -36,7 +36,7 @@ def _close_to_others(folder: Path) -> None:
     ours = [file for file in files if file.name == SECRET_FILE or file.name.startswith(DATABASE_FILE)]
     for file in ours:
         _take_from_others(file)
-    if not _is_open(folder):
+    if not is_open_to_others(folder):
         return
     if len(ours) == len(files) and _take_from_others(folder):
         logger.warning("the data folder %s was open to others; now it is not", folder)
@@ -44,13 +44,14 @@ def _close_to_others(folder: Path) -> None:
         logger.warning("the data folder %s is open to others: chmod 700, or set OLLAGRAPH_DATA_DIR to another", folder)
 
 
-def _is_open(path: Path) -> bool:
+def is_open_to_others(path: Path) -> bool:
+    """Tell whether anybody but the owner may do something with it."""
     return bool(path.stat().st_mode & OTHERS)
 
 
 def _take_from_others(path: Path) -> bool:
     """Tell whether nobody but the owner may do anything with it, after the attempt."""
-    if _is_open(path):
+    if is_open_to_others(path):
         with suppress(OSError):  # as for somebody else's
             path.chmod(stat.S_IMODE(path.stat().st_mode) & ~OTHERS)
-    return not _is_open(path)
+    return not is_open_to_others(path)

@@ -226,6 +226,7 @@ class Settings(
         default=None, description='Add "Did you mean …" to errors. Default: not in production.'
     )
     debug: bool = Field(default=False, description="Show internal errors to clients. Not allowed in production.")
+    sql_echo: bool = Field(default=False, description="Write each SQL statement to the log, without its values.")
     log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = Field(
         default="info", description="The least severe level that is logged."
     )

@@ -1,11 +1,12 @@
 """Several processes that serve on one port and act as one gateway: their supervisor, and their links to it."""
 
 from server.settings import Settings
+from server.workers.hang_ups import on_hang_up
 from server.workers.link import WorkerLink
 from server.workers.slot_reports import WorkerSlots
 from server.workers.sockets import BACKLOG, bound, url_of
 
-__all__ = ["BACKLOG", "WorkerLink", "WorkerSlots", "bound", "supervise", "url_of"]
+__all__ = ["BACKLOG", "WorkerLink", "WorkerSlots", "bound", "on_hang_up", "supervise", "url_of"]
 
 
 def supervise(settings: Settings) -> None:

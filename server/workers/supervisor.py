@@ -11,8 +11,9 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import anyio
@@ -20,8 +21,9 @@ import click
 from anyio.abc import TaskGroup
 
 from backends.model_process import EmbeddedStatus
-from server.settings import PREFIX, Settings, SettingsError, prepare_data_dir
+from server.settings import PREFIX, Settings, SettingsError, load_settings, prepare_data_dir
 from server.welcome import welcome
+from server.workers.hang_ups import on_hang_up
 from server.workers.private_valkey import PrivateValkey
 from server.workers.processes import ending
 from server.workers.slot_shares import SlotShares
@@ -81,6 +83,7 @@ class Supervisor:
 
                     services.start_soon(embedded_backend(self._settings).run_process, self._tell_of_model)
                 services.start_soon(self._obey, signals)
+                await services.start(on_hang_up, self._reload, partial(os.kill, os.getpid(), signal.SIGTERM))
                 async with anyio.create_task_group() as self._tasks:
                     for number in range(1, self._settings.workers + 1):
                         self._tasks.start_soon(self._keep, number)
@@ -98,6 +101,13 @@ class Supervisor:
         await anyio.sleep(FORCED_SECONDS)
         for worker in self._workers.values():
             worker.kill()
+
+    def _reload(self) -> None:
+        """Have every worker read the settings again. They tell what has changed; here it is the level of the log."""
+        with suppress(SettingsError):
+            logging.getLogger().setLevel(load_settings().log_level.upper())
+        for worker in self._workers.values():
+            worker.reload()
 
     async def _keep(self, number: int) -> None:
         """Have one worker, and another one when it has died, until told to stop."""

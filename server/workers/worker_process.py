@@ -68,6 +68,11 @@ class WorkerProcess:
         """Tell it to stop, a second time to stop at once."""
         self._send_signal(signal.SIGTERM)
 
+    def reload(self) -> None:
+        """Tell it to read the settings again. Before it serves, the signal would end it, and it reads them anyway."""
+        if self.ready:
+            self._send_signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """End it."""
         self._send_signal(signal.SIGKILL)

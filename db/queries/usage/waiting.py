@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import CursorResult, RowMapping, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, RowMapping, and_, delete, insert, or_, select, update
 
 from db.engine import ReadSession, WriteSession
 from db.tables import Generation, UsageDetails, UsageRecord
@@ -48,7 +48,12 @@ async def remove_before(session: WriteSession, before: datetime, limit: int) -> 
     else:
         later = update(UsageDetails).where(UsageDetails.kept_since < before)
         await session.execute(later.values(kept_since=before))
-    old = select(UsageRecord.generation_id).where(UsageRecord.at < before, UsageRecord.rolled_up)
+    old = select(UsageRecord.generation_id).where(stale(before), UsageRecord.rolled_up)
     some = old.order_by(UsageRecord.at).limit(limit)
     removed = await session.execute(delete(UsageRecord).where(UsageRecord.generation_id.in_(some)))
     return cast("CursorResult[Any]", removed).rowcount
+
+
+def stale(before: datetime) -> ColumnElement[bool]:
+    """Give the condition of rows that are older."""
+    return UsageRecord.at < before

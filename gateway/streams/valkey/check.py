@@ -53,7 +53,7 @@ def _check_server_url(url: str) -> None:
     if parts.scheme == "unix" and not path:
         raise UnusableValkey("must name the path of a socket, as in unix:///run/valkey.sock")
     try:
-        _client(url).connection_pool.make_connection()
+        client_for_check(url).connection_pool.make_connection()
         missing = [name for name in _FILES if name in options and not Path(options[name][0]).exists()]
     except (TypeError, ValueError, AttributeError, RedisError):
         raise UnusableValkey("has an option that cannot be used") from None
@@ -73,7 +73,7 @@ async def check_valkey(url: str) -> None:
 
 
 async def _check_server(url: str, *, clustered: bool) -> None:
-    client = _client(url)
+    client = client_for_check(url)
     try:
         await client.ping()
         await _check_mode(client, clustered=clustered)
@@ -106,7 +106,8 @@ async def _check_mode(client: Any, *, clustered: bool) -> None:
         raise UnusableValkey("names a server that is no part of a cluster: let it begin with redis:// or rediss://")
 
 
-def _client(url: str) -> Any:
+def client_for_check(url: str) -> Any:
+    """Make a client that asks once and waits for two seconds at most."""
     client = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - half typed
         url,
         socket_timeout=CONNECT_SECONDS,

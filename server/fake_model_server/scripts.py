@@ -1,4 +1,4 @@
-"""What the fake model server's models do, told by their names. See the table in `tests.support.fake_model_server`."""
+"""What the fake model server's models do, told by their names. See the table in `server.py`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -112,7 +112,7 @@ _KINDS: dict[str, _Kind] = {
 
 
 def unsaid(pieces: Sequence[str], begun: str) -> list[str]:
-    """What is left of an answer when its beginning was said before; all of it where that is not its beginning."""
+    """Give what is left of an answer when its beginning was said before; all of it where that is not its beginning."""
     place = 0
     for index, piece in enumerate(pieces):
         if place == len(begun):

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import click
+import orjson
 
 from auth.api_keys import KEY_PREFIX, shown_prefix
 from auth.principal import Principal
@@ -52,15 +54,24 @@ async def create_key(settings: Settings, username: str, options: KeyOptions) -> 
         _print_secret(new.secret)
 
 
-async def list_keys(settings: Settings, username: str) -> None:
+async def list_keys(settings: Settings, username: str, *, as_json: bool = False) -> None:
     """Print a line for each key of a user."""
     async with opened_identity(settings) as (identity, place):
         owner = await identity.accounts.principal_named(username)
         [keys] = await identity.api_keys.of_users([owner.user_id])
+        if as_json:
+            click.echo(orjson.dumps([_entry(key) for key in keys], option=orjson.OPT_INDENT_2).decode())
+            return
         for key in keys:
             click.echo("  ".join((str(key.id), key.prefix, _state(key), _last_use(key), key.name)))
         if not keys:
             click.echo(f"{owner.username} has no API keys in the database {place}.", err=True)
+
+
+def _entry(key: ApiKey) -> dict[str, Any]:
+    """Give what may be told of a key: nothing of its secret but how it begins."""
+    names = ("name", "prefix", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at", "last_used_address")
+    return {"id": str(key.id), "state": _state(key)} | {name: getattr(key, name) for name in names}
 
 
 async def rotate_key(settings: Settings, key: str, grace_hours: float) -> None:

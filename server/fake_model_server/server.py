@@ -26,15 +26,15 @@ A request's max_tokens (num_predict) cuts every answer short, and then the reaso
 are the words of all messages; as Ollama, the server has a context of `num_ctx` tokens (`wire.fitted`).
 `FakeModelServer.scripts` gives a model of any name a script of its own. A model that is neither is a 404.
 
-In a test: `async with running_fake_model_server() as fake`. As a process, for benchmarks and browsers: `python -m
-tests.support.fake_model_server --port 11434`; then `GET /fake/requests` tells what `FakeModelServer.requests` would,
-and `POST /fake/release` releases whatever is held at that moment.
+In a test: `async with running_fake_model_server() as fake`. As a process: `ollagraph fake-model-server`; then
+`GET /fake/requests` tells what `FakeModelServer.requests` would, and `POST /fake/release` releases whatever is held at
+that moment. `FakeModelServer.faults` makes answers slower, and some of them fail.
 """
 
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -46,9 +46,10 @@ import uvicorn
 from anyio.lowlevel import checkpoint
 from uvicorn.server import ServerState
 
-from tests.support.fake_model_server.raw import Raw, reset, write_raw
-from tests.support.fake_model_server.scripts import Ending, Prompt, Script, script_for, unsaid
-from tests.support.fake_model_server.wire import (
+from server.fake_model_server.faults import Faults
+from server.fake_model_server.raw import Raw, reset, write_raw
+from server.fake_model_server.scripts import Ending, Prompt, Script, script_for, unsaid
+from server.fake_model_server.wire import (
     CONTEXT_EXCEEDED,
     OllamaGenerateWire,
     OllamaWire,
@@ -109,6 +110,9 @@ class FakeModelServer:
         """Method and path of everything else that was asked, such as "GET /api/tags"."""
         self.models: list[str] = list(OFFERED)
         self.scripts: dict[str, Script] = {}
+        self.behaviours: dict[str, str] = {}
+        """Models of any name, and the one in the table as which they behave."""
+        self.faults = Faults()
         self.api_key: str | None = None
         """When set, `/v1` wants it as a bearer token."""
         self.old_ollama = False
@@ -243,12 +247,15 @@ class FakeModelServer:
             prompt = replace(prompt, last=prompt.begun or prompt.last, begun="")
         fitting = fitted(prompt, request.body, self.num_ctx) if request.path.startswith("/api") else prompt
         prompt = fitting or prompt
-        script = self.scripts.get(request.model) or script_for(request.model, prompt)
+        script = self.scripts.get(request.model) or script_for(
+            self.behaviours.get(request.model, request.model), prompt
+        )
         script = script or Script(status=404, message=f"model '{request.model}' not found")
         if fitting is None:
             script = Script(status=400, message=CONTEXT_EXCEEDED)
         if why := self.refuses(request.body):
             script = Script(status=400, message=why)
+        script = self.faults.applied(script)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_watch, request, receive, tasks.cancel_scope)
@@ -329,7 +336,7 @@ class _Play:
                 await self._flush()
                 await reset(self._send.__self__.transport)
                 return
-            case Ending.TRUNCATED:
+            case Ending.TRUNCATED | Ending.HOLD:
                 pass
         await self._flush()
         await self._send({"type": "http.response.body"})
@@ -372,7 +379,7 @@ def _tag(model: str, *, old: bool) -> Mapping[str, Any]:
 
 
 @asynccontextmanager
-async def running_fake_model_server(port: int = 0) -> AsyncIterator[FakeModelServer]:
+async def running_fake_model_server(port: int = 0) -> AsyncGenerator[FakeModelServer]:
     """Serve on 127.0.0.1, on a free port unless one is given, with uvicorn's own HTTP protocol."""
     fake = FakeModelServer()
     config = uvicorn.Config(fake, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
@@ -380,7 +387,8 @@ async def running_fake_model_server(port: int = 0) -> AsyncIterator[FakeModelSer
     state = ServerState()
 
     def protocol() -> asyncio.Protocol:
-        return config.http_protocol_class(config=config, server_state=state, app_state={})
+        make: Any = config.http_protocol_class
+        return make(config=config, server_state=state, app_state={})
 
     server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", port, backlog=2048)
     fake.url = "http://{}:{}".format(*server.sockets[0].getsockname())

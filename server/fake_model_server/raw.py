@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from tests.support.fake_model_server.scripts import Ending
+from server.fake_model_server.scripts import Ending
 
 
 @dataclass(frozen=True)

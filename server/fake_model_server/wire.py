@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from tests.support.fake_model_server.scripts import Prompt
+from server.fake_model_server.scripts import Prompt
 
 Body = Mapping[str, Any]
 
@@ -29,7 +29,7 @@ TURN, END = "<|{}|>", "<|end|>"
 
 
 def rendered_prompt(body: Body, *, closes_turns: bool) -> str:
-    """What the template of Ollama's fake models makes of a conversation."""
+    """Give what the template of Ollama's fake models makes of a conversation."""
     turns = [TURN.format(message["role"]) + message["content"] for message in body["messages"]]
     if body["messages"][-1]["role"] == "assistant" and not closes_turns:
         return END.join(turns)
@@ -60,7 +60,7 @@ _KEPT = 4
 
 
 def fitted(prompt: Prompt, body: Body, num_ctx: int) -> Prompt | None:
-    """What Ollama makes of a prompt for a context of `num_ctx` tokens; None where it refuses it.
+    """Give what Ollama makes of a prompt for a context of `num_ctx` tokens; None where it refuses it.
 
     One that fills the context is cut to about half of that, unless `truncate` is false. With `shift` an answer goes on
     behind the end of the context; without, it ends there.
@@ -91,7 +91,7 @@ DURATIONS = {"load_duration": 42_000_000, "prompt_eval_duration": round(PROMPT_M
 
 
 def logprob(piece: str, place: int) -> dict[str, Any]:
-    """What both protocols tell of a token: the n-th has a probability of e to the power of -n/4."""
+    """Give what both protocols tell of a token: the n-th has a probability of e to the power of -n/4."""
     return {"token": piece, "logprob": -place / 4, "bytes": list(piece.encode()), "top_logprobs": []}
 
 

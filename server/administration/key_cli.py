@@ -1,4 +1,4 @@
-"""The commands about API keys and service accounts. What they do is in `server.key_commands`, which loads slowly."""
+"""The commands about API keys and service accounts. What they do is in `key_commands.py`, which loads slowly."""
 
 from functools import partial
 from typing import Any
@@ -28,19 +28,20 @@ _GRACE_HOURS = 24
 def create_key(username: str, **limits: Any) -> None:
     """Make an API key for a user or a service account and print it, once."""
     settings = settings_of_command(warn)
-    from server import key_commands
+    from server.administration import key_commands
 
     run(partial(key_commands.create_key, settings, username, key_commands.KeyOptions(**limits)))
 
 
 @click.command("list-keys")
 @click.argument("username")
-def list_keys(username: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_keys(username: str, *, as_json: bool) -> None:
     """List the API keys of a user or a service account."""
     settings = settings_of_command(warn)
-    from server import key_commands
+    from server.administration import key_commands
 
-    run(partial(key_commands.list_keys, settings, username))
+    run(partial(key_commands.list_keys, settings, username, as_json=as_json))
 
 
 @click.command("rotate-key")
@@ -55,7 +56,7 @@ def list_keys(username: str) -> None:
 def rotate_key(key: str, grace_hours: float) -> None:
     """Give an API key a new secret and print it, once. KEY is its id, or the beginning that list-keys shows."""
     settings = settings_of_command(warn)
-    from server import key_commands
+    from server.administration import key_commands
 
     run(partial(key_commands.rotate_key, settings, key, grace_hours))
 
@@ -65,7 +66,7 @@ def rotate_key(key: str, grace_hours: float) -> None:
 def revoke_key(key: str) -> None:
     """End an API key at once. KEY is its id, or the beginning that list-keys shows."""
     settings = settings_of_command(warn)
-    from server import key_commands
+    from server.administration import key_commands
 
     run(partial(key_commands.revoke_key, settings, key))
 
@@ -77,7 +78,7 @@ def revoke_key(key: str) -> None:
 def create_service_account(username: str, role: str, display_name: str | None) -> None:
     """Make a user for programs, who owns API keys and cannot sign in with a password."""
     settings = settings_of_command(warn)
-    from server import key_commands
+    from server.administration import key_commands
 
     run(partial(key_commands.create_service_account, settings, username, role=role, display_name=display_name))
 

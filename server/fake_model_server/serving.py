@@ -1,0 +1,35 @@
+"""The fake model server as a command of its own."""
+
+import anyio
+import click
+
+from server.fake_model_server.faults import Faults
+from server.fake_model_server.server import running_fake_model_server
+
+ECHO = "fake:echo"
+
+
+async def serve_fake_models(port: int, models: list[tuple[str, str]], faults: Faults) -> None:
+    """Serve until cancelled. Of `models`, each is listed under its name and behaves as the other one."""
+    try:
+        async with running_fake_model_server(port) as fake:
+            fake.faults = faults
+            fake.behaviours = dict(models)
+            fake.models = [name for name, _ in models] or fake.models
+            click.echo(f"Fake models are served at {fake.url}: {', '.join(fake.models)}")
+            click.echo(f"Use it with OLLAGRAPH_OLLAMA_URL={fake.url} or OLLAGRAPH_OPENAI_URL={fake.url}")
+            await anyio.sleep_forever()
+    except OSError as error:
+        raise click.ClickException(
+            f"127.0.0.1:{port} cannot be used ({error.strerror}). Give another --port."
+        ) from error
+
+
+def read_models(texts: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Read NAME or NAME=MODEL, several with commas between. A name alone, if it is in no table, echoes."""
+    pairs: list[tuple[str, str]] = []
+    for text in ",".join(texts).split(","):
+        name, _, behaviour = text.strip().partition("=")
+        if name:
+            pairs.append((name, behaviour or (name if name.startswith("fake:") else ECHO)))
+    return pairs
