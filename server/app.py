@@ -175,7 +175,9 @@ async def running_gateway(
 ) -> AsyncGenerator[tuple[Gateway, Database, GenerationService, SigningKeys]]:
     """Give the gateway at work: tables up to date, backends up. At the end everything is finished and closed."""
     providers = make_providers(settings)
-    database = Database(settings.database, pool_size=settings.database_pool_size)
+    database = Database(
+        settings.database, pool_size=settings.database_pool_size, slow_statement_time=settings.slow_statement_time
+    )
     try:
         await upgrade(database)
         async with running_backends(settings, link) as backends, anyio.create_task_group() as tasks:

@@ -60,6 +60,25 @@ def told_in_the_log(outcome: Outcome) -> str:
     return f"{outcome.state}, {reason}, {outcome.usage}, {outcome.timings}"
 
 
+def log_fields(row: Generation, outcome: Outcome) -> dict[str, str | int | None]:
+    """Give what the log's one line of a generation tells. `end` is why it ended: the code alone, as above."""
+    reason = outcome.error.code if outcome.error else outcome.cancel_reason or outcome.finish_reason
+    fields: dict[str, str | int | None] = {
+        "generation": str(row.id),
+        "user": str(row.user_id),
+        "model": row.model,
+        "backend": row.backend,
+        "state": outcome.state.value,
+        "end": reason and reason.value,
+        "prompt_tokens": outcome.usage.prompt_tokens,
+        "completion_tokens": outcome.usage.completion_tokens,
+        "queued_ms": outcome.timings.queued_ms,
+        "first_token_ms": outcome.timings.time_to_first_token_ms,
+        "ms": outcome.timings.total_ms,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def terminal_event(sequence: int, outcome: Outcome) -> End:
     """Give the last event of a generation that ended so."""
     error, usage = outcome.error, outcome.usage

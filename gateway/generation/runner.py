@@ -22,7 +22,7 @@ from gateway.errors import DatabaseDown, StreamExpired, StreamLogUnavailable
 from gateway.generation.estimates import Estimates
 from gateway.generation.kept_input import PackedInput
 from gateway.generation.ledger import Ledger, LedgerEntry, is_outage, kept_for
-from gateway.generation.outcome import Outcome, State, timings_so_far
+from gateway.generation.outcome import Outcome, State, log_fields, timings_so_far
 from gateway.generation.routing import Route, Router
 from gateway.generation.run import Gate, Job, Run
 from gateway.streams import NO_USAGE, CancelReason, End, KeptUsage, StreamLog, StreamOwner, StreamOwnership
@@ -255,6 +255,7 @@ class Runner:
         events = await _transcript(self._log, run.generation_id, event) if retention else None
         kept = kept_for(retention, events)
         await self._ledger.write(LedgerEntry(run.job.row, outcome, now(), kept, run.attempts()))
+        logger.info("generation ended", extra=log_fields(run.job.row, outcome))
         await run.write_end(event)
 
     def retention(self, row: Generation, least: float = 0) -> float:

@@ -48,6 +48,7 @@ from server.graphql.persisted import PersistedDocuments
 from server.graphql.request import GraphQLRequest
 from server.graphql.validation import MAX_ERRORS, validation_errors
 from server.graphql.variables import VariableLimits, check_variables, check_work
+from server.logs import note
 
 # graphql-core's own annotations leave type variables open, which strict checking does not let through
 _execute = cast("Callable[..., Awaitable[ExecutionResult] | ExecutionResult]", graphql.execute)  # pyright: ignore[reportUnknownMemberType]
@@ -181,6 +182,7 @@ class Executor:
                 known.costs[name] = cost
         if cost > self.limits.cost:
             raise RequestError([too_costly(cost, self.limits.cost)])
+        note(operation=chosen.name.value if chosen.name else None, type=chosen.operation.value)
         return Operation(request, document, chosen.operation, cost, known.generates[name])
 
     def _cost(self, document: DocumentNode, operation: OperationDefinitionNode, request: GraphQLRequest) -> int:
@@ -299,7 +301,10 @@ class Executor:
 
     def formatted(self, errors: Sequence[GraphQLError], request_id: str) -> list[dict[str, Any]]:
         """Format errors as they are sent: with `code` and `requestId`, and without what is nobody's business."""
-        return self._errors.formatted(errors, request_id)
+        formatted = self._errors.formatted(errors, request_id)
+        if formatted:
+            note(code=str(formatted[0]["extensions"]["code"]))
+        return formatted
 
     async def _responses(
         self, results: AsyncGenerator[ExecutionResult, None], context: Context, coroutines: Coroutines

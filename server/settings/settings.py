@@ -13,6 +13,7 @@ from server.settings.environment import ENV_FILE, ENV_FILE_ENCODING, PREFIX, cle
 from server.settings.identity import IdentitySettings
 from server.settings.limits import LimitSettings
 from server.settings.model_servers import ModelServerSettings
+from server.settings.operations import OperationsSettings
 from server.settings.providers import ProviderSettings
 from server.settings.requests import RequestSettings
 from server.settings.types import AnyCase, Capitals, FilePath, Hosts, Introspection, Networks, Origins, Workers
@@ -20,7 +21,9 @@ from server.settings.types import AnyCase, Capitals, FilePath, Hosts, Introspect
 DATABASE_FILE = "ollagraph.db"
 
 
-class Settings(RequestSettings, LimitSettings, ModelServerSettings, IdentitySettings, ProviderSettings):
+class Settings(
+    RequestSettings, LimitSettings, OperationsSettings, ModelServerSettings, IdentitySettings, ProviderSettings
+):
     """All settings, from the environment (`OLLAGRAPH_` and the name in capitals) or a file `.env`.
 
     Times are in seconds, sizes in bytes. A test holds docs/settings.md and .env.example to them.
@@ -207,9 +210,6 @@ class Settings(RequestSettings, LimitSettings, ModelServerSettings, IdentitySett
         default=None, description='Add "Did you mean …" to errors. Default: not in production.'
     )
     debug: bool = Field(default=False, description="Show internal errors to clients. Not allowed in production.")
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = Field(
-        default="info", description="The least severe level that is logged."
-    )
 
     @property
     def database(self) -> str:

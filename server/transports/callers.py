@@ -14,6 +14,7 @@ from db.engine import DatabaseUnavailable
 from gateway import Gateway
 from gateway.errors import DatabaseDown, InternalError
 from schema.context import Context
+from server.logs import note
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Callers:
         except SQLAlchemyError:
             logger.exception("request %s: the credentials could not be checked", request_id)
             return self._context(request_id, client, refused=InternalError())
+        note(user=str(principal.user_id))
         return self._context(request_id, client, principal=principal)
 
     async def context_of(self, request: Request) -> Context:

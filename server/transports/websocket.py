@@ -22,6 +22,7 @@ from db.engine import DatabaseUnavailable
 from gateway.errors import DatabaseDown, TransportErrorCode
 from schema.context import Context
 from server.graphql import Executor, Operation, RequestError, Response, TooMuchJson, raised
+from server.logs import RequestLine, request_line, trace_id_of
 from server.transports.bodies import BodyLimits, too_large
 from server.transports.bounded_websockets import known
 from server.transports.callers import Callers, client_of
@@ -126,6 +127,7 @@ class _Connection:
         self._most = endpoint.body_limits.anonymous
         self._endpoint = endpoint
         self._held = held
+        self._trace_id = trace_id_of(websocket.headers.get("traceparent"))
         self._sending = anyio.Lock()
         self._send_now = sender(websocket.scope)
         self._operations: dict[str, anyio.CancelScope] = {}
@@ -286,7 +288,7 @@ class _Connection:
     async def _operate(self, message: Subscribe, scope: anyio.CancelScope) -> None:
         """Run one operation to its end. Its failure is its own: the others on the socket go on."""
         request_id = uuid4().hex
-        with scope:
+        with request_line(RequestLine("operation", request_id, self._trace_id)), scope:
             try:
                 context = await self._callers.context(self._credentials, request_id, self._client)
                 if isinstance(context.refused, AuthenticationError) and not self._runs_others(context.refused):

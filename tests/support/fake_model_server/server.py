@@ -46,6 +46,7 @@ import uvicorn
 from anyio.lowlevel import checkpoint
 from uvicorn.server import ServerState
 
+from tests.support.fake_model_server.asked import note_prompt
 from tests.support.fake_model_server.raw import Raw, reset, write_raw
 from tests.support.fake_model_server.scripts import Ending, Prompt, Script, script_for, unsaid
 from tests.support.fake_model_server.wire import (
@@ -83,6 +84,9 @@ class FakeRequest:
     ended: anyio.Event = field(default_factory=anyio.Event)
     """Set when the server works on it no more."""
     released: anyio.Event = field(default_factory=anyio.Event)
+
+    def __post_init__(self) -> None:
+        note_prompt(self.body)
 
     @property
     def model(self) -> str:
