@@ -213,6 +213,11 @@ class Database:
         """How many connections are in use now: 0 while no block is open, however many callers wait for tokens."""
         return sum(cast("QueuePool", engine.pool).checkedout() for engine in self._engines)
 
+    @property
+    def most_connections(self) -> int:
+        """How many connections may be in use at once."""
+        return self.pool_size + (self.dialect == "sqlite")  # which has one more that writes
+
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[WriteSession]:
         """Open a block whose changes are kept when its end is reached, and undone when an exception leaves it.

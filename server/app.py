@@ -35,6 +35,7 @@ from server.graphql import (
 )
 from server.health import Readiness, healthz
 from server.jwks import KEY_SET_PATH, key_set
+from server.metrics import Metrics, MetricsService, Parts, make_metrics
 from server.page import page
 from server.server_info import introspection_access, server_info
 from server.settings import Settings, SettingsError, prepare_data_dir
@@ -74,6 +75,7 @@ class Running:
     database: Database
     service: GenerationService
     new_password: str | None
+    limiters: dict[str, ConnectionLimiter] = field(default_factory=dict[str, ConnectionLimiter])
     open_streams: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
 
 
@@ -99,7 +101,7 @@ class Application(FastAPI):
 
 def create_app(settings: Settings, link: WorkerLink | None = None) -> Application:
     """Make the ASGI application; with `link`, of one of several workers. Nothing is opened before its lifespan."""
-
+    metrics = make_metrics(settings, shared=link is not None)
     body_limits = BodyLimits(
         settings.max_body_size, settings.max_anonymous_body_size, BytesInFlight(settings.max_bytes_in_flight)
     )
@@ -109,13 +111,16 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
         prepare_data_dir(settings)
         trusted, schema = trusted_documents(settings), build_schema()
         executor = _executor(settings, schema, trusted)
-        async with running_gateway(settings, link) as (gateway, database, service, signing):
-            running = Running(database, service, await ensure_admin(settings, gateway.identity))
+        async with running_gateway(settings, link, metrics) as (gateway, database, service, signing):
+            new_password = await ensure_admin(settings, gateway.identity)
+            running = Running(database, service, new_password, _limiters(settings, service))
             app.begin(running)
             watch = CredentialWatch(gateway.identity.authentication, settings.recheck_interval)
             readiness = Readiness(database, gateway.catalog, service, link)
-            app.router.routes += _routes(settings, gateway, executor, readiness, watch, running, body_limits)
+            app.router.routes += _routes(settings, gateway, executor, readiness, watch, running, body_limits, metrics)
             app.router.routes.append(Route(KEY_SET_PATH, key_set(signing.keys)))
+            measuring = None if metrics is None else _measuring(settings, metrics, gateway, running)
+            app.router.routes += [] if measuring is None else measuring.routes
             if settings.serves_page:
                 app.router.routes.append(Mount("/", page()))
             async with anyio.create_task_group() as tasks:
@@ -125,6 +130,8 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
                 spawn_service(tasks, "the checks of readiness", readiness.run)
                 spawn_service(tasks, "watching the trusted documents", trusted.watch)
                 spawn_service(tasks, "watching the signing keys", signing.watch)
+                if measuring is not None:
+                    spawn_service(tasks, "metrics", measuring.run)
                 if link is not None:
                     spawn_service(tasks, "taking over from workers", partial(_take_over_from_workers, link, service))
                     spawn_service(tasks, "showing that this worker runs", link.show_life)
@@ -132,8 +139,22 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
                 tasks.cancel_scope.cancel()
 
     app = Application(lifespan, body_limits)
-    _add_middleware(app, settings)
+    _add_middleware(app, settings, metrics)
     return app
+
+
+def _limiters(settings: Settings, service: GenerationService) -> dict[str, ConnectionLimiter]:
+    shared = service.connections
+    return {
+        "http": ConnectionLimiter(settings.max_streams_per_user, "OLLAGRAPH_MAX_STREAMS_PER_USER", shared),
+        "websocket": ConnectionLimiter(settings.max_sockets_per_user, "OLLAGRAPH_MAX_SOCKETS_PER_USER", shared),
+    }
+
+
+def _measuring(settings: Settings, metrics: Metrics, gateway: Gateway, running: Running) -> MetricsService:
+    service = running.service
+    parts = Parts(running.database, service.queues, gateway.catalog, gateway.limits, service, running.limiters)
+    return MetricsService(settings, metrics, parts)
 
 
 async def _take_over_from_workers(link: WorkerLink, service: GenerationService) -> None:
@@ -142,7 +163,7 @@ async def _take_over_from_workers(link: WorkerLink, service: GenerationService) 
         await service.replicas.expire(await link.next_death())
 
 
-def _add_middleware(app: FastAPI, settings: Settings) -> None:
+def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics | None) -> None:
     """Add what stands around every request. The last one added comes first."""
     if settings.check_origin:
         app.add_middleware(OriginCheck, origins=Origins(settings.cors_origins))
@@ -166,12 +187,12 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(HostCheck, allowed=HostPatterns(settings.answers_to))
     if settings.trusted_proxies:
         app.add_middleware(TrustedProxies, networks=[parse_network(text) for text in settings.trusted_proxies])
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, ended=metrics and metrics.request_ended)
 
 
 @asynccontextmanager
 async def running_gateway(
-    settings: Settings, link: WorkerLink | None = None
+    settings: Settings, link: WorkerLink | None = None, metrics: Metrics | None = None
 ) -> AsyncGenerator[tuple[Gateway, Database, GenerationService, SigningKeys]]:
     """Give the gateway at work: tables up to date, backends up. At the end everything is finished and closed."""
     providers = make_providers(settings)
@@ -187,8 +208,9 @@ async def running_gateway(
             catalog = Catalog(backends, settings.models_max_age, tasks, queues=queues)
             blobs, prices = Blobs(database, _blob_limits(settings)), Prices(database, settings.identity_max_age)
             alone = link is not None and link.private_valkey
-            feed, limits = UsageFeed(), make_limits(settings, database)
-            needs = GenerationNeeds(database, catalog, queues, blobs, limits, prices, feed, tasks)
+            feed, limits = UsageFeed(metrics and metrics.ledger_written), make_limits(settings, database)
+            ended = metrics and metrics.generation_ended
+            needs = GenerationNeeds(database, catalog, queues, blobs, limits, prices, feed, tasks, ended)
             async with running_generation_service(settings, needs, alone=alone) as service:
                 signing = SigningKeys(settings)
                 identity = make_identity(
@@ -293,12 +315,12 @@ def _routes(
     watch: CredentialWatch,
     running: Running,
     body_limits: BodyLimits,
+    metrics: Metrics | None,
 ) -> list[Route | WebSocketRoute]:
     callers = Callers(gateway, settings.max_answer_text)
     cookies = SessionCookies.of(
         settings.cors_origins, credentials=settings.cors_credentials, public_url=settings.public_url
     )
-    shared = running.service.connections
     http = GraphQLOverHttp(
         executor,
         callers,
@@ -306,23 +328,18 @@ def _routes(
         settings.request_timeout,
         StreamLimits(settings.send_timeout, settings.heartbeat_interval),
         watch,
-        ConnectionLimiter(settings.max_streams_per_user, "OLLAGRAPH_MAX_STREAMS_PER_USER", shared),
+        running.limiters["http"],
         running.open_streams,
         cookies,
-    )
-    socket_limits = SocketLimits(
-        check_timeout=settings.query_timeout,
-        send_timeout=settings.send_timeout,
-        idle_timeout=settings.socket_idle_timeout,
-        operations=settings.max_operations_per_socket,
     )
     websocket = GraphQLOverWebSocket(
         executor,
         callers,
         body_limits,
-        socket_limits,
+        _socket_limits(settings),
         watch,
-        ConnectionLimiter(settings.max_sockets_per_user, "OLLAGRAPH_MAX_SOCKETS_PER_USER", shared),
+        running.limiters["websocket"],
+        metrics and metrics.request_ended,
     )
     return [
         *_blob_routes(settings, executor, callers, body_limits),
@@ -335,6 +352,15 @@ def _routes(
         *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),
         *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),
     ]
+
+
+def _socket_limits(settings: Settings) -> SocketLimits:
+    return SocketLimits(
+        check_timeout=settings.query_timeout,
+        send_timeout=settings.send_timeout,
+        idle_timeout=settings.socket_idle_timeout,
+        operations=settings.max_operations_per_socket,
+    )
 
 
 def _blob_routes(settings: Settings, executor: Executor, callers: Callers, body_limits: BodyLimits) -> list[Route]:

@@ -15,7 +15,7 @@ from db.engine import Database
 from gateway.blobs import Blobs
 from gateway.catalog import BackendQueue, Catalog
 from gateway.connections import SharedConnections
-from gateway.generation import Admission, Generations, Ledger, Phase, Router, Runner, Starts, TextRemoval
+from gateway.generation import Admission, Ended, Generations, Ledger, Phase, Router, Runner, Starts, TextRemoval
 from gateway.limits import Limits, Prices
 from gateway.replicas import PeerRequests, Replicas, Takeover, UsageNotes
 from gateway.streams import (
@@ -50,6 +50,7 @@ class GenerationNeeds:
     prices: Prices
     usage_feed: UsageFeed
     tasks: TaskGroup
+    ended: Ended | None = None
 
 
 @dataclass(slots=True)
@@ -66,6 +67,7 @@ class GenerationService:
     shared_log: SharedStreamLog | None
     removal: TextRemoval
     drain_time: float
+    queues: Mapping[str, BackendQueue]
     alone: bool = False
     connections: SharedConnections | None = None
     _stopping: anyio.Lock = field(default_factory=anyio.Lock)
@@ -159,6 +161,7 @@ def _wired(
         blobs=blobs,
         text_retention=settings.text_retention,
         kept_usage=KeptUsage(settings.data_dir, replica_id),
+        ended=needs.ended,
     )
     replicas = Replicas(
         database,
@@ -181,7 +184,7 @@ def _wired(
         event_interval=_interval_of_viewers(settings.event_interval),
     )
     removal = TextRemoval(database, runner, log)
-    return GenerationService(generations, runner, ledger, replicas, shared, removal, settings.drain_time)
+    return GenerationService(generations, runner, ledger, replicas, shared, removal, settings.drain_time, needs.queues)
 
 
 def _starts(settings: Settings, needs: GenerationNeeds, runner: Runner) -> Starts:

@@ -43,6 +43,7 @@ FLOORS = {
     "server.graphql": 0,
     "server.transports": 1,
     "server.sign_in": 2,
+    "server.metrics": 3,
 }
 """A room may import those of its own house that are on a lower floor."""
 

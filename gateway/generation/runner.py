@@ -34,6 +34,10 @@ LAST_EVENT_SECONDS = 2
 """How long a gateway that stops waits for its viewers to take the last event."""
 
 
+Ended = Callable[[Generation, Outcome], None]
+"""Is told how each generation ended here."""
+
+
 class Phase(Enum):
     """How far a gateway is on its way to its end. DRAINING: viewers are sent away; STOPPING: nothing is begun."""
 
@@ -70,6 +74,7 @@ class Runner:
         replica_id: UUID,
         text_retention: float = 0,
         kept_usage: KeptUsage | None = None,
+        ended: Ended | None = None,
     ) -> None:
         self.replica_id = replica_id
         self.phase = Phase.SERVING
@@ -82,6 +87,7 @@ class Runner:
         self._router = router
         self._blobs = blobs
         self._tasks = tasks
+        self._ended = ended
         self._runs: dict[UUID, Run] = {}
         self.estimates = Estimates()
 
@@ -256,6 +262,8 @@ class Runner:
         kept = kept_for(retention, events)
         await self._ledger.write(LedgerEntry(run.job.row, outcome, now(), kept, run.attempts()))
         logger.info("generation ended", extra=log_fields(run.job.row, outcome))
+        if self._ended is not None:
+            self._ended(run.job.row, outcome)
         await run.write_end(event)
 
     def retention(self, row: Generation, least: float = 0) -> float:

@@ -20,6 +20,8 @@ class Timings:
     """Not from then on: how long the backend says that it generated."""
     prompt_ms: int | None = None
     """Not from then on either: how long the backend says that it read the prompt."""
+    longest_gap_ms: int | None = None
+    """Not from then on either: the longest silence between two parts of the answer."""
 
 
 class Stopwatch:
@@ -33,6 +35,7 @@ class Stopwatch:
         self._turn_ms: int | None = None
         self._first_token_ms: int | None = None
         self._last_token_ms: int | None = None
+        self._longest_gap_ms: int | None = None
 
     def turn_came(self) -> int:
         """Note that the queue is behind, and return the milliseconds spent in it."""
@@ -41,14 +44,17 @@ class Stopwatch:
 
     def token_came(self) -> None:
         """Note that something was generated; the first call and the last one count."""
-        self._last_token_ms = self._elapsed_ms()
-        if self._first_token_ms is None:
+        before, self._last_token_ms = self._last_token_ms, self._elapsed_ms()
+        if before is None:
             self._first_token_ms = self._last_token_ms
+        elif (gap := self._last_token_ms - before) > (self._longest_gap_ms or -1):
+            self._longest_gap_ms = gap
 
     def timings(self, load_ms: int | None, eval_ms: int | None, prompt_ms: int | None) -> Timings:
         """Give all marks, the total being now. The arguments are what the backend tells of itself."""
         total_ms = self._elapsed_ms()
-        return Timings(self._turn_ms, load_ms, self._first_token_ms, total_ms, self._last_token_ms, eval_ms, prompt_ms)
+        first, last = self._first_token_ms, self._last_token_ms
+        return Timings(self._turn_ms, load_ms, first, total_ms, last, eval_ms, prompt_ms, self._longest_gap_ms)
 
     def _elapsed_ms(self) -> int:
         return milliseconds(time.perf_counter() - self._started)

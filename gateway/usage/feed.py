@@ -107,7 +107,8 @@ class UsageFollower(AsyncIterator[UsageUpdate]):
 class UsageFeed:
     """What is used by all users at all replicas, for who follows it here. `run` tells the others of what ends here."""
 
-    def __init__(self) -> None:
+    def __init__(self, written: Callable[[Iterable[Mapping[str, Any]]], None] | None = None) -> None:
+        self._written = written
         self._followers: WeakSet[UsageFollower] = WeakSet()
         self._untold: dict[UUID, _Sums] = {}
         self._came = anyio.Event()
@@ -122,7 +123,10 @@ class UsageFeed:
         return follower
 
     def note(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Count rows that the ledger has written."""
+        """Count rows that the ledger has written, and tell `written` of them."""
+        rows = list(rows)
+        if self._written is not None:
+            self._written(rows)
         for row in rows:
             user_id, sums = cast("UUID", row["user_id"]), _Sums.of(row)
             self._give(user_id, sums)

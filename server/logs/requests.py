@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -33,17 +33,23 @@ current: ContextVar[RequestLine] = ContextVar("request_line", default=NO_REQUEST
 """The request that is being served. What a request starts, as a generation, stays in its context."""
 
 
+RequestEnded = Callable[[RequestLine, float], None]
+"""Is told of each request that has ended, and how many seconds it took."""
+
+
 @contextmanager
-def request_line(line: RequestLine) -> Generator[RequestLine]:
+def request_line(line: RequestLine, ended: RequestEnded | None = None) -> Generator[RequestLine]:
     """Have all that is logged within the block name this request, and write its one line at the end of the block."""
     token = current.set(line)
     started = time.perf_counter()
     try:
         yield line
     finally:
-        elapsed = round((time.perf_counter() - started) * 1000, 1)
-        logger.info(line.event, extra={**line.fields, "ms": elapsed})
+        seconds = time.perf_counter() - started
+        logger.info(line.event, extra={**line.fields, "ms": round(seconds * 1000, 1)})
         current.reset(token)
+        if ended is not None:
+            ended(line, seconds)
 
 
 def note(**fields: Field | None) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode
 
-from server.settings.types import AnyCase, FilePath
+from server.settings.types import AnyCase, FilePath, Key
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS = ("debug", "info", "warning", "error")
@@ -59,6 +59,22 @@ class OperationsSettings(BaseSettings):
         "logrotate.",
     )
     log_backups: int = Field(default=5, ge=1, description="Renamed files of the log that are kept.")
+    metrics_host: str = Field(default="127.0.0.1", description="The address on which metrics are served.")
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="A port for `/metrics` alone, without a token; whoever reaches it reads them. Default: none.",
+    )
+    metrics_token: Key | None = Field(
+        default=None,
+        description="The token that `/metrics` asks for on the gateway's own port. Default: not served there.",
+    )
     slow_statement_time: float = Field(
         default=1, ge=0, description="Seconds from which on a statement of the database is logged as slow; 0: never."
     )
+
+    @property
+    def tells_metrics(self) -> bool:
+        """Whether anybody can read metrics."""
+        return self.metrics_port is not None or self.metrics_token is not None

@@ -7,7 +7,7 @@ from uuid import uuid4
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.logs import RequestLine, request_line, trace_id_of
+from server.logs import RequestEnded, RequestLine, request_line, trace_id_of
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -27,8 +27,9 @@ SECURITY_HEADERS = {
 class RequestContext:
     """Gives each request an id (the client's `X-Request-ID` where it is harmless), and writes the access log."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, ended: RequestEnded | None = None) -> None:
         self._app = app
+        self._ended = ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
@@ -51,7 +52,7 @@ class RequestContext:
                     headers["Cache-Control"] = "no-store"
             await send(message)
 
-        with request_line(line):
+        with request_line(line, self._ended):
             await self._app(scope, receive, send_with_headers)
 
 

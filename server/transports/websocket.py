@@ -22,7 +22,7 @@ from db.engine import DatabaseUnavailable
 from gateway.errors import DatabaseDown, TransportErrorCode
 from schema.context import Context
 from server.graphql import Executor, Operation, RequestError, Response, TooMuchJson, raised
-from server.logs import RequestLine, request_line, trace_id_of
+from server.logs import RequestEnded, RequestLine, request_line, trace_id_of
 from server.transports.bodies import BodyLimits, too_large
 from server.transports.bounded_websockets import known
 from server.transports.callers import Callers, client_of
@@ -102,6 +102,7 @@ class GraphQLOverWebSocket:
     limits: SocketLimits
     watch: CredentialWatch
     limiter: ConnectionLimiter
+    ended: RequestEnded | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection until either side ends it."""
@@ -288,7 +289,8 @@ class _Connection:
     async def _operate(self, message: Subscribe, scope: anyio.CancelScope) -> None:
         """Run one operation to its end. Its failure is its own: the others on the socket go on."""
         request_id = uuid4().hex
-        with request_line(RequestLine("operation", request_id, self._trace_id)), scope:
+        line = RequestLine("operation", request_id, self._trace_id)
+        with request_line(line, self._endpoint.ended), scope:
             try:
                 context = await self._callers.context(self._credentials, request_id, self._client)
                 if isinstance(context.refused, AuthenticationError) and not self._runs_others(context.refused):
