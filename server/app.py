@@ -35,7 +35,8 @@ from server.graphql import (
 )
 from server.health import Readiness, healthz
 from server.jwks import KEY_SET_PATH, key_set
-from server.metrics import Metrics, MetricsService, Parts, make_metrics
+from server.metrics import Metrics, MetricsService, Parts
+from server.observers import UNOBSERVED, Observers, make_observers
 from server.page import page
 from server.server_info import introspection_access, server_info
 from server.settings import Settings, SettingsError, prepare_data_dir
@@ -101,7 +102,7 @@ class Application(FastAPI):
 
 def create_app(settings: Settings, link: WorkerLink | None = None) -> Application:
     """Make the ASGI application; with `link`, of one of several workers. Nothing is opened before its lifespan."""
-    metrics = make_metrics(settings, shared=link is not None)
+    observers = make_observers(settings, several_workers=link is not None)
     body_limits = BodyLimits(
         settings.max_body_size, settings.max_anonymous_body_size, BytesInFlight(settings.max_bytes_in_flight)
     )
@@ -111,15 +112,15 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
         prepare_data_dir(settings)
         trusted, schema = trusted_documents(settings), build_schema()
         executor = _executor(settings, schema, trusted)
-        async with running_gateway(settings, link, metrics) as (gateway, database, service, signing):
+        async with running_gateway(settings, link, observers) as (gateway, database, service, signing):
             new_password = await ensure_admin(settings, gateway.identity)
             running = Running(database, service, new_password, _limiters(settings, service))
             app.begin(running)
             watch = CredentialWatch(gateway.identity.authentication, settings.recheck_interval)
             readiness = Readiness(database, gateway.catalog, service, link)
-            app.router.routes += _routes(settings, gateway, executor, readiness, watch, running, body_limits, metrics)
+            app.router.routes += _routes(settings, gateway, executor, readiness, watch, running, body_limits, observers)
             app.router.routes.append(Route(KEY_SET_PATH, key_set(signing.keys)))
-            measuring = None if metrics is None else _measuring(settings, metrics, gateway, running)
+            measuring = _measuring(settings, observers.metrics, gateway, running)
             app.router.routes += [] if measuring is None else measuring.routes
             if settings.serves_page:
                 app.router.routes.append(Mount("/", page()))
@@ -139,7 +140,7 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
                 tasks.cancel_scope.cancel()
 
     app = Application(lifespan, body_limits)
-    _add_middleware(app, settings, metrics)
+    _add_middleware(app, settings, observers)
     return app
 
 
@@ -151,7 +152,11 @@ def _limiters(settings: Settings, service: GenerationService) -> dict[str, Conne
     }
 
 
-def _measuring(settings: Settings, metrics: Metrics, gateway: Gateway, running: Running) -> MetricsService:
+def _measuring(
+    settings: Settings, metrics: Metrics | None, gateway: Gateway, running: Running
+) -> MetricsService | None:
+    if metrics is None:
+        return None
     service = running.service
     parts = Parts(running.database, service.queues, gateway.catalog, gateway.limits, service, running.limiters)
     return MetricsService(settings, metrics, parts)
@@ -163,7 +168,7 @@ async def _take_over_from_workers(link: WorkerLink, service: GenerationService) 
         await service.replicas.expire(await link.next_death())
 
 
-def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics | None) -> None:
+def _add_middleware(app: FastAPI, settings: Settings, observers: Observers) -> None:
     """Add what stands around every request. The last one added comes first."""
     if settings.check_origin:
         app.add_middleware(OriginCheck, origins=Origins(settings.cors_origins))
@@ -187,12 +192,12 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics | None) -
     app.add_middleware(HostCheck, allowed=HostPatterns(settings.answers_to))
     if settings.trusted_proxies:
         app.add_middleware(TrustedProxies, networks=[parse_network(text) for text in settings.trusted_proxies])
-    app.add_middleware(RequestContext, ended=metrics and metrics.request_ended)
+    app.add_middleware(RequestContext, observer=observers.requests)
 
 
 @asynccontextmanager
 async def running_gateway(
-    settings: Settings, link: WorkerLink | None = None, metrics: Metrics | None = None
+    settings: Settings, link: WorkerLink | None = None, observers: Observers = UNOBSERVED
 ) -> AsyncGenerator[tuple[Gateway, Database, GenerationService, SigningKeys]]:
     """Give the gateway at work: tables up to date, backends up. At the end everything is finished and closed."""
     providers = make_providers(settings)
@@ -205,12 +210,13 @@ async def running_gateway(
             queues = {backend.name: _queue(settings, backend, shared=link is not None) for backend in backends}
             if link is not None:
                 WorkerSlots(link, queues)
-            catalog = Catalog(backends, settings.models_max_age, tasks, queues=queues)
+            catalog = Catalog(observers.traced(backends), settings.models_max_age, tasks, queues=queues)
             blobs, prices = Blobs(database, _blob_limits(settings)), Prices(database, settings.identity_max_age)
             alone = link is not None and link.private_valkey
-            feed, limits = UsageFeed(metrics and metrics.ledger_written), make_limits(settings, database)
-            ended = metrics and metrics.generation_ended
-            needs = GenerationNeeds(database, catalog, queues, blobs, limits, prices, feed, tasks, ended)
+            feed, limits = UsageFeed(observers.ledger), make_limits(settings, database)
+            needs = GenerationNeeds(
+                database, catalog, queues, blobs, limits, prices, feed, tasks, observers.generations
+            )
             async with running_generation_service(settings, needs, alone=alone) as service:
                 signing = SigningKeys(settings)
                 identity = make_identity(
@@ -235,6 +241,7 @@ async def running_gateway(
     finally:
         await providers.aclose()
         await database.close()
+        await observers.close()
 
 
 def make_limits(settings: Settings, database: Database) -> Limits:
@@ -315,7 +322,7 @@ def _routes(
     watch: CredentialWatch,
     running: Running,
     body_limits: BodyLimits,
-    metrics: Metrics | None,
+    observers: Observers,
 ) -> list[Route | WebSocketRoute]:
     callers = Callers(gateway, settings.max_answer_text)
     cookies = SessionCookies.of(
@@ -339,7 +346,7 @@ def _routes(
         _socket_limits(settings),
         watch,
         running.limiters["websocket"],
-        metrics and metrics.request_ended,
+        observers.requests,
     )
     return [
         *_blob_routes(settings, executor, callers, body_limits),

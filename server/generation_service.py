@@ -15,7 +15,17 @@ from db.engine import Database
 from gateway.blobs import Blobs
 from gateway.catalog import BackendQueue, Catalog
 from gateway.connections import SharedConnections
-from gateway.generation import Admission, Ended, Generations, Ledger, Phase, Router, Runner, Starts, TextRemoval
+from gateway.generation import (
+    Admission,
+    GenerationObserver,
+    Generations,
+    Ledger,
+    Phase,
+    Router,
+    Runner,
+    Starts,
+    TextRemoval,
+)
 from gateway.limits import Limits, Prices
 from gateway.replicas import PeerRequests, Replicas, Takeover, UsageNotes
 from gateway.streams import (
@@ -50,7 +60,7 @@ class GenerationNeeds:
     prices: Prices
     usage_feed: UsageFeed
     tasks: TaskGroup
-    ended: Ended | None = None
+    observer: GenerationObserver = field(default_factory=GenerationObserver)
 
 
 @dataclass(slots=True)
@@ -161,7 +171,7 @@ def _wired(
         blobs=blobs,
         text_retention=settings.text_retention,
         kept_usage=KeptUsage(settings.data_dir, replica_id),
-        ended=needs.ended,
+        observer=needs.observer,
     )
     replicas = Replicas(
         database,

@@ -44,6 +44,7 @@ FLOORS = {
     "server.transports": 1,
     "server.sign_in": 2,
     "server.metrics": 3,
+    "server.traces": 3,
 }
 """A room may import those of its own house that are on a lower floor."""
 

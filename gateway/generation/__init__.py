@@ -48,7 +48,7 @@ from gateway.generation.request import (
 )
 from gateway.generation.routing import Router
 from gateway.generation.run import Job, Run
-from gateway.generation.runner import Ended, Phase, Runner
+from gateway.generation.runner import GenerationObserver, Phase, Runner
 from gateway.generation.starts import Starts
 
 __all__ = [
@@ -59,9 +59,9 @@ __all__ = [
     "Attempt",
     "AudioPart",
     "BlobPart",
-    "Ended",
     "FilePart",
     "GenerationFilter",
+    "GenerationObserver",
     "GenerationRequest",
     "Generations",
     "ImagePart",

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from uuid import UUID
@@ -34,8 +36,18 @@ LAST_EVENT_SECONDS = 2
 """How long a gateway that stops waits for its viewers to take the last event."""
 
 
-Ended = Callable[[Generation, Outcome], None]
-"""Is told how each generation ended here."""
+@dataclass(frozen=True, slots=True)
+class GenerationObserver:
+    """Whoever wants to know of the generations that run here.
+
+    `ended` are told how each ended, in its task; `around` is entered for each, from its place in the queue to its end.
+    """
+
+    ended: Sequence[Callable[[Generation, Outcome], None]] = ()
+    around: Callable[[Generation], AbstractContextManager[None]] | None = None
+
+
+UNOBSERVED = GenerationObserver()
 
 
 class Phase(Enum):
@@ -74,7 +86,7 @@ class Runner:
         replica_id: UUID,
         text_retention: float = 0,
         kept_usage: KeptUsage | None = None,
-        ended: Ended | None = None,
+        observer: GenerationObserver = UNOBSERVED,
     ) -> None:
         self.replica_id = replica_id
         self.phase = Phase.SERVING
@@ -87,7 +99,7 @@ class Runner:
         self._router = router
         self._blobs = blobs
         self._tasks = tasks
-        self._ended = ended
+        self._observer = observer
         self._runs: dict[UUID, Run] = {}
         self.estimates = Estimates()
 
@@ -226,6 +238,11 @@ class Runner:
 
     async def _run(self, run: Run) -> None:
         """Run one generation. Whatever happens, it ends in one record and one terminal event, or is released."""
+        around = self._observer.around
+        with nullcontext() if around is None else around(run.job.row):
+            await self._run_to_its_end(run)
+
+    async def _run_to_its_end(self, run: Run) -> None:
         try:
             await run.execute(partial(_note_turn, self._database))
         finally:
@@ -262,8 +279,8 @@ class Runner:
         kept = kept_for(retention, events)
         await self._ledger.write(LedgerEntry(run.job.row, outcome, now(), kept, run.attempts()))
         logger.info("generation ended", extra=log_fields(run.job.row, outcome))
-        if self._ended is not None:
-            self._ended(run.job.row, outcome)
+        for tell in self._observer.ended:
+            tell(run.job.row, outcome)
         await run.write_end(event)
 
     def retention(self, row: Generation, least: float = 0) -> float:

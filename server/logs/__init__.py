@@ -6,13 +6,14 @@ paths, and never holds prompts, answers, passwords, tokens or keys.
 
 from server.logs.lines import formatter
 from server.logs.output import Log, configure
-from server.logs.requests import NO_REQUEST, RequestEnded, RequestLine, note, request_line, trace_id_of
+from server.logs.requests import NO_REQUEST, UNOBSERVED, RequestLine, RequestObserver, note, request_line, trace_id_of
 
 __all__ = [
     "NO_REQUEST",
+    "UNOBSERVED",
     "Log",
-    "RequestEnded",
     "RequestLine",
+    "RequestObserver",
     "configure",
     "formatter",
     "note",

@@ -16,7 +16,18 @@ from server.logs.lines import formatter
 from server.logs.requests import NO_REQUEST, current
 from server.settings import PREFIX, Settings, SettingsError
 
-QUIET = ("httpx", "httpcore", "uvicorn", "alembic", "asyncio", "aiosqlite", "websockets", "sqlalchemy", "opentelemetry")
+QUIET = (
+    "httpx",
+    "httpcore",
+    "uvicorn",
+    "alembic",
+    "asyncio",
+    "aiosqlite",
+    "websockets",
+    "sqlalchemy",
+    "opentelemetry",
+    "urllib3",
+)
 """Loggers of libraries that say too much, below warnings: at "debug" aiosqlite writes statements with their values."""
 
 MOST_WAITING = 10_000

@@ -4,7 +4,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -23,6 +23,8 @@ class RequestLine:
     event: str
     request_id: str | None = None
     trace_id: str | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
     fields: dict[str, Field] = field(default_factory=dict[str, Field])
 
 
@@ -37,19 +39,34 @@ RequestEnded = Callable[[RequestLine, float], None]
 """Is told of each request that has ended, and how many seconds it took."""
 
 
+@dataclass(frozen=True, slots=True)
+class RequestObserver:
+    """Whoever wants to know of requests: `ended` is told of all, `around` is entered for each GraphQL operation."""
+
+    ended: RequestEnded | None = None
+    around: Callable[[RequestLine], AbstractContextManager[None]] | None = None
+
+
+UNOBSERVED = RequestObserver()
+
+
 @contextmanager
-def request_line(line: RequestLine, ended: RequestEnded | None = None) -> Generator[RequestLine]:
+def request_line(
+    line: RequestLine, observer: RequestObserver = UNOBSERVED, *, is_operation: bool = True
+) -> Generator[RequestLine]:
     """Have all that is logged within the block name this request, and write its one line at the end of the block."""
     token = current.set(line)
     started = time.perf_counter()
+    around = observer.around if is_operation else None
     try:
-        yield line
+        with nullcontext() if around is None else around(line):
+            yield line
     finally:
         seconds = time.perf_counter() - started
         logger.info(line.event, extra={**line.fields, "ms": round(seconds * 1000, 1)})
         current.reset(token)
-        if ended is not None:
-            ended(line, seconds)
+        if observer.ended is not None:
+            observer.ended(line, seconds)
 
 
 def note(**fields: Field | None) -> None:

@@ -70,6 +70,10 @@ class OperationsSettings(BaseSettings):
         default=None,
         description="The token that `/metrics` asks for on the gateway's own port. Default: not served there.",
     )
+    traces: bool = Field(
+        default=False, description="Send traces by OpenTelemetry; where to, the variables `OTEL_…` say."
+    )
+    traces_content: bool = Field(default=False, description="Whether traces hold prompts and answers.")
     slow_statement_time: float = Field(
         default=1, ge=0, description="Seconds from which on a statement of the database is logged as slow; 0: never."
     )

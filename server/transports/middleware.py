@@ -7,7 +7,7 @@ from uuid import uuid4
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.logs import RequestEnded, RequestLine, request_line, trace_id_of
+from server.logs import UNOBSERVED, RequestLine, RequestObserver, request_line, trace_id_of
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -27,9 +27,9 @@ SECURITY_HEADERS = {
 class RequestContext:
     """Gives each request an id (the client's `X-Request-ID` where it is harmless), and writes the access log."""
 
-    def __init__(self, app: ASGIApp, ended: RequestEnded | None = None) -> None:
+    def __init__(self, app: ASGIApp, observer: RequestObserver = UNOBSERVED) -> None:
         self._app = app
-        self._ended = ended
+        self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
@@ -39,7 +39,9 @@ class RequestContext:
         request_id = _given_id(scope) or uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         kind = scope.get("method", "WEBSOCKET")
-        line = RequestLine(f"{kind} {quote(scope['path'])}", request_id, trace_id_of(_header(scope, b"traceparent")))
+        trace, state = _header(scope, b"traceparent"), _header(scope, b"tracestate")
+        line = RequestLine(f"{kind} {quote(scope['path'])}", request_id, trace_id_of(trace), trace, state)
+        is_operation = scope["type"] == "http" and scope["path"] in GRAPHQL_PATHS
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] in {"http.response.start", "websocket.http.response.start"}:
@@ -52,7 +54,7 @@ class RequestContext:
                     headers["Cache-Control"] = "no-store"
             await send(message)
 
-        with request_line(line, self._ended):
+        with request_line(line, self._observer, is_operation=is_operation):
             await self._app(scope, receive, send_with_headers)
 
 
