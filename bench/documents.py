@@ -17,7 +17,7 @@ from bench.hostile import FAMILIES, changed, hostile_variables
 from gateway.errors import Forbidden
 from resolvers.root import build_schema
 from schema.context import Context
-from server.app import document_limits
+from server.execution import document_limits
 from server.graphql import Executor, GraphQLRequest, PersistedDocuments, RequestError, TrustedDocuments, VariableLimits
 from server.settings import Settings
 

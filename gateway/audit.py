@@ -79,6 +79,9 @@ class Deed:
 
 Kind = tuple[str, ...]
 
+SIGN_INS = frozenset({"deviceSignIn", "login", "registerUser"})
+"""The actions that begin sessions, or fail to: the log has a line of each."""
+
 
 class AuditLog:
     """Writes what happens, tells it to who may know, and removes what is older than `audit_retention` (0: never)."""
@@ -102,6 +105,7 @@ class AuditLog:
         """
         if self._listener is not None:
             self._listener(deed)
+        _log_sign_in(deed)
         row = _row(deed, now(), 1)
         with anyio.move_on_after(RECORD_SECONDS, shield=True) as writing:
             await self._write([row])
@@ -110,6 +114,7 @@ class AuditLog:
 
     def note(self, deed: Deed) -> None:
         """Write what was refused or failed, a moment later; a refusal like one of the last minute is only counted."""
+        _log_sign_in(deed)
         if deed.outcome is not AuditOutcome.REFUSED or self._is_first(deed):
             self._noted.append(deed)
             self._came.set()
@@ -230,6 +235,23 @@ def shortened(value: object) -> object:
 
 MAX_LISTED = 50
 """Values of one list in `details`."""
+
+
+def _log_sign_in(deed: Deed) -> None:
+    """Write the line of a sign-in. Of a failed one without the name: people type passwords there."""
+    if deed.action not in SIGN_INS:
+        return
+    worked = deed.outcome is AuditOutcome.SUCCESS
+    fields = {
+        "action": deed.action,
+        "outcome": deed.outcome.value,
+        "code": deed.code,
+        "user": str(deed.user_id) if deed.user_id else None,
+        "username": deed.name if worked else None,
+        "address": shown_address(deed.client.host),
+    }
+    told = {name: value for name, value in fields.items() if value}
+    logger.log(logging.INFO if worked else logging.WARNING, "sign-in", extra=told)
 
 
 def _kind(deed: Deed) -> Kind:

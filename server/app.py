@@ -28,19 +28,17 @@ from resolvers.root import build_extended_schema
 from schema.limits import threshold_data
 from server.audit_export import audit_export
 from server.backends import running_backends
+from server.execution import make_executor, trusted_documents
 from server.first_start import ensure_admin, make_identity
 from server.generation_service import GenerationNeeds, GenerationService, running_generation_service
 from server.graphql import (
-    DocumentLimits,
     Executor,
-    ManifestError,
-    PersistedDocuments,
-    TrustedDocuments,
-    VariableLimits,
 )
 from server.health import Readiness, healthz
 from server.jwks import KEY_SET_PATH, key_set
 from server.limits import make_limits, make_request_limits, make_webhooks
+from server.metrics import Metrics, MetricsService, Parts
+from server.observers import UNOBSERVED, Observers, make_observers
 from server.page import page
 from server.plugins import find_plugins, plugin_routes
 from server.server_info import introspection_access, server_info
@@ -85,6 +83,7 @@ class Running:
     new_password: str | None
     plugins: Plugins
     limits: Limits
+    limiters: dict[str, ConnectionLimiter] = field(default_factory=dict[str, ConnectionLimiter])
     open_streams: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
 
 
@@ -110,7 +109,7 @@ class Application(FastAPI):
 
 def create_app(settings: Settings, link: WorkerLink | None = None) -> Application:
     """Make the ASGI application; with `link`, of one of several workers. Nothing is opened before its lifespan."""
-
+    observers = make_observers(settings, several_workers=link is not None)
     plugins = Plugins({found.name: found.plugin for found in find_plugins(settings)}, settings.plugin_timeout)
     body_limits = BodyLimits(
         settings.max_body_size, settings.max_anonymous_body_size, BytesInFlight(settings.max_bytes_in_flight)
@@ -120,20 +119,22 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
     async def lifespan(app: Application) -> AsyncGenerator[None]:
         prepare_data_dir(settings)
         trusted = trusted_documents(settings)
-        executor = _executor(settings, _schema(plugins), trusted)
+        executor = make_executor(settings, _schema(plugins), trusted)
         async with (
-            running_gateway(settings, plugins, link) as (gateway, database, service, signing),
+            running_gateway(settings, plugins, link, observers) as (gateway, database, service, signing),
             aclosing(make_request_limits(settings)) as requests,
         ):
-            password = await ensure_admin(settings, gateway.identity)
-            running = Running(database, service, password, plugins, gateway.limits)
+            password, limiters = await ensure_admin(settings, gateway.identity), _limiters(settings, service)
+            running = Running(database, service, password, plugins, gateway.limits, limiters)
             app.begin(running)
             watch = CredentialWatch(gateway.identity.authentication, settings.recheck_interval)
             readiness = Readiness(database, gateway.catalog, service, link)
             callers = Callers(gateway, settings.max_answer_text, requests)
-            app.router.routes += _routes(settings, callers, executor, readiness, watch, running, body_limits)
+            app.router.routes += _routes(settings, callers, executor, readiness, watch, running, body_limits, observers)
             app.router.routes += plugin_routes(plugins, callers)
             app.router.routes.append(Route(KEY_SET_PATH, key_set(signing.keys)))
+            measuring = _measuring(settings, observers.metrics, gateway, running)
+            app.router.routes += [] if measuring is None else measuring.routes
             if settings.serves_page:
                 app.router.routes.append(Mount("/", page()))
             async with anyio.create_task_group() as tasks:
@@ -144,6 +145,8 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
                 spawn_service(tasks, "the checks of readiness", readiness.run)
                 spawn_service(tasks, "watching the trusted documents", trusted.watch)
                 spawn_service(tasks, "watching the signing keys", signing.watch)
+                if measuring is not None:
+                    spawn_service(tasks, "metrics", measuring.run)
                 if link is not None:
                     spawn_service(tasks, "taking over from workers", partial(_take_over_from_workers, link, service))
                     spawn_service(tasks, "showing that this worker runs", link.show_life)
@@ -152,8 +155,26 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
 
     app = Application(lifespan, body_limits)
     app.add_exception_handler(TooManyRequests, too_many_requests)
-    _add_middleware(app, settings)
+    _add_middleware(app, settings, observers)
     return app
+
+
+def _limiters(settings: Settings, service: GenerationService) -> dict[str, ConnectionLimiter]:
+    shared = service.connections
+    return {
+        "http": ConnectionLimiter(settings.max_streams_per_user, "OLLAGRAPH_MAX_STREAMS_PER_USER", shared),
+        "websocket": ConnectionLimiter(settings.max_sockets_per_user, "OLLAGRAPH_MAX_SOCKETS_PER_USER", shared),
+    }
+
+
+def _measuring(
+    settings: Settings, metrics: Metrics | None, gateway: Gateway, running: Running
+) -> MetricsService | None:
+    if metrics is None:
+        return None
+    service = running.service
+    parts = Parts(running.database, service.queues, gateway.catalog, gateway.limits, service, running.limiters)
+    return MetricsService(settings, metrics, parts)
 
 
 async def _take_over_from_workers(link: WorkerLink, service: GenerationService) -> None:
@@ -162,7 +183,7 @@ async def _take_over_from_workers(link: WorkerLink, service: GenerationService) 
         await service.replicas.expire(await link.next_death())
 
 
-def _add_middleware(app: FastAPI, settings: Settings) -> None:
+def _add_middleware(app: FastAPI, settings: Settings, observers: Observers) -> None:
     """Add what stands around every request. The last one added comes first."""
     if settings.check_origin:
         app.add_middleware(OriginCheck, origins=Origins(settings.cors_origins))
@@ -186,31 +207,35 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(HostCheck, allowed=HostPatterns(settings.answers_to))
     if settings.trusted_proxies:
         app.add_middleware(TrustedProxies, networks=[parse_network(text) for text in settings.trusted_proxies])
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, observer=observers.requests)
     if settings.path_prefix:
         app.add_middleware(PathPrefix, prefix=settings.path_prefix)
 
 
 @asynccontextmanager
 async def running_gateway(
-    settings: Settings, plugins: Plugins, link: WorkerLink | None = None
+    settings: Settings, plugins: Plugins, link: WorkerLink | None = None, observers: Observers = UNOBSERVED
 ) -> AsyncGenerator[tuple[Gateway, Database, GenerationService, SigningKeys]]:
     """Give the gateway at work: tables up to date, backends up. At the end everything is finished and closed."""
     providers = make_providers(settings)
     if settings.sql_echo:  # before there is an engine, which asks its logger once
         logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
-    database = Database(settings.database, pool_size=settings.database_pool_size)
+    database = Database(
+        settings.database, pool_size=settings.database_pool_size, slow_statement_time=settings.slow_statement_time
+    )
     try:
         await upgrade(database)
         async with running_backends(settings, link) as backends, anyio.create_task_group() as tasks:
             queues = {backend.name: _queue(settings, backend, shared=link is not None) for backend in backends}
             if link is not None:
                 WorkerSlots(link, queues)
-            catalog = Catalog(backends, settings.models_max_age, tasks, queues=queues)
+            catalog = Catalog(observers.traced(backends), settings.models_max_age, tasks, queues=queues)
             blobs, prices = Blobs(database, _blob_limits(settings)), Prices(database, settings.identity_max_age)
             alone = link is not None and link.private_valkey
-            feed, limits = UsageFeed(), make_limits(settings, database)
-            needs = GenerationNeeds(database, catalog, queues, blobs, limits, prices, feed, plugins, tasks)
+            feed, limits = UsageFeed(observers.ledger), make_limits(settings, database)
+            needs = GenerationNeeds(
+                database, catalog, queues, blobs, limits, prices, feed, plugins, tasks, observers.generations
+            )
             async with _at_work(plugins), running_generation_service(settings, needs, alone=alone) as service:
                 signing = SigningKeys(settings)
                 identity = make_identity(
@@ -244,6 +269,7 @@ async def running_gateway(
     finally:
         await providers.aclose()
         await database.close()
+        await observers.close()
 
 
 @asynccontextmanager
@@ -285,45 +311,6 @@ def _queue(settings: Settings, backend: Backend, *, shared: bool) -> BackendQueu
     )
 
 
-def trusted_documents(settings: Settings) -> TrustedDocuments:
-    """Load the trusted documents. Raises SettingsError where they cannot be used."""
-    try:
-        return TrustedDocuments(settings.trusted_documents_path, settings.trusted_documents)
-    except ManifestError as error:
-        raise SettingsError(f"{error} Fix it, or set OLLAGRAPH_TRUSTED_DOCUMENTS to off.") from error
-
-
-def document_limits(settings: Settings) -> DocumentLimits:
-    """Give the limits of documents that the settings ask for."""
-    return DocumentLimits(
-        length=settings.max_query_length,
-        tokens=settings.max_query_tokens,
-        depth=settings.max_query_depth,
-        aliases=settings.max_query_aliases,
-        root_fields=settings.max_query_root_fields,
-        directives=settings.max_query_directives,
-        fragments=settings.max_query_fragments,
-        fields=settings.max_query_fields,
-        repeats=settings.max_query_repeats,
-        list_length=settings.max_list_length,
-        cost=settings.max_query_cost,
-        api_keys=settings.max_api_keys_per_user,
-    )
-
-
-def _executor(settings: Settings, schema: strawberry.Schema, trusted: TrustedDocuments) -> Executor:
-    return Executor(
-        schema,
-        document_limits(settings),
-        PersistedDocuments(trusted, automatic=settings.automatic_persisted_queries),
-        query_timeout=settings.query_timeout,
-        introspection=introspection_access(settings),
-        suggestions=settings.gives_suggestions,
-        debug=settings.debug,
-        variable_limits=VariableLimits(settings.max_list_length, settings.max_variable_values),
-    )
-
-
 def _routes(
     settings: Settings,
     callers: Callers,
@@ -332,11 +319,11 @@ def _routes(
     watch: CredentialWatch,
     running: Running,
     body_limits: BodyLimits,
+    observers: Observers,
 ) -> list[Route | WebSocketRoute]:
     cookies = SessionCookies.of(
         settings.cors_origins, credentials=settings.cors_credentials, public_url=settings.public_address
     )
-    shared = running.service.connections
     http = GraphQLOverHttp(
         executor,
         callers,
@@ -344,23 +331,18 @@ def _routes(
         settings.request_timeout,
         StreamLimits(settings.send_timeout, settings.heartbeat_interval),
         watch,
-        ConnectionLimiter(settings.max_streams_per_user, "OLLAGRAPH_MAX_STREAMS_PER_USER", shared),
+        running.limiters["http"],
         running.open_streams,
         cookies,
-    )
-    socket_limits = SocketLimits(
-        check_timeout=settings.query_timeout,
-        send_timeout=settings.send_timeout,
-        idle_timeout=settings.socket_idle_timeout,
-        operations=settings.max_operations_per_socket,
     )
     websocket = GraphQLOverWebSocket(
         executor,
         callers,
         body_limits,
-        socket_limits,
+        _socket_limits(settings),
         watch,
-        ConnectionLimiter(settings.max_sockets_per_user, "OLLAGRAPH_MAX_SOCKETS_PER_USER", shared),
+        running.limiters["websocket"],
+        observers.requests,
     )
     return [
         *_blob_routes(settings, executor, callers, body_limits),
@@ -373,6 +355,15 @@ def _routes(
         *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),
         *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),
     ]
+
+
+def _socket_limits(settings: Settings) -> SocketLimits:
+    return SocketLimits(
+        check_timeout=settings.query_timeout,
+        send_timeout=settings.send_timeout,
+        idle_timeout=settings.socket_idle_timeout,
+        operations=settings.max_operations_per_socket,
+    )
 
 
 def _blob_routes(settings: Settings, executor: Executor, callers: Callers, body_limits: BodyLimits) -> list[Route]:

@@ -20,7 +20,7 @@ def settings_of_command(warn: Callable[[str], None] | None = None, **options: st
     os.environ.update({f"{PREFIX}{name.upper()}": value for name, value in options.items() if value is not None})
     settings = load_settings()
     if warn is None:
-        logs.configure(settings.log_level)
+        logs.configure(settings)
         warn = logging.getLogger(PREFIX.strip("_").lower()).warning
     for remark in unread_settings():
         warn(remark)

@@ -15,7 +15,17 @@ from db.engine import Database
 from gateway.blobs import Blobs
 from gateway.catalog import BackendQueue, Catalog
 from gateway.connections import SharedConnections
-from gateway.generation import Admission, Generations, Ledger, Phase, Router, Runner, Starts, TextRemoval
+from gateway.generation import (
+    Admission,
+    GenerationObserver,
+    Generations,
+    Ledger,
+    Phase,
+    Router,
+    Runner,
+    Starts,
+    TextRemoval,
+)
 from gateway.limits import Limits, Prices
 from gateway.plugins import Plugins
 from gateway.replicas import PeerRequests, Replicas, Takeover, UsageNotes
@@ -52,6 +62,7 @@ class GenerationNeeds:
     usage_feed: UsageFeed
     plugins: Plugins
     tasks: TaskGroup
+    observer: GenerationObserver = field(default_factory=GenerationObserver)
 
 
 @dataclass(slots=True)
@@ -68,6 +79,7 @@ class GenerationService:
     shared_log: SharedStreamLog | None
     removal: TextRemoval
     drain_time: float
+    queues: Mapping[str, BackendQueue]
     alone: bool = False
     connections: SharedConnections | None = None
     _stopping: anyio.Lock = field(default_factory=anyio.Lock)
@@ -168,6 +180,7 @@ def _wired(
         text_retention=settings.text_retention,
         kept_usage=KeptUsage(settings.data_dir, replica_id),
         hooks=needs.plugins,
+        observer=needs.observer,
     )
     replicas = Replicas(
         database,
@@ -190,7 +203,7 @@ def _wired(
         event_interval=_interval_of_viewers(settings.event_interval),
     )
     removal = TextRemoval(database, runner, log)
-    return GenerationService(generations, runner, ledger, replicas, shared, removal, settings.drain_time)
+    return GenerationService(generations, runner, ledger, replicas, shared, removal, settings.drain_time, needs.queues)
 
 
 def _starts(settings: Settings, needs: GenerationNeeds, runner: Runner, admission: Admission) -> Starts:

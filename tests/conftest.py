@@ -46,7 +46,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(WORKERS_PER_CORE * (os.cpu_count() or 1), MOST_WORKERS)
 
 
-pytest_plugins = ["tests.support.no_skips", "tests.support.browsers"]
+pytest_plugins = ["tests.support.no_skips", "tests.support.browsers", "tests.support.shared.told_secrets"]
 
 
 @pytest.fixture(scope="session")

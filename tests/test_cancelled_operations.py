@@ -14,7 +14,7 @@ import strawberry
 from gateway.limits import LimitsTold
 from gateway.server_info import IntrospectionAccess
 from schema.context import Context
-from server.app import document_limits
+from server.execution import document_limits
 from server.graphql import Executor, GraphQLRequest, PersistedDocuments, TrustedDocuments, VariableLimits
 from server.settings import Settings
 

@@ -13,7 +13,7 @@ from auth.errors import MissingCredentials
 from bench.documents import make_executor
 from bench.hostile import FAMILIES, GENERATE, changed
 from gateway.errors import ErrorCode
-from server.app import document_limits
+from server.execution import document_limits
 from server.graphql.document_limits import check_limits
 from server.graphql.executor import RequestError
 from server.graphql.request import GraphQLRequest

@@ -3,7 +3,7 @@
 import pytest
 from graphql import get_introspection_query
 
-from server.app import document_limits
+from server.execution import document_limits
 from server.settings import Settings
 from tests.support.gateways import GraphQLErrors, RunningGateway
 

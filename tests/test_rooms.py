@@ -41,12 +41,15 @@ FLOORS = {
     "schema.limits": 0,
     "schema.identity": 1,
     "schema.prices": 2,
-    "server.settings": -1,
+    "server.settings": -2,
+    "server.logs": -1,
     "server.workers": 0,
     "server.graphql": 0,
     "server.transports": 1,
     "server.plugins": 2,
     "server.sign_in": 2,
+    "server.metrics": 3,
+    "server.traces": 3,
 }
 """A room may import those of its own house that are on a lower floor."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from server.app import trusted_documents
+from server.execution import trusted_documents
 from server.graphql import trusted_documents as module
 from server.graphql.trusted_documents import ManifestError, TrustedDocuments, load_manifest
 from server.settings import SettingsError

@@ -2,7 +2,7 @@
 
 from backends.wire.addresses import ollama_address, openai_address
 from backends.wire.error_bodies import failure, failure_instead, html_error, is_html, told_error
-from backends.wire.http import Reads, drain, fetch_json, fetch_list, make_client, stream_reads
+from backends.wire.http import Reads, drain, fetch_json, fetch_list, make_client, sent_headers, stream_reads
 from backends.wire.json import (
     LARGEST_COUNT,
     as_count,
@@ -55,6 +55,7 @@ __all__ = [
     "openai_address",
     "read_json",
     "repaired",
+    "sent_headers",
     "storable",
     "stream_reads",
     "told_error",

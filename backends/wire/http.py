@@ -13,6 +13,8 @@ but the one for connecting, which only the client can tell apart from the others
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Self, cast
 
 import anyio
@@ -27,6 +29,9 @@ from backends.wire.transport import HttpTransport
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """Longest answer read as a whole: a list of models, or the description of one."""
+
+sent_headers: ContextVar[Mapping[str, str]] = ContextVar("sent_headers", default=MappingProxyType({}))
+"""Headers of requests that are sent within the context, for who traces them."""
 
 _MAX_ERROR_BYTES = 64 * 1024
 _DRAIN_SECONDS = 0.25
@@ -162,7 +167,7 @@ async def _send(client: httpx.AsyncClient, method: str, path: str, body: Json) -
     if client.is_closed:
         raise BackendUnavailable("The connection to the model server is closed.")
     content = None if body is None else orjson.dumps(body)
-    headers = {} if body is None else {"content-type": "application/json"}
+    headers = {**sent_headers.get(), **({} if body is None else {"content-type": "application/json"})}
     try:
         return await client.send(client.build_request(method, path, content=content, headers=headers), stream=True)
     except httpx.HTTPError as error:

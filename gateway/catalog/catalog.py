@@ -81,13 +81,17 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class BackendState:
-    """How a backend answered last: `error` says why it is not ready, `latency_ms` how long its list took if it is."""
+    """How a backend answered last: `error` says why it is not ready, `latency_ms` how long its list took if it is.
+
+    `failures` is how often in a row it has failed; it is left alone for longer each time.
+    """
 
     name: str
     kind: BackendKind
     ready: bool
     error: str | None
     latency_ms: float | None
+    failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,10 @@ class Catalog:
     async def backends(self) -> list[BackendState]:
         """Tell how each backend answered when it was last asked for its models."""
         await self._refresh()
+        return self.states()
+
+    def states(self) -> list[BackendState]:
+        """Tell how each backend answered last, without asking any."""
         return [self._state(listing) for listing in self._listings]
 
     def listed_name(self, name: str) -> str:
@@ -295,6 +303,7 @@ class Catalog:
             ready=listing.answers,
             error=None if listing.answers else listing.error or no_answer(self._patience.first),
             latency_ms=listing.latency_ms if listing.answers else None,
+            failures=listing.failures,
         )
 
     def _turned(self, listing: Listing) -> None:

@@ -59,8 +59,9 @@ def no_answer(seconds: float) -> str:
 class Listing:
     """The models that one backend listed last. `error` says why it does not answer now; None if it does.
 
-    One task at a time asks it, in a task group that outlives every request, so that a list is read to its end even if
-    nobody waits for it any more. `changed` is called when there are other models.
+    `failures` counts the questions in a row that it did not answer. One task at a time asks it, in a task group that
+    outlives every request, so that a list is read to its end even if nobody waits for it any more. `changed` is called
+    when there are other models.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Listing:
         self._asked_at = self._answered_at = -math.inf
         self._decided = anyio.Event()
         self._decided.set()
-        self._failures = 0
+        self.failures = 0
         self._describing = False
         self._not_described: set[str] = set()
 
@@ -104,9 +105,9 @@ class Listing:
         A backend that failed is left alone for a while, unless it is asked urgently.
         """
         pause = 0.0
-        if self._failures and not urgently:
+        if self.failures and not urgently:
             # the exponent is bounded, since 2.0**1024 is an error
-            doubled = self._patience.shortest_pause * 2.0 ** min(self._failures - 1, 10)
+            doubled = self._patience.shortest_pause * 2.0 ** min(self.failures - 1, 10)
             pause = min(doubled, self._patience.longest_pause)
         if self._asking or anyio.current_time() - self._answered_at < max(max_age, pause):
             return
@@ -160,16 +161,16 @@ class Listing:
             return "The list of models cannot be read. The gateway's log has the details."
 
     def _fail(self, reason: str) -> None:
-        if not self._failures:
+        if not self.failures:
             logger.warning("backend %s lists no models: %s", self.backend.name, reason)
-        self._failures += 1
+        self.failures += 1
         self.error = reason
         self._tell()
 
     def _take(self, models: list[ModelInfo], latency_ms: float) -> None:
-        if self._failures:
+        if self.failures:
             logger.info("backend %s lists its models again", self.backend.name)
-        self._failures = 0
+        self.failures = 0
         self.error = None
         self.latency_ms = latency_ms
         self._tell()

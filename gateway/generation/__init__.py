@@ -50,7 +50,7 @@ from gateway.generation.request import (
 )
 from gateway.generation.routing import Router
 from gateway.generation.run import Job, Run
-from gateway.generation.runner import Phase, Runner
+from gateway.generation.runner import GenerationObserver, Phase, Runner
 from gateway.generation.starts import Starts
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "FilePart",
     "GenerationFilter",
     "GenerationHooks",
+    "GenerationObserver",
     "GenerationRequest",
     "Generations",
     "ImagePart",

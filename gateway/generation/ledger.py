@@ -71,6 +71,11 @@ class Ledger:
         """How many ends wait for the database to come back; 0 while it is there."""
         return len(self._waiting) if self._away else 0
 
+    @property
+    def length(self) -> int:
+        """How many ends wait to be written."""
+        return len(self._waiting)
+
     def waiting(self, generation_id: UUID) -> Generation | None:
         """Give the row of an ended generation as it will be, while it waits for the database to come back.
 

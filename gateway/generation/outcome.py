@@ -44,6 +44,8 @@ class Timings:
     """Not from then on: how long the backend says that it generated."""
     prompt_ms: int | None = None
     """Not from then on either: how long the backend says that it read the prompt."""
+    longest_gap_ms: int | None = None
+    """Not from then on either: the longest silence between two parts of the answer."""
 
 
 class Stopwatch:
@@ -57,6 +59,7 @@ class Stopwatch:
         self._turn_ms: int | None = None
         self._first_token_ms: int | None = None
         self._last_token_ms: int | None = None
+        self._longest_gap_ms: int | None = None
 
     def turn_came(self) -> int:
         """Note that the queue is behind, and return the milliseconds spent in it."""
@@ -65,14 +68,17 @@ class Stopwatch:
 
     def token_came(self) -> None:
         """Note that something was generated; the first call and the last one count."""
-        self._last_token_ms = self._elapsed_ms()
-        if self._first_token_ms is None:
+        before, self._last_token_ms = self._last_token_ms, self._elapsed_ms()
+        if before is None:
             self._first_token_ms = self._last_token_ms
+        elif (gap := self._last_token_ms - before) > (self._longest_gap_ms or -1):
+            self._longest_gap_ms = gap
 
     def timings(self, load_ms: int | None, eval_ms: int | None, prompt_ms: int | None) -> Timings:
         """Give all marks, the total being now. The arguments are what the backend tells of itself."""
         total_ms = self._elapsed_ms()
-        return Timings(self._turn_ms, load_ms, self._first_token_ms, total_ms, self._last_token_ms, eval_ms, prompt_ms)
+        first, last = self._first_token_ms, self._last_token_ms
+        return Timings(self._turn_ms, load_ms, first, total_ms, last, eval_ms, prompt_ms, self._longest_gap_ms)
 
     def _elapsed_ms(self) -> int:
         return milliseconds(time.perf_counter() - self._started)
@@ -118,6 +124,25 @@ def told_in_the_log(outcome: Outcome) -> str:
     """Give all of it but the error's message: a model server may repeat there what it was asked."""
     reason = outcome.error.code if outcome.error else outcome.cancel_reason or outcome.finish_reason
     return f"{outcome.state}, {reason}, {outcome.usage}, {outcome.timings}"
+
+
+def log_fields(row: Generation, outcome: Outcome) -> dict[str, str | int | None]:
+    """Give what the log's one line of a generation tells. `end` is why it ended: the code alone, as above."""
+    reason = outcome.error.code if outcome.error else outcome.cancel_reason or outcome.finish_reason
+    fields: dict[str, str | int | None] = {
+        "generation": str(row.id),
+        "user": str(row.user_id),
+        "model": row.model,
+        "backend": row.backend,
+        "state": outcome.state.value,
+        "end": reason and reason.value,
+        "prompt_tokens": outcome.usage.prompt_tokens,
+        "completion_tokens": outcome.usage.completion_tokens,
+        "queued_ms": outcome.timings.queued_ms,
+        "first_token_ms": outcome.timings.time_to_first_token_ms,
+        "ms": outcome.timings.total_ms,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def terminal_event(sequence: int, outcome: Outcome) -> End:

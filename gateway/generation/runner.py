@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from uuid import UUID
@@ -25,7 +27,7 @@ from gateway.generation.estimates import Estimates
 from gateway.generation.hooks import NO_HOOKS, GenerationHooks
 from gateway.generation.kept_input import PackedInput
 from gateway.generation.ledger import Ledger, is_outage
-from gateway.generation.outcome import Outcome, State, timings_so_far
+from gateway.generation.outcome import Outcome, State, log_fields, timings_so_far
 from gateway.generation.routing import Route, Router
 from gateway.generation.run import Gate, Job, Run, Services
 from gateway.streams import NO_USAGE, CancelReason, End, KeptUsage, StreamLog, StreamOwner, StreamOwnership
@@ -35,6 +37,20 @@ logger = logging.getLogger(__name__)
 
 LAST_EVENT_SECONDS = 2
 """How long a gateway that stops waits for its viewers to take the last event."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationObserver:
+    """Whoever wants to know of the generations that run here.
+
+    `ended` are told how each ended, in its task; `around` is entered for each, from its place in the queue to its end.
+    """
+
+    ended: Sequence[Callable[[Generation, Outcome], None]] = ()
+    around: Callable[[Generation], AbstractContextManager[None]] | None = None
+
+
+UNOBSERVED = GenerationObserver()
 
 
 class Phase(Enum):
@@ -75,6 +91,7 @@ class Runner:
         text_retention: float = 0,
         kept_usage: KeptUsage | None = None,
         hooks: GenerationHooks = NO_HOOKS,
+        observer: GenerationObserver = UNOBSERVED,
     ) -> None:
         self.replica_id = replica_id
         self.phase = Phase.SERVING
@@ -87,6 +104,7 @@ class Runner:
         self._router = router
         self._admission = admission
         self._tasks = tasks
+        self._observer = observer
         self._runs: dict[UUID, Run] = {}
         self.estimates = Estimates()
         self._services = Services(
@@ -235,6 +253,11 @@ class Runner:
 
     async def _run(self, run: Run) -> None:
         """Run one generation. Whatever happens, it ends in one record and one terminal event, or is released."""
+        around = self._observer.around
+        with nullcontext() if around is None else around(run.job.row):
+            await self._run_to_its_end(run)
+
+    async def _run_to_its_end(self, run: Run) -> None:
         try:
             await run.execute(partial(_note_turn, self._database))
         finally:
@@ -270,6 +293,9 @@ class Runner:
         events = await _transcript(self._log, run.generation_id, event) if retention else None
         kept = kept_for(retention, events)
         await self._ledger.write(LedgerEntry(run.job.row, outcome, now(), kept, run.attempts()))
+        logger.info("generation ended", extra=log_fields(run.job.row, outcome))
+        for tell in self._observer.ended:
+            tell(run.job.row, outcome)
         await run.write_end(event)
 
     def retention(self, row: Generation, least: float = 0) -> float:

@@ -78,6 +78,7 @@ class Starts:
             return await self._start(principal, request, told)
         except LimitReached as refusal:
             told.refuse(refusal)
+            self._limits.note_refusal(refusal)
             raise
 
     async def _start(self, principal: Principal, request: GenerationRequest, told: LimitsTold) -> Generation:

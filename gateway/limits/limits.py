@@ -1,7 +1,7 @@
 """Holds the limits: what a generation may need is reserved when it starts, and settled when it ends."""
 
 import time
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -91,6 +91,7 @@ class Limits:
     ) -> None:
         self.enabled = enabled
         self.thresholds = tuple(sorted(set(thresholds)))
+        self.refusals: Counter[tuple[str, str]] = Counter()
         self._database = database
         self._max_age = identity_max_age
         self._wait_time = limit_wait_time
@@ -217,6 +218,10 @@ class Limits:
         """Count what was used in place of what was reserved, and tell whether anything was."""
         settlements = [it.settlement() for it in ended]
         return bool(ended) and await queries.limit.settle(tx, settlements, now(), self.thresholds) > 0
+
+    def note_refusal(self, refusal: LimitReached) -> None:
+        """Count a generation that was refused, by the code and what is limited."""
+        self.refusals[refusal.code.value, refusal.limit.measure.value] += 1
 
     def freed(self) -> None:
         """Wake those who wait: something was settled, and is in the database."""

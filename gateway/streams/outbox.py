@@ -57,6 +57,11 @@ class Outbox:
         self.writable = False
         self.exposure = Exposure(self._owned, self._show, note)
 
+    @property
+    def waiting(self) -> int:
+        """How many events are on their way to Valkey."""
+        return self._waiting
+
     def open(self, stream_id: UUID, owner: StreamOwner, dropped: int) -> None:
         """Begin an empty stream; Valkey hears of it at once, but nobody waits for that."""
         self._buffer.begin(stream_id, dropped)

@@ -84,6 +84,11 @@ class SharedStreamLog:
         return self._outbox.exposure.mirrored
 
     @property
+    def waiting(self) -> int:
+        """How many events are on their way to Valkey."""
+        return self._outbox.waiting
+
+    @property
     def trouble(self) -> str | None:
         """Why other gateways may not see all that is said here, without addresses; None where they do."""
         return self._outbox.exposure.trouble

@@ -13,11 +13,11 @@ import orjson
 from backends.errors import BackendError
 from backends.ollama import OllamaBackend
 from backends.openai import OpenAIBackend
-from server.app import trusted_documents
 from server.backends import embedded_backend, remote_backends
 from server.care.findings import Finding, State, fail, ok, warn
 from server.care.machine import check_data_dir, check_leftovers, check_open_files, check_port
 from server.care.stores import check_database, check_streams
+from server.execution import trusted_documents
 from server.page import page_folder
 from server.settings import Settings, SettingsError, load_settings, unread_settings
 from server.sign_in import make_providers

@@ -38,7 +38,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import orjson
@@ -98,6 +98,9 @@ class FakeRequest:
 
 class FakeModelServer:
     """The ASGI app. Its attributes may be changed while it runs."""
+
+    watchers: ClassVar[list[Callable[[dict[str, Any]], None]]] = []
+    """Are told the body of every chat request to any of these servers."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -233,6 +236,8 @@ class FakeModelServer:
     def _note_request(self, request: FakeRequest) -> None:
         if self._lets_go:
             request.release()
+        for watcher in self.watchers:
+            watcher(request.body)
         self.requests.append(request)
         self._tell_arrival()
 

@@ -48,6 +48,7 @@ from server.graphql.persisted import PersistedDocuments
 from server.graphql.request import GraphQLRequest
 from server.graphql.validation import MAX_ERRORS, validation_errors
 from server.graphql.variables import VariableLimits, check_variables, check_work
+from server.logs import note
 
 # graphql-core's own annotations leave type variables open, which strict checking does not let through
 _execute = cast("Callable[..., Awaitable[ExecutionResult] | ExecutionResult]", graphql.execute)  # pyright: ignore[reportUnknownMemberType]
@@ -187,6 +188,7 @@ class Executor:
                 known.costs[name] = cost
         if cost > self.limits.cost:
             raise RequestError([too_costly(cost, self.limits.cost)])
+        note(operation=chosen.name.value if chosen.name else None, type=chosen.operation.value)
         return Operation(request, document, chosen.operation, cost, known.generates[name], known.sign_ins[name])
 
     def _sign_ins(self, type: OperationType, fields: Mapping[str, int]) -> int:
@@ -311,7 +313,10 @@ class Executor:
 
     def formatted(self, errors: Sequence[GraphQLError], request_id: str) -> list[dict[str, Any]]:
         """Format errors as they are sent: with `code` and `requestId`, and without what is nobody's business."""
-        return self._errors.formatted(errors, request_id)
+        formatted = self._errors.formatted(errors, request_id)
+        if formatted:
+            note(code=str(formatted[0]["extensions"]["code"]))
+        return formatted
 
     async def _responses(
         self, results: AsyncGenerator[ExecutionResult, None], context: Context, coroutines: Coroutines

@@ -13,6 +13,7 @@ from server.settings.environment import ENV_FILE, ENV_FILE_ENCODING, PREFIX, cle
 from server.settings.identity import IdentitySettings
 from server.settings.limits import LimitSettings
 from server.settings.model_servers import ModelServerSettings
+from server.settings.operations import OperationsSettings
 from server.settings.plugins import PluginsSettings
 from server.settings.providers import ProviderSettings
 from server.settings.requests import RequestSettings
@@ -33,7 +34,13 @@ DATABASE_FILE = "ollagraph.db"
 
 
 class Settings(
-    RequestSettings, LimitSettings, ModelServerSettings, IdentitySettings, ProviderSettings, PluginsSettings
+    RequestSettings,
+    LimitSettings,
+    OperationsSettings,
+    ModelServerSettings,
+    IdentitySettings,
+    ProviderSettings,
+    PluginsSettings,
 ):
     """All settings, from the environment (`OLLAGRAPH_` and the name in capitals) or a file `.env`.
 
@@ -227,9 +234,6 @@ class Settings(
     )
     debug: bool = Field(default=False, description="Show internal errors to clients. Not allowed in production.")
     sql_echo: bool = Field(default=False, description="Write each SQL statement to the log, without its values.")
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = Field(
-        default="info", description="The least severe level that is logged."
-    )
 
     @property
     def database(self) -> str:

@@ -16,6 +16,7 @@ from gateway.errors import DatabaseDown, InternalError
 from gateway.request_limits import RequestBucket, RequestLimits
 from schema.context import Context
 from server.graphql import Operation
+from server.logs import note
 from server.transports.middleware import path_prefix
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Callers:
         except SQLAlchemyError:
             logger.exception("request %s: the credentials could not be checked", request_id)
             return self._context(request_id, client, refused=InternalError())
+        note(user=str(principal.user_id))
         return self._context(request_id, client, principal=principal)
 
     async def context_of(self, request: Request) -> Context:

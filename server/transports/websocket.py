@@ -22,6 +22,7 @@ from db.engine import DatabaseUnavailable
 from gateway.errors import DatabaseDown, TransportErrorCode
 from schema.context import Context
 from server.graphql import Executor, Operation, RequestError, Response, TooMuchJson, raised
+from server.logs import UNOBSERVED, RequestLine, RequestObserver, request_line, trace_id_of
 from server.transports.bodies import BodyLimits, too_large
 from server.transports.bounded_websockets import known
 from server.transports.callers import Callers, client_of
@@ -101,6 +102,7 @@ class GraphQLOverWebSocket:
     limits: SocketLimits
     watch: CredentialWatch
     limiter: ConnectionLimiter
+    observer: RequestObserver = UNOBSERVED
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection until either side ends it."""
@@ -126,6 +128,7 @@ class _Connection:
         self._most = endpoint.body_limits.anonymous
         self._endpoint = endpoint
         self._held = held
+        self._traceparent: object = websocket.headers.get("traceparent")
         self._sending = anyio.Lock()
         self._send_now = sender(websocket.scope)
         self._operations: dict[str, anyio.CancelScope] = {}
@@ -229,6 +232,7 @@ class _Connection:
         held = open_credentials(credentials, principal)
         self._held.enter_context(self._endpoint.watch.watching(held, self._client, self._revoked))
         self._credentials, self._principal = credentials, principal
+        self._traceparent = (payload or {}).get("traceparent", self._traceparent)
         if principal is not None:
             self._most = self._endpoint.body_limits.known
             known(self._websocket.scope)
@@ -286,7 +290,10 @@ class _Connection:
     async def _operate(self, message: Subscribe, scope: anyio.CancelScope) -> None:
         """Run one operation to its end. Its failure is its own: the others on the socket go on."""
         request_id = uuid4().hex
-        with scope:
+        trace = message.request.extensions.get("traceparent", self._traceparent)
+        trace = trace if isinstance(trace, str) else None
+        line = RequestLine("operation", request_id, trace_id_of(trace), trace)
+        with request_line(line, self._endpoint.observer), scope:
             try:
                 context = await self._callers.context(self._credentials, request_id, self._client)
                 if isinstance(context.refused, AuthenticationError) and not self._runs_others(context.refused):

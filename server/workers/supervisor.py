@@ -24,6 +24,7 @@ from backends.model_process import EmbeddedStatus
 from server.settings import PREFIX, Settings, SettingsError, load_settings, prepare_data_dir
 from server.welcome import welcome
 from server.workers.hang_ups import on_hang_up
+from server.workers.metrics_files import forget_metrics_of, prepare_metrics
 from server.workers.private_valkey import PrivateValkey
 from server.workers.processes import ending
 from server.workers.slot_shares import SlotShares
@@ -73,6 +74,7 @@ class Supervisor:
         """Serve until told to stop. Raises SettingsError, in a group, where the gateway cannot start."""
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             prepare_data_dir(self._settings)
+            self._environment |= prepare_metrics(self._settings)
             async with anyio.create_task_group() as services:
                 if self._settings.redis_url is None:
                     valkey = PrivateValkey(self._settings.data_dir)
@@ -146,6 +148,7 @@ class Supervisor:
                         status = await worker.wait()
                         tasks.cancel_scope.cancel()
                 finally:
+                    forget_metrics_of(self._environment, worker.pid)
                     del self._workers[number]
                     self._slots.forget(number)
                     await self._tell_of_end(worker)

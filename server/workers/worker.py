@@ -35,7 +35,7 @@ def main() -> None:
     gc.disable()  # as `serve` of the command line
     try:
         settings = load_settings()
-        logs.configure(settings.log_level, worker=link.number)
+        logs.configure(settings, link.number)
         from server.serve import serve_as_worker
 
         link.wait_for_start()

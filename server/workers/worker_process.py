@@ -45,6 +45,11 @@ class WorkerProcess:
         """Whether it serves nobody now, as it has said nothing for too long."""
         return self.silent_looks >= SILENT_LOOKS
 
+    @property
+    def pid(self) -> int:
+        """Its number among the processes of the machine."""
+        return self._process.pid
+
     async def tell(self, order: dict[str, Any]) -> None:
         """Tell it something; nothing where it has ended."""
         assert self._process.stdin is not None  # noqa: S101 # a pipe, as `child` asked for

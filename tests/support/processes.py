@@ -17,6 +17,7 @@ from anyio import to_thread
 
 from tests.support.databases import sqlite_template
 from tests.support.preloaded import PreloadedProcess
+from tests.support.shared.told_secrets import found_in
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +32,7 @@ def environment(data_dir: Path, **settings: str) -> dict[str, str]:
         "DATA_DIR": str(data_dir),
         "EMBEDDED": "false",
         "EMBEDDED_THREADS": "1",
+        "LOG_FORMAT": "console",
         "OLLAMA_PARALLEL": "64",
         "PORT": "0",
         **settings,
@@ -146,6 +148,7 @@ async def serving(data_dir: Path, *, migrates: bool = False, **settings: str) ->
                 assert text, served.errors
                 served.greeting += text
         yield served
+    assert found_in(served.errors) == [], "the log tells what it must not"
 
 
 def _spare_migrating(data_dir: Path, settings: Mapping[str, str]) -> None:

@@ -32,6 +32,11 @@ class ConnectionLimiter:
         self._shared = shared
         self._open: Counter[Hashable] = Counter()
 
+    @property
+    def open(self) -> int:
+        """How many connections are open, of all callers."""
+        return self._open.total()
+
     async def slot(self, principal: Principal | None, client: tuple[str, int] | None) -> AbstractContextManager[None]:
         """Give a block within which one more counts. It counts from now on, so enter it at once.
 

@@ -13,6 +13,9 @@ from server.fake_model_server import (
     running_fake_model_server,
     script_for,
 )
+from tests.support.fake_model_server.asked import note_prompt
+
+FakeModelServer.watchers.append(note_prompt)
 
 __all__ = [
     "FAILURE",

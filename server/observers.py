@@ -1,0 +1,63 @@
+"""Who watches what the gateway does: metrics and traces, as the settings ask for them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+from anyio import to_thread
+
+from backends.protocol import Backend
+from gateway.generation import GenerationObserver
+from server.logs import RequestObserver
+from server.metrics import Metrics, make_metrics
+from server.settings import Settings
+from server.traces import Spans, make_spans
+
+CLOSE_SECONDS = 5.0
+"""How long a gateway that stops waits for the receiver of its last spans."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """The metrics and the spans of one gateway, None where they are not wanted."""
+
+    metrics: Metrics | None = None
+    spans: Spans | None = None
+
+    @property
+    def requests(self) -> RequestObserver:
+        """Whoever wants to know of requests."""
+        return RequestObserver(
+            None if self.metrics is None else self.metrics.request_ended,
+            None if self.spans is None else self.spans.operation,
+        )
+
+    @property
+    def generations(self) -> GenerationObserver:
+        """Whoever wants to know of generations."""
+        ended = [each.generation_ended for each in (self.metrics, self.spans) if each is not None]
+        return GenerationObserver(ended, None if self.spans is None else self.spans.generation)
+
+    @property
+    def ledger(self) -> Callable[[Iterable[Mapping[str, Any]]], None] | None:
+        """Whoever wants to know of what the ledger has written."""
+        return None if self.metrics is None else self.metrics.ledger_written
+
+    def traced(self, backends: Sequence[Backend]) -> Sequence[Backend]:
+        """Give the backends, with spans around their answers where those are wanted."""
+        return backends if self.spans is None else [self.spans.traced(backend) for backend in backends]
+
+    async def close(self) -> None:
+        """Send what has not been sent."""
+        if self.spans is not None:
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await to_thread.run_sync(self.spans.close, abandon_on_cancel=True)
+
+
+UNOBSERVED = Observers()
+
+
+def make_observers(settings: Settings, *, several_workers: bool) -> Observers:
+    """Make them as the settings ask for them. Raises SettingsError."""
+    return Observers(make_metrics(settings, shared=several_workers), make_spans(settings))
