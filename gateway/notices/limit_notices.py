@@ -102,7 +102,9 @@ class LimitNotices:
         return follower
 
     async def run(self) -> None:
-        """Note and tell, until cancelled."""
+        """Note and tell, until cancelled; nothing where there are no thresholds."""
+        if not self._limits.thresholds:
+            await anyio.sleep_forever()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(purge_regularly, "what was told of limits", self._purge, PURGE_SECONDS)
             while True:
