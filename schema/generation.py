@@ -35,7 +35,7 @@ from schema.cost import FEW, Cost, list_of
 from schema.errors import GenerationError
 from schema.identity import ApiKey, User
 from schema.kept_input import GenerationInput, answer_size
-from schema.limits import ASSUMED_LIMITS, WHO_MAY_SEE, LimitStatus, Money, TokenUsage
+from schema.limits import ASSUMED_LIMITS_OF_EACH, WHO_MAY_SEE, LimitStatus, Money, TokenUsage
 from schema.node import Node, global_id, page_info
 from schema.tool_call import ToolCall
 
@@ -232,7 +232,7 @@ class Generation(Node):
 
     @strawberry.field(
         description=f"How the limits stand now that count the generation, whether it runs or has ended. {WHO_MAY_SEE}",
-        directives=[list_of(ASSUMED_LIMITS)],
+        directives=[list_of(ASSUMED_LIMITS_OF_EACH)],
     )
     @requires(Scope.USAGE_READ)
     async def limits(self, info: Info) -> list[LimitStatus] | None:

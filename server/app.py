@@ -8,6 +8,7 @@ from functools import partial
 
 import anyio
 import strawberry
+from anyio.abc import TaskGroup
 from fastapi import FastAPI
 from starlette.routing import Mount, Route, WebSocketRoute
 
@@ -217,12 +218,7 @@ async def running_gateway(
     settings: Settings, plugins: Plugins, link: WorkerLink | None = None, observers: Observers = UNOBSERVED
 ) -> AsyncGenerator[tuple[Gateway, Database, GenerationService, SigningKeys]]:
     """Give the gateway at work: tables up to date, backends up. At the end everything is finished and closed."""
-    providers = make_providers(settings)
-    if settings.sql_echo:  # before there is an engine, which asks its logger once
-        logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
-    database = Database(
-        settings.database, pool_size=settings.database_pool_size, slow_statement_time=settings.slow_statement_time
-    )
+    providers, database = make_providers(settings), _database(settings)
     try:
         await upgrade(database)
         async with running_backends(settings, link) as backends, anyio.create_task_group() as tasks:
@@ -245,10 +241,7 @@ async def running_gateway(
                 identity.audit.listen(plugins.note_deed)
                 feed.look_again(identity.authentication.scopes_now, settings.recheck_interval)
                 usage, info = Usage(database), server_info(settings)
-                webhooks = make_webhooks(settings, database)
-                notices = LimitNotices(database, limits, webhooks, threshold_data)
-                spawn_service(tasks, "telling of limits", notices.run)
-                spawn_service(tasks, "webhooks", webhooks.run)
+                notices = _notices(settings, database, limits, tasks)
                 spawn_service(tasks, "usage", UsageUpkeep(database, settings.usage_retention).run)
                 gateway = Gateway(
                     identity,
@@ -270,6 +263,22 @@ async def running_gateway(
         await providers.aclose()
         await database.close()
         await observers.close()
+
+
+def _database(settings: Settings) -> Database:
+    if settings.sql_echo:  # before there is an engine, which asks its logger once
+        logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
+    return Database(
+        settings.database, pool_size=settings.database_pool_size, slow_statement_time=settings.slow_statement_time
+    )
+
+
+def _notices(settings: Settings, database: Database, limits: Limits, tasks: TaskGroup) -> LimitNotices:
+    webhooks = make_webhooks(settings, database)
+    notices = LimitNotices(database, limits, webhooks, threshold_data)
+    spawn_service(tasks, "telling of limits", notices.run)
+    spawn_service(tasks, "webhooks", webhooks.run)
+    return notices
 
 
 @asynccontextmanager

@@ -155,22 +155,27 @@ async def test_what_ends_at_one_replica_is_told_at_another(
         assert (await update(socket))["generations"] == 1
 
 
-async def test_who_loses_the_right_to_it_is_sent_away(gateway: RunningGateway):
-    eve = await make(gateway, "eve", role="admin")
-    await gateway.sign_in("eve")
+@pytest.mark.parametrize("by_key", [False, True], ids=["role", "key"])
+async def test_who_loses_the_right_to_it_is_sent_away(gateway: RunningGateway, by_key: bool):
+    name = f"eve-{by_key}".lower()
+    eve = await make(gateway, name, role="admin")
+    await gateway.sign_in(name)
+    key = await gateway.make_key(scopes=["USAGE_READ", "USAGE_READ_ALL"])
+    gateway.token = key["secret"] if by_key else gateway.token
     async with gateway.connect() as socket:
         await followed(socket, all=True)
         await gateway.be_administrator()
-        await mutate(gateway, "updateUser", "user", id=eve, role="user")
+        if by_key:
+            await mutate(gateway, "updateApiKey", "apiKey{id}", id=key["apiKey"]["id"], scopes=["USAGE_READ"])
+        else:
+            await mutate(gateway, "updateUser", "user", id=eve, role="user")
         messages: list[Json] = []
         with anyio.fail_after(PATIENCE):
             while not messages or messages[-1]["type"] != "complete":
                 messages += [message] if (message := await socket.receive())["id"] == "1" else []
     [refused] = messages[-2]["payload"]["errors"]
-    assert (refused["extensions"]["code"], refused["message"]) == (
-        "FORBIDDEN",
-        "You no longer have the scope USAGE_READ_ALL.",
-    )
+    assert refused["extensions"]["code"] == "FORBIDDEN"
+    assert refused["message"] == "You no longer have the scope USAGE_READ_ALL."
 
 
 async def test_without_valkey_a_replica_looks_into_the_ledger_for_what_others_have_written(

@@ -63,10 +63,13 @@ class Authentication:
         return await self._find_all(asked)
 
     async def scopes_now(self, principal: Principal) -> frozenset[Scope]:
-        """Give what remains of a caller's scopes, since their role may have changed; none of who was deactivated."""
+        """Give what remains of a caller's scopes: their role or key may have changed, or they were deactivated."""
         known = (await self._known.users([principal.user_id])).get(principal.user_id)
         if known is None or not known.is_active:
             return frozenset()
+        if principal.api_key_id is not None:
+            key = await self._known.key_of(principal.api_key_id)
+            return principal.scopes & known.scopes & known_scopes(() if key is None else key.scopes)
         forced = known.user.must_change_password and principal.session_id is not None
         return principal.scopes & (known.scopes & FORCED_CHANGE_SCOPES if forced else known.scopes)
 

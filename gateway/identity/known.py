@@ -53,12 +53,14 @@ class KnownCallers:
         self._keys: TtlCache[str, tuple[ApiKey, KnownUser]] = TtlCache(identity_max_age)
         self._sessions: TtlCache[UUID, tuple[Session, KnownUser]] = TtlCache(identity_max_age)
         self._users: TtlCache[UUID, KnownUser] = TtlCache(identity_max_age)
+        self._keys_by_id: TtlCache[UUID, ApiKey] = TtlCache(identity_max_age)
 
     def clear(self) -> None:
         """Forget everything: users, roles, groups, keys or sessions have changed."""
         self._keys.clear()
         self._sessions.clear()
         self._users.clear()
+        self._keys_by_id.clear()
 
     async def users(self, ids: Sequence[UUID]) -> dict[UUID, KnownUser]:
         """Give those of these users that there are."""
@@ -85,6 +87,16 @@ class KnownCallers:
                     found[secret_hash] = known
                     self._keys.put(secret_hash, known, version)
         return found
+
+    async def key_of(self, key_id: UUID) -> ApiKey | None:
+        """Give the key with this id, whether or not it holds."""
+        key, version = self._keys_by_id.get(key_id), self._keys_by_id.version
+        if key is None:
+            async with self._database.reading() as session:
+                key = (await queries.api_key.api_keys_by_id(session, [key_id])).get(key_id)
+            if key is not None:
+                self._keys_by_id.put(key_id, key, version)
+        return key
 
     async def sessions(self, ids: Sequence[UUID]) -> dict[UUID, tuple[Session, KnownUser]]:
         """Give those of these sessions that there are, with their users."""

@@ -17,7 +17,7 @@ from schema.access import requires
 from schema.context import Info
 from schema.cost import list_of
 from schema.identity.user import User
-from schema.limits import ASSUMED_LIMITS, WHO_MAY_SEE, LimitStatus
+from schema.limits import ASSUMED_LIMITS_OF_EACH, WHO_MAY_SEE, LimitStatus
 from schema.node import Node, global_id, page_info, parse_uuid
 
 LONGEST_SEARCH = 100
@@ -67,7 +67,7 @@ class ApiKey(Node):
     @strawberry.field(
         description="How the limits stand that count what is asked for with the key, "
         f"those of its user among them. {WHO_MAY_SEE}",
-        directives=[list_of(ASSUMED_LIMITS)],
+        directives=[list_of(ASSUMED_LIMITS_OF_EACH)],
     )
     @requires(Scope.USAGE_READ)
     async def limits(self, info: Info) -> list[LimitStatus] | None:

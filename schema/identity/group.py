@@ -16,7 +16,7 @@ from schema.context import Info
 from schema.cost import list_of, page_of
 from schema.errors import InvalidInput, LimitExceeded, NotFound
 from schema.identity.user import USER_CURSOR, UserConnection
-from schema.limits import ASSUMED_LIMITS, WHO_MAY_SEE, LimitStatus
+from schema.limits import ASSUMED_LIMITS_OF_EACH, WHO_MAY_SEE, LimitStatus
 from schema.node import DEFAULT_PAGE, MAX_PAGE, Node, global_id, page_info, page_size, parse_cursor, parse_uuid
 
 GROUP_CURSOR = "GroupCursor"
@@ -64,7 +64,7 @@ class Group(Node):
     @strawberry.field(
         description="How the limits stand that the group has as a whole; those of its members are theirs. "
         f"{WHO_MAY_SEE}",
-        directives=[list_of(ASSUMED_LIMITS)],
+        directives=[list_of(ASSUMED_LIMITS_OF_EACH)],
     )
     @requires(Scope.USAGE_READ)
     async def limits(self, info: Info) -> list[LimitStatus] | None:

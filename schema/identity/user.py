@@ -14,7 +14,7 @@ from gateway.identity import UserFilter, UserKind
 from schema.access import requires
 from schema.context import Info
 from schema.cost import FEW, list_of
-from schema.limits import ASSUMED_LIMITS, WHO_MAY_SEE, LimitStatus
+from schema.limits import ASSUMED_LIMITS_OF_EACH, WHO_MAY_SEE, LimitStatus
 from schema.node import Node, global_id, page_info, parse_uuid
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class User(Node):
     @strawberry.field(
         description="How the limits stand that count what the user asks for, "
         f"those of their role and groups among them. {WHO_MAY_SEE}",
-        directives=[list_of(ASSUMED_LIMITS)],
+        directives=[list_of(ASSUMED_LIMITS_OF_EACH)],
     )
     @requires(Scope.USAGE_READ)
     async def limits(self, info: Info) -> list[LimitStatus] | None:

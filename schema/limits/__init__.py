@@ -3,7 +3,14 @@
 from schema.limits.limit import ASSUMED_LIMITS_OF_ALL, Limit, RemoveLimitInput, SetLimitInput
 from schema.limits.money import Money
 from schema.limits.refusals import QuotaExceeded, RateLimited
-from schema.limits.status import ASSUMED_LIMITS, WHO_MAY_SEE, LimitScope, LimitStatus, limits_extension
+from schema.limits.status import (
+    ASSUMED_LIMITS,
+    ASSUMED_LIMITS_OF_EACH,
+    WHO_MAY_SEE,
+    LimitScope,
+    LimitStatus,
+    limits_extension,
+)
 from schema.limits.threshold import LimitThreshold, threshold_data
 from schema.limits.token_usage import TokenUsage
 from schema.limits.usage_sums import UsageCounts, costs_of, counts_of
@@ -12,6 +19,7 @@ from schema.limits.usage_update import UsageUpdate
 __all__ = [
     "ASSUMED_LIMITS",
     "ASSUMED_LIMITS_OF_ALL",
+    "ASSUMED_LIMITS_OF_EACH",
     "WHO_MAY_SEE",
     "Limit",
     "LimitScope",

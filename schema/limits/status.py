@@ -16,6 +16,9 @@ from schema.scalars import decimal_text
 ASSUMED_LIMITS = 10
 """Limits that are assumed to apply to one caller."""
 
+ASSUMED_LIMITS_OF_EACH = 3
+"""Limits that are assumed to count each of many users, keys, groups or generations: they are read together."""
+
 WHO_MAY_SEE = (
     "Null if the caller may not see it. Needs USAGE_READ; what is neither the caller's own nor of a group of theirs "
     "needs USAGE_READ_ALL."

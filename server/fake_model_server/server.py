@@ -99,8 +99,7 @@ class FakeRequest:
 class FakeModelServer:
     """The ASGI app. Its attributes may be changed while it runs."""
 
-    watchers: ClassVar[list[Callable[[dict[str, Any]], None]]] = []
-    """Are told the body of every chat request to any of these servers."""
+    watchers: ClassVar[list[Callable[[dict[str, Any]], None]]] = []  # are told every chat request to any server
 
     def __init__(self) -> None:
         self.url = ""
@@ -203,13 +202,10 @@ class FakeModelServer:
                 entries = [{"id": model, "max_model_len": 4096} | owned for model in self.models]
                 return 200, {"object": "list", "data": entries}
             case "/fake/requests":
-                return 200, [
-                    {"path": request.path, "body": request.body, "sent": request.sent, "left": request.left}
-                    for request in self.requests
-                ]
+                told = ("path", "body", "sent", "left")
+                return 200, [{name: getattr(request, name) for name in told} for request in self.requests]
             case "/fake/release":
-                for request in self.requests:
-                    request.release()
+                _ = [request.release() for request in self.requests]
                 return 200, {}
             case _:
                 return 404, b"404 page not found"
