@@ -6,8 +6,8 @@
 from server.fake_model_server.faults import Faults
 from server.fake_model_server.raw import Raw
 from server.fake_model_server.scripts import FAILURE, NOT_FOUND, Ending, Prompt, Script, count, script_for
-from server.fake_model_server.server import FakeModelServer, FakeRequest, running_fake_model_server
-from server.fake_model_server.serving import read_models, serve_fake_models
+from server.fake_model_server.server import FakeModelServer, FakeRequest
+from server.fake_model_server.serving import read_models, running_fake_model_server, serve_fake_models
 
 __all__ = [
     "FAILURE",

@@ -31,20 +31,16 @@ In a test: `async with running_fake_model_server() as fake`. As a process: `olla
 that moment. `FakeModelServer.faults` makes answers slower, and some of them fail.
 """
 
-import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
 import anyio
 import orjson
-import uvicorn
 from anyio.lowlevel import checkpoint
-from uvicorn.server import ServerState
 
 from server.fake_model_server.faults import Faults
 from server.fake_model_server.raw import Raw, reset, write_raw
@@ -377,27 +373,3 @@ def _tag(model: str, *, old: bool) -> Mapping[str, Any]:
         return tag | {"details": details}
     capabilities = ["completion", "tools", "vision", "thinking", "insert"]
     return tag | {"details": details | {"context_length": 8192}, "capabilities": capabilities}
-
-
-@asynccontextmanager
-async def running_fake_model_server(port: int = 0) -> AsyncGenerator[FakeModelServer]:
-    """Serve on 127.0.0.1, on a free port unless one is given, with uvicorn's own HTTP protocol."""
-    fake = FakeModelServer()
-    config = uvicorn.Config(fake, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
-    config.load()
-    state = ServerState()
-
-    def protocol() -> asyncio.Protocol:
-        make: Any = config.http_protocol_class
-        return make(config=config, server_state=state, app_state={})
-
-    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", port, backlog=2048)
-    fake.url = "http://{}:{}".format(*server.sockets[0].getsockname())
-    try:
-        yield fake
-    finally:
-        server.close()
-        for connection in list(state.connections):
-            connection.transport.abort()
-        await asyncio.gather(*state.tasks, return_exceptions=True)
-        await server.wait_closed()

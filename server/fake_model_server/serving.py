@@ -1,10 +1,17 @@
-"""The fake model server as a command of its own."""
+"""The fake model server at work: within a program, and as a command of its own."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import click
+import uvicorn
+from uvicorn.server import ServerState
 
 from server.fake_model_server.faults import Faults
-from server.fake_model_server.server import running_fake_model_server
+from server.fake_model_server.server import FakeModelServer
 
 ECHO = "fake:echo"
 
@@ -33,3 +40,27 @@ def read_models(texts: tuple[str, ...]) -> list[tuple[str, str]]:
         if name:
             pairs.append((name, behaviour or (name if name.startswith("fake:") else ECHO)))
     return pairs
+
+
+@asynccontextmanager
+async def running_fake_model_server(port: int = 0) -> AsyncGenerator[FakeModelServer]:
+    """Serve on 127.0.0.1, on a free port unless one is given, with uvicorn's own HTTP protocol."""
+    fake = FakeModelServer()
+    config = uvicorn.Config(fake, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
+    config.load()
+    state = ServerState()
+
+    def protocol() -> asyncio.Protocol:
+        make: Any = config.http_protocol_class
+        return make(config=config, server_state=state, app_state={})
+
+    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", port, backlog=2048)
+    fake.url = "http://{}:{}".format(*server.sockets[0].getsockname())
+    try:
+        yield fake
+    finally:
+        server.close()
+        for connection in list(state.connections):
+            connection.transport.abort()
+        await asyncio.gather(*state.tasks, return_exceptions=True)
+        await server.wait_closed()
