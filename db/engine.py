@@ -31,7 +31,7 @@ from db.failures import UNREACHABLE, outage
 from db.failures import DatabaseUnavailable as DatabaseUnavailable
 from db.postgresql import create_postgresql_engine
 from db.reasons import unavailable
-from db.slow_statements import log_slow_statements
+from db.slow_statements import watch_statements
 from db.sqlite import (
     MIGRATING,
     MIGRATION_BUSY_SECONDS,
@@ -146,11 +146,12 @@ class Database:
     `url` as in `sqlite:///data/ollagraph.db` or `postgresql://user:password@host/name`; raises DatabaseUrlError for
     any other. `pool_size` is the most connections held at once (SQLite: of readers; the writer is one more).
     `wait_seconds` is how long a block waits for one. A statement that takes `slow_statement_time` seconds or more is
-    logged; 0: none. Nothing connects before the first block.
+    logged, and all can be counted; 0: none is logged; None: nor counted, which costs nothing. Nothing connects before
+    the first block.
     """
 
     def __init__(
-        self, url: str, *, pool_size: int = 5, wait_seconds: float = 30.0, slow_statement_time: float = 0
+        self, url: str, *, pool_size: int = 5, wait_seconds: float = 30.0, slow_statement_time: float | None = None
     ) -> None:
         self._url = parse_database_url(url)
         self._wait_seconds = wait_seconds
@@ -162,19 +163,20 @@ class Database:
             self._writing = _Lane(writer, Semaphore(1, fast_acquire=True), fails_together=True)
             self._reading = _Lane(reader, Semaphore(pool_size, fast_acquire=True))
             self._engines = (reader, writer)
-            self._log_slow_statements(slow_statement_time)
+            self._watch_statements(slow_statement_time)
             return
         engine = create_postgresql_engine(self._url, pool_size=pool_size, connect_seconds=CONNECT_SECONDS)
         self._engines = (engine,)
-        self._log_slow_statements(slow_statement_time)
+        self._watch_statements(slow_statement_time)
         turns = Semaphore(pool_size, fast_acquire=True)
         snapshot = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._writing = _Lane(engine, turns)
         self._reading = _Lane(snapshot, turns)
 
-    def _log_slow_statements(self, seconds: float) -> None:
-        for engine in self._engines if seconds else ():
-            log_slow_statements(engine, seconds)
+    def _watch_statements(self, slow_statement_time: float | None) -> None:
+        if slow_statement_time is not None:
+            for engine in self._engines:
+                watch_statements(engine, slow_statement_time)
 
     def apart(self) -> "Database":
         """Give the same database over a connection that nothing else uses. SQLite has one writer: there it is this one.

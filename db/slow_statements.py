@@ -1,7 +1,9 @@
-"""Tells the log of statements that take long: the statement, and never its values."""
+"""Tells of statements: of those that take long the log, without their values; and how many there were."""
 
 import logging
 import time
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, event
@@ -15,15 +17,30 @@ LONGEST_SHOWN = 1_000
 _BEGAN = "statement began"
 
 
-def log_slow_statements(engine: AsyncEngine, seconds: float) -> None:
-    """Log each statement of the engine that takes so many seconds or more; those that fail, too."""
+@dataclass(slots=True)
+class StatementCount:
+    """How many statements there were, and how many seconds they took."""
+
+    count: int = 0
+    seconds: float = 0
+
+
+counted: ContextVar[StatementCount | None] = ContextVar("counted_statements", default=None)
+"""Where the statements of what is done now are counted; None: nowhere. Tasks inherit it, as does SQLite's thread."""
+
+
+def watch_statements(engine: AsyncEngine, slow_statement_time: float) -> None:
+    """Count the statements of the engine, and log each that takes so many seconds or more (0: none)."""
 
     def begin(connection: Connection, *_: Any) -> None:
         connection.info[_BEGAN] = time.perf_counter()
 
     def end(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
         taken = time.perf_counter() - connection.info.get(_BEGAN, float("inf"))
-        if taken >= seconds:
+        if (count := counted.get()) is not None:
+            count.count += 1
+            count.seconds += taken
+        if slow_statement_time and taken >= slow_statement_time:
             shown = " ".join(statement.split())[:LONGEST_SHOWN]
             logger.warning("slow statement", extra={"ms": round(taken * 1000), "statement": shown})
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Coroutine, Mapping
+from contextvars import copy_context
 from threading import get_ident
 from typing import Any, TypeVar
 
@@ -163,7 +164,7 @@ class _Connection(aiosqlite.Connection):
 
     async def run_all(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         """Run a coroutine that awaits nothing but this connection to its end, in the connection's thread: one trip."""
-        return await self._execute(_driven, work)
+        return await self._execute(copy_context().run, _driven, work)
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if get_ident() == self._thread.ident:

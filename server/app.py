@@ -174,7 +174,15 @@ def _measuring(
     if metrics is None:
         return None
     service = running.service
-    parts = Parts(running.database, service.queues, gateway.catalog, gateway.limits, service, running.limiters)
+    parts = Parts(
+        running.database,
+        service.queues,
+        gateway.catalog,
+        gateway.limits,
+        running.plugins,
+        service,
+        running.limiters,
+    )
     return MetricsService(settings, metrics, parts)
 
 
@@ -268,9 +276,8 @@ async def running_gateway(
 def _database(settings: Settings) -> Database:
     if settings.sql_echo:  # before there is an engine, which asks its logger once
         logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
-    return Database(
-        settings.database, pool_size=settings.database_pool_size, slow_statement_time=settings.slow_statement_time
-    )
+    slow = settings.slow_statement_time if settings.slow_statement_time or settings.debug else None
+    return Database(settings.database, pool_size=settings.database_pool_size, slow_statement_time=slow)
 
 
 def _notices(settings: Settings, database: Database, limits: Limits, tasks: TaskGroup) -> LimitNotices:

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Engine
 
 from db.clock import new_id, now
 from db.tables import ApiKey, Generation, Table, User
+from server.logs.requests import NO_REQUEST, current
 from tests.support.gateways import ADMIN, RunningGateway
 
 NESTED = """
@@ -25,26 +26,19 @@ NESTED = """
 
 
 TABLE = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE)\s+(\w+)")
-ROLLING_UP = re.compile(r"rolled_up ORDER BY usage\.at\s+LIMIT")
-UPKEEP = {"replicas", "transcripts", "idempotency_keys", "login_attempts", "known_addresses"} | {
-    "limit_crossings",
-    "webhook_messages",
-}
-"""The tables that a gateway looks after at its own times, whatever is asked of it."""
 
 
 @contextmanager
 def statements() -> Iterator[list[str]]:
-    """What is asked of our tables within the block, but for upkeep.
+    """What requests ask of our tables within the block.
 
-    A driver asks for other things, and when it opens a connection is nobody's choice.
+    A gateway asks for more at its own times, which is of no request, and a driver for other things: when it opens a
+    connection is nobody's choice.
     """
     asked: list[str] = []
 
     def note(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        named = set(TABLE.findall(statement))
-        upkeep = named & UPKEEP or "SET last_used_at=" in statement or ROLLING_UP.search(statement)
-        if named & Table.metadata.tables.keys() and not upkeep:
+        if set(TABLE.findall(statement)) & Table.metadata.tables.keys() and current.get() is not NO_REQUEST:
             asked.append(statement)
 
     event.listen(Engine, "before_cursor_execute", note)

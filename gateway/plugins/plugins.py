@@ -1,5 +1,6 @@
 """All plugins of a gateway, as the rest of it calls them."""
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -8,7 +9,7 @@ from uuid import UUID
 
 from auth.principal import Principal
 from db.tables import Generation
-from gateway.audit import AuditOutcome, Deed
+from gateway.audit import SIGN_INS, AuditOutcome, Deed
 from gateway.catalog import BackendState
 from gateway.generation import GenerationRequest, LedgerEntry, Observer
 from gateway.plugins.errors import GuardFailed, RequestRefused
@@ -24,9 +25,6 @@ from gateway.plugins.plugin import (
     UsageRecord,
 )
 from gateway.plugins.thread import PluginFailed, PluginThread
-
-SIGN_INS = frozenset({"login", "deviceSignIn"})
-"""The deeds of the audit log by which somebody gets a session."""
 
 
 class UnusablePlugin(Exception):
@@ -122,6 +120,10 @@ class Plugins:
         """Tell the plugins that a model server answers again, or no longer."""
         for thread in self.threads:
             thread.tell("on_backend_change", BackendChange(state.name, state.ready, state.error))
+
+    def failures(self) -> Counter[tuple[str, str, str]]:
+        """Count the calls that failed so far, by plugin, hook and reason."""
+        return Counter({(it.name, *kind): count for it in self.threads for kind, count in list(it.failures.items())})
 
     def _having(self, hook: str) -> list[PluginThread]:
         return [thread for thread in self.threads if hook in thread.hooks]

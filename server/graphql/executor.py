@@ -25,6 +25,7 @@ from graphql import (
 from graphql.language.parser import MAX_NESTING_DEPTH
 
 from auth.errors import AuthenticationError, MissingCredentials
+from auth.scopes import Scope
 from gateway.errors import GatewayError, TransportErrorCode, cut
 from gateway.server_info import IntrospectionAccess
 from resolvers.access import public_fields
@@ -46,6 +47,7 @@ from server.graphql.error_format import ErrorFormat, raised
 from server.graphql.introspection import introspection_error, introspection_refusal, introspects
 from server.graphql.persisted import PersistedDocuments
 from server.graphql.request import GraphQLRequest
+from server.graphql.timings import OperationTimings
 from server.graphql.validation import MAX_ERRORS, validation_errors
 from server.graphql.variables import VariableLimits, check_variables, check_work
 from server.logs import note
@@ -130,6 +132,7 @@ class Executor:
         self._persisted = persisted
         self.query_timeout = query_timeout
         self._errors = ErrorFormat(debug)
+        self._debug = debug
         self._introspection = introspection
         self._hide_suggestions = not suggestions
         self._documents: OrderedDict[str, _Document] = OrderedDict()
@@ -265,18 +268,29 @@ class Executor:
             try:
                 with coroutines.closed_when_cancelled():
                     arguments = self._arguments(operation, context, coroutines)
-                    result = _execute(self._schema, operation.document, **arguments)
+                    timings = self._timings(context)
+                    result = _execute(
+                        self._schema, operation.document, middleware=None if timings is None else [timings], **arguments
+                    )
                     if not isinstance(result, ExecutionResult):
                         result = await result
             except Exception as error:  # what raises beside the fields is the operation's own failure
                 return {"errors": self.formatted([raised(error)], context.request_id), "data": None}
-            return self._response(result, context) | self._told(operation, context)
+            return self._response(result, context) | self._told(operation, context, timings)
         return {"errors": self.formatted([_too_slow(self.query_timeout)], context.request_id), "data": None}
 
-    def _told(self, operation: Operation, context: Context) -> Response:
-        cost = {"requestedQueryCost": operation.cost, "maximumAvailable": self.limits.cost}
-        told = context.limits_told
-        return {"extensions": {"cost": cost, **({"limits": limits_extension(told)} if told.statuses else {})}}
+    def _timings(self, context: Context) -> OperationTimings | None:
+        """Measure the operation where the gateway is in debug mode and an administrator asks."""
+        principal = context.principal
+        return OperationTimings() if self._debug and principal and principal.has(Scope.SETTINGS_READ) else None
+
+    def _told(self, operation: Operation, context: Context, timings: OperationTimings | None) -> Response:
+        told: Response = {"cost": {"requestedQueryCost": operation.cost, "maximumAvailable": self.limits.cost}}
+        if context.limits_told.statuses:
+            told["limits"] = limits_extension(context.limits_told)
+        if timings is not None:
+            told["debug"] = timings.told()
+        return {"extensions": told}
 
     async def subscribe(self, operation: Operation, context: Context) -> AsyncGenerator[Response, None] | Response:
         """Begin a subscription: its responses, or the one response that tells why it did not begin."""

@@ -75,6 +75,8 @@ class Metrics:
         self.cost = counter(name, text, "gen_ai_request_model", "currency")
         name, text = "ollagraph_limit_refusals", "Generations that a limit refused."
         self.refusals = counter(name, text, "code", "measure")
+        name, text = "ollagraph_plugin_failures", "Calls of plugins that raised, timed out or were dropped."
+        self.plugin_failures = counter(name, text, "plugin", "hook", "reason")
         self.loop_lag = histogram("ollagraph_event_loop_lag_seconds", "How late the event loop wakes up.", SHORT)
         self.gauges = {name: self._gauge(name, *told) for name, told in GAUGES.items()}
 
@@ -161,6 +163,7 @@ GAUGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "ollagraph_database_up": ("Whether the last transaction worked.", "livemin", ()),
     "ollagraph_database_connections_used": ("Connections to the database in use.", "livesum", ()),
     "ollagraph_database_connections": ("Connections to the database that may be used.", "livesum", ()),
+    "ollagraph_plugin_waiting_calls": ("Calls that an observing plugin is behind.", "livesum", ("plugin",)),
     "ollagraph_workers_up": ("Processes of the gateway that serve.", "livesum", ()),
 }
 """What is sampled: text, how the processes of one machine are added up, and labels."""

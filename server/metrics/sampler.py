@@ -9,6 +9,7 @@ import anyio
 from db.engine import Database
 from gateway.catalog import BackendQueue, Catalog
 from gateway.limits import Limits
+from gateway.plugins import Plugins
 from server.generation_service import GenerationService
 from server.metrics.instruments import Metrics
 from server.transports import ConnectionLimiter
@@ -29,6 +30,7 @@ class Parts:
     queues: Mapping[str, BackendQueue]
     catalog: Catalog
     limits: Limits
+    plugins: Plugins
     service: GenerationService
     limiters: Mapping[str, ConnectionLimiter]
 
@@ -40,6 +42,7 @@ class Sampler:
         self._metrics = metrics
         self._parts = parts
         self._refusals: Counter[tuple[str, str]] = Counter()
+        self._failures: Counter[tuple[str, str, str]] = Counter()
 
     async def run(self) -> None:
         """Sample until cancelled."""
@@ -82,6 +85,12 @@ class Sampler:
         for kind, count in (parts.limits.refusals - self._refusals).items():
             self._metrics.refusals.labels(*kind).inc(count)
         self._refusals = parts.limits.refusals.copy()
+        failures = parts.plugins.failures()
+        for failure, count in (failures - self._failures).items():
+            self._metrics.plugin_failures.labels(*failure).inc(count)
+        self._failures = failures
+        for thread in parts.plugins.threads:
+            self._set("ollagraph_plugin_waiting_calls", thread.waiting, thread.name)
 
     def _set(self, name: str, value: float, *labels: str) -> None:
         gauge = self._metrics.gauges[name]

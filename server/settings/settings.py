@@ -232,7 +232,11 @@ class Settings(
     suggestions: bool | None = Field(
         default=None, description='Add "Did you mean …" to errors. Default: not in production.'
     )
-    debug: bool = Field(default=False, description="Show internal errors to clients. Not allowed in production.")
+    debug: bool = Field(
+        default=False,
+        description="Show internal errors to clients, and to administrators what each field and the database took. Not "
+        "allowed in production.",
+    )
     sql_echo: bool = Field(default=False, description="Write each SQL statement to the log, without its values.")
 
     @property
