@@ -241,8 +241,17 @@ async def test_an_unexpected_error_while_signing_in_is_masked_too(
     assert [record.levelno for record in caplog.records if record.levelno >= logging.ERROR] == [logging.ERROR]
 
 
-async def test_in_debug_an_unexpected_error_is_told(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
+async def test_in_debug_times_and_unexpected_errors_are_told(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
     async with running_gateway(gateway_settings(tmp_path, sqlite_url, fake.url, debug=True), fake) as gateway:
+        query = {"query": "{ me { username apiKeys { name } } serverInfo { version } }"}
+        told = (await ask(gateway, query)).json()["extensions"]["debug"]
+        assert {"Query.me", "User.apiKeys", "Query.serverInfo"} <= {field["field"] for field in told["fields"]}
+        assert 1 <= told["statements"]["count"] <= 5
+        create = {"query": 'mutation { createApiKey(input: {name: "x"}) { __typename } }'}
+        assert (await ask(gateway, create)).json()["extensions"]["debug"]["statements"]["count"] >= 1
+        token, gateway.token = gateway.token, None
+        assert "debug" not in (await ask(gateway, {"query": "{ __typename }"})).json().get("extensions", {})
+        gateway.token = token
         async with gateway.database.transaction() as tx:
             await tx.execute(text("DROP TABLE usage"))
         response = await ask(gateway, {"query": "{ usage { totals { generations } } }"})

@@ -27,7 +27,8 @@ ORIGINAL_NAMES = {
     **{
         name: f"Set {PREFIX}{name} instead."
         for name in ("ADMIN_PASSWORD", "ADMIN_USERNAME", "CORS_ORIGINS", "DATABASE_URL", "DEBUG", "LOG_FILE",
-                     "LOG_LEVEL", "MAX_CONNECTIONS", "PASSWORD_MIN_LENGTH", "RATE_LIMIT_ENABLED", "SECRET_KEY", "WORKERS")
+                     "LOG_LEVEL", "MAX_CONNECTIONS", "PASSWORD_MIN_LENGTH", "RATE_LIMIT_ENABLED", "SECRET_KEY",
+                     "WORKERS")
     },
     "LOG_USAGE": "Usage is always recorded, in the database.",
     "OLLAMA_API_BASE_URL": f"Set {PREFIX}OLLAMA_URL instead.",

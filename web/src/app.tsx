@@ -4,6 +4,7 @@ import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState, useS
 import { AccountView } from "./account";
 import { Brand } from "./brand";
 import { ofKey, resume, type Credentials } from "./credentials";
+import { DebugView } from "./debug";
 import { deviceCode, DeviceView } from "./device";
 import { connect, describe, isUnauthenticated, type Gateway, type User } from "./gateway";
 import { operation } from "./operations";
@@ -142,7 +143,7 @@ async function signOut({ kind }: Credentials, gateway: Gateway): Promise<void> {
   else location.reload();
 }
 
-const VIEWS = { "#try-it": "Try it", "#graphiql": "GraphiQL", "#account": "Account" } as const;
+const VIEWS = { "#try-it": "Try it", "#graphiql": "GraphiQL", "#account": "Account", "#debug": "Debug" } as const;
 
 function useHash(): string {
   return useSyncExternalStore(
@@ -191,6 +192,11 @@ function Views({ gateway, user, onSignOut }: { gateway: Gateway; user: User; onS
       {shown === "#account" && (
         <main className="account">
           <AccountView gateway={gateway} />
+        </main>
+      )}
+      {shown === "#debug" && (
+        <main className="account">
+          <DebugView gateway={gateway} />
         </main>
       )}
       {device !== null && (

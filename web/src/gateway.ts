@@ -2,6 +2,7 @@
 
 import { createClient, type Client } from "graphql-ws";
 import type { Credentials } from "./credentials";
+import { nameOf, note, noteSocket } from "./debug-log";
 import { operation } from "./operations";
 import type { GenerationEvent, Refused } from "./run";
 
@@ -30,6 +31,8 @@ const NOBODY = new Set([UNAUTHENTICATED, "SESSION_ENDED"]);
 /** graphql-transport-ws: the token was refused (4401, 4403) when the socket opened, or ran out while it was open. */
 const REFUSED = new Set([4401, 4403]);
 
+const ms = (began: number): string => `${Math.round(performance.now() - began)} ms`;
+
 const bearer = (token: string): string => `Bearer ${token}`;
 
 function saysUnauthenticated(answer: Answer | null): boolean {
@@ -53,11 +56,15 @@ export async function send<Data>(source: string, variables: object, token?: stri
   };
   if (token) headers.authorization = bearer(token);
   const body = JSON.stringify({ query: source, variables });
+  const began = performance.now();
+  const told = (outcome: string) => note("Request", `${nameOf(source)}: ${outcome}, ${ms(began)}`);
   const response = await fetch(httpUrl, { method: "POST", headers, body, cache: "no-store" }).catch(() => {
+    told("no answer");
     throw new GatewayError(NO_ANSWER);
   });
   const answer = await readAnswer(response);
   const error = answer?.errors?.[0];
+  told(error ? `HTTP ${response.status}, ${error.extensions?.code ?? "an error"}` : `HTTP ${response.status}`);
   if (error) throw new GatewayError(error.message, error.extensions?.code);
   if (response.status === 401) throw new GatewayError("The gateway refused the token.", UNAUTHENTICATED);
   if (!answer?.data) throw new GatewayError(`The gateway gave no usable answer (HTTP ${response.status}).`);
@@ -104,7 +111,7 @@ export type Gateway = {
   /** For GraphiQL, which makes its own requests: `fetch` adds the token unless its user wrote a header of their own. */
   fetch: typeof fetch;
   /** The part of a graphql-ws client that is used. */
-  sockets: Pick<Client, "subscribe" | "dispose">;
+  sockets: Pick<Client, "subscribe" | "dispose" | "terminate">;
 };
 
 export const endpoint = httpUrl;
@@ -154,18 +161,22 @@ export function connect(credentials: Credentials, onRefused: () => void): Gatewa
 
   function subscribe(query: string, variables: Record<string, unknown>, handlers: StreamHandlers): () => void {
     const { next } = handlers;
+    note("Request", `${nameOf(query)}: begun`);
     // An error in an event is followed by the stream's end, which is then no second reason.
     let over = false;
     const failed = (error: unknown) => {
+      note("Event", `failed: ${describe(error)}`);
       if (!over) handlers.failed(describe(error), codeOf(error));
       over = true;
     };
     const take = (event: GenerationEvent | Refused) => {
+      note("Event", "sequence" in event ? `${event.__typename} ${event.sequence}` : event.__typename);
       if (event.__typename !== "GenerationRefused") next(event);
       else if (!over) handlers.failed(event.error.message, event.error.code);
       over ||= event.__typename === "GenerationRefused";
     };
     const ended = () => {
+      note("Event", "complete");
       if (!over) handlers.ended();
       over = true;
     };
@@ -210,7 +221,15 @@ function socketsOf(credentials: Credentials, onRefused: () => void) {
       connectionParams: { authorization: bearer(token) },
       // Coming back by itself would send `generate` again, and it would be counted again.
       retryAttempts: 0,
-      on: { closed: (event) => event instanceof CloseEvent && REFUSED.has(event.code) && refused(token) },
+      on: {
+        connecting: () => noteSocket("connecting"),
+        connected: () => noteSocket("connected"),
+        closed: (event) => {
+          const { code } = event as { code?: number };
+          noteSocket(`closed (code ${code ?? "unknown"})`);
+          if (code !== undefined && REFUSED.has(code)) refused(token);
+        },
+      },
     });
     clients.set(token, client);
     return client;
@@ -235,5 +254,6 @@ function socketsOf(credentials: Credentials, onRefused: () => void) {
   };
 
   const dispose = () => clients.forEach((client) => void client.dispose());
-  return { sockets: { subscribe, dispose }, refused };
+  const terminate = () => clients.forEach((client) => client.terminate());
+  return { sockets: { subscribe, dispose, terminate }, refused };
 }
