@@ -14,7 +14,7 @@ from backends.protocol import ToolCall
 from db.clock import new_id
 from gateway.errors import ErrorCode
 from gateway.streams import events
-from gateway.streams.events import TokenUsage, UsageSource
+from gateway.streams.events import TokenUsage
 from resolvers.root import build_schema
 from schema.events import to_generation_event
 from schema.node import global_id
@@ -22,7 +22,7 @@ from server.graphql.compiled_events import CompiledEventExecutor
 
 SCHEMA = build_schema()._schema
 KEY = new_id()
-USAGE = TokenUsage(3, 5, None, UsageSource.COUNTED)
+USAGE = TokenUsage(3, 5)
 EVENTS: tuple[events.Event, ...] = (
     events.Queued(1, 4),
     events.Started(2, 17),

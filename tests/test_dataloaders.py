@@ -11,7 +11,7 @@ from sqlalchemy.engine import Engine
 
 from db.clock import new_id, now
 from db.tables import ApiKey, Generation, Table, User
-from server.logs.requests import NO_REQUEST, current
+from server.logs.requests import NO_REQUEST, RequestLine, current
 from tests.support.gateways import ADMIN, RunningGateway
 
 NESTED = """
@@ -30,7 +30,7 @@ TABLE = re.compile(r"\b(?:FROM|JOIN|INTO|UPDATE)\s+(\w+)")
 
 @contextmanager
 def statements() -> Iterator[list[str]]:
-    """What requests ask of our tables within the block.
+    """What requests, and the block itself, ask of our tables.
 
     A gateway asks for more at its own times, which is of no request, and a driver for other things: when it opens a
     connection is nobody's choice.
@@ -38,13 +38,15 @@ def statements() -> Iterator[list[str]]:
     asked: list[str] = []
 
     def note(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        if set(TABLE.findall(statement)) & Table.metadata.tables.keys() and current.get() is not NO_REQUEST:
+        if current.get() is not NO_REQUEST and set(TABLE.findall(statement)) & Table.metadata.tables.keys():
             asked.append(statement)
 
     event.listen(Engine, "before_cursor_execute", note)
+    token = current.set(RequestLine("a test"))
     try:
         yield asked
     finally:
+        current.reset(token)
         event.remove(Engine, "before_cursor_execute", note)
 
 

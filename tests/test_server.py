@@ -67,10 +67,11 @@ async def test_an_error_has_the_request_id_of_its_answer(gateway: RunningGateway
 
 async def test_every_request_has_a_line_in_the_access_log(gateway: RunningGateway, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO, "ollagraph.access"):
-        await gateway.client.get("/nothing", headers={"X-Request-ID": "mine"})
-    (line,) = [record.getMessage() for record in caplog.records if record.name == "ollagraph.access"]
-    assert line.startswith("GET /nothing 404 ")
-    assert line.endswith(" ms mine")
+        response = await gateway.client.get("/nothing", headers={"X-Request-ID": "mine"})
+    (line,) = [record for record in caplog.records if record.name == "ollagraph.access"]
+    assert (line.getMessage(), vars(line)["status"]) == ("GET /nothing", 404)
+    assert vars(line)["ms"] >= 0
+    assert response.headers["X-Request-ID"] == "mine"
 
 
 async def test_the_log_holds_no_query_string_and_no_secret(gateway: RunningGateway, caplog: pytest.LogCaptureFixture):
@@ -78,8 +79,8 @@ async def test_the_log_holds_no_query_string_and_no_secret(gateway: RunningGatew
         await gateway.client.get("/graphql?query={__typename}&token=hunter2", headers={"X-API-Key": "olg_hunter2"})
         await gateway.client.get("/graphql?query={me{username}}", headers={"Authorization": "Bearer hunter2"})
         await gateway.sign_in()
-    ours = "\n".join(record.getMessage() for record in caplog.records if record.name != "httpx")
-    assert "GET /graphql 200" in ours
+    ours = "\n".join(str(vars(record)) for record in caplog.records if record.name != "httpx")
+    assert "GET /graphql" in ours
     assert [word for word in ("hunter2", "__typename", gateway.admin_password) if word in ours] == []
 
 

@@ -23,12 +23,10 @@ class OperationTimings:
         self._statements = StatementCount()
         self._token = counted.set(self._statements)
 
-    def __call__(
-        self, resolve: Callable[..., Any], source: Any, info: "GraphQLResolveInfo[Any]", **arguments: Any
-    ) -> Any:
+    def resolve(self, next_: Callable[..., Any], source: Any, info: "GraphQLResolveInfo[Any]", **arguments: Any) -> Any:
         """Resolve a field, and note how long that took."""
         began = time.perf_counter()
-        result = resolve(source, info, **arguments)
+        result = next_(source, info, **arguments)
         name = f"{info.parent_type.name}.{info.field_name}"
         if isawaitable(result):
             return self._awaited(result, name, began)

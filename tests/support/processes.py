@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,8 +158,11 @@ def _spare_migrating(data_dir: Path, settings: Mapping[str, str]) -> None:
 
 def child_processes(pid: int) -> list[int]:
     """The children of a process, as Linux tells them."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
+    children: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread of it may end meanwhile
+            children += map(int, task.read_text().split())
+    return children
 
 
 def is_running(pid: int) -> bool:
