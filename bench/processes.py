@@ -117,7 +117,7 @@ def module(name: str, folder: Path, path: str, *arguments: str) -> AbstractConte
 def gateway(folder: Path, model_server: str, **others: str) -> Generator[Gateway]:
     """`python -m server serve` on SQLite in `folder`, without the embedded model and with room for all the streams.
 
-    `others` are further settings.
+    `others` are further settings, and variables of OpenTelemetry.
     """
     port = free_port()
     settings = {
@@ -134,7 +134,7 @@ def gateway(folder: Path, model_server: str, **others: str) -> Generator[Gateway
         "DRAIN_TIME": "0",
         **others,
     }
-    variables = {f"OLLAGRAPH_{name}": value for name, value in settings.items()}
+    variables = {name if name.startswith("OTEL_") else f"OLLAGRAPH_{name}": value for name, value in settings.items()}
     command = [sys.executable, "-m", "server"]
     with running([*command, "serve"], folder, port, "/healthz", **variables) as process:
         key = subprocess.run(

@@ -1,5 +1,6 @@
 /** The debug view: requests, events and the state of the socket, and a way to lose the connection on purpose. */
 
+import "./debug.css";
 import { clear, useDebugLog } from "./debug-log";
 import type { Gateway } from "./gateway";
 

@@ -1,0 +1,1 @@
+"""What it costs to be observed: logs, metrics, traces and plugins."""
