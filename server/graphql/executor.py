@@ -281,8 +281,9 @@ class Executor:
 
     def _timings(self, context: Context) -> OperationTimings | None:
         """Measure the operation where the gateway is in debug mode and an administrator asks."""
-        principal = context.principal
-        return OperationTimings() if self._debug and principal and principal.has(Scope.SETTINGS_READ) else None
+        if not self._debug or context.principal is None or not context.principal.has(Scope.SETTINGS_READ):
+            return None
+        return OperationTimings()
 
     def _told(self, operation: Operation, context: Context, timings: OperationTimings | None) -> Response:
         told: Response = {"cost": {"requestedQueryCost": operation.cost, "maximumAvailable": self.limits.cost}}
