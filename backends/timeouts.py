@@ -9,7 +9,8 @@ from typing import Self, TypeVar
 
 from backends.errors import BackendTimeout, TimeoutPhase
 from backends.loading import OnLoading
-from backends.protocol import Backend, BackendKind, ChatRequest, Chunk, LoadedModel, MediaKind, ModelInfo
+from backends.protocol import Backend, ChatRequest, Chunk, LoadedModel, ModelInfo
+from backends.wrapped import WrappedBackend
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ class Timeouts:
     total: float | None = None
 
 
-class TimedBackend:
+class TimedBackend(WrappedBackend):
     """A backend that raises BackendTimeout when the one inside it is too slow.
 
     Only the time spent waiting for the backend is bounded: a reader that is slow between two batches never
@@ -43,27 +44,8 @@ class TimedBackend:
     """
 
     def __init__(self, inner: Backend, timeouts: Timeouts) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._timeouts = timeouts
-
-    @property
-    def name(self) -> str:
-        """The name of the backend inside."""
-        return self._inner.name
-
-    @property
-    def kind(self) -> BackendKind:
-        """The kind of the backend inside."""
-        return self._inner.kind
-
-    @property
-    def parallel(self) -> int:
-        """What the backend inside makes at once."""
-        return self._inner.parallel
-
-    def takes(self, kind: MediaKind, model: str) -> bool:
-        """Tell what the backend inside tells."""
-        return self._inner.takes(kind, model)
 
     async def models(self) -> list[ModelInfo]:
         """List the models of the backend inside. Raises BackendError."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from backends.protocol import TextChunk
 from gateway.plugins import GenerationEnd, Plugin, PluginFailed, PluginThread, UsageRecord
+from gateway.plugins.filtering import Filters
 from server.plugins import find_plugins
 from server.settings import SettingsError
 from tests.support.databases import SqliteDatabases
@@ -174,6 +175,20 @@ async def test_routes_of_plugins(gateway: RunningGateway):
     assert (broken.status_code, "sk-secret" in broken.text) == (500, False)
     large = await gateway.client.post(f"{at}/hello/you", content=b"x" * 1_000_001, headers=gateway.headers())
     assert large.status_code == 413
+
+
+@pytest.mark.parametrize("given", ["text", TextChunk(None), None])  # pyright: ignore[reportArgumentType]
+async def test_a_filter_that_is_no_guard_and_gives_nonsense_is_left_out(given: Any):
+    class Nonsense(Plugin):
+        guards = False
+
+        async def feed(self, pieces: Any) -> Any:
+            return given if given is None else [given]
+
+    thread = PluginThread("nonsense", plugin := Nonsense({}), 5)
+    await thread.start()
+    assert await Filters([(thread, plugin)]).feed([TextChunk("as it was")]) == [TextChunk("as it was")]  # pyright: ignore
+    await thread.stop()
 
 
 class Slow(Plugin):

@@ -22,7 +22,7 @@ class Filters:
 
     async def feed(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         """Give what may be shown by now. Raises GuardFailed."""
-        pieces = [chunk for chunk in chunks if isinstance(chunk, TextChunk | ThinkingChunk | ToolCallChunk)]
+        pieces = [chunk for chunk in chunks if isinstance(chunk, Piece)]
         self._tokens += sum(0 if isinstance(piece, ToolCallChunk) else piece.tokens for piece in pieces)
         rest = [chunk for chunk in chunks if isinstance(chunk, UsageChunk | FinishChunk)]
         ends = any(isinstance(chunk, FinishChunk) for chunk in rest)
@@ -54,8 +54,7 @@ class Filters:
 
 def _checked(pieces: Sequence[Piece]) -> Sequence[Piece]:
     """Give what a filter gave. Raises TypeError where that is something else."""
-    for piece in pieces:
-        text = piece.call.name if isinstance(piece, ToolCallChunk) else piece.text
-        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - whoever wrote it may not check
+    for piece in pieces:  # whoever wrote it may not check types
+        if not isinstance(piece, Piece) or not isinstance(getattr(piece, "text", ""), str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"an output filter gave {type(piece).__name__}")
     return pieces

@@ -102,7 +102,8 @@ class Plugins:
         written = {row["generation_id"]: row for row in rows}
         for entry in entries:
             if (row := written.get(entry.generation.id)) is not None:
-                end, usage = _end_of(entry), _usage_of(entry, row)
+                info = info_of(entry.generation)
+                end, usage = _end_of(entry, info), _usage_of(info, row)
                 for thread in self.threads:
                     thread.tell("after_generate", end)
                     thread.tell("on_usage", usage)
@@ -144,10 +145,10 @@ def info_of(row: Generation) -> GenerationInfo:
     )
 
 
-def _end_of(entry: LedgerEntry) -> GenerationEnd:
+def _end_of(entry: LedgerEntry, info: GenerationInfo) -> GenerationEnd:
     outcome, timings = entry.outcome, entry.outcome.timings
     return GenerationEnd(
-        generation=info_of(entry.generation),
+        generation=info,
         state=outcome.state,
         finish_reason=outcome.finish_reason,
         cancel_reason=outcome.cancel_reason,
@@ -160,9 +161,9 @@ def _end_of(entry: LedgerEntry) -> GenerationEnd:
     )
 
 
-def _usage_of(entry: LedgerEntry, row: Mapping[str, Any]) -> UsageRecord:
+def _usage_of(info: GenerationInfo, row: Mapping[str, Any]) -> UsageRecord:
     return UsageRecord(
-        generation=info_of(entry.generation),
+        generation=info,
         state=row["state"],
         prompt_tokens=row["prompt_tokens"],
         completion_tokens=row["completion_tokens"],

@@ -201,7 +201,8 @@ class FakeModelServer:
                 told = ("path", "body", "sent", "left")
                 return 200, [{name: getattr(request, name) for name in told} for request in self.requests]
             case "/fake/release":
-                _ = [request.release() for request in self.requests]
+                for request in self.requests:
+                    request.release()
                 return 200, {}
             case _:
                 return 404, b"404 page not found"

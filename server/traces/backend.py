@@ -1,6 +1,6 @@
 """A backend with a span around each answer, which the model server is told of (`traceparent`)."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import orjson
@@ -10,64 +10,26 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from backends.errors import BackendError
 from backends.protocol import (
     Backend,
-    BackendKind,
     ChatRequest,
     Chunk,
     FinishChunk,
-    LoadedModel,
-    MediaKind,
-    ModelInfo,
     OnLoading,
     TextChunk,
     UsageChunk,
 )
 from backends.wire import sent_headers
+from backends.wrapped import WrappedBackend
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
-class TracedBackend:
+class TracedBackend(WrappedBackend):
     """The backend inside, with spans."""
 
     def __init__(self, inner: Backend, tracer: Tracer, *, content: bool) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._tracer = tracer
         self._content = content
-
-    @property
-    def name(self) -> str:
-        """The name of the backend inside."""
-        return self._inner.name
-
-    @property
-    def kind(self) -> BackendKind:
-        """The kind of the backend inside."""
-        return self._inner.kind
-
-    @property
-    def parallel(self) -> int:
-        """What the backend inside makes at once."""
-        return self._inner.parallel
-
-    def takes(self, kind: MediaKind, model: str) -> bool:
-        """Tell what the backend inside tells."""
-        return self._inner.takes(kind, model)
-
-    async def models(self) -> list[ModelInfo]:
-        """List the models of the backend inside. Raises BackendError."""
-        return await self._inner.models()
-
-    async def describe(self, model: ModelInfo) -> ModelInfo:
-        """Complete a model of the backend inside. Raises BackendError."""
-        return await self._inner.describe(model)
-
-    async def loaded_models(self) -> Mapping[str, LoadedModel] | None:
-        """Ask the backend inside what it has in memory. Raises BackendError."""
-        return await self._inner.loaded_models()
-
-    async def ping(self) -> None:
-        """Ping the backend inside. Raises BackendError."""
-        await self._inner.ping()
 
     @asynccontextmanager
     async def generate(
