@@ -16,6 +16,7 @@ from tests.support.databases import on_postgresql
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import Json, RunningGateway, gateway_settings, refused_field, running_gateway
 from tests.support.generations import COMPLETE, GENERATION, WATCH
+from tests.support.polling import settled
 from tests.support.valkeys import ValkeyServer
 from tests.test_replicas import gateways
 
@@ -180,7 +181,7 @@ async def test_who_wants_more_bytes_than_are_free_waits_and_is_not_overtaken():
     async with anyio.create_task_group() as tasks:
         for name, size in (("first", 8), ("large", 10), ("small", 1)):
             tasks.start_soon(hold, name, size)
-        await anyio.wait_all_tasks_blocked()
+        await settled()
         assert order == ["first"]
         first_may_go.set()
     assert order == ["first", "large", "small"]

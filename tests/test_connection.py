@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from backends.errors import BackendTimeout, BackendUnavailable
 from backends.wire import fetch_json, make_client, stream_reads
 from backends.wire.connection import MOST_HELD
+from tests.support.polling import settled
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 HELLO = b'2\r\n{"\r\n6\r\na": 1}\r\n0\r\n\r\n'
@@ -137,7 +138,7 @@ async def test_a_connection_is_used_again_only_where_both_sides_keep_it(answer: 
             async with client.stream("GET", "/") as response:
                 assert response.status_code == (204 if b" 204 " in answer[0] and number == 1 else 200)
                 await response.aread()
-            await anyio.wait_all_tasks_blocked()
+            await settled()
         assert len(server.connections) == connections
 
 

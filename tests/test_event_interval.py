@@ -9,6 +9,7 @@ from gateway.streams.events import Event, Started, TextDelta
 from gateway.streams.viewer import Viewer
 from tests.support.gateways import RunningGateway
 from tests.support.generations import GENERATE, WATCH, asking, cancel, ends, next_event, start, text_of, until
+from tests.support.polling import settled
 from tests.support.shared.gateways import as_new, sharing
 
 WORDS = "".join(f"{number} " for number in range(300))
@@ -54,9 +55,9 @@ async def test_nothing_comes_before_the_interval_is_over():
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watch)
         for number in range(3, 100):
-            await anyio.wait_all_tasks_blocked()
+            await settled()
             log.add(id, [TextDelta(number, "b", number - 2, 1)])
-        await anyio.wait_all_tasks_blocked()
+        await settled()
         tasks.cancel_scope.cancel()
     assert [event.sequence for event in seen] == [1, 2]
 

@@ -25,6 +25,7 @@ from tests.support.generations import (
     total,
     until,
 )
+from tests.support.polling import settled
 
 TOOL = {"name": "look", "description": "Looks.", "parameters": {"type": "object"}}
 
@@ -99,7 +100,7 @@ async def test_several_viewers_see_the_same(gateway: RunningGateway):
     async with anyio.create_task_group() as tasks:
         for _ in range(5):
             tasks.start_soon(watch)
-        await anyio.wait_all_tasks_blocked()
+        await settled()
         request.release()
     assert texts == ["".join(f"{number} " for number in range(300))] * 5
 

@@ -29,6 +29,7 @@ from gateway.limits import (
 )
 from gateway.limits.windows import span
 from tests.support.generations import set_limit
+from tests.support.polling import settled
 
 ALICE = Asking(new_id(), "developer", model="llama3")
 BOB = Asking(new_id(), "user", model="llama3")
@@ -278,7 +279,7 @@ async def test_who_waits_is_let_in_when_there_is_room(database: Database, others
     await add_generation(database, waiting)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(limits.wait_and_reserve, waiting, 1, partial(limits.claims, ALICE, Needs(1)), caught.value)
-        await anyio.wait_all_tasks_blocked()
+        await settled()
         await end(*others[0], Used(first, 1))
     assert (await limits.statuses(ALICE))[0].reserved == 1
 

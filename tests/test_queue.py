@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from gateway.catalog.queue import BackendQueue, QueueTicket
 from gateway.errors import Overloaded
+from tests.support.polling import settled
 
 
 def positions(tickets: list[QueueTicket]) -> list[int]:
@@ -72,9 +73,9 @@ async def test_one_that_waits_is_told_of_each_step():
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait)
-        await anyio.wait_all_tasks_blocked()
+        await settled()
         first.release()
-        await anyio.wait_all_tasks_blocked()
+        await settled()
         second.release()
     assert seen == [1, 0]
 

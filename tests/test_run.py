@@ -34,6 +34,7 @@ from gateway.streams.events import Cancelled, CancelReason, Completed, Event, Fa
 from gateway.streams.memory import MemoryStreamLog
 from gateway.usage import UsageFeed
 from tests.support.fake_model_server import FakeModelServer
+from tests.support.polling import settled
 
 _ALL = GenerationFilter()
 
@@ -205,7 +206,7 @@ async def test_the_backend_is_asked_while_the_row_is_written_and_nothing_shown_b
         async with writing_blocked(scene):
             tasks.start_soon(scene.start, "fake:count-3")
             await (await fake.request()).ended.wait()
-            await anyio.wait_all_tasks_blocked()
+            await settled()
             [run] = scene.runner.runs
             with pytest.raises(StreamExpired):
                 await scene.log.read(run.generation_id)
@@ -240,7 +241,7 @@ async def test_a_stop_while_the_row_is_written_waits_for_it_and_writes_the_end(s
             await fake.request()
             [run] = scene.runner.runs
             run.shut_down()
-            await anyio.wait_all_tasks_blocked()
+            await settled()
     await run.finished.wait()
     [row] = await scene.generations.by_id([run.generation_id])
     assert row is not None
@@ -263,10 +264,10 @@ async def test_a_turn_that_comes_while_the_row_is_written_is_told_to_the_databas
     request = await fake.request()
     async with anyio.create_task_group() as tasks, scene.database.transaction():  # keeps the second one's row waiting
         tasks.start_soon(scene.start, "fake:hold-5")
-        await anyio.wait_all_tasks_blocked()
+        await settled()
         tasks.start_soon(scene.generations.cancel, scene.principal, first)
         await request.ended.wait()
-        await anyio.wait_all_tasks_blocked()
+        await settled()
     await fake.request(1)
     (second, _), _ = await scene.generations.page(scene.principal, _ALL, first=10, before=None)
     assert second.state == "RUNNING"
