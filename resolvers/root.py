@@ -65,17 +65,16 @@ def build_schema() -> strawberry.Schema:
 
 def build_extended_schema(plugins: Sequence[PluginThread]) -> strawberry.Schema:
     """Give the schema with what plugins add to `Query`. Raises UnusablePlugin where a field is there already."""
-    query, owners = Query, dict.fromkeys(_fields(Query))
-    for thread in plugins:
-        if (kind := thread.plugin.query_type()) is None:
-            continue
+    added = [(thread, kind) for thread in plugins if (kind := thread.plugin.query_type()) is not None]
+    if not added:
+        return build_schema()
+    query, owners = Query, dict[str, PluginThread | None].fromkeys(_fields(Query))
+    for thread, kind in added:
         for name in _fields(kind):
             if name in owners:
                 raise UnusablePlugin(f"The plugin {thread.name!r} adds the field {name!r}, which is there already.")
             owners[name] = thread
         query = strawberry.type(type("Query", (query, kind), {}), description="Operations that read.")
-    if query is Query:
-        return build_schema()
     schema = _built(query)
     for name, field in _query_fields(schema).items():
         if (thread := owners[name]) is not None:

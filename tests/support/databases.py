@@ -14,7 +14,9 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy.engine import URL, Engine
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
+from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from db import migrations
@@ -142,24 +144,30 @@ def _pgserver() -> Any:
 
 @contextmanager
 def shared_statements() -> Iterator[None]:
-    """Let all engines for SQLite share their dialect, and what it has compiled, within the block.
+    """Let all engines for one kind of database share what they have compiled, within the block.
 
-    SQLAlchemy keeps compiled statements by engine. A gateway in a test lives for a few statements, and compiling them
-    took a quarter of its time. Engines for PostgreSQL listen at their dialects, and keep their own.
+    SQLAlchemy keeps compiled statements by engine and dialect. A gateway in a test lives for a few statements, and
+    compiling them took a quarter of its time. So dialects of one kind are equal here once they have connected, and
+    know their database: all tests have the same ones.
     """
-    first: Engine | None = None
+    caches: dict[type[Dialect], Any] = {}
 
     def create(url: URL, **options: Any) -> AsyncEngine:
-        nonlocal first
         engine = create_async_engine(url, **options)
         own = engine.sync_engine
-        if first is None:
-            first = own
-        elif getattr(first.dialect, "server_version_info", None):  # it has connected once, and knows its database
-            own.dialect = own.pool._dialect = first.dialect
-            own._compiled_cache = first._compiled_cache
+        own._compiled_cache = caches.setdefault(type(own.dialect), own._compiled_cache)
         return engine
 
     with pytest.MonkeyPatch.context() as patch:
+        for kind in (SQLiteDialect_aiosqlite, PGDialect_asyncpg):
+            patch.setattr(kind, "__hash__", lambda dialect: hash(_known(dialect)), raising=False)
+            patch.setattr(kind, "__eq__", lambda dialect, other: _known(dialect) == _known(other), raising=False)
         patch.setattr("db.sqlite.create_async_engine", create)
+        patch.setattr("db.postgresql.create_async_engine", create)
         yield
+
+
+def _known(dialect: Dialect) -> object:
+    """Give what decides how a dialect compiles: its kind and its server; itself while it does not know that."""
+    version = getattr(dialect, "server_version_info", None)
+    return (type(dialect), version) if version else id(dialect)
