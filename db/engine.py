@@ -15,14 +15,15 @@ for writers of other processes, where a deferred transaction would fail on its f
 """
 
 import logging
+import sqlite3
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar, cast
 
-from anyio import Semaphore, fail_after, move_on_after
+from anyio import CancelScope, Semaphore, fail_after, move_on_after
 from sqlalchemy import QueuePool, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
@@ -41,6 +42,7 @@ from db.sqlite import (
     create_sqlite_engine,
     run_in_one_trip,
 )
+from db.together import Line, Piece
 from db.urls import parse_database_url
 
 logger = logging.getLogger(__name__)
@@ -116,7 +118,7 @@ class _Lane:
             yield
         except DatabaseUnavailable:
             raise
-        except (OSError, SQLAlchemyError, UnicodeError) as error:
+        except (OSError, SQLAlchemyError, sqlite3.Error, UnicodeError) as error:
             reason = outage(error)
             if connecting and reason in (None, UNREACHABLE):
                 reason = unavailable(error)
@@ -156,6 +158,7 @@ class Database:
         self._url = parse_database_url(url)
         self._wait_seconds = wait_seconds
         self.pool_size = pool_size
+        self._line = Line(WriteSession)
         self.written = 0  # how many transactions were committed
         if self.dialect == "sqlite":
             writer = create_sqlite_engine(self._url, WRITING)
@@ -236,22 +239,51 @@ class Database:
     async def transact(self, work: Callable[[WriteSession], Awaitable[_Result]]) -> _Result:
         """Run `work` in a transaction of its own, and give what it gives. For what runs with every generation.
 
-        On SQLite all of it is one trip to the connection's thread. Each trip makes two threads wait for the
-        interpreter's lock, which under load takes longer than any statement. So `work` awaits nothing but its
-        statements, and touches nothing that belongs to the event loop: it runs in that thread.
-        Once it has begun it is carried to its end, also when cancelled. Raises DatabaseUnavailable.
+        On SQLite all of it is one trip to the connection's thread, which is shared with what waits at the same time.
+        Each trip makes two threads wait for the interpreter's lock, which under load takes longer than any statement.
+        So `work` awaits nothing but its statements, and touches nothing that belongs to the event loop: it runs in that
+        thread. Once it has begun it is carried to its end, also when cancelled. Raises DatabaseUnavailable.
         """
         if self.dialect == "postgresql":
             async with self.transaction() as tx:
                 return await work(tx)
-        lane = self._writing
-        async with self._turn(lane):
+        piece = self._line.join(work)
+        try:
+            with piece.waiting:
+                async with self._turn(self._writing):
+                    if not piece.begun:  # by whoever had the turn before
+                        await self._write_together(piece)
+        except DatabaseUnavailable:
+            if not piece.begun:
+                raise
+        finally:
+            if piece.begun:
+                with CancelScope(shield=True):
+                    await piece.over.wait()
+            else:
+                self._line.leave(piece)
+        return piece.outcome()
+
+    async def _write_together(self, piece: Piece[WriteSession]) -> None:
+        """Do this and what waits with it in one transaction. Raises only where nothing has begun."""
+        lane, pieces = self._writing, list[Piece[WriteSession]]()
+        try:
             with lane.telling_outages():
                 async with self._connected(lane) as connection:
-                    result = await run_in_one_trip(connection, self._whole(lane, connection, work))
+                    pieces = self._line.take(piece)
+                    await run_in_one_trip(connection, self._whole(lane, connection, pieces))
             lane.worked()
-        self.written += 1
-        return result
+            self.written += 1
+        except Exception as error:
+            if not pieces:
+                raise
+            for it in pieces:
+                it.fail(error)
+        finally:
+            for it in pieces:
+                it.over.set()
+                if it is not piece:
+                    it.waiting.cancel()
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[ReadSession]:
@@ -324,19 +356,11 @@ class Database:
             with move_on_after(FINISH_SECONDS, shield=True):
                 await connection.close()
 
-    async def _whole(
-        self, lane: _Lane, connection: AsyncConnection, work: Callable[[WriteSession], Awaitable[_Result]]
-    ) -> _Result:
+    async def _whole(self, lane: _Lane, connection: AsyncConnection, pieces: Sequence[Piece[WriteSession]]) -> None:
         """Do a transaction from its beginning to its end, awaiting nothing but its statements."""
-        session = WriteSession(connection, expire_on_commit=False)
-        try:
-            with lane.connecting():
-                await session.connection()
-            result = await work(session)
-            await session.commit()
-        finally:
-            await session.close()
-        return result
+        with lane.connecting():
+            await connection.begin()
+        await self._line.do(connection, pieces)
 
     @asynccontextmanager
     async def _turn(self, lane: _Lane) -> AsyncGenerator[None]:

@@ -61,14 +61,13 @@ def outage(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, OSError | PoolTimeout):  # a refused connection, and TimeoutError
         return UNREACHABLE
+    if isinstance(error, sqlite3.Error):
+        return _outage_of_sqlite(error)
     if not isinstance(error, DBAPIError):
         return None
     cause = error.orig
     if isinstance(cause, sqlite3.Error):
-        code: int | None = getattr(cause, "sqlite_errorcode", None)
-        if code is None:  # the driver's own: the connection is closed
-            return UNREACHABLE if isinstance(cause, sqlite3.OperationalError) else None
-        return _SQLITE.get(code & 0xFF)
+        return _outage_of_sqlite(cause)
     state: str | None = getattr(cause, "sqlstate", None)
     if state is not None:
         known = _POSTGRESQL.get(state) or _POSTGRESQL.get(state[:2])
@@ -77,3 +76,10 @@ def outage(error: BaseException) -> str | None:
         return None  # the driver's own complaint about a parameter comes as an InterfaceError
     lost = isinstance(error, InterfaceError | OperationalError) or error.connection_invalidated
     return UNREACHABLE if lost else None
+
+
+def _outage_of_sqlite(error: sqlite3.Error) -> str | None:
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    if code is None:  # the driver's own: the connection is closed
+        return UNREACHABLE if isinstance(error, sqlite3.OperationalError) else None
+    return _SQLITE.get(code & 0xFF)

@@ -102,12 +102,15 @@ class _Cursor:
             await self._connection.run(cursor.close)
 
     def _execute(self, execute: Callable[..., object], operation: str, parameters: Any) -> None:
-        cursor = self._connection.sqlite.cursor()
+        sqlite = self._connection.sqlite
+        cursor, within = sqlite.cursor(), sqlite.in_transaction
         try:
             execute(cursor, operation, parameters)
             rows = cursor.fetchmany(EAGER_ROWS) if cursor.description else []
-        except BaseException:
+        except BaseException as error:
             cursor.close()
+            if within and not sqlite.in_transaction:
+                self._connection.undone_by = error
             raise
         # A statement that changes rows and returns some knows how many when all have been fetched.
         self.description, self.rowcount, self.lastrowid = cursor.description, cursor.rowcount, cursor.lastrowid
@@ -128,6 +131,7 @@ class _Connection(aiosqlite.Connection):
 
     def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
         super().__init__(connector, iter_chunk_size=64)
+        self.undone_by: BaseException | None = None
         self._thread.daemon = True  # else a connection that was not closed keeps the process alive
 
     async def open(self, script: str) -> None:
@@ -164,7 +168,7 @@ class _Connection(aiosqlite.Connection):
 
     async def run_all(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         """Run a coroutine that awaits nothing but this connection to its end, in the connection's thread: one trip."""
-        return await self._execute(copy_context().run, _driven, work)
+        return await self._execute(copy_context().run, drive, work)
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if get_ident() == self._thread.ident:
@@ -173,7 +177,7 @@ class _Connection(aiosqlite.Connection):
             return await super()._execute(fn, *args, **kwargs)  # pyright: ignore[reportUnknownMemberType] - no types
 
 
-def _driven(work: Coroutine[Any, Any, _Result]) -> _Result:
+def drive(work: Coroutine[Any, Any, _Result]) -> _Result:
     """Take a coroutine to its end without an event loop, which is possible where nothing has to be waited for."""
     try:
         work.send(None)
@@ -185,9 +189,23 @@ def _driven(work: Coroutine[Any, Any, _Result]) -> _Result:
 
 async def run_in_one_trip(connection: AsyncConnection, work: Coroutine[Any, Any, _Result]) -> _Result:
     """Run what awaits nothing but this connection with one trip to its thread, instead of one for each statement."""
+    driver = await _driver(connection)
+    driver.undone_by = None
+    return await driver.run_all(work)
+
+
+async def undoing(connection: AsyncConnection) -> BaseException | None:
+    """Give the error at which SQLite has undone this trip's transaction by itself, savepoints and all; None where not.
+
+    It does so on a full disk, for one (https://www.sqlite.org/lang_transaction.html, section 3).
+    """
+    return (await _driver(connection)).undone_by
+
+
+async def _driver(connection: AsyncConnection) -> _Connection:
     driver = (await connection.get_raw_connection()).driver_connection
     assert isinstance(driver, _Connection)  # noqa: S101 - the engine makes no others
-    return await driver.run_all(work)
+    return driver
 
 
 def create_sqlite_engine(url: URL, settings: Mapping[str, str], *, pool_size: int = 1) -> AsyncEngine:

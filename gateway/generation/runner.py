@@ -156,6 +156,7 @@ class Runner:
         row.state, row.started_at = (State.QUEUED, None) if waits else (State.RUNNING, row.created_at)
         with anyio.CancelScope(shield=True):
             spawn(self._tasks, f"generation {row.id}", self._run, run)
+            await checkpoint()  # the request first: the database's thread would take the interpreter from it
             try:
                 await self._database.transact(begin)
             except BaseException as error:

@@ -1,0 +1,96 @@
+"""Work that waits for SQLite's one writer together shares a transaction: one trip to its thread, and one commit.
+
+Each piece is kept or undone by itself, for it has a savepoint of its own. A database that cannot do its work fails all.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import anyio
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from db.failures import DatabaseUnavailable, outage
+from db.sqlite import drive, undoing
+
+MOST_TOGETHER = 32
+"""Pieces in one transaction: meanwhile others wait, those of other processes too."""
+
+_Session = TypeVar("_Session", bound=AsyncSession)
+
+
+@dataclass(eq=False, slots=True)
+class Piece(Generic[_Session]):
+    """Work that somebody waits for, by themselves or with others. `waiting` is cancelled when others have done it."""
+
+    work: Callable[[_Session], Awaitable[Any]]
+    waiting: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    context: Context = field(default_factory=copy_context)
+    begun: bool = False
+    over: anyio.Event = field(default_factory=anyio.Event)
+    result: Any = None
+    error: BaseException | None = None
+
+    def fail(self, error: BaseException) -> None:
+        """Tell whoever waits why nothing came of it: each an error of their own."""
+        self.error = DatabaseUnavailable(str(error)) if isinstance(error, DatabaseUnavailable) else error
+        self.error.__cause__ = error.__cause__
+
+    def outcome(self) -> Any:
+        """Give the result. Raises what the work did."""
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+class Line(Generic[_Session]):
+    """The pieces that wait, in the order in which they came. `kind` is the session that they are given."""
+
+    def __init__(self, kind: type[_Session]) -> None:
+        self._kind = kind
+        self._pieces: list[Piece[_Session]] = []
+
+    def join(self, work: Callable[[_Session], Awaitable[Any]]) -> Piece[_Session]:
+        """Put work at the end of the line."""
+        piece = Piece(work)
+        self._pieces.append(piece)
+        return piece
+
+    def leave(self, piece: Piece[_Session]) -> None:
+        """Take back what has not begun."""
+        self._pieces.remove(piece)
+
+    def take(self, piece: Piece[_Session]) -> list[Piece[_Session]]:
+        """Give this piece and the oldest of the others: they begin now."""
+        taken = [piece, *(it for it in self._pieces if it is not piece)][:MOST_TOGETHER]
+        for it in taken:
+            self._pieces.remove(it)
+            it.begun = True
+        return taken
+
+    async def do(self, connection: AsyncConnection, pieces: Sequence[Piece[_Session]]) -> None:
+        """Do all of it in the transaction that has begun, and commit. Raises what fails all of it."""
+        for piece in pieces:
+            try:
+                piece.result = piece.context.run(drive, self._do(connection, piece, alone=len(pieces) == 1))
+            except Exception as error:
+                if len(pieces) == 1:
+                    raise
+                if (undone_by := await undoing(connection)) is not None:
+                    raise undone_by from error
+                if outage(error) is not None:
+                    raise
+                piece.error = error
+        await connection.commit()
+
+    async def _do(self, connection: AsyncConnection, piece: Piece[_Session], *, alone: bool) -> Any:
+        mode = "rollback_only" if alone else "create_savepoint"
+        session = self._kind(connection, expire_on_commit=False, join_transaction_mode=mode)
+        try:
+            result = await piece.work(session)
+            await session.commit()
+        finally:
+            await session.close()
+        return result
+
