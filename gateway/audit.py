@@ -34,6 +34,12 @@ KINDS_KEPT = 1_000
 RECORD_SECONDS = 3
 """How long an answer waits for its record. It is shielded from cancellation, so it has to end by itself."""
 
+LATE_SECONDS = 5
+"""How often it is tried again to write what waits."""
+
+MOST_LATE = 10_000
+"""Events that wait for a database that is away or busy; what comes beyond is told in the log alone."""
+
 COUNT_SECONDS = 60
 LAST_WRITE_SECONDS = 2
 PURGE_SECONDS = 600
@@ -91,6 +97,7 @@ class AuditLog:
         self._audit_retention = audit_retention
         self._counted: dict[Kind, tuple[Deed, datetime, int]] = {}
         self._noted: list[Deed] = []
+        self._late: list[AuditEvent] = []
         self._came = anyio.Event()
         self._listener: Callable[[Deed], None] | None = None
 
@@ -99,9 +106,9 @@ class AuditLog:
         self._listener = listener
 
     async def record(self, deed: Deed) -> None:
-        """Write what was done, before anybody is told of it. Never raises.
+        """Write what was done, before anybody is told of it, or later where the database is away or busy. Never raises.
 
-        The deed itself is done: that its record cannot be written is told in the log, with all of it.
+        The deed itself is done: that its record can never be written is told in the log, with all of it.
         """
         if self._listener is not None:
             self._listener(deed)
@@ -110,7 +117,7 @@ class AuditLog:
         with anyio.move_on_after(RECORD_SECONDS, shield=True) as writing:
             await self._write([row])
         if writing.cancelled_caught:
-            logger.warning("not in the audit log: %s", told(row))
+            self._wait([row])
 
     def note(self, deed: Deed) -> None:
         """Write what was refused or failed, a moment later; a refusal like one of the last minute is only counted."""
@@ -127,11 +134,14 @@ class AuditLog:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._write_noted)
                 tasks.start_soon(self._write_counted)
+                tasks.start_soon(self._write_late)
                 if self._audit_retention:
                     tasks.start_soon(purge_regularly, "old events of the audit log", self._purge, PURGE_SECONDS)
         finally:
             with anyio.move_on_after(LAST_WRITE_SECONDS, shield=True):
                 await self._flush(self._counted)
+                await self._try_again()
+            _tell_lost(self._late)
 
     async def page(self, wanted: AuditChoice, first: int, before: UUID | None) -> tuple[Sequence[AuditEvent], bool]:
         """Give events, newest first, older than `before`; and whether there are more."""
@@ -197,11 +207,37 @@ class AuditLog:
         try:
             async with self._database.transaction() as tx:
                 tx.add_all(rows)
-        except Exception as error:
-            # The database tells the log itself that it is away; what is lost with it is told here.
-            level = logging.WARNING if isinstance(error, DatabaseUnavailable) else logging.ERROR
-            for row in rows:
-                logger.log(level, "not in the audit log: %s", told(row), exc_info=level == logging.ERROR)
+        except DatabaseUnavailable:  # which has told the log
+            self._wait(rows)
+        except Exception:
+            logger.exception("%d events cannot be written to the audit log", len(rows))
+            _tell_lost(rows)
+
+    def _wait(self, rows: list[AuditEvent]) -> None:
+        """Keep events until the database takes them."""
+        room = MOST_LATE - len(self._late)
+        self._late += rows[:room]
+        _tell_lost(rows[room:])
+
+    async def _write_late(self) -> None:
+        while True:
+            await anyio.sleep(LATE_SECONDS)
+            await self._try_again()
+
+    async def _try_again(self) -> None:
+        """Write what waits and is not there already: of a commit that was cut off nobody knows whether it worked."""
+        try:
+            while late := self._late[:EXPORTED_AT_ONCE]:
+                there = await self.by_id([row.id for row in late])
+                async with self._database.transaction() as tx:
+                    tx.add_all([row for row, written in zip(late, there, strict=True) if written is None])
+                del self._late[: len(late)]
+        except DatabaseUnavailable:
+            return
+        except Exception:
+            logger.exception("%d events cannot be written to the audit log", len(self._late))
+            _tell_lost(self._late)
+            self._late.clear()
 
     async def _purge(self) -> None:
         before = now() - timedelta(seconds=self._audit_retention)
@@ -209,6 +245,12 @@ class AuditLog:
         while removed == queries.audit.REMOVED_AT_ONCE:
             async with self._database.transaction() as tx:
                 removed = await queries.audit.purge_audit_events(tx, before)
+
+
+def _tell_lost(rows: Sequence[AuditEvent]) -> None:
+    """Tell the log of events that are not in the database, and will not be."""
+    for row in rows:
+        logger.warning("not in the audit log: %s", told(row))
 
 
 def told(row: AuditEvent) -> dict[str, Any]:

@@ -286,3 +286,42 @@ async def test_what_cannot_be_written_is_told_in_the_log(database: Database, cap
     await log.record(deed("deleteUser"))
     assert "not in the audit log" in caplog.text
     assert "deleteUser" in caplog.text
+
+
+async def test_what_the_database_does_not_take_now_is_written_when_it_does(
+    database: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gateway.audit.RECORD_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.audit.LATE_SECONDS", 0.05)
+    held, log = database.apart(), AuditLog(database, 0)
+    lock = "LOCK TABLE audit_events IN EXCLUSIVE MODE" if database.dialect == "postgresql" else "SELECT 1"
+    async with held.transaction() as tx:
+        await tx.execute(text(lock))
+        for action in ("deleteUser", "updateUser", "createUser"):
+            await log.record(deed(action))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(log.run)
+        events = await until(partial(written, log), lambda events: len(events) == 3)
+        tasks.cancel_scope.cancel()
+    assert [event.action for event in events] == ["createUser", "updateUser", "deleteUser"]
+    assert "not in the audit log" not in caplog.text
+
+
+async def test_what_waits_for_the_database_is_bounded_and_told_at_the_end(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gateway.audit.MOST_LATE", 2)
+    database = Database(sqlite_url, wait_seconds=0.01)
+    log = AuditLog(database, 0)
+    async with database.transaction():
+        for action in ("deleteUser", "updateUser", "createUser"):
+            await log.record(deed(action))
+        assert ["createUser" in line for line in caplog.messages if "not in the audit log" in line] == [True]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(log.run)
+            tasks.cancel_scope.cancel()
+    lost = [line for line in caplog.messages if "not in the audit log" in line]
+    assert [action in line for action, line in zip(["createUser", "deleteUser", "updateUser"], lost, strict=True)] == [
+        True
+    ] * 3
+    await database.close()
