@@ -93,4 +93,3 @@ class Line(Generic[_Session]):
         finally:
             await session.close()
         return result
-

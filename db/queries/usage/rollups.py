@@ -16,7 +16,9 @@ from sqlalchemy import (
     column,
     func,
     literal,
+    literal_column,
     select,
+    true,
 )
 from sqlalchemy import cast as as_type
 from sqlalchemy.dialects import postgresql, sqlite
@@ -88,13 +90,15 @@ async def sums(
     """Sum up roll-ups, by bucket, dimensions and currency; no more than `limit` groups, in no order."""
     if not segments:
         return []
-    part = _segments(segments, session.get_bind().dialect.name)
+    dialect = session.get_bind().dialect.name
+    part = _segments(segments, dialect)
+    read, within = _read(UsageRollup, part, dialect)
     group = [part.c.bucket, *(getattr(UsageKey, name) for name in choice.dimensions), UsageKey.currency]
-    signed = [getattr(UsageRollup, name) for name in ("cost_units", "cost_nano", *_COUNTS)]
+    signed = [read.c[name] for name in ("cost_units", "cost_nano", *_COUNTS)]
     totals = [as_type(func.sum(part.c.sign * each), BigInteger).label(f"n{n}") for n, each in enumerate(signed)]
     query: _Select = select(*group, *totals).select_from(part).join(UsageKey, _wanted(grouping, choice))
-    query = query.join(UsageRollup, _within(UsageRollup, part)).group_by(*group)
-    query = query.having(func.sum(part.c.sign * UsageRollup.generations) != 0).limit(limit)
+    query = query.join(read, within).group_by(*group)
+    query = query.having(func.sum(part.c.sign * read.c.generations) != 0).limit(limit)
     return [group_of(row, len(choice.dimensions)) for row in await session.execute(query)]
 
 
@@ -104,11 +108,13 @@ async def bins(
     """Sum up histograms, by bucket, dimensions and bin; no more than `limit` groups, in no order."""
     if not segments:
         return []
-    part = _segments(segments, session.get_bind().dialect.name)
-    group = [part.c.bucket, *(getattr(UsageKey, name) for name in choice.dimensions), UsageBin.measure, UsageBin.bin]
-    number = as_type(func.sum(part.c.sign * UsageBin.generations), BigInteger)
+    dialect = session.get_bind().dialect.name
+    part = _segments(segments, dialect)
+    read, within = _read(UsageBin, part, dialect)
+    group = [part.c.bucket, *(getattr(UsageKey, name) for name in choice.dimensions), read.c.measure, read.c.bin]
+    number = as_type(func.sum(part.c.sign * read.c.generations), BigInteger)
     query: _Select = select(*group, number).select_from(part).join(UsageKey, _wanted(grouping, choice))
-    query = query.join(UsageBin, _within(UsageBin, part)).group_by(*group).having(number != 0).limit(limit)
+    query = query.join(read, within).group_by(*group).having(number != 0).limit(limit)
     width = 1 + len(choice.dimensions)
     return [BinGroup(row[0], tuple(row[1:width]), *row[width:]) for row in await session.execute(query)]
 
@@ -140,13 +146,24 @@ def _wanted(grouping: str, choice: UsageChoice) -> ColumnElement[bool]:
     return and_(*wanted)
 
 
-def _within(table: type[UsageRollup] | type[UsageBin], part: FromClause) -> ColumnElement[bool]:
-    return and_(
-        table.key_id == UsageKey.id,
-        table.seconds == part.c.seconds,
-        table.start >= part.c.low,
-        table.start < part.c.high,
+def _read(
+    model: type[UsageRollup] | type[UsageBin], part: FromClause, dialect: str
+) -> tuple[FromClause, ColumnElement[bool]]:
+    """Give what is read of a table for each key and segment, and how it is joined.
+
+    PostgreSQL knows nothing of the segments, and compares each with all rows of a key: 1.3 s for the days of a year in
+    Berlin. OFFSET 0 keeps it to the index, once for each segment.
+    """
+    table = cast("Table", model.__table__)
+    within = and_(
+        table.c.key_id == UsageKey.id,
+        table.c.seconds == part.c.seconds,
+        table.c.start >= part.c.low,
+        table.c.start < part.c.high,
     )
+    if dialect != "postgresql":
+        return table, within
+    return select(table).where(within).correlate(part, UsageKey).offset(literal_column("0")).lateral("read"), true()
 
 
 def _segments(segments: Sequence[Segment], dialect: str) -> FromClause:
