@@ -147,6 +147,11 @@ class Cluster:
         away = self._away.get(node) if node is not None else None
         return 0.0 if away is None else time.monotonic() - away.since
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether each hash slot has a server that takes what is written, as far as that is known."""
+        return not self._away and None not in self._owners
+
     async def _send_each(self, calls: Sequence[Call], indices: Iterable[int], replies: list[Any]) -> None:
         """Send some of the calls, each where its last reply or the map sends it, and put the new replies in place."""
         parts: dict[tuple[Node, bool], list[int]] = {}
