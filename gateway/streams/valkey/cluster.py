@@ -88,7 +88,7 @@ class Cluster:
     async def probe(self, probe: Call, others: Sequence[Call]) -> bool:
         """Run one of the probes at each server; those that take it are there."""
         self._rounds += 1
-        if self._stale or self._away or self._rounds % ROUNDS_UNTIL_READ == 0:
+        if self._stale or not self.is_whole or self._rounds % ROUNDS_UNTIL_READ == 0:
             await self._read_slots()
         if not self._probe_slots:
             self._probe_slots = [_slot(other) for other in others]

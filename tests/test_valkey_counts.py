@@ -1,15 +1,20 @@
-"""Counts of requests by address in one Valkey, over a socket, and in a cluster, where a server's loss costs its own."""
+"""What gateways count together in one Valkey, over a socket and in a cluster: requests by address, and what is open.
+
+A server of a cluster that is lost costs what it counts, until it or another one is there.
+"""
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 
 import anyio
 import pytest
 
+from db.clock import new_id
+from gateway.connections import SharedConnections
 from gateway.request_limits import RequestBucket, parse_request_rules
 from gateway.request_limits.memory import CountsInMemory
-from gateway.streams import RequestCounts
+from gateway.streams import OpenCounts, RequestCounts
 from tests.support.polling import pause
 from tests.support.valkeys import ValkeyCluster, ValkeyServer, ask, valkey_cluster, valkey_server
 from tests.test_request_limits import PARALLEL, let_in, shared_limits, together
@@ -144,3 +149,47 @@ async def test_gateways_count_together_where_another_server_has_taken_the_slots(
         await are_back(caplog, 2)
         assert await cluster.primary_of_key("ollagraph:requests:any") is not lost
         assert [await let_in(it, own[1]) for it in (one, other) * 2] == [True] * 3 + [False], "together again"
+
+
+@asynccontextmanager
+async def open_connections(url: str) -> AsyncIterator[SharedConnections]:
+    """What one gateway counts of its connections."""
+    connections = SharedConnections(OpenCounts(url, new_id()))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(connections.run)
+        yield connections
+        tasks.cancel_scope.cancel()
+    await connections.leave()
+
+
+async def count_together(one: SharedConnections, other: SharedConnections) -> None:
+    """Return when each gateway knows of what is open at the other one."""
+    with anyio.fail_after(60):
+        for first, second in ((one, other), (other, one)):
+            name = str(new_id())
+            await first.take(name, 1)
+            while await second.take(name, 1):
+                second.give_back(name)
+                await pause()
+            first.give_back(name)
+
+
+async def test_connections_are_counted_at_all_gateways_together(url: str):
+    async with open_connections(url) as one, open_connections(url) as other:
+        await count_together(one, other)
+        gateways = [one, other] * (PARALLEL // 2)
+        assert sum(await together(PARALLEL, lambda: gateways.pop().take("ada", 30))) == 30
+
+
+async def test_connections_count_together_where_another_server_has_taken_their_slot(
+    cluster: ValkeyCluster, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gateway.connections.RENEWAL_SECONDS", 0.05)
+    async with open_connections(cluster.url) as one, open_connections(cluster.url) as other:
+        await count_together(one, other)
+        assert [await it.take("ada", 3) for it in (one, other)] == [True, True]
+        lost = await cluster.primary_of_key("ollagraph:{open}:alive")
+        lost.kill()
+        await count_together(one, other)
+        assert await cluster.primary_of_key("ollagraph:{open}:alive") is not lost
+        assert [await it.take("ada", 3) for it in (one, other)] == [True, False]
