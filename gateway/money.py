@@ -3,28 +3,16 @@
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
 
+from iso4217 import Currency
+
 DIGITS = 9
 """Decimal places of an amount: 1e-9 is the smallest one."""
 
 NANO = 10**DIGITS
 
-_HUNDREDTHS = (
-    "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF CHE CHF CHW "
-    "CNY COP COU CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF "
-    "IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK "
-    "MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP "
-    "SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED VES WST XAD XCD XCG "
-    "YER ZAR ZMW ZWG".split()
-)
-MINOR_UNITS: dict[str, int] = {
-    **dict.fromkeys(_HUNDREDTHS, 2),
-    **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0),
-    **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
-    **dict.fromkeys(["CLF", "UYW"], 4),
-}
-"""The currencies in use and the digits of their smallest coin, after ISO 4217, List One of 2026-01-01.
+MINOR_UNITS: dict[str, int] = {it.code: it.exponent for it in Currency if it.exponent is not None}
+"""The currencies in use and the digits of their smallest coin: List One of ISO 4217, as the package `iso4217` has it.
 
-The list is published by SIX for ISO (https://www.six-group.com/en/products-services/financial-information/data-standards.html).
 Metals, test codes and other units without a smallest coin are left out: nothing is charged in them.
 """
 

@@ -21,7 +21,7 @@ from db.reasons import explain, unavailable
 from db.urls import DatabaseUrlError
 from gateway.audit import AuditChoice, AuditOutcome, Deed
 from gateway.errors import GatewayError
-from gateway.identity import OPERATOR, Identity, UserChange, UserFilter
+from gateway.identity import OPERATOR, Identity, NewUser, Profile, UserChange, UserFilter
 from server.audit_export import exported, read_moment
 from server.first_start import make_identity, password_policy
 from server.settings import Settings, SettingsError, prepare_data_dir
@@ -85,11 +85,14 @@ async def migrate(settings: Settings) -> None:
         click.echo(f"The database is at {await current_revision(database)}.")
 
 
-async def create_user(settings: Settings, username: str, password: str | None, *, role: str) -> None:
+async def create_user(
+    settings: Settings, username: str, password: str | None, *, role: str, time_zone: str | None
+) -> None:
     """Make a user; without a password, one with a password that is made up and printed. Raises SettingsError."""
     made_up = generate_password(password_policy(settings))
     async with opened_identity(settings) as (identity, place):
-        user = await identity.accounts.create(username, password or made_up, role=role)
+        new = NewUser(username, role, password or made_up, Profile(time_zone=time_zone))
+        user = await identity.accounts.add(OPERATOR, new)
         click.echo(f"Made the user {user.username} with the role {user.role} in the database {place}.")
         if password is None:
             click.echo(f"Password: {made_up}\nIt is shown this once.")
@@ -105,7 +108,7 @@ async def list_users(settings: Settings, *, as_json: bool = False) -> None:
             for user in users:
                 after, active = user.username, user.disabled_at is None
                 if as_json:
-                    names = ("username", "role", "kind", "display_name", "email", "created_at")
+                    names = ("username", "role", "kind", "display_name", "email", "time_zone", "created_at")
                     entries.append({"id": str(user.id), "active": active} | {it: getattr(user, it) for it in names})
                 else:
                     state = "active" if active else "deactivated"

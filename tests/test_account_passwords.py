@@ -13,7 +13,15 @@ from db.tables import OneTimeLink, Session, User
 from schema.node import global_id
 from tests.support.databases import on_sqlite
 from tests.support.fake_model_server import FakeModelServer
-from tests.support.gateways import ADMIN, PASSWORD, GraphQLErrors, RunningGateway, gateway_settings, running_gateway
+from tests.support.gateways import (
+    ADMIN,
+    PASSWORD,
+    GraphQLErrors,
+    RunningGateway,
+    gateway_settings,
+    refused_field,
+    running_gateway,
+)
 from tests.test_accounts import can_sign_in, make, mutate
 from tests.test_identity import MAX_FAILURES, shared_strict, strict
 
@@ -149,6 +157,17 @@ async def test_who_registers_has_the_least_role_and_is_counted_by_address(open_g
     assert refused["__typename"] == "AccountLocked"
     assert await can_sign_in(open_gateway, "ann", NEW)
     assert (await open_gateway.run("{ me { role } }"))["me"] == {"role": "user"}
+
+
+async def test_who_registers_says_by_which_clock_they_live(open_gateway: RunningGateway):
+    open_gateway.token = None
+    wrong = await mutate(
+        open_gateway, "registerUser", "username", username="eve", password=NEW, timeZone="Mars/Olympus"
+    )
+    assert refused_field(wrong) == "timeZone"
+    await mutate(open_gateway, "registerUser", "username", username="eve", password=NEW, timeZone="Asia/Kathmandu")
+    assert await can_sign_in(open_gateway, "eve", NEW)
+    assert (await open_gateway.run("{ me { timeZone } }"))["me"] == {"timeZone": "Asia/Kathmandu"}
 
 
 async def test_an_operation_guesses_once(gateway: RunningGateway):

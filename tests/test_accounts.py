@@ -12,7 +12,7 @@ from tests.support.databases import on_postgresql, on_sqlite
 from tests.support.gateways import ADMIN, PASSWORD, GraphQLErrors, Json, RunningGateway, Socket, refused_field
 
 SELECTED = {
-    "user": "id username role active mustChangePassword displayName email",
+    "user": "id username role active mustChangePassword displayName email timeZone",
     "group": "id name models",
     "role": "name scopes",
     "link": "token purpose",
@@ -130,6 +130,16 @@ async def test_all_that_is_wrong_with_a_new_user_is_told_at_once(gateway: Runnin
     assert {issue["path"][0] for issue in refused["issues"]} == wrong.keys()
     unknown = await mutate(gateway, "createUser", "user", username="ada", groupIds=[global_id("Group", "0" * 32)])
     assert refused_field(unknown) == "groupIds[0]"
+
+
+@pytest.mark.parametrize("mutation", ["createUser", "inviteUser", "createServiceAccount"])
+async def test_a_user_is_made_with_their_time_zone(gateway: RunningGateway, mutation: str):
+    zones: Json = {" Asia/Kathmandu ": "Asia/Kathmandu", "": None, None: None}
+    for number, given in enumerate(zones):
+        made = await mutate(gateway, mutation, "user", username=f"ada{number}", timeZone=given)
+        assert made["user"]["timeZone"] == zones[given]
+    for wrong in ("Mars/Olympus", "Europe", "../Europe/Berlin", "a\0b", "é", "x" * 1000):
+        assert refused_field(await mutate(gateway, mutation, "user", username="bob", timeZone=wrong)) == "timeZone"
 
 
 async def test_of_users_made_at_once_with_one_name_there_is_one(emptied_gateway_on_each_database: RunningGateway):

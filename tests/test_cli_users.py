@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import orjson
 import pytest
 
 from tests.support.processes import run_command, serving
@@ -43,6 +44,14 @@ def test_users_are_listed_changed_and_deleted(data_dir: Path):
     assert run_here(data_dir, "list-users").stdout == "boss\tadmin\tPERSON\tactive\n"
 
 
+def test_users_are_made_with_their_time_zones(data_dir: Path):
+    run_here(data_dir, "create-user", "ada", "--time-zone", "Asia/Kathmandu")
+    run_here(data_dir, "create-service-account", "ci", "--time-zone", "Europe/Berlin")
+    run_here(data_dir, "create-user", "zoe")
+    listed = orjson.loads(run_here(data_dir, "list-users", "--json").stdout)
+    assert [user["time_zone"] for user in listed] == ["Asia/Kathmandu", "Europe/Berlin", None]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -51,6 +60,8 @@ def test_users_are_listed_changed_and_deleted(data_dir: Path):
         (["delete-user", "boss", "--yes"], "Error: This is the last active administrator."),
         (["set-role", "boss", "no-role"], "Error: role: there is no role 'no-role'."),
         (["create-user", "ada", "--role", "none"], "Error: role: there is no role 'none'."),
+        (["create-user", "ada", "--time-zone", "Mars"], "Error: timeZone: must be a time zone of the IANA database,"),
+        (["create-service-account", "ci", "--time-zone", "x"], "Error: timeZone: must be a time zone of the IANA"),
         (["reset-password", "nobody"], "Error: There is no user 'nobody'."),
     ],
 )

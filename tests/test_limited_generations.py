@@ -184,6 +184,23 @@ async def test_a_repeated_request_under_a_key_is_counted_once(gateway: RunningGa
     assert (await ask(gateway, "fake:count-3", **asked))["generation"]["id"] == first["generation"]["id"]
 
 
+async def test_requests_under_one_key_that_wait_for_a_limit_at_once_are_one(gateway: RunningGateway):
+    await set_limit(gateway.database, 1, Measure.PARALLEL, None)
+    first = await start(gateway, "fake:hold-3", onDisconnect="CONTINUE")
+    begun: list[Json] = []
+
+    async def one() -> None:
+        begun.append(await ask(gateway, "fake:count-3", idempotencyKey="once", **WAITS))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(one)
+    assert len({it["generation"]["id"] for it in begun}) == 1
+    await cancel(gateway, first)
+    await none_runs(gateway)
+    assert await nothing_is_reserved(gateway)
+
+
 @pytest.mark.parametrize(("amount", "code", "used"), [(44, "QUOTA_EXCEEDED", 4 + 3), (45, None, 4 + 6 + 7)])
 async def test_a_prompt_that_another_backend_reads_again_must_fit(
     gateway: RunningGateway, amount: int, code: str | None, used: int

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, text, update
 
 from db import queries
 from db.clock import new_id, now
@@ -28,8 +28,9 @@ from gateway.limits import (
     Used,
 )
 from gateway.limits.windows import span
+from tests.support.databases import on_postgresql
 from tests.support.generations import set_limit
-from tests.support.polling import settled
+from tests.support.polling import pause, settled
 
 ALICE = Asking(new_id(), "developer", model="llama3")
 BOB = Asking(new_id(), "user", model="llama3")
@@ -291,3 +292,28 @@ def test_days_are_those_of_the_time_zone():
     assert day.end == datetime(2026, 3, 29, 22, tzinfo=UTC)
     month = span(LimitWindow.MONTH, datetime(2026, 12, 31, 23, 30, tzinfo=UTC), ZoneInfo("Europe/Berlin"))
     assert (month.start, month.end) == (datetime(2026, 12, 31, 23, tzinfo=UTC), datetime(2027, 1, 31, 23, tzinfo=UTC))
+
+
+@on_postgresql
+async def test_a_limit_is_removed_while_more_is_reserved_of_it(database: Database, database_url: str):
+    await set_limit(database, 1000)
+    limits, other = Limits(database), Database(database_url)
+    generation_id = await begin(database, limits, ALICE, tokens=10)
+    [rule] = await limits.rules()
+    async with anyio.create_task_group() as tasks:
+        async with other.transaction() as tx:
+            await tx.execute(delete(Reservation))  # with which a removal begins
+            tasks.start_soon(limits.reserve_again, ALICE, generation_id, Needs(20))
+            with anyio.fail_after(30):
+                while await database_is_idle(database):
+                    await pause()
+            await queries.limit.remove(tx, rule.id)
+    assert await reserved(database) == 0
+    await other.close()
+
+
+async def database_is_idle(database: Database) -> bool:
+    """Tell whether nobody waits for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with database.reading() as session:
+        return not await session.scalar(text(waiting))

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.gateways import RunningGateway
 from tests.support.generations import GENERATE, asking
-from tests.support.http_streams import http_stream
+from tests.support.http_streams import EVENT_STREAM, MULTIPART, http_stream
 from tests.test_limit_administration import set_limit
 
 
@@ -66,9 +66,51 @@ async def test_what_starts_nothing_tells_nothing(gateway: RunningGateway):
     assert response.headers.keys().isdisjoint({"ratelimit", "ratelimit-policy", "retry-after"})
 
 
+@pytest.mark.parametrize("accept", [EVENT_STREAM, MULTIPART])
+async def test_the_head_of_a_stream_tells_what_is_left_while_the_model_is_silent(gateway: RunningGateway, accept: str):
+    await set_limit(gateway, name="requests", measure="REQUESTS", window="MINUTE", amount="1", each=[])
+    async with http_stream(gateway, accept, GENERATE, asking("fake:hold-3")) as stream:
+        admitted = stream.response.headers  # nothing lets the model speak before they are here
+        assert admitted["RateLimit-Policy"] == '"requests";q=1;qu="requests";w=60'
+        assert re.fullmatch(r'"requests";r=0;t=(60|5\d)', admitted["RateLimit"])
+        assert "Retry-After" not in admitted
+        async with http_stream(gateway, accept, GENERATE, asking("fake:count-3")) as refusal:
+            refused = refusal.response.headers
+            [event] = [event async for event in refusal.events()]
+    assert event["error"]["__typename"] == "RateLimited"
+    assert refused["RateLimit"].startswith('"requests";r=0;t=')
+    assert 0 < int(refused["Retry-After"]) <= 60
+
+
+async def test_a_mutation_that_is_answered_as_a_stream_has_the_headers_too(gateway: RunningGateway):
+    await set_limit(gateway, name="requests", measure="REQUESTS", window="DAY", amount="1", each=[])
+    heads: list[httpx.Headers] = []
+    for _ in range(2):
+        async with http_stream(gateway, EVENT_STREAM, START, asking("fake:count-3")) as stream:
+            heads.append(stream.response.headers)
+    assert [head["RateLimit"].startswith('"requests";r=0;t=') for head in heads] == [True, True]
+    assert ["Retry-After" in head for head in heads] == [False, True]
+
+
+async def test_a_stream_whose_answer_is_long_in_coming_has_its_head_before(gateway: RunningGateway):
+    await set_limit(gateway, name="requests", measure="REQUESTS", window="MINUTE", amount="2", each=[])
+    async with http_stream(gateway, EVENT_STREAM, START, asking("fake:hold-3")) as stream:
+        assert stream.response.headers["RateLimit"].startswith('"requests";r=1;t=')
+        gateway.fake.release()
+        [answer] = [event async for event in stream.events()]
+    assert answer == {"__typename": "GenerateSuccess"}
+
+
+@pytest.mark.parametrize("accept", [EVENT_STREAM, MULTIPART])
+async def test_a_stream_that_starts_nothing_tells_nothing_in_its_head(gateway: RunningGateway, accept: str):
+    await set_limit(gateway)
+    async with http_stream(gateway, accept, "subscription { usageUpdated { __typename } }") as stream:
+        assert stream.response.headers.keys().isdisjoint({"ratelimit", "ratelimit-policy", "retry-after"})
+
+
 async def test_the_first_event_of_a_stream_tells_it_once(gateway: RunningGateway):
     await set_limit(gateway, name="cost", measure="COST", currency="EUR", amount="1")
-    async with http_stream(gateway, "text/event-stream", GENERATE, asking("fake:count-3")) as stream:
+    async with http_stream(gateway, EVENT_STREAM, GENERATE, asking("fake:count-3")) as stream:
         told = [block["payload"].get("extensions") async for block in stream.blocks if "payload" in block]
     [limit] = told[0]["limits"]
     assert (limit["name"], limit["currency"], limit["remaining"]) == ("cost", "EUR", "1")

@@ -20,7 +20,7 @@ from gateway.errors import InvalidInput, LimitExceeded
 from gateway.identity import OPERATOR
 from gateway.limits import MOST_PER_MILLION, NewPrice, PriceList, Prices
 from gateway.limits.prices import cost_nano, normal_pattern, specificity
-from gateway.money import LARGEST_NANO, NANO, decimal_of, nano_of, shown_money
+from gateway.money import LARGEST_NANO, MINOR_UNITS, NANO, decimal_of, nano_of, shown_money
 from schema.scalars import read_decimal
 from tests.support.gateways import GraphQLErrors, Json, RunningGateway
 from tests.support.generations import CANCEL, COMPLETE, asking
@@ -301,6 +301,20 @@ def test_prices_are_set_and_listed_on_the_command_line(tmp_path: Path):
 )
 def test_money_is_shown_with_the_digits_of_its_currency(nano: int, currency: str, shown: str):
     assert shown_money(nano, currency) == shown
+
+
+def test_the_currencies_are_those_in_use_with_their_smallest_coins():
+    """As List One of ISO 4217 has them, published by SIX on 2026-01-01: each kind, and what has changed of late."""
+    assert len(MINOR_UNITS) > 150
+    digits = {
+        **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0),
+        **dict.fromkeys("EUR USD HUF TWD MGA MRU STN VES VED SLE XCG ZWG XAD XCD".split(), 2),
+        **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
+        **dict.fromkeys(["CLF", "UYW"], 4),
+    }
+    assert {code: MINOR_UNITS[code] for code in digits} == digits
+    assert {code for code, places in MINOR_UNITS.items() if places != 2} <= digits.keys()
+    assert MINOR_UNITS.keys().isdisjoint("ANG BGN CUC HRK MRO SLL STD VEF ZWL XAG XAU XDR XPT XTS XXX".split())
 
 
 @pytest.mark.parametrize("currency", ["eur", "EURO", "HRK", "XAU", "XXX", "ZZZ", ""])

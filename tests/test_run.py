@@ -61,6 +61,7 @@ class Scene:
         takeover: Takeover,
         log: BreakingLog,
         database: Database,
+        catalog: Catalog,
         principal: Principal,
     ) -> None:
         self.generations = generations
@@ -68,6 +69,7 @@ class Scene:
         self.takeover = takeover
         self.log = log
         self.database = database
+        self.catalog = catalog
         self.principal = principal
         self.user_id = principal.user_id
 
@@ -128,7 +130,7 @@ async def running_scene(database_url: str, fake_url: str) -> AsyncGenerator[Scen
             runner=runner,
             ledger=ledger,
         )
-        yield Scene(generations, runner, takeover, log, database, Principal(user.id, "one", frozenset()))
+        yield Scene(generations, runner, takeover, log, database, catalog, Principal(user.id, "one", frozenset()))
         await runner.stop(0, hand_over=False)
         tasks.cancel_scope.cancel()
     await backend.aclose()

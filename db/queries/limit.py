@@ -145,9 +145,14 @@ async def set_amount(session: WriteSession, limit_id: UUID, amount: int, at: dat
 
 
 async def remove(session: WriteSession, limit_id: UUID) -> None:
-    """Remove a limit with all that was counted and reserved."""
-    for table in (Reservation, LimitCounter):
-        await session.execute(delete(table).where(table.limit_id == limit_id))
+    """Remove a limit with all that was counted and reserved.
+
+    As everywhere, reservations are locked first, and then counters in their order: nobody waits in a circle.
+    """
+    await session.execute(delete(Reservation).where(Reservation.limit_id == limit_id))
+    counters = LimitCounter.limit_id == limit_id
+    await session.execute(select(LimitCounter.subject).where(counters).order_by(LimitCounter.subject).with_for_update())
+    await session.execute(delete(LimitCounter).where(counters))
     await session.execute(delete(Limit).where(Limit.id == limit_id))
 
 
@@ -266,8 +271,9 @@ async def raise_reservations(
     `at` counts no longer, and may be as much as it likes.
     """
     query = select(_RESERVATIONS).where(_RESERVATIONS.c.generation_id == generation_id)
+    query = query.order_by(_RESERVATIONS.c.limit_id, _RESERVATIONS.c.subject).with_for_update()
     connection = await session.connection()
-    rows = (await connection.execute(query.order_by(_RESERVATIONS.c.limit_id, _RESERVATIONS.c.subject))).all()
+    rows = (await connection.execute(query)).all()
     for row in rows:
         more = needed.get((row.measure, row.currency), 0) - row.amount
         if more <= 0:
@@ -369,6 +375,7 @@ async def purge_removed(session: WriteSession) -> None:
 async def purge_counters(session: WriteSession, before: datetime, most: int) -> int:
     """Remove counters whose window ended before this, at most so many; gives how many."""
     old = select(LimitCounter.limit_id, LimitCounter.subject).where(stale_counters(before)).limit(most)
+    old = old.with_for_update(skip_locked=True)  # what is being counted is no longer stale
     rows = (await session.execute(old)).all()
     if rows:
         keys = tuple_(LimitCounter.limit_id, LimitCounter.subject).in_([tuple(row) for row in rows])

@@ -60,11 +60,11 @@ class Admission:
         `chat` is what is left to ask, `spent` what was used before. Raises LimitReached where a limit has no room for
         it, and DatabaseDown where nobody can tell.
         """
-        if not self._limits.reserve_output:
-            return
-        prompt = self._prompt_tokens(chat, model, estimates)
-        answer = chat.options.max_tokens or self._longest_answer(chat, model, prompt)
         try:
+            if not await self._limits.reserve_output():
+                return
+            prompt = self._prompt_tokens(chat, model, estimates)
+            answer = chat.options.max_tokens or self._longest_answer(chat, model, prompt)
             prices = await self._prices.now()
             before = prices.cost(
                 model.name,

@@ -287,8 +287,9 @@ class Run:
                 await self._append(Queued(self._next, ticket.position))
             await ticket.moved()
         queued_ms = self._stopwatch.turn_came()
-        if begun:
+        if begun or self._spent != NO_USAGE:  # what died may have asked before it told of it
             await self._services.reserve(self)
+        if begun:
             await self._append(Resumed(self._next, LossReason.GATEWAY_LOST, self.route.model.backend.name))
             return
         if self._must_wait:

@@ -88,16 +88,20 @@ class Starts:
         checked = await self._checked(principal, request)
         self._check_serving()
         try:
-            return await self._begin(checked, told)
-        except LimitReached as refusal:
-            if request.on_limit is OnLimit.REFUSE or not self._limits.may_wait(refusal):
-                raise
-            told.note([refusal.limit])
-            return await self._begin(checked, told, partial(self._pass_limit, checked.admitted, refusal))
+            return await self._begin_or_wait(checked, told)
         except IntegrityError:
             if request.idempotency_key is None or (begun := await self._begun_under(principal, request)) is None:
                 raise
             return begun
+
+    async def _begin_or_wait(self, checked: _Checked, told: LimitsTold) -> Generation:
+        try:
+            return await self._begin(checked, told)
+        except LimitReached as refusal:
+            if checked.request.on_limit is OnLimit.REFUSE or not self._limits.may_wait(refusal):
+                raise
+            told.note([refusal.limit])
+            return await self._begin(checked, told, partial(self._pass_limit, checked.admitted, refusal))
 
     async def _checked(self, principal: Principal, asked: GenerationRequest) -> _Checked:
         request = await self._hooks.before_generate(principal, asked)

@@ -177,10 +177,9 @@ class Limits:
         errors = [refused(status_of(it, counters.get(it.reserve.key), at), it.reserve.amount) for it in full]
         raise max(errors, key=lambda error: error.limit.resets_at or at)
 
-    @property
-    def reserve_output(self) -> bool:
-        """Whether any limit counted tokens or costs when the limits were read last."""
-        return self.enabled and any(rule.measure in _OF_OUTPUT for rule in self._rules)
+    async def reserve_output(self) -> bool:
+        """Tell whether any limit counts tokens or costs."""
+        return self.enabled and any(rule.measure in _OF_OUTPUT for rule in await self.rules())
 
     async def reserve_again(self, asking: Asking, generation_id: UUID, needs: Needs) -> None:
         """Reserve so much for a generation that has reserved less, of all its limits or of none.

@@ -1,7 +1,8 @@
 """Counts of requests that all gateways with one Valkey share: a storage for the `limits` library.
 
 What is asked at the same time goes to Valkey in one round trip, over one connection: a flood makes neither more. While
-Valkey is away each gateway counts for itself, from what was counted last; finding that out costs one time-out.
+Valkey is away each gateway counts for itself, from what was counted last; finding that out costs one time-out. So it is
+with a server of a cluster, and the addresses that it counts.
 """
 
 import logging
@@ -20,6 +21,8 @@ RETRY_SECONDS = 1.0
 
 MOST_AT_ONCE = 1_000
 """Counts in one round trip."""
+
+_PARTLY = "a server of the Valkey cluster does not answer; only the addresses that it counts are concerned."
 
 
 @dataclass(slots=True, eq=False)
@@ -44,8 +47,9 @@ class SharedCounts(Storage):
         self._counts = counts
         self._questions: list[_Question] = []
         self._came = anyio.Event()
+        self._failed = anyio.Event()
         self._is_away = True
-        self._was_there = True
+        self._was_whole = True
 
     @property
     def base_exceptions(self) -> type[Exception]:
@@ -85,13 +89,9 @@ class SharedCounts(Storage):
     async def run(self) -> None:
         """Ask Valkey, until cancelled; then this gateway counts for itself."""
         try:
-            while True:
-                if not await self._ask():
-                    await anyio.sleep(RETRY_SECONDS)
-                    continue
-                if not self._questions:
-                    self._came = anyio.Event()
-                    await self._came.wait()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._look_after)
+                tasks.start_soon(self._ask_all)
         finally:
             self._is_away = True
             self._answer(self._questions)
@@ -100,26 +100,60 @@ class SharedCounts(Storage):
         """Close the connections."""
         await self._counts.aclose()
 
-    async def _ask(self) -> bool:
-        """Ask all that waits, or only whether anybody is there. False: nobody is."""
+    async def _look_after(self) -> None:
+        """Find out whether Valkey is there, as whole as it should be, at first and whenever a count has failed."""
+        while True:
+            self._failed = anyio.Event()
+            if await self._is_whole():
+                await self._failed.wait()
+            await anyio.sleep(RETRY_SECONDS)
+
+    async def _is_whole(self) -> bool:
+        try:
+            whole = await self._counts.probe()
+        except ValkeyUnavailable as error:
+            self._fails(error, is_away=True)
+            return False
+        self._is_away = False
+        if not whole:
+            self._fails(_PARTLY, is_away=False)
+        elif not self._was_whole:
+            self._was_whole = True
+            logger.warning("Valkey is back: the gateways count requests together")
+        return whole
+
+    async def _ask_all(self) -> None:
+        while True:
+            if not self._questions:
+                self._came = anyio.Event()
+                await self._came.wait()
+            await self._ask()
+
+    async def _ask(self) -> None:
+        """Ask all that waits, in one round trip."""
         asked, self._questions = self._questions[:MOST_AT_ONCE], self._questions[MOST_AT_ONCE:]
         try:
             found = await self._counts.add([(it.key, it.seconds, it.amount) for it in asked])
         except ValkeyUnavailable as error:
-            if self._was_there:
-                logger.warning("each gateway counts requests for itself: %s", error)
-            self._is_away, self._was_there = True, False
+            self._fails(error, is_away=True)
             asked, self._questions = asked + self._questions, []
         else:
-            if not self._was_there:
-                logger.warning("Valkey is back: the gateways count requests together")
-            self._is_away, self._was_there = False, True
-            for question, (count, seconds) in zip(asked, found, strict=True):
-                question.count = count
-                self._memory.put(question.key, count, seconds)
+            for question, counted in zip(asked, found, strict=True):
+                if counted is None:
+                    self._fails(_PARTLY, is_away=False)
+                else:
+                    question.count, seconds = counted
+                    self._memory.put(question.key, question.count, seconds)
         finally:
             self._answer(asked)
-        return not self._is_away
+
+    def _fails(self, reason: object, *, is_away: bool) -> None:
+        """Count without Valkey, or without a part of it, until it has taken a probe."""
+        if self._was_whole:
+            logger.warning("each gateway counts requests for itself: %s", reason)
+        self._was_whole = False
+        self._is_away = is_away
+        self._failed.set()
 
     def _answer(self, questions: list[_Question]) -> None:
         for question in questions:

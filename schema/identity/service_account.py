@@ -8,6 +8,7 @@ from auth.roles import BuiltInRole
 from gateway.identity import NewUser, Profile, UserKind
 from schema.errors import InvalidInput
 from schema.identity.user import User
+from schema.identity.user_changes import TIME_ZONE
 
 
 @strawberry.input(description="A service account to create.")
@@ -20,11 +21,13 @@ class CreateServiceAccountInput:
         default=BuiltInRole.USER.value,
         description="The role, which limits what its keys may do. It allows no more than you may do.",
     )
+    time_zone: str | None = strawberry.field(default=None, description=f"{TIME_ZONE} Null means UTC.")
 
     def to_user(self) -> NewUser:
         """In the gateway's form."""
         role = BuiltInRole.USER.value if self.role is None else self.role
-        return NewUser(self.username, role, profile=Profile(self.display_name), kind=UserKind.SERVICE)
+        profile = Profile(self.display_name, time_zone=self.time_zone)
+        return NewUser(self.username, role, profile=profile, kind=UserKind.SERVICE)
 
 
 @strawberry.type(description="The service account was created.")

@@ -46,6 +46,7 @@ class CreateUserInput:
     role: str | None = strawberry.field(default=BuiltInRole.USER.value, description=ROLE)
     display_name: str | None = strawberry.field(default=None, description=DISPLAY_NAME)
     email: str | None = strawberry.field(default=None, description=EMAIL)
+    time_zone: str | None = strawberry.field(default=None, description=f"{TIME_ZONE} Null means UTC.")
     group_ids: list[strawberry.ID] | None = strawberry.field(
         default_factory=list, description="The groups to put the user into."
     )
@@ -56,7 +57,7 @@ class CreateUserInput:
             self.username,
             _role(self.role),
             self.password,
-            Profile(self.display_name, self.email),
+            Profile(self.display_name, self.email, self.time_zone),
             _groups(self.group_ids or []),
             self.must_change_password is not False,
         )
@@ -82,13 +83,14 @@ class InviteUserInput:
     role: str | None = strawberry.field(default=BuiltInRole.USER.value, description=ROLE)
     display_name: str | None = strawberry.field(default=None, description=DISPLAY_NAME)
     email: str | None = strawberry.field(default=None, description=EMAIL)
+    time_zone: str | None = strawberry.field(default=None, description=f"{TIME_ZONE} Null means UTC.")
     group_ids: list[strawberry.ID] | None = strawberry.field(
         default_factory=list, description="The groups to put the user into."
     )
 
     def to_user(self) -> NewUser:
         """In the gateway's form. Raises InvalidInput."""
-        profile = Profile(self.display_name, self.email)
+        profile = Profile(self.display_name, self.email, self.time_zone)
         return NewUser(self.username, _role(self.role), None, profile, _groups(self.group_ids or []))
 
 
@@ -110,10 +112,11 @@ class RegisterUserInput:
     password: str = strawberry.field(description="The password to sign in with.")
     display_name: str | None = strawberry.field(default=None, description=DISPLAY_NAME)
     email: str | None = strawberry.field(default=None, description=EMAIL)
+    time_zone: str | None = strawberry.field(default=None, description=f"{TIME_ZONE} Null means UTC.")
 
     def to_profile(self) -> Profile:
         """In the gateway's form."""
-        return Profile(self.display_name, self.email)
+        return Profile(self.display_name, self.email, self.time_zone)
 
 
 @strawberry.type(description="The account was created, with the role `user`.")

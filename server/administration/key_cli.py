@@ -75,12 +75,14 @@ def revoke_key(key: str) -> None:
 @click.argument("username")
 @click.option("--role", default="user", show_default=True, help="What its keys may do at most.")
 @click.option("--display-name", help="A name for people.")
-def create_service_account(username: str, role: str, display_name: str | None) -> None:
+@click.option("--time-zone", help="By whose clock its days and months begin, as Europe/Berlin. Default: UTC.")
+def create_service_account(username: str, role: str, display_name: str | None, time_zone: str | None) -> None:
     """Make a user for programs, who owns API keys and cannot sign in with a password."""
     settings = settings_of_command(warn)
     from server.administration import key_commands
 
-    run(partial(key_commands.create_service_account, settings, username, role=role, display_name=display_name))
+    told = {"display_name": display_name, "time_zone": time_zone}
+    run(partial(key_commands.create_service_account, settings, username, role=role, **told))
 
 
 KEY_COMMANDS = (create_key, list_keys, rotate_key, revoke_key, create_service_account)

@@ -92,12 +92,13 @@ async def revoke_key(settings: Settings, key: str) -> None:
         click.echo(f"Revoked API key {revoked.name!r} ({revoked.prefix}…) in the database {place}.")
 
 
-async def create_service_account(settings: Settings, username: str, *, role: str, display_name: str | None) -> None:
+async def create_service_account(
+    settings: Settings, username: str, *, role: str, display_name: str | None, time_zone: str | None
+) -> None:
     """Make a service account."""
+    profile = Profile(display_name, time_zone=time_zone)
     async with opened_identity(settings) as (identity, place):
-        user = await identity.accounts.add(
-            OPERATOR, NewUser(username, role, profile=Profile(display_name), kind=UserKind.SERVICE)
-        )
+        user = await identity.accounts.add(OPERATOR, NewUser(username, role, profile=profile, kind=UserKind.SERVICE))
         click.echo(f"Made the service account {user.username} with the role {user.role} in the database {place}.")
         click.echo(f"Make its keys with: create-key {user.username}")
 

@@ -13,7 +13,8 @@ from server.command_settings import run, settings_of_command, warn
 @click.option("--admin", is_flag=True, help="Make an administrator: the same as --role admin.")
 @click.option("--role", default="developer", show_default=True, help="What the user may do.")
 @click.option("--password", envvar="OLLAGRAPH_NEW_PASSWORD", help="The password. Default: made up and shown once.")
-def create_user(username: str, *, admin: bool, role: str, password: str | None) -> None:
+@click.option("--time-zone", help="By whose clock the user's days and months begin, as Europe/Berlin. Default: UTC.")
+def create_user(username: str, *, admin: bool, role: str, password: str | None, time_zone: str | None) -> None:
     """Make a user who can sign in.
 
     A password on the command line can be seen by others on the machine: rather give it in the environment as
@@ -22,7 +23,8 @@ def create_user(username: str, *, admin: bool, role: str, password: str | None) 
     settings = settings_of_command(warn)
     from server import commands
 
-    run(partial(commands.create_user, settings, username, password, role="admin" if admin else role))
+    role = "admin" if admin else role
+    run(partial(commands.create_user, settings, username, password, role=role, time_zone=time_zone))
 
 
 @click.command("list-users")

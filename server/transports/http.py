@@ -40,7 +40,7 @@ from server.graphql import (
 from server.transports.bodies import SLOWEST_BODY, BodyLimits, too_large
 from server.transports.callers import Callers, client_of, credentials_of
 from server.transports.credential_watch import CredentialWatch, open_credentials
-from server.transports.http_stream import Allowed, EndStream, HttpStream, StreamLimits, cancel_when_left
+from server.transports.http_stream import Allowed, EndStream, HttpStream, StreamHead, StreamLimits, cancel_when_left
 from server.transports.limit_headers import limit_headers
 from server.transports.limits import ConnectionLimiter, TooManyConnections, too_many_headers
 from server.transports.negotiation import GRAPHQL_RESPONSE, JSON, OFFERS, is_json, negotiate
@@ -150,7 +150,7 @@ class GraphQLOverHttp:
     def _only(self, response: Response, media_type: str) -> ASGIApp:
         """Give the one response of an operation, with the status of its kind and form."""
         if media_type in FRAMINGS:
-            return self._http_stream(_one(response), media_type, lambda _: nullcontext())
+            return self._http_stream(_one(response), StreamHead(dict), media_type, lambda _: nullcontext())
         return self._one_json(response, media_type)
 
     def _one_json(self, response: Response, media_type: str) -> HttpResponse:
@@ -183,10 +183,11 @@ class GraphQLOverHttp:
                     end(self.executor.formatted([_too_many_streams(error)], context.request_id))
                 yield
 
-        return self._http_stream(self._responses(operation, context), media_type, allowed)
+        head = StreamHead(lambda: limit_headers(context.limits_told))
+        return self._http_stream(self._responses(operation, context, head), head, media_type, allowed)
 
-    def _http_stream(self, responses: _Numbered, media_type: str, allowed: Allowed) -> HttpStream:
-        return HttpStream(responses, FRAMINGS[media_type], self.stream_limits, allowed, self.open_streams)
+    def _http_stream(self, responses: _Numbered, head: StreamHead, media_type: str, allowed: Allowed) -> HttpStream:
+        return HttpStream(responses, head, FRAMINGS[media_type], self.stream_limits, allowed, self.open_streams)
 
     async def _read(self, request: Request, context: Context) -> GraphQLRequest:
         try:
@@ -273,12 +274,16 @@ class GraphQLOverHttp:
     def _ended(self, error: AuthenticationError, context: Context) -> list[dict[str, Any]]:
         return self.executor.formatted([GraphQLError(str(error), original_error=error)], context.request_id)
 
-    async def _responses(self, operation: Operation, context: Context) -> _Numbered:
-        """Run the operation as a stream of responses, be it of one; those of events with their sequence numbers."""
+    async def _responses(self, operation: Operation, context: Context, head: StreamHead) -> _Numbered:
+        """Run the operation as a stream of responses, be it of one; those of events with their sequence numbers.
+
+        A subscription begins the head before its first event, which takes along what there is to tell of limits.
+        """
         if operation.type is not OperationType.SUBSCRIPTION:
             yield await self.executor.execute(operation, context), None
             return
         result = await self.executor.subscribe(operation, context)
+        head.begin()
         if not isinstance(result, AsyncGenerator):
             yield result, None
             return

@@ -88,7 +88,7 @@ class Cluster:
     async def probe(self, probe: Call, others: Sequence[Call]) -> bool:
         """Run one of the probes at each server; those that take it are there."""
         self._rounds += 1
-        if self._stale or self._away or self._rounds % ROUNDS_UNTIL_READ == 0:
+        if self._stale or not self.is_whole or self._rounds % ROUNDS_UNTIL_READ == 0:
             await self._read_slots()
         if not self._probe_slots:
             self._probe_slots = [_slot(other) for other in others]
@@ -146,6 +146,11 @@ class Cluster:
         node = self._owners[key_slot(key.encode())]
         away = self._away.get(node) if node is not None else None
         return 0.0 if away is None else time.monotonic() - away.since
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether each hash slot has a server that takes what is written, as far as that is known."""
+        return not self._away and None not in self._owners
 
     async def _send_each(self, calls: Sequence[Call], indices: Iterable[int], replies: list[Any]) -> None:
         """Send some of the calls, each where its last reply or the map sends it, and put the new replies in place."""

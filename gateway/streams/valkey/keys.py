@@ -50,6 +50,10 @@ class Keys(Protocol):
         """Give pairs of keys to which this replica may write to find out whether it can, one for each book."""
         ...
 
+    def request_probes(self) -> Sequence[str]:
+        """Give keys under which a count of requests is tried, one for each book."""
+        ...
+
 
 class ServerKeys:
     """One server's keys: the names that they have always had."""
@@ -67,6 +71,10 @@ class ServerKeys:
     def probes(self, replica: str) -> Sequence[Sequence[str]]:
         """Give the one pair of keys."""
         return [self.stream(UUID(replica))]
+
+    def request_probes(self) -> Sequence[str]:
+        """Give the one key."""
+        return ["ollagraph:requests:there"]
 
 
 class ClusterKeys:
@@ -90,6 +98,10 @@ class ClusterKeys:
     def probes(self, replica: str) -> Sequence[Sequence[str]]:
         """Give a pair of keys in each bucket."""
         return [[f"ollagraph:{{{tag}}}:{replica}:events", f"ollagraph:{{{tag}}}:{replica}:meta"] for tag in self._tags]
+
+    def request_probes(self) -> Sequence[str]:
+        """Give a key in each bucket."""
+        return [f"ollagraph:requests:{{{tag}}}:there" for tag in self._tags]
 
 
 def _bucket(stream_id: UUID) -> int:

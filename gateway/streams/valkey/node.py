@@ -86,6 +86,11 @@ class Servers(Protocol):
         """For how many seconds the one server with this key has taken nothing while others did; else 0."""
         ...
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no server is away while others are there."""
+        ...
+
     async def aclose(self) -> None:
         """Close the connections."""
         ...
@@ -171,6 +176,11 @@ class Node:
     def away_for(self, key: str) -> float:
         """There are no others."""
         return 0.0
+
+    @property
+    def is_whole(self) -> bool:
+        """There are no others."""
+        return True
 
     async def _execute(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)

@@ -7,6 +7,7 @@ In a cluster all are in one hash slot: they are written when a socket or a strea
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from gateway.streams.valkey.failures import ValkeyUnavailable, reporting
@@ -71,6 +72,9 @@ it may."""
 
 _LEAVE = Script("return redis.call('HDEL', KEYS[1], ARGV[1])")
 
+_PROBE = Script("return redis.call('HDEL', KEYS[1], '')")
+"""KEYS: alive. Writes, and changes nothing."""
+
 
 class OpenCounts:
     """The counts of this gateway among those of the others. Every call raises ValkeyUnavailable."""
@@ -78,6 +82,7 @@ class OpenCounts:
     def __init__(self, url: str, replica_id: UUID) -> None:
         self._replica = str(replica_id)
         self._servers, _ = servers_at(url)
+        self._is_away = False
 
     async def exchange(
         self, changed: Mapping[str, int], taken: Sequence[tuple[str, int, int]]
@@ -96,11 +101,20 @@ class OpenCounts:
             ),
         ]
         with reporting():
-            replies = await self._servers.send(calls)
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
+            replies = await self._send(calls)
         return replies[0] == 1, [reply == 1 for reply in replies[len(replies) - len(taken) :]]
+
+    async def _send(self, calls: Sequence[Call]) -> list[Any]:
+        """Run all, or raise. A server of a cluster that was away has to take a probe before it is asked again."""
+        was_away, self._is_away = self._is_away, True
+        if was_away:
+            await self._servers.probe(Call(_PROBE, [_ALIVE]), ())
+        replies = await self._servers.send(calls)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        self._is_away = False
+        return replies
 
     async def leave(self) -> None:
         """Hold nothing any more, and close the connection."""

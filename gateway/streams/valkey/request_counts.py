@@ -4,8 +4,9 @@ ollagraph:requests:<key>   number   of a window that begins with what is counted
 """
 
 from collections.abc import Sequence
+from typing import Any
 
-from gateway.streams.valkey.failures import reporting
+from gateway.streams.valkey.failures import NodeUnavailable, reporting
 from gateway.streams.valkey.node import Call, Script
 from gateway.streams.valkey.urls import servers_at
 
@@ -20,29 +21,29 @@ return {count, left}
 """)
 """KEYS: a count. ARGV: how many more, ms of a window. Returns the count, and for how many ms it counts."""
 
-_THERE = ("there", 1, 1)
-"""What is counted to see whether Valkey takes it."""
-
 
 class RequestCounts:
-    """Counts of requests. Every call raises ValkeyUnavailable."""
+    """Counts of requests. Every call raises ValkeyUnavailable where no server answers."""
 
     def __init__(self, url: str) -> None:
-        self._servers, _ = servers_at(url)
+        self._servers, keys = servers_at(url)
+        self._probes = [_adding(key, 1, 1) for key in keys.request_probes()]
 
-    async def add(self, asked: Sequence[tuple[str, int, int]]) -> list[tuple[int, float]]:
+    async def add(self, asked: Sequence[tuple[str, int, int]]) -> list[tuple[int, float] | None]:
         """Count `asked`, which are keys, seconds of their windows and amounts, in one round trip.
 
-        Gives for each what is counted then, and the seconds until its window ends. With nothing to count, it shows
-        that Valkey takes counts.
+        Gives for each what is counted then, and the seconds until its window ends; None where its server of a cluster
+        does not answer, which is not asked again before it has taken a `probe`.
         """
-        calls = [_adding(key, seconds, amount) for key, seconds, amount in asked or [_THERE]]
+        calls = [_adding(f"ollagraph:requests:{key}", seconds, amount) for key, seconds, amount in asked]
         with reporting():
-            replies = await self._servers.send(calls)
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
-        return [(int(count), left / 1000) for count, left in replies[: len(asked)]]
+            return [_counted(reply) for reply in await self._servers.send(calls)]
+
+    async def probe(self) -> bool:
+        """Find out which servers take counts, and where they are. False where some do not."""
+        with reporting():
+            await self._servers.probe(self._probes[0], self._probes)
+        return self._servers.is_whole
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -50,4 +51,13 @@ class RequestCounts:
 
 
 def _adding(key: str, seconds: int, amount: int) -> Call:
-    return Call(_ADD, [f"ollagraph:requests:{key}"], [amount, seconds * 1000])
+    return Call(_ADD, [key], [amount, seconds * 1000])
+
+
+def _counted(reply: Any) -> tuple[int, float] | None:
+    if isinstance(reply, NodeUnavailable):
+        return None
+    if isinstance(reply, Exception):
+        raise reply
+    count, left = reply
+    return int(count), left / 1000
