@@ -6,9 +6,12 @@ import httpx
 import pytest
 
 from tests.support.gateways import RunningGateway
-from tests.support.generations import GENERATE, asking
+from tests.support.generations import GENERATE, asking, cancel, start
 from tests.support.http_streams import EVENT_STREAM, MULTIPART, http_stream
+from tests.support.shared.gateways import as_new, sharing
 from tests.test_limit_administration import set_limit
+
+impatient = sharing(limit_wait_time=0.1)
 
 
 @pytest.fixture
@@ -57,6 +60,17 @@ async def test_a_refusal_tells_when_to_come_back(gateway: RunningGateway):
     assert 0 < int(response.headers["Retry-After"]) <= 60
     assert response.headers["RateLimit"].startswith('"requests";r=0;t=')
     assert [limit["used"] for limit in response.json()["extensions"]["limits"]] == ["1"]
+
+
+async def test_a_generation_that_waited_in_vain_tells_when_to_come_back(impatient: RunningGateway):
+    await as_new(impatient)
+    await set_limit(impatient, name="at once", measure="PARALLEL", window=None, amount="1", each=[])
+    held = await start(impatient, "fake:hold-3", onDisconnect="CONTINUE")
+    query = "mutation($input: GenerateInput!) { generate(input: $input) { ... on GenerateFailure { error { code } } } }"
+    response = await impatient.post(query, asking("fake:count-3", onLimit="WAIT"))
+    assert response.json()["data"]["generate"] == {"error": {"code": "RATE_LIMITED"}}
+    assert int(response.headers["Retry-After"]) > 0
+    await cancel(impatient, held)
 
 
 async def test_what_starts_nothing_tells_nothing(gateway: RunningGateway):

@@ -49,6 +49,9 @@ from gateway.streams import (
 CANCEL_SECONDS = 10
 """How long another gateway may take to end a generation that it was asked to cancel."""
 
+_LIMIT_REACHED = (ErrorCode.RATE_LIMITED, ErrorCode.QUOTA_EXCEEDED)
+"""How a generation fails that has waited for a limit in vain, or that none had room for when it was to go on."""
+
 BEHIND_ALL = 2**31
 """A cursor to which nothing but the end of a stream comes."""
 
@@ -125,7 +128,10 @@ class Generations:
             output = output_of([event async for event in viewer])
         finally:
             await viewer.aclose()
-        return Answer(await self.get(principal, viewer.generation_id), output)
+        generation = await self.get(principal, viewer.generation_id)
+        if told is not None and generation.error_code in _LIMIT_REACHED:
+            told.retry_after(generation.error_retry_after_ms)
+        return Answer(generation, output)
 
     async def watch(self, principal: Principal, generation_id: UUID, after: int) -> Viewer:
         """Watch a generation after the sequence number `after`. Raises NotFound; the viewer raises StreamExpired."""

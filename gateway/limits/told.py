@@ -9,13 +9,13 @@ from gateway.limits.status import LimitStatus
 class LimitsTold:
     """How the limits stand that count what one operation has started, and what they have refused of it.
 
-    An operation may start several generations: of each limit the latest status stays, and of several refusals the one
-    that lasts longest.
+    An operation may start several generations: of each limit the latest status stays, and of several refusals the
+    longest time after which to try again, `retry_after_ms`.
     """
 
     def __init__(self) -> None:
         self._statuses: dict[tuple[str, tuple[str, ...]], LimitStatus] = {}
-        self.refusal: LimitReached | None = None
+        self.retry_after_ms: int | None = None
 
     @property
     def statuses(self) -> list[LimitStatus]:
@@ -30,5 +30,9 @@ class LimitsTold:
     def refuse(self, refusal: LimitReached) -> None:
         """Keep a refusal, and how its limit stands."""
         self.note([refusal.limit])
-        if self.refusal is None or (refusal.retry_after_ms or 0) > (self.refusal.retry_after_ms or 0):
-            self.refusal = refusal
+        self.retry_after(refusal.retry_after_ms)
+
+    def retry_after(self, milliseconds: int | None) -> None:
+        """Keep when what was refused may be tried again, or what has waited for a limit in vain; None: never."""
+        if milliseconds is not None:
+            self.retry_after_ms = max(milliseconds, self.retry_after_ms or 0)

@@ -24,8 +24,8 @@ def limit_headers(told: LimitsTold) -> dict[str, str]:
     if counted:
         headers["RateLimit-Policy"] = ", ".join(map(_policy, counted))
         headers["RateLimit"] = ", ".join(map(_state, counted))
-    if told.refusal is not None and told.refusal.retry_after_ms is not None:
-        headers["Retry-After"] = str(ceil(told.refusal.retry_after_ms / 1000))
+    if told.retry_after_ms is not None:
+        headers["Retry-After"] = str(ceil(told.retry_after_ms / 1000))
     return headers
 
 
