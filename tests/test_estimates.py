@@ -41,7 +41,7 @@ def answered(
     meter.add([TextChunk(piece) for piece in pieces])
     if told is not None:
         meter.add([FinishChunk(FinishReason.STOP, Usage(*told))])
-    meter.learn()
+    meter.end()
     return meter
 
 
@@ -130,7 +130,7 @@ def test_neither_images_nor_tool_calls_teach_anything_about_text():
     meter = Meter(ChatRequest("m", [Message("user", PROMPT)]))
     meter.asked(rates)
     meter.add([TextChunk("a"), ToolCallChunk(ToolCall("", "f", {"x": 1})), FinishChunk(FinishReason.STOP, Usage(9, 3))])
-    meter.learn()
+    meter.end()
     assert guessed(rates, WORDS)[1] == len(WORDS)
 
 
@@ -139,7 +139,7 @@ def test_a_cancelled_answer_whose_model_tells_as_it_goes_teaches_too():
     meter = Meter(ChatRequest("m", [Message("user", PROMPT)]))
     meter.asked(rates)
     meter.add([TextChunk("a"), UsageChunk(Usage(21, 1))])
-    meter.learn()
+    meter.end()
     assert guessed(rates, [])[0] == 21
 
 
@@ -210,3 +210,13 @@ async def test_an_answer_cut_off_costs_what_the_model_told_of_the_same_prompt(do
     await ask(double, path, Raw([piece("a"), piece("b"), *last]))
     events = await ask(double, path, Raw([*repeat(piece(EMOJI), 4), piece("!")], Ending.CUT))
     assert events[-1]["usage"] == {"promptTokens": 33, "completionTokens": 9, "source": "ESTIMATED"}
+
+
+@given(st.lists(st.tuples(st.integers(1, 500), st.integers(1, 500), st.integers(1, 40)), min_size=1, max_size=6))
+def test_the_numbers_of_an_ended_answer_stay_whatever_its_model_tells_of_others(others: list[tuple[int, int, int]]):
+    rates = Rates()
+    ended = answered(rates, None, WORDS)
+    before = ended.usage()
+    for prompt, completion, words in others:
+        answered(rates, (prompt, completion), ["word "] * words, "what " * words)
+    assert ended.usage() == before

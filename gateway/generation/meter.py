@@ -108,6 +108,7 @@ class Meter:
         self._pieces = Pieces()
         self._calls = 0
         self._rates = Rates()
+        self._final: TokenUsage | None = None
 
     def asked(self, rates: Rates | None = None) -> None:
         """Give the request goes out to a model with these rates: from here on its prompt counts."""
@@ -139,9 +140,12 @@ class Meter:
         """How many tokens have come, as far as they can be counted."""
         return self._counted + self._calls
 
-    def learn(self) -> None:
-        """Let the model's rates learn from this answer, now that it has ended, where the backend told all its usage."""
-        usage = self.usage()
+    def end(self) -> None:
+        """Take the answer for ended: its numbers stay, and the rates learn from them where the backend told them all.
+
+        Other answers go on teaching the rates, and whoever asks later must be told what stands in the attempts.
+        """
+        self._final = usage = self.usage()
         if usage.source is not UsageSource.BACKEND:
             return
         if not images_in(self._request):  # models differ too much in what they make of them
@@ -157,6 +161,8 @@ class Meter:
         """Give the numbers now; final once the answer has ended. A zero beside text was not told, only written."""
         if not self._asked:
             return TokenUsage()
+        if self._final is not None:
+            return self._final
         prompt = self._told.prompt_tokens or None
         completion = self._told.completion_tokens or (None if self.counted else self._told.completion_tokens)
         if prompt is not None and completion is not None and (self._finished or completion >= self._counted):

@@ -367,7 +367,7 @@ class Run:
                 raise
             logger.info("generation %s: behind the end of its answer: %s", self.generation_id, type(error).__name__)
         finally:
-            self._meter.learn()
+            self._meter.end()
         if self._finish is None:
             raise BackendProtocolError("The model server ended the answer without saying why.")
         if self._deltas.malformed is not None and self._finish.reason not in _CUT:
