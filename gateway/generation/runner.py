@@ -110,6 +110,7 @@ class Runner:
         self._services = Services(
             log=log,
             reroute=router.reroute,
+            breaker=router.breaker,
             unwatched=self.unwatched,
             estimates=self.estimates,
             blobs=blobs,

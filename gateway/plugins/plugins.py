@@ -118,9 +118,9 @@ class Plugins:
                 thread.tell("on_sign_in", told)
 
     def note_backend(self, state: BackendState) -> None:
-        """Tell the plugins that a model server answers again, or no longer."""
+        """Tell the plugins that a model server answers again, or no longer, or that its breaker turned."""
         for thread in self.threads:
-            thread.tell("on_backend_change", BackendChange(state.name, state.ready, state.error))
+            thread.tell("on_backend_change", BackendChange(state.name, state.ready, state.error, state.breaker))
 
     def failures(self) -> Counter[tuple[str, str, str]]:
         """Count the calls that failed so far, by plugin, hook and reason."""

@@ -153,6 +153,11 @@ GAUGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "ollagraph_slots_used": ("Generations at work.", "livesum", ("backend",)),
     "ollagraph_slots": ("Generations that a backend takes at once.", "livemax", ("backend",)),
     "ollagraph_backend_up": ("Whether a backend answered when it was last asked.", "livemin", ("backend",)),
+    "ollagraph_backend_breaker": (
+        "Processes in which the breaker of a backend is in this state.",
+        "livesum",
+        ("backend", "state"),
+    ),
     "ollagraph_backend_failures": ("Questions in a row that a backend failed.", "livemax", ("backend",)),
     "ollagraph_backend_latency_seconds": ("How long the last answer of a backend took.", "livemax", ("backend",)),
     "ollagraph_generations_running": ("Generations that have not ended.", "livesum", ()),
