@@ -192,6 +192,12 @@ async def test_a_server_that_came_back_is_tried_without_waiting_for_the_pause(ga
     assert (await ask(gateway))["__typename"] == "GenerationCompleted"
 
 
+async def test_failures_of_one_model_keep_out_no_other(gateway: RunningGateway):
+    await break_it(gateway)
+    assert (await ask(gateway))["error"]["code"] == "BACKEND_UNAVAILABLE"
+    assert (await ask(gateway, SPARE))["__typename"] == "GenerationCompleted"
+
+
 async def test_failures_of_one_user_keep_out_nobody_else(gateway: RunningGateway):
     await break_it(gateway)
     await gateway.make_user(OTHER_USER)

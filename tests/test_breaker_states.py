@@ -12,7 +12,7 @@ from gateway.catalog import Breaker, BreakerRule, BreakerState
 from gateway.catalog.breaker import LONGEST_PAUSE
 
 FAILURES = 3
-USERS = st.sampled_from(["ada", "bob", "eve"])
+ASKED = [("ada", "m"), ("bob", "m"), ("ada", "n"), ("bob", "n"), ("eve", "o")]
 FAULTS = st.sampled_from(
     [
         errors.BackendUnavailable("gone"),
@@ -34,27 +34,27 @@ REFUSALS = st.sampled_from(
 
 
 class Breakers(RuleBasedStateMachine):
-    """Attempts of three users that begin and end in any order, under a clock of their own."""
+    """Attempts of three users for three models that begin and end in any order, under a clock of their own."""
 
     def __init__(self) -> None:
         super().__init__()
         self.time = 0.0
         self.turns: list[BreakerState] = []
         self.breaker = Breaker("b", BreakerRule(FAILURES, 5), self._turn, lambda: self.time)
-        self.under_way: list[tuple[str, ExitStack, Callable[[], None]]] = []
+        self.under_way: list[tuple[tuple[str, str], ExitStack, Callable[[], None]]] = []
 
     def _turn(self) -> None:
         self.turns.append(self.breaker.state)
 
-    @rule(user=USERS)
-    def begin(self, user: str) -> None:
-        if not self.breaker.lets_in(user):
+    @rule(asked=st.sampled_from(ASKED))
+    def begin(self, asked: tuple[str, str]) -> None:
+        if not self.breaker.lets_in(asked):
             with pytest.raises(errors.BackendResting) as resting:
-                self.breaker.check(user)
+                self.breaker.check(asked)
             assert 0 < (resting.value.retry_after or 0) <= LONGEST_PAUSE
             return
         stack = ExitStack()
-        self.under_way.append((user, stack, stack.enter_context(self.breaker.attempt(user))))
+        self.under_way.append((asked, stack, stack.enter_context(self.breaker.attempt(asked))))
 
     @precondition(lambda self: self.under_way)
     @rule(data=st.data())
@@ -79,7 +79,7 @@ class Breakers(RuleBasedStateMachine):
     @invariant()
     def it_lets_everybody_in_while_it_is_closed(self) -> None:
         if self.breaker.state is BreakerState.CLOSED:
-            assert all(self.breaker.lets_in(user) for user in (None, "ada", "bob", "eve"))
+            assert all(self.breaker.lets_in(asked) for asked in (None, *ASKED))
 
     @invariant()
     def nobody_in_general_gets_in_while_it_is_open(self) -> None:
@@ -103,8 +103,8 @@ class Breakers(RuleBasedStateMachine):
         for _, stack, _ in self.under_way:
             stack.__exit__(GeneratorExit, GeneratorExit(), None)
         self.time += LONGEST_PAUSE + 1
-        with self.breaker.attempt("ada"):
-            others = [self.breaker.lets_in(user) for user in (None, "ada")]
+        with self.breaker.attempt(ASKED[0]):
+            others = [self.breaker.lets_in(asked) for asked in (None, ASKED[0])]
             assert all(others) or not any(others)
         assert self.breaker.state is BreakerState.CLOSED
 
@@ -112,31 +112,73 @@ class Breakers(RuleBasedStateMachine):
 TestBreakers = Breakers.TestCase
 
 
+def fail(breaker: Breaker, asked: tuple[str, str]) -> None:
+    with suppress(errors.BackendFailed), breaker.attempt(asked):
+        raise errors.BackendFailed("no")
+
+
 def test_each_failed_trial_doubles_the_pause_up_to_the_longest():
     time, pauses = 0.0, list[float]()
     breaker = Breaker("b", BreakerRule(1, 5), lambda: None, lambda: time)
     for _ in range(7):
-        with suppress(errors.BackendFailed), breaker.attempt("ada"):
-            raise errors.BackendFailed("no")
+        fail(breaker, ASKED[0])
         with pytest.raises(errors.BackendResting) as resting:
-            breaker.check("ada")
+            breaker.check(ASKED[0])
         pauses.append(resting.value.retry_after or 0)
         time += pauses[-1]
     assert pauses == [5, 10, 20, 40, 60, 60, 60]
 
 
+def test_a_trial_that_breaks_off_after_its_first_words_was_the_last_failure():
+    breaker = Breaker("b", BreakerRule(FAILURES, 5), lambda: None, lambda: 0.0)
+    for _ in range(FAILURES):
+        fail(breaker, ASKED[0])
+    breaker.try_soon()
+    with suppress(errors.BackendFailed), breaker.attempt(ASKED[0]) as begun:
+        begun()
+        assert breaker.state is BreakerState.CLOSED
+        raise errors.BackendFailed("cut")
+    assert breaker.state is BreakerState.OPEN
+
+
+def test_who_failed_before_an_answer_is_not_to_blame_for_what_fails_later():
+    breaker = Breaker("b", BreakerRule(1, 5), lambda: None, lambda: 0.0)
+    fail(breaker, ("ada", "m"))
+    with breaker.attempt(("bob", "n")):
+        pass
+    fail(breaker, ("bob", "n"))
+    assert breaker.lets_in(("ada", "m"))
+
+
 def test_what_began_before_it_opened_neither_closes_nor_opens_it():
     breaker = Breaker("b", BreakerRule(1, 5), lambda: None, lambda: 0.0)
-    with breaker.attempt("ada"):
-        with suppress(errors.BackendFailed), breaker.attempt("ada"):
-            raise errors.BackendFailed("no")
+    with breaker.attempt(ASKED[0]):
+        fail(breaker, ASKED[0])
         assert breaker.state is BreakerState.OPEN
     assert breaker.state is BreakerState.OPEN
+
+
+@pytest.mark.parametrize(
+    ("failing", "let_in"),
+    [
+        ([("ada", "m"), ("ada", "m")], [("bob", "m"), ("ada", "n"), ("bob", "n"), ("eve", "o")]),
+        ([("ada", "m"), ("ada", "n")], [("bob", "m"), ("bob", "n"), ("eve", "o")]),
+        ([("ada", "m"), ("bob", "m")], [("ada", "n"), ("bob", "n"), ("eve", "o")]),
+        ([("ada", "m"), ("bob", "n")], []),
+    ],
+)
+def test_what_the_failures_have_in_common_is_kept_out_alone(
+    failing: list[tuple[str, str]], let_in: list[tuple[str, str]]
+):
+    breaker = Breaker("b", BreakerRule(2, 5), lambda: None, lambda: 0.0)
+    for asked in failing:
+        fail(breaker, asked)
+    assert [asked for asked in ASKED if breaker.lets_in(asked)] == let_in
+    assert not breaker.lets_in()
 
 
 def test_a_breaker_for_no_failures_never_opens():
     breaker = Breaker("b", BreakerRule(0, 5), lambda: None)
     for _ in range(100):
-        with suppress(errors.BackendFailed), breaker.attempt("ada"):
-            raise errors.BackendFailed("no")
+        fail(breaker, ASKED[0])
     assert breaker.state is BreakerState.CLOSED

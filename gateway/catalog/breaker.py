@@ -7,8 +7,9 @@
 A server that cannot be reached is known by its list of models, too (`Listing`). A breaker sees what that does not: one
 that lists its models and fails at each answer.
 
-A request may be what its server fails at: a schema that it cannot read is a 500 in Ollama. So failures of one caller
-alone keep out nobody else, and the first answer that another caller gets closes the breaker.
+A request may be what its server fails at: a schema that it cannot read is a 500 in Ollama, and so is a model that does
+not fit into its memory. So failures that have one user in common, or one model, keep out only what has it, too; the
+first answer that anybody else gets closes the breaker.
 """
 
 import logging
@@ -27,6 +28,10 @@ LONGEST_PAUSE = 60.0
 
 BUSY_SECONDS = 1.0
 """After how long to ask again while a trial is under way: nobody knows how long that takes."""
+
+
+Asked = tuple[Hashable, str]
+"""Who asks, and for which model."""
 
 
 class BreakerState(StrEnum):
@@ -60,7 +65,7 @@ class Breaker:
         self._turned = turned
         self._clock = clock
         self._failures = 0
-        self._failing: set[Hashable] = set()  # the callers who met these failures in a row
+        self._failing: set[Asked] = set()  # what has met these failures in a row
         self._until: float | None = None
         self._pauses = 0  # since the last whole answer
         self._openings = 0
@@ -73,13 +78,13 @@ class Breaker:
             return BreakerState.CLOSED
         return BreakerState.OPEN if self._clock() < self._until else BreakerState.HALF_OPEN
 
-    def lets_in(self, caller: Hashable = None) -> bool:
-        """Tell whether a request of this caller, or of just anybody, may go to the backend now."""
-        return self._lets_in_freely(caller) or (self.state is BreakerState.HALF_OPEN and self._trial is None)
+    def lets_in(self, asked: Asked | None = None) -> bool:
+        """Tell whether this request, or just any, may go to the backend now."""
+        return self._lets_in_freely(asked) or (self.state is BreakerState.HALF_OPEN and self._trial is None)
 
-    def check(self, caller: Hashable) -> None:
-        """Raise BackendResting where a request of this caller may not go to the backend now."""
-        if not self.lets_in(caller):
+    def check(self, asked: Asked) -> None:
+        """Raise BackendResting where this request may not go to the backend now."""
+        if not self.lets_in(asked):
             pause = 0.0 if self._until is None else self._until - self._clock()
             raise BackendResting(pause if pause > 0 else BUSY_SECONDS)
 
@@ -89,15 +94,15 @@ class Breaker:
             self._until = self._clock()
 
     @contextmanager
-    def attempt(self, caller: Hashable) -> Generator[Callable[[], None]]:
+    def attempt(self, asked: Asked) -> Generator[Callable[[], None]]:
         """Ask the backend within the block, and call what it gives when an answer begins. Raises BackendResting.
 
         How the block ends is how the attempt did. What is cancelled, or fails for a reason of the gateway's own, tells
         nothing; neither does what began before the breaker opened.
         """
-        self.check(caller)
+        self.check(asked)
         attempt, openings = object(), self._openings
-        if not self._lets_in_freely(caller):
+        if not self._lets_in_freely(asked):
             self._trial = attempt
 
         def begun() -> None:
@@ -109,7 +114,7 @@ class Breaker:
         except BackendError as error:
             if openings == self._openings:
                 if _is_failure(error):
-                    self._fail(caller, is_trial=self._trial is attempt)
+                    self._fail(asked, is_trial=self._trial is attempt)
                 else:  # a refusal: the server is there, and says so
                     begun()
             raise
@@ -120,21 +125,26 @@ class Breaker:
             if self._trial is attempt:
                 self._trial = None
 
-    def _lets_in_freely(self, caller: Hashable) -> bool:
-        """Tell whether there is nothing against this caller: it is closed, or another one alone has met failures."""
-        return self._until is None or (caller is not None and len(self._failing) == 1 and caller not in self._failing)
+    def _lets_in_freely(self, asked: Asked | None) -> bool:
+        """Tell whether there is nothing against this request: it is closed, or one that differs is to blame."""
+        if self._until is None or asked is None:
+            return self._until is None
+        users, models = zip(*self._failing, strict=True)
+        return any(len(set(met)) == 1 and it not in met for it, met in zip(asked, (users, models), strict=True))
 
-    def _fail(self, caller: Hashable, *, is_trial: bool) -> None:
+    def _fail(self, asked: Asked, *, is_trial: bool) -> None:
+        if not self._rule.failures:
+            return
         self._failures += 1
-        self._failing.add(caller)
-        if is_trial or (self._until is None and 0 < self._rule.failures <= self._failures):
+        self._failing.add(asked)
+        if is_trial or (self._until is None and self._failures >= self._rule.failures):
             self._open()
 
     def _open(self) -> None:
         pause = min(self._rule.pause * 2.0 ** min(self._pauses, 10), LONGEST_PAUSE)
         self._pauses += 1
         self._openings += 1
-        self._trial, self._until = None, self._clock() + pause
+        self._until = self._clock() + pause
         logger.warning(
             "backend %s is left alone for %g s after %d failures in a row", self._backend, pause, self._failures
         )

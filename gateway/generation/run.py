@@ -285,7 +285,7 @@ class Run:
             await self._append(Queued(self._next, self.route.ticket.position, QueueReason.LIMIT))
             await self._gate(self)
         if self.route.ticket.position and not self.job.continues:  # nobody waits for a slot only to be sent away
-            self._services.breaker(self.route).check(self.job.row.user_id)
+            self._services.breaker(self.route).check((self.job.row.user_id, self.job.row.model))
         while (ticket := self.route.ticket).position:
             if not begun:
                 await self._append(Queued(self._next, ticket.position))
@@ -346,7 +346,7 @@ class Run:
         """Ask the backend, with the bytes of blobs in the request: they are held for as long as it answers."""
         await checkpoint_if_cancelled()  # what is cancelled before it is asked costs nothing
         async with self._services.blobs.filled(self._asking, self.job.row.user_id) as request:
-            with self._services.breaker(self.route).attempt(self.job.row.user_id) as begun:
+            with self._services.breaker(self.route).attempt((self.job.row.user_id, self.job.row.model)) as begun:
                 await self._read_answer(replace(request, model=self.route.model.upstream_name), begun)
 
     async def _read_answer(self, request: ChatRequest, begun: Callable[[], None]) -> None:
