@@ -64,12 +64,18 @@ def build_schema() -> strawberry.Schema:
 
 
 def build_extended_schema(plugins: Sequence[PluginThread]) -> strawberry.Schema:
-    """Give the schema with what plugins add to `Query`. Raises UnusablePlugin where a field is there already."""
+    """Give the schema with what plugins add to `Query`. Raises UnusablePlugin, as where a field is there already."""
     query, owners = Query, dict.fromkeys(_fields(Query))
     for thread in plugins:
-        if (kind := thread.plugin.query_type()) is None:
+        try:
+            kind = thread.plugin.query_type()
+            added = [] if kind is None else _fields(kind)
+        except (Exception, SystemExit) as error:
+            told = f"{type(error).__name__}: {error}"
+            raise UnusablePlugin(f"The plugin {thread.name!r} does not tell its fields: {told}") from error
+        if kind is None:
             continue
-        for name in _fields(kind):
+        for name in added:
             if name in owners:
                 raise UnusablePlugin(f"The plugin {thread.name!r} adds the field {name!r}, which is there already.")
             owners[name] = thread
