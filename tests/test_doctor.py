@@ -140,3 +140,15 @@ def test_few_open_files_are_told():
     limited = ["sh", "-c", 'ulimit -Sn 1000; ulimit -Hn 1000; exec "$0" -c "$1"', sys.executable, code]
     said = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert said.startswith("warn  open files: a process may open 1,000,")
+
+
+def test_a_library_that_cannot_be_loaded_is_told(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    missing = "libgomp.so.1: cannot open shared object file"
+    (tmp_path / "xllamacpp.py").write_text(f"raise ImportError('{missing}')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = findings(data_dir, EMBEDDED="true")
+    assert found["backend embedded"] == [("fail", f"its library cannot be loaded: ImportError: {missing}")]
+
+
+def test_a_library_that_can_be_loaded_is_no_failure(data_dir: Path):
+    assert [state for state, _ in findings(data_dir, EMBEDDED="true")["backend embedded"]] == ["ok"]
