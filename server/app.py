@@ -234,7 +234,7 @@ async def running_gateway(
             catalog = make_catalog(settings, observers.traced(backends), tasks, queues)
             blobs, prices = Blobs(database, _blob_limits(settings)), Prices(database, settings.identity_max_age)
             alone = link is not None and link.private_valkey
-            feed, limits = UsageFeed(observers.ledger), make_limits(settings, database)
+            feed, limits = UsageFeed(), make_limits(settings, database)
             needs = GenerationNeeds(
                 database, catalog, queues, blobs, limits, prices, feed, plugins, tasks, observers.generations
             )
