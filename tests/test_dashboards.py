@@ -160,6 +160,11 @@ def test_the_tests_of_the_alerts_have_each_of_them():
     assert [it["labels"] for it in told["exp_samples"]] == [f'{{alertname="{rule["alert"]}"}}' for rule in rules()]
 
 
+def test_the_docs_say_what_to_do_about_each_alert():
+    table = (DEPLOY.parent / "docs" / "operations.md").read_text().partition("## When an alert fires")[2]
+    assert [rule["alert"] for rule in rules() if f"`{rule['alert']}`" not in table.partition("\n## ")[0]] == []
+
+
 def test_every_metric_has_a_help_and_a_name_of_the_rules():
     for family in Metrics().registry.collect():
         assert re.fullmatch(r"(ollagraph|gen_ai)(_[a-z]+)+", family.name)
