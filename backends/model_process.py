@@ -113,7 +113,8 @@ class ModelProcess:
         finally:
             self.pid = None
         if not served and (said := _cause(log)):
-            self._reason = f"The embedded model could not be started: {said.replace(str(self._path), self._model)}"
+            said = said.replace(str(self._path), self._model).removesuffix(".")
+            self._reason = f"The embedded model could not be started: {said}."
         return served
 
     def _config(self, key: str) -> dict[str, Json]:

@@ -370,6 +370,7 @@ class RecordedError(GatewayError):
 
 _BACKEND_CODES: dict[type[BackendError], ErrorCode] = {
     backend_errors.BackendUnavailable: ErrorCode.BACKEND_UNAVAILABLE,
+    backend_errors.BackendResting: ErrorCode.BACKEND_UNAVAILABLE,
     backend_errors.BackendTimeout: ErrorCode.BACKEND_TIMEOUT,
     backend_errors.BackendOverloaded: ErrorCode.BACKEND_OVERLOADED,
     backend_errors.BackendModelNotFound: ErrorCode.MODEL_NOT_FOUND,
@@ -388,7 +389,7 @@ class BackendFailure(GatewayError):
     def __init__(self, error: BackendError) -> None:
         self.code = _BACKEND_CODES.get(type(error), ErrorCode.BACKEND_FAILED)
         self.retryable = error.retryable
-        if isinstance(error, backend_errors.BackendOverloaded) and error.retry_after is not None:
+        if error.retry_after is not None:
             self.retry_after_ms = max(0, min(ceil(error.retry_after * 1000), LONGEST_RETRY_MS))
         super().__init__(str(error))
 

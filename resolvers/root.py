@@ -64,13 +64,19 @@ def build_schema() -> strawberry.Schema:
 
 
 def build_extended_schema(plugins: Sequence[PluginThread]) -> strawberry.Schema:
-    """Give the schema with what plugins add to `Query`. Raises UnusablePlugin where a field is there already."""
-    added = [(thread, kind) for thread in plugins if (kind := thread.plugin.query_type()) is not None]
-    if not added:
-        return build_schema()
-    query, owners = Query, dict[str, PluginThread | None].fromkeys(_fields(Query))
-    for thread, kind in added:
-        for name in _fields(kind):
+    """Give the schema with what plugins add to `Query`. Raises UnusablePlugin, as where a field is there already."""
+    query, owners = Query, dict[str, PluginThread | None]()
+    for thread in plugins:
+        try:
+            kind = thread.plugin.query_type()
+            added = [] if kind is None else _fields(kind)
+        except (Exception, SystemExit) as error:
+            told = f"{type(error).__name__}: {error}"
+            raise UnusablePlugin(f"The plugin {thread.name!r} does not tell its fields: {told}") from error
+        if kind is None:
+            continue
+        owners = owners or dict.fromkeys(_fields(Query))  # not where none adds anything: it is another schema
+        for name in added:
             if name in owners:
                 raise UnusablePlugin(f"The plugin {thread.name!r} adds the field {name!r}, which is there already.")
             owners[name] = thread

@@ -6,7 +6,7 @@ from typing import Self
 import strawberry
 
 from gateway import catalog
-from gateway.catalog import BackendKind, BackendState, Capability
+from gateway.catalog import BackendKind, BackendState, BreakerState, Capability
 from schema.context import Info
 from schema.cost import list_of
 from schema.node import Node, global_id
@@ -174,6 +174,10 @@ class Backend:
         description="How long the last request for its list of models took, in milliseconds. Null while it is not "
         "ready."
     )
+    breaker: BreakerState = strawberry.field(
+        description="Whether this replica sends generations to it. After several failed answers in a row it is left "
+        "alone for a while."
+    )
 
     @classmethod
     def of(cls, state: BackendState) -> Self:
@@ -184,6 +188,7 @@ class Backend:
             ready=state.ready,
             error=state.error,
             latency_ms=None if state.latency_ms is None else round(state.latency_ms, 2),
+            breaker=state.breaker,
         )
 
 

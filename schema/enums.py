@@ -10,7 +10,7 @@ from strawberry.types.enum import StrawberryEnumDefinition
 from auth.principal import AuthMethod, ContentPolicy
 from auth.scopes import Scope
 from gateway.audit import AuditOutcome
-from gateway.catalog import BackendKind, Capability
+from gateway.catalog import BackendKind, BreakerState, Capability
 from gateway.errors import ErrorCode
 from gateway.generation import OnBackendLoss, OnDisconnect, OnLimit, State, ThinkingLevel, ToolChoiceMode
 from gateway.identity import LinkPurpose, SignInKind, UserKind
@@ -139,6 +139,16 @@ _describe(
         "OLLAMA": "Ollama's own API.",
         "OPENAI": "The OpenAI-compatible chat API of vLLM, llama.cpp and others.",
         "EMBEDDED": "The built-in model server, which the gateway runs itself.",
+    },
+)
+_describe(
+    BreakerState,
+    "BreakerState",
+    "Whether generations go to a backend. Each replica decides for itself.",
+    {
+        "CLOSED": "They do.",
+        "OPEN": "They do not: it has failed several times in a row.",
+        "HALF_OPEN": "One does, to find out whether it works again.",
     },
 )
 _describe(

@@ -13,12 +13,10 @@ from fastapi import FastAPI
 from starlette.routing import Mount, Route, WebSocketRoute
 
 from auth.addresses import HostPatterns, parse_network
-from backends.protocol import Backend
 from db.engine import Database
 from db.migrations import upgrade
 from gateway import Gateway
 from gateway.blobs import BlobLimits, Blobs
-from gateway.catalog import BackendQueue, Catalog
 from gateway.limits import LimitAdministration, Limits, LimitStandings, Prices
 from gateway.notices import LimitNotices
 from gateway.plugins import Plugins, UnusablePlugin
@@ -28,7 +26,7 @@ from gateway.usage import Usage, UsageFeed, UsageUpkeep
 from resolvers.root import build_extended_schema
 from schema.limits import threshold_data
 from server.audit_export import audit_export
-from server.backends import running_backends
+from server.backends import backend_queue, make_catalog, running_backends
 from server.execution import make_executor, trusted_documents
 from server.first_start import ensure_admin, make_identity
 from server.generation_service import GenerationNeeds, GenerationService, running_generation_service
@@ -230,13 +228,13 @@ async def running_gateway(
     try:
         await upgrade(database)
         async with running_backends(settings, link) as backends, anyio.create_task_group() as tasks:
-            queues = {backend.name: _queue(settings, backend, shared=link is not None) for backend in backends}
+            queues = {it.name: backend_queue(settings, it, shared=link is not None) for it in backends}
             if link is not None:
                 WorkerSlots(link, queues)
-            catalog = Catalog(observers.traced(backends), settings.models_max_age, tasks, queues=queues)
+            catalog = make_catalog(settings, observers.traced(backends), tasks, queues)
             blobs, prices = Blobs(database, _blob_limits(settings)), Prices(database, settings.identity_max_age)
             alone = link is not None and link.private_valkey
-            feed, limits = UsageFeed(observers.ledger), make_limits(settings, database)
+            feed, limits = UsageFeed(), make_limits(settings, database)
             needs = GenerationNeeds(
                 database, catalog, queues, blobs, limits, prices, feed, plugins, tasks, observers.generations
             )
@@ -314,16 +312,6 @@ def _blob_limits(settings: Settings) -> BlobLimits:
         request=settings.blob_max_request_size,
         memory=settings.blob_memory,
         retention=settings.blob_retention,
-    )
-
-
-def _queue(settings: Settings, backend: Backend, *, shared: bool) -> BackendQueue:
-    return BackendQueue(
-        backend.parallel,
-        settings.max_queued,
-        slots_per_user=settings.max_running_per_user,
-        max_waiting_per_user=settings.max_queued_per_user,
-        shared=shared,
     )
 
 

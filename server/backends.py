@@ -1,9 +1,10 @@
-"""The backends that the settings ask for, each under the time-outs."""
+"""The backends that the settings ask for, each under the time-outs, with its queue and its breaker."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
+from anyio.abc import TaskGroup
 
 from backends.embedded import EmbeddedBackend, find_packaged_model
 from backends.errors import BackendError
@@ -11,6 +12,7 @@ from backends.ollama import OllamaBackend
 from backends.openai import OpenAIBackend
 from backends.protocol import Backend
 from backends.timeouts import TimedBackend, Timeouts
+from gateway.catalog import BackendQueue, BreakerRule, Catalog
 from server.settings import Settings, SettingsError
 from server.workers import WorkerLink
 
@@ -101,3 +103,22 @@ def embedded_backend(settings: Settings) -> EmbeddedBackend:
         )
     except BackendError as error:
         raise SettingsError(f"{error} To run without the embedded model, set OLLAGRAPH_EMBEDDED=false.") from error
+
+
+def backend_queue(settings: Settings, backend: Backend, *, shared: bool) -> BackendQueue:
+    """Make the queue before a backend, `shared` with those of other processes."""
+    return BackendQueue(
+        backend.parallel,
+        settings.max_queued,
+        slots_per_user=settings.max_running_per_user,
+        max_waiting_per_user=settings.max_queued_per_user,
+        shared=shared,
+    )
+
+
+def make_catalog(
+    settings: Settings, backends: Sequence[Backend], tasks: TaskGroup, queues: Mapping[str, BackendQueue]
+) -> Catalog:
+    """Make the catalog of these backends, with a breaker before each."""
+    breaker = BreakerRule(settings.breaker_failures, settings.breaker_pause)
+    return Catalog(backends, settings.models_max_age, tasks, queues=queues, breaker=breaker)

@@ -165,7 +165,8 @@ def _wired(
     buffer = StreamBuffer(settings.stream_retention, settings.stream_memory, settings.stream_max_size)
     shared = None if valkey is None else SharedStreamLog(valkey, buffer)
     log = shared or MemoryStreamLog(buffer)
-    ledger = Ledger(database, needs.limits, needs.prices, needs.usage_feed, needs.plugins)
+    recorded = [*needs.observer.recorded, needs.plugins.recorded]
+    ledger = Ledger(database, needs.limits, needs.prices, needs.usage_feed, recorded)
     admission = Admission(needs.limits, needs.prices, settings.limit_answer_tokens)
     runner = Runner(
         database=database,

@@ -1,8 +1,7 @@
 """Who watches what the gateway does: metrics and traces, as the settings ask for them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import anyio
 from anyio import to_thread
@@ -36,13 +35,10 @@ class Observers:
     @property
     def generations(self) -> GenerationObserver:
         """Whoever wants to know of generations."""
-        ended = [each.generation_ended for each in (self.metrics, self.spans) if each is not None]
-        return GenerationObserver(ended, None if self.spans is None else self.spans.generation)
-
-    @property
-    def ledger(self) -> Callable[[Iterable[Mapping[str, Any]]], None] | None:
-        """Whoever wants to know of what the ledger has written."""
-        return None if self.metrics is None else self.metrics.ledger_written
+        recorded = [] if self.metrics is None else [self.metrics.recorded]
+        if self.spans is None:
+            return GenerationObserver(recorded)
+        return GenerationObserver(recorded, self.spans.generation, self.spans.generation_ended)
 
     def traced(self, backends: Sequence[Backend]) -> Sequence[Backend]:
         """Give the backends, with spans around their answers where those are wanted."""

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,40 @@ def test_every_alert_says_what_is_wrong_and_how_bad_it_is(rule: dict[str, Any]):
     labels = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
     by = {label for _, found in selectors(promql_parser.parse(rule["expr"])) for label in found}
     assert labels <= by | ({"instance"} if "by" not in rule["expr"] else set())
+
+
+if shutil.which("promtool"):  # it is in no package that `make` could install
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("check", "config", DEPLOY / "prometheus" / "prometheus.yml"),
+            ("test", "rules", DEPLOY / "prometheus" / "alerts.test.yml"),
+        ],
+        ids=lambda command: command[1],
+    )
+    def test_prometheus_takes_what_is_for_it(command: tuple[str | Path, ...]):
+        done = subprocess.run(["promtool", *command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def test_prometheus_takes_the_metrics():
+        metrics = Metrics()
+        metrics.tokens.labels("m", "input").observe(1)
+        metrics.requests.labels("Ask", "query", "").inc()
+        metrics.gauges["ollagraph_slots"].labels("ollama").set(1)
+        done = subprocess.run(["promtool", "check", "metrics"], input=metrics.text(), capture_output=True, check=False)
+        assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
+def test_the_tests_of_the_alerts_have_each_of_them():
+    (_, wrong) = yaml.safe_load((DEPLOY / "prometheus" / "alerts.test.yml").read_text())["tests"]
+    (told,) = wrong["promql_expr_test"]
+    assert [it["labels"] for it in told["exp_samples"]] == [f'{{alertname="{rule["alert"]}"}}' for rule in rules()]
+
+
+def test_the_docs_say_what_to_do_about_each_alert():
+    table = (DEPLOY.parent / "docs" / "operations.md").read_text().partition("## When an alert fires")[2]
+    assert [rule["alert"] for rule in rules() if f"`{rule['alert']}`" not in table.partition("\n## ")[0]] == []
 
 
 def test_every_metric_has_a_help_and_a_name_of_the_rules():

@@ -1,12 +1,14 @@
 """`ollagraph doctor` and `ollagraph inspect`, on what is well and on what is broken."""
 
+import asyncio
 import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from time import time
 from typing import Any
 
 import orjson
@@ -140,3 +142,34 @@ def test_few_open_files_are_told():
     limited = ["sh", "-c", 'ulimit -Sn 1000; ulimit -Hn 1000; exec "$0" -c "$1"', sys.executable, code]
     said = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert said.startswith("warn  open files: a process may open 1,000,")
+
+
+def test_a_library_that_cannot_be_loaded_is_told(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    missing = "libgomp.so.1: cannot open shared object file"
+    (tmp_path / "xllamacpp.py").write_text(f"raise ImportError('{missing}')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = findings(data_dir, EMBEDDED="true")
+    assert found["backend embedded"] == [("fail", f"its library cannot be loaded: ImportError: {missing}")]
+
+
+def test_a_library_that_can_be_loaded_is_no_failure(data_dir: Path):
+    assert [state for state, _ in findings(data_dir, EMBEDDED="true")["backend embedded"]] == ["ok"]
+
+
+async def answer_as_redis_6(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Speak as much of the protocol as the doctor asks for."""
+    answers = {
+        b"INFO": b"$22\r\nredis_version:6.2.14\r\n\r\n",
+        b"TIME": b"*2\r\n$%d\r\n%d\r\n$1\r\n0\r\n" % (len(str(int(time()))), int(time())),
+    }
+    with suppress(asyncio.IncompleteReadError), closing(writer):
+        while count := int((await reader.readuntil(b"\r\n"))[1:]):
+            words = [await reader.readexactly(int((await reader.readuntil(b"\r\n"))[1:]) + 2) for _ in range(count)]
+            writer.write(answers.get(words[0].strip().upper(), b"+OK\r\n"))
+
+
+async def test_an_old_redis_is_told(data_dir: Path):
+    async with await asyncio.start_server(answer_as_redis_6, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        found = await to_thread.run_sync(partial(findings, data_dir, REDIS_URL=f"redis://127.0.0.1:{port}"))
+    assert ("warn", f"127.0.0.1:{port} is too old: version 6.2.14") in found["valkey"]

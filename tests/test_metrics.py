@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from server.metrics.instruments import MOST_NAMES, OTHER, Bounded
 from tests.support.databases import SqliteDatabases
-from tests.support.gateways import GraphQLErrors, RunningGateway
-from tests.support.generations import GENERATE, asking
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import PASSWORD, GraphQLErrors, RunningGateway
+from tests.support.generations import GENERATE, START, asking
 from tests.support.polling import pause
 from tests.support.processes import child_processes, run_command, serving
 from tests.support.shared.gateways import gateway_before_fake
@@ -181,3 +182,25 @@ async def test_workers_count_together_and_what_a_dead_one_counted_stays(tmp_path
                 await pause()
         assert value(await text(), "ollagraph_operations_total", operation="Here") == 10
         assert victim not in child_processes(served.process.pid)
+
+
+async def test_the_end_of_what_a_killed_worker_ran_is_counted(tmp_path: Path, fake: FakeModelServer):
+    fake.models = ["fake:hold-3"]
+    settings = {"METRICS_TOKEN": TOKEN, "OLLAMA_URL": fake.url, "ADMIN_PASSWORD": PASSWORD}
+    async with two_workers(tmp_path, **settings) as served:
+        token = await served.sign_in(PASSWORD)
+        await served.run(START, token, **asking("fake:hold-3", onDisconnect="CONTINUE"))
+        await fake.request()
+        folder = tmp_path / "data" / "metrics"
+        text = ""
+        with anyio.fail_after(60):
+            while value(text, "ollagraph_generations_total", state="FAILED", end="INTERRUPTED") != 1:
+                if value(text, "ollagraph_workers_up") == 2:  # one of the two runs it, and only the other can end it
+                    pids = {int(path.stem.rpartition("_")[2]) for path in folder.glob("gauge_livesum_*.db")}
+                    for victim in sorted(pids & set(child_processes(served.process.pid)))[:1]:
+                        os.kill(victim, signal.SIGKILL)
+                text = ""
+                with suppress(httpx.TransportError):
+                    async with httpx.AsyncClient(base_url=served.url, headers=AUTHORIZED) as client:
+                        text = (await client.get("/metrics")).text
+                await pause()

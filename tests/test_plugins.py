@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -86,7 +87,7 @@ async def test_a_request_is_refused_with_the_reason(gateway: RunningGateway):
     assert (event["__typename"], event["error"]["code"]) == ("GenerationRefused", "REQUEST_REFUSED")
 
 
-@pytest.mark.parametrize("how", ["raise", "hang", "block", "nonsense", "wrong"])
+@pytest.mark.parametrize("how", ["raise", "hang", "block", "exit", "cancel", "task that exits", "nonsense", "wrong"])
 async def test_a_guard_that_fails_lets_nothing_through(gateway: RunningGateway, how: str):
     asked = len(gateway.fake.requests)
     refused = await complete(gateway, how)
@@ -204,6 +205,39 @@ async def test_an_observer_that_is_too_slow_misses_what_comes_and_keeps_nobody(c
     assert thread.failures["after_generate", "dropped"] >= 1_999
     assert caplog.text.count("too slow") == 1
     thread.close()
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
+async def test_an_observer_that_would_end_its_thread_is_told_what_comes_next(error: type[BaseException]):
+    class Ending(Plugin):
+        def __init__(self) -> None:
+            self.told: list[int] = []
+
+        async def on_event(self, generation: Any, events: Any) -> None:
+            self.told.append(generation)
+            if generation == 1:
+                raise error
+            if generation == 2:
+                asyncio.get_running_loop().stop()
+
+    thread = PluginThread("ending", plugin := Ending(), 5)
+    await thread.start()
+    for number in (1, 2, 3):
+        thread.tell("on_event", number, ())
+    await thread.stop()
+    assert plugin.told == [1, 2, 3]
+    assert thread.failures == {("on_event", "raised"): 1}
+
+
+@pytest.mark.parametrize("hook", ["routes", "query_type"])
+def test_what_a_plugin_adds_is_told_in_a_sentence_where_that_fails(tmp_path: Path, hook: str):
+    (tmp_path / "mine.py").write_text(
+        f"from gateway.plugins import Plugin\nclass Mine(Plugin):\n  def {hook}(self): raise SystemExit('later')"
+    )
+    ended = run_command(tmp_path / "data", "serve", PLUGINS_DIR=str(tmp_path), EMBEDDED="false", PORT="0")
+    assert ended.returncode == 1
+    assert re.search(r"The plugin 'mine' does not tell its (routes|fields): SystemExit: later", ended.stderr)
+    assert "Traceback" not in ended.stderr
 
 
 async def test_a_plugin_that_hangs_does_not_keep_the_gateway_from_ending():

@@ -1,5 +1,6 @@
 """SIGHUP: what a running gateway takes of changed settings, and what it tells of the rest."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import anyio
 import pytest
 
 from tests.support.polling import pause
-from tests.support.processes import START_SECONDS, Served, serving
+from tests.support.processes import START_SECONDS, Served, child_processes, serving
 
 
 @pytest.fixture
@@ -43,6 +44,17 @@ async def test_a_supervisor_hands_it_on_to_its_workers(data_dir: Path):
         (data_dir.parent / ".env").write_text("OLLAGRAPH_RATE_LIMIT_ENABLED=false\n")
         served.process.send_signal(signal.SIGHUP)
         await said(served, "taken: OLLAGRAPH_RATE_LIMIT_ENABLED", times=2)
+        assert await served.stop() == 0
+
+
+async def test_a_worker_that_does_not_serve_yet_is_told_when_it_does(data_dir: Path):
+    async with serving(data_dir, WORKERS="2") as served:
+        before = child_processes(served.process.pid)
+        os.kill(max(before), signal.SIGKILL)
+        while not set(child_processes(served.process.pid)) - set(before):
+            await pause()
+        served.process.send_signal(signal.SIGHUP)
+        await said(served, "the settings were read again", times=2)
         assert await served.stop() == 0
 
 

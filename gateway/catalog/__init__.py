@@ -1,5 +1,6 @@
 """Which models there are, what their names mean, and the queue before each backend."""
 
+from gateway.catalog.breaker import Breaker, BreakerRule, BreakerState
 from gateway.catalog.catalog import (
     BackendHealth,
     BackendKind,
@@ -18,6 +19,9 @@ __all__ = [
     "BackendKind",
     "BackendQueue",
     "BackendState",
+    "Breaker",
+    "BreakerRule",
+    "BreakerState",
     "Capability",
     "Catalog",
     "Deployment",

@@ -14,6 +14,7 @@ from backends.protocol import Backend, ModelInfo
 from backends.protocol import BackendKind as BackendKind
 from backends.protocol import Capability as Capability
 from backends.protocol import LoadedModel as LoadedModel
+from gateway.catalog.breaker import Breaker, BreakerRule, BreakerState
 from gateway.catalog.listing import Listing, Patience, no_answer
 from gateway.catalog.model_names import ModelNames
 from gateway.catalog.queue import BackendQueue
@@ -83,7 +84,8 @@ class Deployment:
 class BackendState:
     """How a backend answered last: `error` says why it is not ready, `latency_ms` how long its list took if it is.
 
-    `failures` is how often in a row it has failed; it is left alone for longer each time.
+    `failures` is how often in a row it has failed at that; it is left alone for longer each time. `breaker` tells
+    whether generations go there.
     """
 
     name: str
@@ -92,6 +94,7 @@ class BackendState:
     error: str | None
     latency_ms: float | None
     failures: int = 0
+    breaker: BreakerState = BreakerState.CLOSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,8 @@ class Catalog:
     models stay, marked. With a `models_max_age` of 0 the lists of all that answer are waited for each time.
 
     Where two backends have a model of the same name, the one named first in the settings keeps the plain name
-    and the other's is called "backend/model". While the first does not answer, the plain name means the other's.
+    and the other's is called "backend/model". While the first does not answer, or its breaker is open, the plain name
+    means the other's.
     Other ways to write a name are understood too (`gateway.catalog.model_names`).
     """
 
@@ -123,18 +127,23 @@ class Catalog:
         tasks: TaskGroup,
         patience: Patience | None = None,
         queues: Mapping[str, BackendQueue] | None = None,
+        breaker: BreakerRule | None = None,
     ) -> None:
         self._models_max_age = models_max_age
         self._patience = patience or Patience()
         self._queues = queues or {}
         self._listings = [
-            Listing(backend, tasks, self._patience, self._forget_names, self._turned) for backend in backends
+            Listing(backend, tasks, self._patience, self._forget_names, self._turned, breaker) for backend in backends
         ]
+        self._by_backend = {listing.backend.name: listing for listing in self._listings}
         self._listed_names: ModelNames | None = None
         self._listener: Callable[[BackendState], None] | None = None
 
     def listen(self, listener: Callable[[BackendState], None]) -> None:
-        """Have somebody told of each backend that answers again, or no longer. It must not raise, and not wait."""
+        """Have somebody told of each backend that answers again, or no longer, or whose breaker turns.
+
+        It must not raise, and not wait.
+        """
         self._listener = listener
 
     async def models(self, wanted: ModelFilter | None = None, access: ModelAccess = ALL_MODELS) -> list[Model]:
@@ -160,6 +169,10 @@ class Catalog:
         model = self._known(name)
         return name if model is None else model.name
 
+    def breaker(self, backend: str) -> Breaker:
+        """Give the breaker of the backend with this name."""
+        return self._by_backend[backend].breaker
+
     async def by_name(self, names: Sequence[str], access: ModelAccess = ALL_MODELS) -> list[Model | None]:
         """Give the models of these names, in their order; None where there is none, or none that `access` allows."""
         await self._refresh()
@@ -183,16 +196,20 @@ class Catalog:
         return found
 
     async def serving(self, model: Model) -> list[Model]:
-        """Give the same model at every backend that answers now and has it, that of `model` first."""
+        """Ask all backends, and give the same model at every one that takes requests, that of `model` first."""
         for listing in self._listings:
             await listing.wait()  # what was asked before the loss tells nothing of it
             listing.ask(0, urgently=True)
         for listing in self._listings:
             await listing.wait()
+        return self.known_places(model)
+
+    def known_places(self, model: Model) -> list[Model]:
+        """Give the same model at every backend that takes requests, as far as is known, that of `model` first."""
         places = [
             Model(model.name, info.name, listing.backend, info)
             for listing in self._listings
-            if listing.answers and (info := self._names.at(listing, model.upstream_name))
+            if listing.takes_requests and (info := self._names.at(listing, model.upstream_name))
         ]
         return sorted(places, key=lambda place: place.backend.name != model.backend.name)
 
@@ -282,11 +299,11 @@ class Catalog:
         return self._known(name)
 
     def _known(self, name: str) -> Model | None:
-        """Give the model of this name at the first backend that answers, or else at the first of all."""
+        """Give the model of this name at the first backend that takes requests, or else at the first of all."""
         places = self._names.find(name)
         if not places:
             return None
-        place = next((place for place in places if place.listing.answers), places[0])
+        place = next((place for place in places if place.listing.takes_requests), places[0])
         listing, info = place.listing, place.info
         return Model(place.name, info.name, listing.backend, info, available=listing.answers)
 
@@ -304,6 +321,7 @@ class Catalog:
             error=None if listing.answers else listing.error or no_answer(self._patience.first),
             latency_ms=listing.latency_ms if listing.answers else None,
             failures=listing.failures,
+            breaker=listing.breaker.state,
         )
 
     def _turned(self, listing: Listing) -> None:

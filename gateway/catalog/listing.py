@@ -21,6 +21,7 @@ from anyio.abc import TaskGroup
 
 from backends.errors import BackendError
 from backends.protocol import Backend, BackendKind, ModelInfo
+from gateway.catalog.breaker import Breaker, BreakerRule
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Listing:
 
     `failures` counts the questions in a row that it did not answer. One task at a time asks it, in a task group that
     outlives every request, so that a list is read to its end even if nobody waits for it any more. `changed` is called
-    when there are other models.
+    when there are other models, `turned` when the backend answers again, or no longer, and when its breaker turns.
     """
 
     def __init__(
@@ -71,8 +72,10 @@ class Listing:
         patience: Patience,
         changed: Callable[[], None],
         turned: Callable[["Listing"], None],
+        breaker: BreakerRule | None = None,
     ) -> None:
         self.backend = backend
+        self.breaker = Breaker(backend.name, breaker or BreakerRule(), lambda: turned(self))
         self.models: dict[str, ModelInfo] = {}
         self.error: str | None = None
         self.latency_ms: float | None = None
@@ -93,6 +96,11 @@ class Listing:
     def answers(self) -> bool:
         """Whether the backend has listed its models, and answers still."""
         return self.is_known and self.error is None
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether the backend answers, and its breaker lets just anybody in."""
+        return self.answers and self.breaker.lets_in()
 
     @property
     def is_known(self) -> bool:
@@ -170,6 +178,7 @@ class Listing:
     def _take(self, models: list[ModelInfo], latency_ms: float) -> None:
         if self.failures:
             logger.info("backend %s lists its models again", self.backend.name)
+            self.breaker.try_soon()
         self.failures = 0
         self.error = None
         self.latency_ms = latency_ms

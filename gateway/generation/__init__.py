@@ -4,7 +4,7 @@ from gateway.generation.admission import Admission
 from gateway.generation.continuation import continuable
 from gateway.generation.ends import Attempt, LedgerEntry, attempts_until, first_attempt, kept_for
 from gateway.generation.generations import GenerationFilter, Generations
-from gateway.generation.hooks import NO_HOOKS, GenerationHooks, Observer, OutputFilter
+from gateway.generation.hooks import NO_HOOKS, GenerationHooks, Observer, OutputFilter, Recorded
 from gateway.generation.kept_input import OBJECT_SIZE, KeptBlob, KeptInput, KeptMessage, KeptPart, pack_input
 from gateway.generation.ledger import Ledger, is_outage
 from gateway.generation.outcome import (
@@ -89,6 +89,7 @@ __all__ = [
     "OutputFormat",
     "Part",
     "Phase",
+    "Recorded",
     "Role",
     "Router",
     "Run",

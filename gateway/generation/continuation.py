@@ -15,15 +15,6 @@ from backends.protocol import ChatRequest, Json, Message
 from backends.wire import as_list, as_object
 from gateway.streams import Event, TextDelta, ThinkingDelta, ToolCallRequested
 
-_LOSSES = (
-    errors.BackendUnavailable,
-    errors.BackendTimeout,
-    errors.BackendFailed,
-    errors.BackendProtocolError,
-    errors.BackendOverloaded,
-)
-"""What is the model server's fault and may not be the next one's. What it refuses, others refuse too."""
-
 MOST_LOSSES = 10
 """After so many model servers lost under one generation it fails: it may be what kills them."""
 
@@ -109,14 +100,12 @@ class Losses:
         refused = "" if said or not isinstance(error, errors.BackendFailed) else _VARYING.sub("", str(error))
         again = refused and refused == self._refused
         self._refused = refused
-        too_many = isinstance(error, errors.BackendOverloaded) and error.refused
-        if not isinstance(error, _LOSSES) or too_many or again or self._count == MOST_LOSSES:
+        if not error.servers_fault or again or self._count == MOST_LOSSES:
             return False
         self._count += 1
         self._by_backend[backend] = 1 if said else self._by_backend[backend] + 1
         pause = min(FIRST_PAUSE_SECONDS * 2 ** (self._by_backend[backend] - 1), LONGEST_PAUSE_SECONDS)
-        asked = error.retry_after if isinstance(error, errors.BackendOverloaded) else None
-        self._until[backend] = monotonic() + max(pause, asked or 0)
+        self._until[backend] = monotonic() + max(pause, error.retry_after or 0)
         return True
 
     def pause(self, backend: str) -> float:

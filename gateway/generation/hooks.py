@@ -14,6 +14,10 @@ Observer = Callable[[Sequence[Event]], None]
 """Is told the events of one generation, once they are in the stream log. It must not raise, and not wait."""
 
 
+Recorded = Callable[[Sequence[tuple[LedgerEntry, dict[str, Any]]]], None]
+"""Is told the ends that are on record now, each with its row of the usage ledger. It must not raise, and not wait."""
+
+
 class OutputFilter(Protocol):
     """Stands between a model server and the stream of one generation."""
 
@@ -37,10 +41,6 @@ class GenerationHooks(Protocol):
         """Give who is told the events of a generation; None for nobody."""
         ...
 
-    def ended(self, entries: Sequence[LedgerEntry], rows: Sequence[dict[str, Any]]) -> None:
-        """Be told how generations ended, with the rows of the usage ledger that were written for them."""
-        ...
-
 
 class NoHooks:
     """Nobody extends the gateway."""
@@ -54,9 +54,6 @@ class NoHooks:
 
     def observer(self, row: Generation) -> Observer | None:
         """Give none."""
-
-    def ended(self, entries: Sequence[LedgerEntry], rows: Sequence[dict[str, Any]]) -> None:
-        """Do nothing."""
 
 
 NO_HOOKS: GenerationHooks = NoHooks()

@@ -14,7 +14,7 @@ from db.engine import Database, DatabaseUnavailable, WriteSession
 from db.tables import Generation
 from gateway.errors import RecordedError
 from gateway.generation.ends import LedgerEntry, attempt_columns
-from gateway.generation.hooks import NO_HOOKS, GenerationHooks
+from gateway.generation.hooks import Recorded
 from gateway.generation.meter import bounded
 from gateway.generation.outcome import (
     LARGEST_MS,
@@ -45,7 +45,7 @@ class Ledger:
     """The one writer of ends.
 
     Each `write` returns when its end is in the database; ends that come together share a transaction. While the
-    database is away it returns at once, and the ends wait here, in order.
+    database is away it returns at once, and the ends wait here, in order. `recorded` are told what is written.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class Ledger:
         limits: Limits,
         prices: Prices,
         usage_feed: UsageFeed,
-        hooks: GenerationHooks = NO_HOOKS,
+        recorded: Sequence[Recorded] = (),
     ) -> None:
         self._database = database
         self._limits = limits
         self._prices = prices
         self._usage_feed = usage_feed
-        self._hooks = hooks
+        self._recorded = recorded
         self._waiting: deque[LedgerEntry] = deque()
         self._came = anyio.Event()
         self._empty = anyio.Event()
@@ -159,7 +159,10 @@ class Ledger:
 
         written, settled = await self._database.transact(write)
         self._usage_feed.note(written)
-        self._hooks.ended(entries, written)
+        ended = {entry.generation.id: entry for entry in entries}
+        told = [(ended[row["generation_id"]], row) for row in written]
+        for tell in self._recorded:
+            tell(told)
         if settled:
             self._limits.freed()
         self._settle(len(entries))

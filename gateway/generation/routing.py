@@ -1,16 +1,17 @@
 """Where a generation runs: in the queue of the backend that serves its model, or of another one when that is lost."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import anyio
 
 from db.tables import Generation
-from gateway.catalog import BackendQueue, Catalog, Model, QueueTicket
+from gateway.catalog import BackendQueue, Breaker, Catalog, Model, QueueTicket
 from gateway.errors import Overloaded
 from gateway.generation.continuation import Losses
+from gateway.generation.request import OnBackendLoss
 
 logger = logging.getLogger(__name__)
 
@@ -54,24 +55,37 @@ class Router:
         while not self._change(route, route.model, user_id, leaving=True):  # noqa: ASYNC110 - no queue tells of room
             await anyio.sleep(FULL_QUEUE_SECONDS)
 
-    async def reroute(self, row: Generation, route: Route, losses: Losses) -> bool:
-        """Change the route to a backend that answers and has room, waiting a while for one; False when none came.
+    def breaker(self, route: Route) -> Breaker:
+        """Give the breaker before the backend of a route."""
+        return self._catalog.breaker(route.model.backend.name)
 
-        Backends just lost come last, and are left alone for as long as `losses` say.
+    async def reroute(self, row: Generation, route: Route, losses: Losses) -> bool:
+        """Change the route to a backend that takes requests and has room; False when there is none.
+
+        A generation that may CONTINUE waits a while for one. Backends just lost are left alone for as long as `losses`
+        say.
         """
+        if row.on_backend_loss != OnBackendLoss.CONTINUE:
+            return await self._take_first(row, route, self._catalog.known_places(route.model))
         delay = 0.05
         with anyio.move_on_after(REROUTE_SECONDS):
             while True:
                 places = await self._catalog.serving(route.model)
-                for model in sorted(places, key=lambda place: losses.pause(place.backend.name)):
-                    if not losses.pause(model.backend.name) and self._change(route, model, row.user_id):
-                        while route.ticket.position:
-                            await route.ticket.moved()
-                        return True
+                rested = [place for place in places if not losses.pause(place.backend.name)]
+                if await self._take_first(row, route, rested):
+                    return True
                 await anyio.sleep(delay)
                 delay = min(delay * 2, 1.0)
         logger.warning("generation %s has found no backend to go on", row.id)
         return False
+
+    async def _take_first(self, row: Generation, route: Route, places: Sequence[Model]) -> bool:
+        """Take the first of these that has room, and wait for a slot there; False where none has."""
+        if not any(self._change(route, place, row.user_id) for place in places):
+            return False
+        while route.ticket.position:
+            await route.ticket.moved()
+        return True
 
     def _enter(self, model: Model, user_id: UUID) -> QueueTicket:
         queue = self._queues[model.backend.name]

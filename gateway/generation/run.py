@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from backends.errors import BackendError, BackendProtocolError, BackendUnsupported, MalformedToolCall
+from backends.errors import BackendError, BackendProtocolError, BackendResting, BackendUnsupported, MalformedToolCall
 from backends.protocol import ChatRequest, FinishChunk
 from backends.protocol import FinishReason as BackendFinishReason
 from db.clock import now
 from db.tables import Generation
 from gateway.blobs import Blobs
+from gateway.catalog import Breaker
 from gateway.errors import BackendFailure, GatewayError, Interrupted, ShuttingDown
 from gateway.generation.continuation import Losses, PartialAnswer, continuation, is_refusal
 from gateway.generation.ends import Attempt, Attempts, attempts_until
@@ -72,7 +73,7 @@ class Job:
 
 
 Reroute = Callable[[Generation, Route, Losses], Awaitable[bool]]
-"""Changes the route to a backend that answers, has a place and need not be left alone; False when there is none."""
+"""Changes the route to a backend that takes requests, has a place and need not be left alone; False where none does."""
 
 Reserve = Callable[["Run"], Awaitable[None]]
 """Reserves what a prompt needs that is read again; raises LimitReached, DatabaseDown."""
@@ -84,6 +85,7 @@ class Services:
 
     log: StreamLog
     reroute: Reroute
+    breaker: Callable[[Route], Breaker]
     unwatched: Callable[["Run"], None]
     estimates: Estimates
     blobs: Blobs
@@ -282,6 +284,8 @@ class Run:
         if self._gate is not None:
             await self._append(Queued(self._next, self.route.ticket.position, QueueReason.LIMIT))
             await self._gate(self)
+        if self.route.ticket.position and not self.job.continues:  # nobody waits for a slot only to be sent away
+            self._services.breaker(self.route).check((self.job.row.user_id, self.job.row.model))
         while (ticket := self.route.ticket).position:
             if not begun:
                 await self._append(Queued(self._next, ticket.position))
@@ -320,12 +324,14 @@ class Run:
     async def _went_on(self, error: BackendError) -> bool:
         """Tell whether there is somebody else to ask for the rest."""
         backend = self.route.model.backend.name
-        if self._partial is None or not self._losses.add(backend, error, said=self._meter.counted > 0):
-            return False
-        if self._partial.fills(self.job.request):
-            self._finish = FinishChunk(BackendFinishReason.LENGTH)  # all but the word of it had come
-            return True
-        rest = continuation(self.job.request, self._partial)
+        rest: ChatRequest | None = self._asking
+        if not isinstance(error, BackendResting):  # that was not asked, so nothing is lost
+            if self._partial is None or not self._losses.add(backend, error, said=self._meter.counted > 0):
+                return False
+            if self._partial.fills(self.job.request):
+                self._finish = FinishChunk(BackendFinishReason.LENGTH)  # all but the word of it had come
+                return True
+            rest = continuation(self.job.request, self._partial)
         if rest is None or not await self._services.reroute(self.job.row, self.route, self._losses):
             return False
         backend = self.route.model.backend.name
@@ -341,9 +347,10 @@ class Run:
         """Ask the backend, with the bytes of blobs in the request: they are held for as long as it answers."""
         await checkpoint_if_cancelled()  # what is cancelled before it is asked costs nothing
         async with self._services.blobs.filled(self._asking, self.job.row.user_id) as request:
-            await self._read_answer(replace(request, model=self.route.model.upstream_name))
+            with self._services.breaker(self.route).attempt((self.job.row.user_id, self.job.row.model)) as begun:
+                await self._read_answer(replace(request, model=self.route.model.upstream_name), begun)
 
-    async def _read_answer(self, request: ChatRequest) -> None:
+    async def _read_answer(self, request: ChatRequest, begun: Callable[[], None]) -> None:
         model, kept_usage = self.route.model, self._services.kept_usage
         filtered = await self._services.hooks.output_filter(self.job.row, self._partial.text if self._partial else "")
         self._attempts.begin(model.backend.name)
@@ -352,6 +359,7 @@ class Run:
             async with model.backend.generate(request, self._on_loading) as batches:
                 self._answered = True
                 async for chunks in batches:
+                    begun()
                     self._meter.add(chunks)
                     if kept_usage is not None:
                         kept_usage.note(self.generation_id, self.usage())

@@ -24,7 +24,7 @@ from gateway.errors import DatabaseDown, StreamExpired, StreamLogUnavailable
 from gateway.generation.admission import Admission
 from gateway.generation.ends import LedgerEntry, kept_for
 from gateway.generation.estimates import Estimates
-from gateway.generation.hooks import NO_HOOKS, GenerationHooks
+from gateway.generation.hooks import NO_HOOKS, GenerationHooks, Recorded
 from gateway.generation.kept_input import PackedInput
 from gateway.generation.ledger import Ledger, is_outage
 from gateway.generation.outcome import Outcome, State, log_fields, timings_so_far
@@ -43,11 +43,13 @@ LAST_EVENT_SECONDS = 2
 class GenerationObserver:
     """Whoever wants to know of the generations that run here.
 
-    `ended` are told how each ended, in its task; `around` is entered for each, from its place in the queue to its end.
+    `recorded` are told the ends that are on record. `around` is entered for each, from its place in the queue to its
+    end, and `ended` told in it how that was.
     """
 
-    ended: Sequence[Callable[[Generation, Outcome], None]] = ()
+    recorded: Sequence[Recorded] = ()
     around: Callable[[Generation], AbstractContextManager[None]] | None = None
+    ended: Callable[[Generation, Outcome], None] | None = None
 
 
 UNOBSERVED = GenerationObserver()
@@ -110,6 +112,7 @@ class Runner:
         self._services = Services(
             log=log,
             reroute=router.reroute,
+            breaker=router.breaker,
             unwatched=self.unwatched,
             estimates=self.estimates,
             blobs=blobs,
@@ -295,8 +298,8 @@ class Runner:
         kept = kept_for(retention, events)
         await self._ledger.write(LedgerEntry(run.job.row, outcome, now(), kept, run.attempts()))
         logger.info("generation ended", extra=log_fields(run.job.row, outcome))
-        for tell in self._observer.ended:
-            tell(run.job.row, outcome)
+        if self._observer.ended is not None:
+            self._observer.ended(run.job.row, outcome)
         await run.write_end(event)
 
     def retention(self, row: Generation, least: float = 0) -> float:

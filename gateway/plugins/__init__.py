@@ -1,6 +1,7 @@
 """Plugins: what others add to the gateway, each in a thread of its own. docs/plugins.md is for who writes one."""
 
 from backends.protocol import TextChunk, ThinkingChunk, ToolCallChunk
+from gateway.catalog import BreakerState
 from gateway.plugins.errors import GuardFailed, RequestRefused
 from gateway.plugins.plugin import (
     BackendChange,
@@ -23,6 +24,7 @@ from gateway.plugins.thread import PluginFailed, PluginThread
 
 __all__ = [
     "BackendChange",
+    "BreakerState",
     "GenerationEnd",
     "GenerationInfo",
     "GuardFailed",

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from auth.principal import Principal
 from backends.protocol import TextChunk, ThinkingChunk, ToolCallChunk
+from gateway.catalog import BreakerState
 from gateway.generation import GenerationRequest
 from gateway.streams import Event
 
@@ -83,11 +84,12 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True)
 class BackendChange:
-    """A model server that answers again, or no longer: then `error` says why."""
+    """A model server that answers again, or no longer: then `error` says why. Or one whose `breaker` turned."""
 
     backend: str
     answers: bool
     error: str | None
+    breaker: BreakerState = BreakerState.CLOSED
 
 
 class OutputFilter(Protocol):

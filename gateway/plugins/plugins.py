@@ -95,18 +95,16 @@ class Plugins:
 
         return observe
 
-    def ended(self, entries: Sequence[LedgerEntry], rows: Sequence[dict[str, Any]]) -> None:
+    def recorded(self, ends: Sequence[tuple[LedgerEntry, dict[str, Any]]]) -> None:
         """Tell the plugins of ends that are on record, and of what was used."""
         if not self.threads:
             return
-        written = {row["generation_id"]: row for row in rows}
-        for entry in entries:
-            if (row := written.get(entry.generation.id)) is not None:
-                info = info_of(entry.generation)
-                end, usage = _end_of(entry, info), _usage_of(info, row)
-                for thread in self.threads:
-                    thread.tell("after_generate", end)
-                    thread.tell("on_usage", usage)
+        for entry, row in ends:
+            info = info_of(entry.generation)
+            end, usage = _end_of(entry, info), _usage_of(info, row)
+            for thread in self.threads:
+                thread.tell("after_generate", end)
+                thread.tell("on_usage", usage)
 
     def note_deed(self, deed: Deed) -> None:
         """Tell the plugins where a deed of the audit log is a sign-in."""
@@ -118,9 +116,9 @@ class Plugins:
                 thread.tell("on_sign_in", told)
 
     def note_backend(self, state: BackendState) -> None:
-        """Tell the plugins that a model server answers again, or no longer."""
+        """Tell the plugins that a model server answers again, or no longer, or that its breaker turned."""
         for thread in self.threads:
-            thread.tell("on_backend_change", BackendChange(state.name, state.ready, state.error))
+            thread.tell("on_backend_change", BackendChange(state.name, state.ready, state.error, state.breaker))
 
     def failures(self) -> Counter[tuple[str, str, str]]:
         """Count the calls that failed so far, by plugin, hook and reason."""

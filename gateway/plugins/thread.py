@@ -27,6 +27,14 @@ class PluginFailed(Exception):
     """A hook raised, or took too long. It was logged."""
 
 
+class _WouldEndMore(Exception):
+    """A hook raised what ends a thread, or a task of somebody else. `kind` is the type of that."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.kind = type(error).__name__
+        super().__init__(self.kind)
+
+
 class PluginThread:
     """One plugin at work. Every call is limited to `plugin_timeout` seconds.
 
@@ -46,6 +54,7 @@ class PluginThread:
         self._told: deque[tuple[str, tuple[Any, ...]]] = deque()
         self._came = asyncio.Event()
         self._telling = False
+        self._ends = False
 
     async def start(self) -> None:
         """Let it get ready. Raises PluginFailed."""
@@ -63,6 +72,7 @@ class PluginThread:
 
     def close(self) -> None:
         """Have its event loop end, whatever runs there."""
+        self._ends = True
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     @property
@@ -86,7 +96,7 @@ class PluginThread:
             self._fail(hook, "timed out", f"it took longer than {self._timeout:g} s")
             raise PluginFailed(hook) from error
         except (Exception, Withdrawn) as error:
-            self._fail(hook, "raised", f"{type(error).__name__}", error)
+            self._fail(hook, "raised", _kind(error), error)
             raise PluginFailed(hook) from error
 
     def tell(self, hook: str, *arguments: Any) -> None:
@@ -117,7 +127,7 @@ class PluginThread:
         except TimeoutError:
             self._fail(hook, "timed out", f"it took longer than {self._timeout:g} s")
         except Exception as error:
-            self._fail(hook, "raised", type(error).__name__, error)
+            self._fail(hook, "raised", _kind(error), error)
         finally:
             self._telling = False
 
@@ -129,12 +139,14 @@ class PluginThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         telling = self._loop.create_task(self._tell())
-        try:
-            self._loop.run_forever()
-        finally:
-            telling.cancel()
-            self._loop.run_until_complete(asyncio.gather(telling, return_exceptions=True))
-            self._loop.close()
+        while not self._ends:
+            try:
+                self._loop.run_forever()  # until the plugin stops it, or a task of its own exits
+            except BaseException as error:
+                self._fail("a task of its own", "raised", _kind(error), error)
+        telling.cancel()
+        self._loop.run_until_complete(asyncio.gather(telling, return_exceptions=True))
+        self._loop.close()
 
     def _fail(self, hook: str, reason: str, told: str, error: BaseException | None = None) -> None:
         self.failures[hook, reason] += 1
@@ -144,5 +156,18 @@ class PluginThread:
 
 
 async def _result(function: Callable[..., Any], *arguments: Any) -> Any:
-    result = function(*arguments)
-    return await result if inspect.isawaitable(result) else result
+    """Call a function of the plugin. What would end more than the call, as `sys.exit` does, is an error of the call."""
+    try:
+        result = function(*arguments)
+        return await result if inspect.isawaitable(result) else result
+    except Exception:
+        raise
+    except BaseException as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise  # by who called, and not by the plugin
+        raise _WouldEndMore(error).with_traceback(error.__traceback__) from None
+
+
+def _kind(error: BaseException) -> str:
+    return error.kind if isinstance(error, _WouldEndMore) else type(error).__name__

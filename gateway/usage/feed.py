@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 from uuid import UUID
 from weakref import WeakSet
 
@@ -121,8 +121,7 @@ class UsageFeed:
     Once `look_again` was called, the rights of who follows are looked at again while they do.
     """
 
-    def __init__(self, written: Callable[[Iterable[Any]], None] | None = None) -> None:
-        self._written = written
+    def __init__(self) -> None:
         self._followed_since: datetime | None = None
         self._scopes_now: ScopesNow | None = None
         self._recheck_interval = RECHECK_SECONDS
@@ -164,10 +163,7 @@ class UsageFeed:
             raise Forbidden(f"You no longer have the scope {', '.join(scope.name for scope in missing)}.")
 
     def note(self, rows: Iterable[Row]) -> None:
-        """Count rows that the ledger has written here, and tell `written` of them."""
-        rows = list(rows)
-        if self._written is not None:
-            self._written(rows)
+        """Count rows that the ledger has written here."""
         for row in rows:
             user_id, sums = self._note(row)
             if self._is_told:

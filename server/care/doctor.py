@@ -10,6 +10,7 @@ import anyio
 import click
 import orjson
 
+from backends.embedded import library_fault
 from backends.errors import BackendError
 from backends.ollama import OllamaBackend
 from backends.openai import OpenAIBackend
@@ -123,7 +124,7 @@ async def _backends(settings: Settings) -> list[Finding]:
         remote = remote_backends(settings)
         if settings.embedded:
             embedded_backend(settings)
-            found.append(ok("backend embedded", "its model and its library are there"))
+            found.append(await _embedded())
     except SettingsError as error:
         return [fail("backends", str(error), _SEE_SETTINGS)]
     for backend in remote:
@@ -133,6 +134,13 @@ async def _backends(settings: Settings) -> list[Finding]:
         advice = "Set OLLAGRAPH_OLLAMA_URL or OLLAGRAPH_OPENAI_URL, or OLLAGRAPH_EMBEDDED=true."
         found.append(fail("backends", "there is none, so no model", advice))
     return found
+
+
+async def _embedded() -> Finding:
+    if (fault := await library_fault()) is None:
+        return ok("backend embedded", "its model is there, and its library can be loaded")
+    advice = "Install what it names (libgomp.so.1 is in Debian's libgomp1), or set OLLAGRAPH_EMBEDDED=false."
+    return fail("backend embedded", f"its library cannot be loaded: {fault}", advice)
 
 
 async def _backend(backend: OllamaBackend | OpenAIBackend) -> Finding:

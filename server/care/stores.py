@@ -130,6 +130,8 @@ def _told_of(server: ValkeyCondition) -> list[Finding]:
     if server.refuses_writes is not None:
         advice = "See its log, its disk, and its settings maxmemory and min-replicas-to-write."
         return [fail("valkey", f"{server.place} takes no writes: {server.refuses_writes}", advice), *found]
+    if server.is_old:
+        found.append(warn("valkey", f"{server.place} is too old: version {server.version}", "Use Valkey, or Redis 7."))
     if server.evicts:
         advice = "Set its maxmemory-policy to noeviction; OLLAGRAPH_REDIS_MEMORY keeps it small."
         found.append(warn("valkey", f"{server.place} may remove streams by itself when it is full", advice))

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from db.tables import Generation
-from gateway.generation import Outcome
+from gateway.generation import LedgerEntry, Outcome
 from server.logs import RequestLine
 
 MOST_NAMES = 200
@@ -110,8 +110,13 @@ class Metrics:
         self.requests.labels(operation, kind, str(fields.get("code", ""))).inc()
         self.request_seconds.labels(kind).observe(seconds)
 
-    def generation_ended(self, row: Generation, outcome: Outcome) -> None:
-        """Observe how long the parts of a generation took."""
+    def recorded(self, ends: Iterable[tuple[LedgerEntry, Mapping[str, Any]]]) -> None:
+        """Observe ends that are on record: how long the parts took, and no more and no less than is billed."""
+        for entry, row in ends:
+            self._ended(entry.generation, entry.outcome)
+            self._used(row)
+
+    def _ended(self, row: Generation, outcome: Outcome) -> None:
         model, backend = self._model(row.model), row.backend
         reason = outcome.error.code if outcome.error else outcome.cancel_reason or outcome.finish_reason
         self.ends.labels(model, backend, outcome.state.value, "" if reason is None else reason.value).inc()
@@ -129,15 +134,13 @@ class Metrics:
             self.per_token.labels(model, backend).observe((last - first) / 1000 / (tokens - 1))
             self.rate.labels(model, backend).observe((tokens - 1) * 1000 / (last - first))
 
-    def ledger_written(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Count the tokens and the cost of rows of the ledger: no more and no less than is billed."""
-        for row in rows:
-            model = self._model(row["model"])
-            for kind, column in TOKEN_TYPES.items():
-                if row[column]:
-                    self.tokens.labels(model, kind).observe(row[column])
-            if row["currency"]:
-                self.cost.labels(model, row["currency"]).inc(row["cost_nano"] / BILLION)
+    def _used(self, row: Mapping[str, Any]) -> None:
+        model = self._model(row["model"])
+        for kind, column in TOKEN_TYPES.items():
+            if row[column]:
+                self.tokens.labels(model, kind).observe(row[column])
+        if row["currency"]:
+            self.cost.labels(model, row["currency"]).inc(row["cost_nano"] / BILLION)
 
 
 TOKEN_TYPES = {
@@ -153,6 +156,11 @@ GAUGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "ollagraph_slots_used": ("Generations at work.", "livesum", ("backend",)),
     "ollagraph_slots": ("Generations that a backend takes at once.", "livemax", ("backend",)),
     "ollagraph_backend_up": ("Whether a backend answered when it was last asked.", "livemin", ("backend",)),
+    "ollagraph_backend_breaker": (
+        "Processes in which the breaker of a backend is in this state.",
+        "livesum",
+        ("backend", "state"),
+    ),
     "ollagraph_backend_failures": ("Questions in a row that a backend failed.", "livemax", ("backend",)),
     "ollagraph_backend_latency_seconds": ("How long the last answer of a backend took.", "livemax", ("backend",)),
     "ollagraph_generations_running": ("Generations that have not ended.", "livesum", ()),

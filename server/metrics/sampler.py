@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import anyio
 
 from db.engine import Database
-from gateway.catalog import BackendQueue, Catalog
+from gateway.catalog import BackendQueue, BackendState, BreakerState, Catalog
 from gateway.limits import Limits
 from gateway.plugins import Plugins
 from server.generation_service import GenerationService
@@ -66,11 +66,7 @@ class Sampler:
             self._set("ollagraph_slots_used", queue.running, name)
             self._set("ollagraph_slots", queue.total, name)
         for state in parts.catalog.states():
-            if state.ready or state.failures:  # else it has not been asked yet
-                self._set("ollagraph_backend_up", state.ready, state.name)
-            self._set("ollagraph_backend_failures", state.failures, state.name)
-            if state.latency_ms is not None:
-                self._set("ollagraph_backend_latency_seconds", state.latency_ms / 1000, state.name)
+            self._sample_backend(state)
         for transport, limiter in parts.limiters.items():
             self._set("ollagraph_streams_open", limiter.open, transport)
         self._set("ollagraph_generations_running", len(service.runner.runs))
@@ -91,6 +87,15 @@ class Sampler:
         self._failures = failures
         for thread in parts.plugins.threads:
             self._set("ollagraph_plugin_waiting_calls", thread.waiting, thread.name)
+
+    def _sample_backend(self, state: BackendState) -> None:
+        if state.ready or state.failures:  # else it has not been asked yet
+            self._set("ollagraph_backend_up", state.ready, state.name)
+        for breaker in BreakerState:
+            self._set("ollagraph_backend_breaker", state.breaker is breaker, state.name, breaker.value)
+        self._set("ollagraph_backend_failures", state.failures, state.name)
+        if state.latency_ms is not None:
+            self._set("ollagraph_backend_latency_seconds", state.latency_ms / 1000, state.name)
 
     def _set(self, name: str, value: float, *labels: str) -> None:
         gauge = self._metrics.gauges[name]

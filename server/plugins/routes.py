@@ -1,7 +1,7 @@
 """The HTTP addresses of plugins, under `/plugins/NAME/`."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 from starlette.requests import Request
@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.plugins import PluginFailed, PluginRequest, PluginResponse, PluginRoute, Plugins, PluginThread
+from server.settings import SettingsError
 from server.transports import Callers
 
 logger = logging.getLogger(__name__)
@@ -21,12 +22,21 @@ BODY_SECONDS = 10.0
 
 
 def plugin_routes(plugins: Plugins, callers: Callers) -> list[Route]:
-    """Give the addresses of all plugins. Each is answered in the thread of its plugin."""
+    """Give the addresses of all plugins. Each is answered in the thread of its plugin. Raises SettingsError."""
     return [
         Route(_path(thread, route), _handler(thread, route, callers), methods=list(route.methods))
         for thread in plugins.threads
-        for route in thread.plugin.routes()
+        for route in _routes(thread)
     ]
+
+
+def _routes(thread: PluginThread) -> Sequence[PluginRoute]:
+    try:
+        return list(thread.plugin.routes())
+    except (Exception, SystemExit) as error:
+        raise SettingsError(
+            f"The plugin {thread.name!r} does not tell its routes: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _path(thread: PluginThread, route: PluginRoute) -> str:

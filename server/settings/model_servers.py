@@ -1,4 +1,4 @@
-"""The settings of the model servers and their time-outs."""
+"""The settings of the model servers, their time-outs and their failures."""
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
@@ -54,3 +54,13 @@ class ModelServerSettings(BaseSettings):
     )
     between_tokens_timeout: float = Field(default=60, gt=0, description="Seconds from one token to the next.")
     generation_timeout: float = Field(default=900, gt=0, description="Seconds for a whole answer.")
+    breaker_failures: int = Field(
+        default=5, ge=0, description="Failed answers in a row after which a model server is left alone; 0: never."
+    )
+    breaker_pause: float = Field(
+        default=5,
+        gt=0,
+        le=60,
+        description="Seconds until it is tried again, with one request; twice as many after each failed trial, up to "
+        "60.",
+    )

@@ -192,7 +192,7 @@ class Supervisor:
                 self._slots.report(worker.number, answer["backend"], **numbers)
             case "ready":
                 self._password = self._password or answer["password"]
-                worker.replica_id = answer["replica"]
+                worker.serves_as(answer["replica"])
                 self._first_is_ready.set()
                 await self._tell_of_workers()
                 self._greet()

@@ -32,6 +32,7 @@ class WorkerProcess:
         self.drained = False
         self.silent_looks = 0
         """How often the supervisor has looked since it said anything."""
+        self._reload_later = False
         self._process = process
         self._sending = anyio.Lock()
 
@@ -74,8 +75,16 @@ class WorkerProcess:
         self._send_signal(signal.SIGTERM)
 
     def reload(self) -> None:
-        """Tell it to read the settings again. Before it serves, the signal would end it, and it reads them anyway."""
+        """Tell it to read the settings again, as soon as it serves: before, the signal would end it."""
         if self.ready:
+            self._send_signal(signal.SIGHUP)
+        else:
+            self._reload_later = True
+
+    def serves_as(self, replica_id: str) -> None:
+        """Note that it serves, as this replica."""
+        self.replica_id = replica_id
+        if self._reload_later:
             self._send_signal(signal.SIGHUP)
 
     def kill(self) -> None:

@@ -281,6 +281,7 @@ def gateway_settings(data_dir: Path, database_url: str, fake_url: str | None, **
         "query_timeout": 60,  # a busy machine is not what it is for
         "drain_time": 0,
         "recheck_interval": 0.05,
+        "breaker_failures": 0,  # tests of one gateway let its model server fail as often as they like
         "ollama_parallel": 64,
         "openai_parallel": 64,
         "max_running_per_user": 1000,

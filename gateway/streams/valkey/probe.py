@@ -14,6 +14,8 @@ from gateway.streams.valkey.urls import cluster_url
 
 SMALL_TTL_SECONDS = 10
 
+OLDEST_REDIS = 7
+
 
 @dataclass(frozen=True, slots=True)
 class ValkeyCondition:
@@ -26,6 +28,7 @@ class ValkeyCondition:
     place: str
     trouble: str | None = None
     version: str = ""
+    is_old: bool = False
     clock_ahead: timedelta = timedelta(0)
     memory_share: float | None = None
     evicts: bool = False
@@ -53,6 +56,7 @@ async def _probe(url: str, *, clustered: bool) -> ValkeyCondition:
         return ValkeyCondition(
             place,
             version=str(info.get("valkey_version") or info.get("redis_version") or "?"),
+            is_old=_is_old(str(info.get("redis_version", ""))),
             clock_ahead=timedelta(seconds=clock),
             memory_share=int(info.get("used_memory", 0)) / most if most else None,
             evicts=str(info.get("maxmemory_policy", "noeviction")) != "noeviction",
@@ -62,6 +66,12 @@ async def _probe(url: str, *, clustered: bool) -> ValkeyCondition:
         return ValkeyCondition(place, trouble=str(error) or type(error).__name__)
     finally:
         await client.aclose()
+
+
+def _is_old(redis_version: str) -> bool:
+    """Tell whether a server is older than what is tested. Valkey of any version tells one of Redis, too: 7.2.4."""
+    major = redis_version.partition(".")[0]
+    return major.isdecimal() and int(major) < OLDEST_REDIS
 
 
 async def _refusal(client: Any) -> str | None:

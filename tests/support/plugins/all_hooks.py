@@ -1,5 +1,6 @@
 """A plugin with every hook, which does what a prompt asks of it and notes what it is told. docs/plugins.md shows it."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -38,6 +39,17 @@ class Motto:
         raise ValueError("sk-secret of the plugin")
 
 
+async def exiting() -> None:
+    raise ERRORS["exit"]
+
+
+ERRORS = {
+    "raise": ValueError("sk-secret of the plugin"),
+    "exit": SystemExit("sk-secret of the plugin"),
+    "cancel": asyncio.CancelledError(),
+}
+
+
 class AllHooks(Plugin):
     version = "1.2"
 
@@ -49,12 +61,14 @@ class AllHooks(Plugin):
         match request.prompt:
             case "refuse":
                 raise Refused(f"Not for {caller.username}.")
-            case "raise":
-                raise ValueError("sk-secret of the plugin")
             case "hang":
                 await anyio.sleep_forever()
             case "block":
                 time.sleep(1)  # noqa: ASYNC251 - that is what a bad plugin does
+            case "raise" | "exit" | "cancel" as error:
+                raise ERRORS[error]
+            case "task that exits":
+                await asyncio.create_task(exiting())
             case "nonsense":
                 return "nonsense"  # pyright: ignore[reportReturnType]
             case "wrong":
