@@ -81,6 +81,8 @@ def build_extended_schema(plugins: Sequence[PluginThread]) -> strawberry.Schema:
                 raise UnusablePlugin(f"The plugin {thread.name!r} adds the field {name!r}, which is there already.")
             owners[name] = thread
         query = strawberry.type(type("Query", (query, kind), {}), description="Operations that read.")
+    if query is Query:
+        return build_schema()
     schema = _built(query)
     for name, field in _query_fields(schema).items():
         if (thread := owners[name]) is not None:
