@@ -18,7 +18,7 @@ from gateway.streams.events import TokenUsage
 from resolvers.root import build_schema
 from schema.events import to_generation_event
 from schema.node import global_id
-from server.graphql.compiled_events import CompiledEventExecutor
+from server.graphql.compiled_events import CompiledEventExecutor, executor_of
 
 SCHEMA = build_schema()._schema
 KEY = new_id()
@@ -140,9 +140,29 @@ async def test_every_selection_is_answered_as_without_compiling(text: str, yes: 
     compiled = await responses(text, yes, CompiledEventExecutor)
     ordinary = await responses(text, yes, StrawberryGraphQLCoreExecutionContext)
     assert compiled == ordinary
+    of_document = executor_of(text)
+    for again in (yes, not yes, yes):
+        expected = ordinary if again is yes else await responses(text, again, StrawberryGraphQLCoreExecutionContext)
+        assert await responses(text, again, of_document) == expected
     assert [list((result.data or {}).values()) for result in compiled] == [
         list((result.data or {}).values()) for result in ordinary
     ]
+
+
+async def test_what_is_compiled_is_kept_for_the_next_operation_of_a_document_without_directives():
+    text = """
+        subscription A { generation(id: "x") { __typename ... on TextDelta { text } } }
+        subscription B { generation(id: "x") { ... on TextDelta { sequence } } }
+    """
+    executor = executor_of(text)
+    assert executor_of(text.replace("text", "text @skip(if: false)")) is CompiledEventExecutor
+    payload = to_generation_event(global_id("Generation", KEY), KEY, EVENTS[2])
+    for name in ("A", "B", "A"):
+        built: Any = executor.build(SCHEMA, parse(text), operation_name=name)
+        data = built.build_per_event_executor(payload).execute_operation().data["generation"]
+        assert data == ({"__typename": "TextDelta", "text": EVENTS[2].text} if name == "A" else {"sequence": 3})
+    assert executor.kept is not None
+    assert {name: list(kinds) for name, kinds in executor.kept.items()} == {"A": [type(payload)], "B": [type(payload)]}
 
 
 async def test_plain_events_do_not_go_the_ordinary_way():

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
+from operator import itemgetter
 from typing import cast
 from uuid import UUID
 
@@ -137,7 +138,8 @@ async def note_usage(session: WriteSession, usage: Sequence[Mapping[str, object]
         *("prompt_source", "completion_source", "cached_source", "thinking_source"),
     ]
     connection = await session.connection()
-    await connection.execute(statement.values({name: bindparam(name) for name in names}), usage)
+    rows = sorted(usage, key=itemgetter("row_id"))  # every writer of several locks them in this order
+    await connection.execute(statement.values({name: bindparam(name) for name in names}), rows)
 
 
 async def note_detached(session: WriteSession, streams: Sequence[tuple[UUID, int]], at: datetime | None) -> None:
@@ -145,7 +147,7 @@ async def note_detached(session: WriteSession, streams: Sequence[tuple[UUID, int
     statement = update(Generation).where(
         Generation.id == bindparam("row_id"), Generation.fence == bindparam("row_fence")
     )
-    rows = [{"row_id": generation_id, "row_fence": fence, "detached_at": at} for generation_id, fence in streams]
+    rows = [{"row_id": each, "row_fence": fence, "detached_at": at} for each, fence in sorted(streams)]
     connection = await session.connection()
     await connection.execute(statement.values(detached_at=bindparam("detached_at")), rows)
 

@@ -150,7 +150,8 @@ class Ledger:
             entry.settled.set()
 
     async def _write(self, entries: Sequence[LedgerEntry]) -> None:
-        """Write the oldest ends, all or none."""
+        """Write the oldest ends, all or none. In one order everywhere, so that no two writers wait for each other."""
+        entries = sorted(entries, key=lambda entry: entry.generation.id)
 
         async def write(tx: WriteSession) -> tuple[list[dict[str, Any]], bool]:
             prices = await self._prices.known(tx, min(entry.at for entry in entries))

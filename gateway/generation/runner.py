@@ -339,7 +339,7 @@ async def _hand_over(database: Database, ownership: StreamOwnership, runs: Seque
         await ownership.release(run.generation_id)
     try:
         async with database.transaction() as tx:
-            for run in runs:
+            for run in sorted(runs, key=lambda run: run.generation_id):
                 await queries.generation.release(tx, run.generation_id, run.job.row.fence)
     except Exception as error:
         if not is_outage(error):

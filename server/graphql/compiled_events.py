@@ -9,7 +9,7 @@ way, which also reports the errors, so that both ways give the same response (a 
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from graphql import (
     ExecutionResult,
@@ -48,11 +48,17 @@ class _Done:
 
 
 class CompiledEventExecutor(StrawberryGraphQLCoreExecutionContext):
-    """graphql-core's executor with compiled subscription events."""
+    """graphql-core's executor with compiled subscription events.
+
+    What is compiled for one operation is kept for the next of the same name in `kept`, where there is one.
+    """
+
+    kept: ClassVar[dict[str, dict[type, Getter | None]] | None] = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._getters: dict[type, Getter | None] = {}
+        name = self.operation.name.value if self.operation.name else ""
+        self._getters: dict[type, Getter | None] = {} if self.kept is None else self.kept.setdefault(name, {})
 
     def build_per_event_executor(self, payload: Any) -> Any:
         """Give what will answer for this event."""
@@ -167,3 +173,10 @@ def _plain_attribute(field: GraphQLField) -> str | None:
     if not plain or not getattr(field.resolve, "_is_default", False):
         return None
     return cast("StrawberryField", definition).python_name
+
+
+def executor_of(document: str) -> type[CompiledEventExecutor]:
+    """Give the executor for all operations of a document. Where it has directives, their variables decide each time."""
+    if "@" in document or "subscription" not in document:
+        return CompiledEventExecutor
+    return type("DocumentExecutor", (CompiledEventExecutor,), {"kept": {}})

@@ -31,7 +31,7 @@ from gateway.server_info import IntrospectionAccess
 from resolvers.access import public_fields
 from schema.context import Context
 from schema.limits import limits_extension
-from server.graphql.compiled_events import CompiledEventExecutor
+from server.graphql.compiled_events import CompiledEventExecutor, executor_of
 from server.graphql.coroutines import Coroutines
 from server.graphql.cost import operation_cost
 from server.graphql.document_limits import (
@@ -91,6 +91,7 @@ class Operation:
 
     request: GraphQLRequest
     document: DocumentNode
+    executor: type[CompiledEventExecutor]
     type: OperationType
     cost: int
     generates: bool
@@ -104,6 +105,7 @@ class _Document:
     document: DocumentNode
     trusted: bool
     introspects: bool
+    executor: type[CompiledEventExecutor]
     costs: dict[str | None, int] = field(default_factory=dict[str | None, int])
     generates: dict[str | None, bool] = field(default_factory=dict[str | None, bool])
     sign_ins: dict[str | None, int] = field(default_factory=dict[str | None, int])
@@ -192,7 +194,9 @@ class Executor:
         if cost > self.limits.cost:
             raise RequestError([too_costly(cost, self.limits.cost)])
         note(operation=chosen.name.value if chosen.name else None, type=chosen.operation.value)
-        return Operation(request, document, chosen.operation, cost, known.generates[name], known.sign_ins[name])
+        return Operation(
+            request, document, known.executor, chosen.operation, cost, known.generates[name], known.sign_ins[name]
+        )
 
     def _sign_ins(self, type: OperationType, fields: Mapping[str, int]) -> int:
         """Count the fields, each as often as it is selected."""
@@ -253,7 +257,7 @@ class Executor:
         )
         if errors:
             raise RequestError(errors)
-        known = self._documents[query] = _Document(document, trusted, introspects)
+        known = self._documents[query] = _Document(document, trusted, introspects, executor_of(query))
         if len(self._documents) > MAX_CACHED_DOCUMENTS:
             self._documents.popitem(last=False)
         return known
@@ -316,7 +320,7 @@ class Executor:
             "hide_suggestions": self._hide_suggestions,
             "max_coercion_errors": MAX_ERRORS,
             "is_awaitable": coroutines.is_awaitable,
-            "executor_class": CompiledEventExecutor,
+            "executor_class": operation.executor,
             "operation_extensions": operation.request.extensions,
         }
 
