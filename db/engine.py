@@ -233,6 +233,7 @@ class Database:
         """
         async with self._session(self._writing, WriteSession) as session:
             yield session
+            await session.flush()  # a statement may wait for a lock, and whoever is cancelled need not wait for it
             await _commit(session)
         self.written += 1
 
