@@ -64,6 +64,7 @@ class Supervisor:
         self._first_is_ready = anyio.Event()
         self._stop = anyio.Event()
         self._deaths = 0
+        self._reloads = 0
         self._password: str | None = None
         self._greeted = False
         self._embedded: dict[str, Any] | None = None
@@ -108,6 +109,7 @@ class Supervisor:
         """Have every worker read the settings again. They tell what has changed; here it is the level of the log."""
         with suppress(SettingsError):
             logging.getLogger().setLevel(load_settings().log_level.upper())
+        self._reloads += 1
         for worker in self._workers.values():
             worker.reload()
 
@@ -131,7 +133,7 @@ class Supervisor:
 
     async def _run_worker(self, number: int) -> int | None:
         """Run a worker to its end, and give how it ended."""
-        status = None
+        status, reloads = None, self._reloads
         with ExitStack() as kept:
             listening = kept.enter_context(self._sockets.for_worker())
             async with running_worker(
@@ -140,6 +142,8 @@ class Supervisor:
             ) as worker:  # fmt: skip
                 kept.close()  # it has inherited it; what is kept open here would get connections that nobody accepts
                 self._workers[number] = worker
+                if reloads != self._reloads:  # since its process was begun
+                    worker.reload()
                 try:
                     async with anyio.create_task_group() as tasks:
                         tasks.start_soon(self._start_in_turn, worker)
