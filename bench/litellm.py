@@ -42,7 +42,7 @@ def proxy(folder: Path, model_server: str) -> Generator[paths.Path | None]:
     server = {"api_base": f"{model_server}/v1", "api_key": "none"}
     models = [
         {"model_name": name, "litellm_params": {"model": f"openai/{name}", **server}}
-        for name in (fake.COUNT, fake.PACED)
+        for name in (fake.COUNT, fake.PACED, fake.PACED_LONG)
     ]
     config.write_bytes(orjson.dumps({"model_list": models, "general_settings": {"master_key": key}}))
     command = [str(ENVIRONMENT / "bin" / "litellm"), "--config", str(config), "--host", "127.0.0.1"]
