@@ -41,9 +41,16 @@ def environment(data_dir: Path, **settings: str) -> dict[str, str]:
 
 
 def copy_database(data_dir: Path) -> None:
-    """Give a data folder the migrated and empty database: migrating takes most of a first start."""
-    data_dir.mkdir(mode=0o700)
-    shutil.copyfile(sqlite_template(), data_dir / "ollagraph.db")
+    """Make a data folder with the migrated and empty database, unless one that began at the same time was quicker.
+
+    Migrating takes most of a first start.
+    """
+    made = Path(tempfile.mkdtemp(dir=data_dir.parent))
+    shutil.copyfile(sqlite_template(), made / "ollagraph.db")
+    try:
+        made.rename(data_dir)
+    except OSError:
+        shutil.rmtree(made)
 
 
 def run_command(
