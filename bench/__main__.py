@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import orjson
 
 from bench import capacity, latency, litellm, memory, paths, processes, queries, refusals, report, starts, tokens
 from tests.support.valkeys import valkey_server
@@ -60,11 +61,16 @@ async def measure_latency(all_paths: Sequence[paths.Path], repeats: int) -> repo
 
 
 async def measure(
-    gateway: processes.Gateway, peers: Sequence[paths.Path], model_server: str, bare: str, options: argparse.Namespace
-) -> report.Results:
-    """Everything that is measured on running processes."""
+    gateway: processes.Gateway,
+    peers: Sequence[paths.Path],
+    model_server: str,
+    bare: str,
+    options: argparse.Namespace,
+    results: report.Results,
+) -> None:
+    """Add everything that is measured on running processes."""
     ours = paths.gateway(gateway.url, gateway.key, gateway.pid)
-    results: report.Results = {"tokens": await measure_tokens([ours, *peers], options.repeats, options.seconds)}
+    results["tokens"] = await measure_tokens([ours, *peers], options.repeats, options.seconds)
     results["latency_ms"] = await measure_latency([paths.direct(model_server), ours, *peers], options.repeats)
     results["capacity"] = await capacity.measure([paths.direct(model_server), ours, *peers], options.seconds)
     said("queries")
@@ -74,7 +80,6 @@ async def measure(
             gateway.url, "{ me { username } }", options.seconds, gateway.key
         ),
     }
-    return results
 
 
 def said(what: str) -> None:
@@ -82,8 +87,8 @@ def said(what: str) -> None:
     print(f"measuring {what} ...", flush=True)
 
 
-def run(options: argparse.Namespace, folder: Path) -> tuple[report.Results, bool]:
-    """Start everything, measure, end everything; with the results, whether LiteLLM took part."""
+def run(options: argparse.Namespace, folder: Path, results: report.Results) -> bool:
+    """Start everything, measure, end everything, and add what was found. Tells whether LiteLLM took part."""
     with ExitStack() as stack:
         model_server = stack.enter_context(processes.fake_model_server(folder))
         relay = stack.enter_context(processes.module("bench.relay", folder, "/", model_server))
@@ -101,7 +106,7 @@ def run(options: argparse.Namespace, folder: Path) -> tuple[report.Results, bool
             processes.gateway(shared_folder, model_server, REDIS_URL=valkey.url) as shared,
         ):
             peers.insert(0, paths.gateway(shared.url, shared.key, shared.pid, "ollagraph, shared log"))
-            results = _run(measure, gateway, peers, model_server, bare.url, options)
+            _run(measure, gateway, peers, model_server, bare.url, options, results)
         # a worker of its own, which has not grown yet
         with processes.gateway(folder, model_server) as gateway:
             said("memory")
@@ -119,7 +124,7 @@ def run(options: argparse.Namespace, folder: Path) -> tuple[report.Results, bool
         fresh = folder / "fresh"
         fresh.mkdir()
         results["start"] = starts.start_seconds(fresh, model_server, 5)
-    return results, any(path.name == "litellm" for path in peers)
+    return any(path.name == "litellm" for path in peers)
 
 
 def _run(function: Any, *arguments: Any) -> Any:
@@ -136,8 +141,13 @@ def main() -> None:
     parser.add_argument("--no-results", dest="keep", action="store_false", help="do not write bench/results/")
     options = parser.parse_args()
     processes.allow_open_files()
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        results, with_litellm = run(options, Path(folder))
+    results: report.Results = {}
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            with_litellm = run(options, Path(folder), results)
+    except BaseException:
+        print(f"\nFound before it failed: {orjson.dumps(results).decode()}")  # it took a quarter of an hour
+        raise
     print(f"\n{report.show(results)}")
     if options.keep:
         file = report.write(results, litellm.VERSION if with_litellm else None)
