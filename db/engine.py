@@ -271,8 +271,9 @@ class Database:
         try:
             with lane.telling_outages():
                 async with self._connected(lane) as connection:
-                    pieces = self._line.take(piece)
-                    await run_in_one_trip(connection, self._whole(lane, connection, pieces))
+                    with CancelScope(shield=True):  # nothing that has begun may look done when it is not
+                        pieces = self._line.take(piece)
+                        await run_in_one_trip(connection, self._whole(lane, connection, pieces))
             lane.worked()
             self.written += 1
         except Exception as error:

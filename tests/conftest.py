@@ -25,7 +25,7 @@ from tests.support.gateways import EVERY_MODEL, RunningGateway, gateway_settings
 from tests.support.shared.folder import made_once
 from tests.support.shared.folder import pytest_configure as pytest_configure
 from tests.support.shared.gateways import as_new, gateway_before_fake
-from tests.support.valkeys import ValkeyServer, valkey_server
+from tests.support.valkeys import ValkeyCluster, ValkeyServer, valkey_cluster, valkey_server
 
 # What an example takes, or the making of one, says more of the machine than of the code.
 _PROFILE = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
@@ -104,6 +104,21 @@ async def own_valkey(tmp_path: Path) -> AsyncIterator[ValkeyServer]:
     with valkey_server(tmp_path) as server:
         await server.answers()
         yield server
+
+
+@pytest.fixture(scope="module")
+async def formed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ValkeyCluster]:
+    """A Valkey Cluster that the tests of a module share."""
+    with valkey_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        await cluster.form()
+        yield cluster
+
+
+@pytest.fixture
+async def cluster(formed: ValkeyCluster) -> AsyncIterator[ValkeyCluster]:
+    """The one cluster; whatever a test kills in it is there again afterwards."""
+    yield formed
+    await formed.restore()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Streams over a Valkey Cluster: what holds for one server holds, and a server that is gone costs its own alone."""
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, aclosing
 from itertools import count
 from pathlib import Path
@@ -24,22 +24,8 @@ from tests.support.damage import begun, end, read, said
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.generations import WATCH, start, text_of
 from tests.support.shared.logs import NEVER, PLENTY, Heard, running_log
-from tests.support.valkeys import ValkeyCluster, ValkeyServer, ask, valkey_cluster
+from tests.support.valkeys import ValkeyCluster, ValkeyServer, ask
 from tests.test_replicas import gateways
-
-
-@pytest.fixture(scope="module")
-async def formed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ValkeyCluster]:
-    with valkey_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
-        await cluster.form()
-        yield cluster
-
-
-@pytest.fixture
-async def cluster(formed: ValkeyCluster) -> AsyncIterator[ValkeyCluster]:
-    """The one cluster; whatever a test kills in it is there again afterwards."""
-    yield formed
-    await formed.restore()
 
 
 def contract_calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:

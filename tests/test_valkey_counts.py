@@ -16,24 +16,10 @@ from gateway.request_limits import RequestBucket, parse_request_rules
 from gateway.request_limits.memory import CountsInMemory
 from gateway.streams import OpenCounts, RequestCounts
 from tests.support.polling import pause
-from tests.support.valkeys import ValkeyCluster, ValkeyServer, ask, valkey_cluster, valkey_server
+from tests.support.valkeys import ValkeyCluster, ValkeyServer, ask, valkey_server
 from tests.test_request_limits import PARALLEL, let_in, shared_limits, together
 
 HOUR = 3600
-
-
-@pytest.fixture(scope="module")
-async def formed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ValkeyCluster]:
-    with valkey_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
-        await cluster.form()
-        yield cluster
-
-
-@pytest.fixture
-async def cluster(formed: ValkeyCluster) -> AsyncIterator[ValkeyCluster]:
-    """The one cluster; whatever a test kills in it is there again afterwards."""
-    yield formed
-    await formed.restore()
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,8 @@ def copy_database(data_dir: Path) -> None:
         made.rename(data_dir)
     except OSError:
         shutil.rmtree(made)
+        if not data_dir.is_dir():
+            raise
 
 
 def run_command(
