@@ -1,7 +1,7 @@
 """Dataloaders: what the fields of one operation ask for one by one is fetched in one statement."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from aiodataloader import DataLoader
@@ -29,43 +29,59 @@ def _batched(
     return DataLoader(load, max_batch_size=MAX_BATCH, cache=cache)
 
 
+class _FirstUsed(Generic[_Key, _Row]):
+    """A loader that is made when it is first used: an operation uses one or two of all."""
+
+    def __init__(self, make: Callable[["Loaders"], DataLoader[_Key, _Row]]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type["Loaders"], name: str) -> None:
+        self._name = name
+
+    def __get__(self, loaders: "Loaders", owner: type["Loaders"]) -> DataLoader[_Key, _Row]:
+        """Make it. What stands in the object's own dictionary then hides this."""
+        loader = loaders.__dict__[self._name] = self._make(loaders)
+        return loader
+
+
 class Loaders:
     """The loaders of one operation. Never shared between two: they cache what they have seen.
 
     Those of `visible_…` are for ids that the caller sent: they load nothing that the caller may not see.
     """
 
+    users = _FirstUsed(lambda it: _batched(it._gateway.identity.accounts.by_id))
+    api_keys = _FirstUsed(lambda it: _batched(it._gateway.identity.api_keys.by_id))
+    api_keys_of_user = _FirstUsed(lambda it: _batched(it._gateway.identity.api_keys.of_users))
+    generations = _FirstUsed(lambda it: _batched(it._gateway.generations.by_id))
+    audit_events = _FirstUsed(lambda it: _batched(it._gateway.identity.audit.by_id))
+    sessions_of_user = _FirstUsed(lambda it: _batched(it._sessions_of_users))
+    external_accounts_of_user = _FirstUsed(lambda it: _batched(it._external_accounts_of_users))
+    visible_sessions = _FirstUsed(lambda it: it._visible(it._gateway.identity.sessions.visible))
+    visible_users = _FirstUsed(lambda it: it._visible(it._gateway.identity.accounts.visible))
+    visible_api_keys = _FirstUsed(lambda it: it._visible(it._gateway.identity.api_keys.visible))
+    visible_groups = _FirstUsed(lambda it: it._visible(it._gateway.identity.groups.visible))
+    groups_of_user = _FirstUsed(lambda it: _batched(it._gateway.identity.groups.of_users))
+    member_counts = _FirstUsed(lambda it: _batched(it._gateway.identity.groups.member_counts))
+    visible_generations = _FirstUsed(lambda it: it._visible(it._gateway.generations.visible))
+    # not remembered: who watches a generation may ask for its text again when there is more of it
+    outputs = _FirstUsed(lambda it: _batched(it._outputs, cache=False))
+    inputs = _FirstUsed(lambda it: _batched(it._inputs))
+    media = _FirstUsed(lambda it: _batched(it._media))
+    text_expiries = _FirstUsed(lambda it: _batched(it._gateway.generations.text_expiries))
+    attempts = _FirstUsed(lambda it: _batched(it._gateway.generations.attempts, cache=False))
+    prices = _FirstUsed(lambda it: _batched(it._gateway.prices.by_id))
+    limits_of_user = _FirstUsed(lambda it: it._of_limits(it._gateway.limit_standings.of_users))
+    limits_of_api_key = _FirstUsed(lambda it: it._of_limits(it._gateway.limit_standings.of_api_keys))
+    limits_of_group = _FirstUsed(lambda it: it._of_limits(it._gateway.limit_standings.of_groups))
+    limits_of_generation = _FirstUsed(lambda it: it._of_limits(it._limits_of_generations))
+    models = _FirstUsed(lambda it: _batched(it._models))
+    loaded_models = _FirstUsed(lambda it: _batched(it._gateway.catalog.loaded_models))
+
     def __init__(self, gateway: Gateway, principal: Principal | None, max_text: int) -> None:
         self._gateway = gateway
         self._principal = principal
         self._max_text = max_text
-        self.users = _batched(gateway.identity.accounts.by_id)
-        self.api_keys = _batched(gateway.identity.api_keys.by_id)
-        self.api_keys_of_user = _batched(gateway.identity.api_keys.of_users)
-        self.generations = _batched(gateway.generations.by_id)
-        self.audit_events = _batched(gateway.identity.audit.by_id)
-        self.sessions_of_user = _batched(self._sessions_of_users)
-        self.external_accounts_of_user = _batched(self._external_accounts_of_users)
-        self.visible_sessions = self._visible(gateway.identity.sessions.visible)
-        self.visible_users = self._visible(gateway.identity.accounts.visible)
-        self.visible_api_keys = self._visible(gateway.identity.api_keys.visible)
-        self.visible_groups = self._visible(gateway.identity.groups.visible)
-        self.groups_of_user = _batched(gateway.identity.groups.of_users)
-        self.member_counts = _batched(gateway.identity.groups.member_counts)
-        self.visible_generations = self._visible(gateway.generations.visible)
-        # not remembered: who watches a generation may ask for its text again when there is more of it
-        self.outputs = _batched(self._outputs, cache=False)
-        self.inputs = _batched(self._inputs)
-        self.media = _batched(self._media)
-        self.text_expiries = _batched(gateway.generations.text_expiries)
-        self.attempts = _batched(gateway.generations.attempts, cache=False)
-        self.prices = _batched(gateway.prices.by_id)
-        self.limits_of_user = self._of_limits(gateway.limit_standings.of_users)
-        self.limits_of_api_key = self._of_limits(gateway.limit_standings.of_api_keys)
-        self.limits_of_group = self._of_limits(gateway.limit_standings.of_groups)
-        self.limits_of_generation = self._of_limits(self._limits_of_generations)
-        self.models = _batched(self._models)
-        self.loaded_models = _batched(gateway.catalog.loaded_models)
 
     async def _models(self, names: list[str]) -> list[Model | None]:
         access = ALL_MODELS if self._principal is None else self._principal.models

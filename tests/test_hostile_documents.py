@@ -10,7 +10,7 @@ import pytest
 from graphql import GraphQLError, get_introspection_query, parse, specified_rules, validate
 
 from auth.errors import MissingCredentials
-from bench.documents import make_executor
+from bench.documents import Search, make_executor
 from bench.hostile import FAMILIES, GENERATE, changed
 from gateway.errors import ErrorCode
 from server.execution import document_limits
@@ -71,6 +71,14 @@ def test_no_document_of_a_hostile_family_makes_much_work(family: Any):
     documents += [changed(rng.choice(documents), rng.choice(documents), rng) for _ in range(8)]
     worst = max(documents, key=work)
     assert work(worst) <= MOST_CALLS, worst[:300]
+
+
+@pytest.mark.parametrize("kind", ["documents", "variables"])
+def test_the_bench_searches_for_what_is_dear(kind: str):
+    search = Search(seed=3)
+    for _ in range(3):
+        getattr(search, kind)()
+    assert search.tried == 3
 
 
 PLAIN = "{generations(first:1){nodes{" + "user{id} " * 160 + "}}}"

@@ -3,6 +3,7 @@
 A server of a cluster that is lost costs what it counts, until it or another one is there.
 """
 
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -48,6 +49,17 @@ async def test_what_is_counted_is_told_in_the_order_in_which_it_was_asked(url: s
     assert [counted and counted[0] for counted in first] == list(range(1, 51))
     assert [counted and counted[0] for counted in second] == list(range(51, 1, -1))
     assert all(counted is not None and HOUR - 60 < counted[1] <= HOUR for counted in (*first, *second))
+
+
+async def test_no_connection_is_left_open_by_who_has_been_cancelled(url: str, recwarn: pytest.WarningsRecorder):
+    counts = RequestCounts(url)
+    await counts.add([("cancelled", HOUR, 1)])
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await counts.aclose()
+    del counts
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn if warning.category is ResourceWarning] == []
 
 
 async def test_a_window_ends_though_requests_go_on(url: str):

@@ -9,6 +9,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, InvalidResponse, NoPermissionError, RedisError, ResponseError
 
+from gateway.streams.valkey.node import closed
 from gateway.streams.valkey.urls import cluster_url
 
 CONNECT_SECONDS = 2.0
@@ -91,7 +92,7 @@ async def _check_server(url: str, *, clustered: bool) -> None:
     except (RedisError, OSError):
         pass
     finally:
-        await client.aclose()
+        await closed(client)
 
 
 async def _check_mode(client: Any, *, clustered: bool) -> None:

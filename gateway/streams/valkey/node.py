@@ -18,6 +18,16 @@ TIMEOUT_SECONDS = 2.0
 """How long Valkey may take to answer; it answers in less than a millisecond."""
 
 
+class _Closable(Protocol):
+    async def aclose(self) -> None: ...
+
+
+async def closed(client: _Closable) -> None:
+    """Close a client of Valkey's, whatever has been cancelled; one that does not answer is given up."""
+    with anyio.move_on_after(TIMEOUT_SECONDS, shield=True):
+        await client.aclose()
+
+
 @dataclass(frozen=True)
 class Script:
     """A script, by the name under which servers keep it."""
@@ -111,9 +121,9 @@ class Node:
         self.closed = False
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections, also where the caller has been cancelled: the client would then leave them open."""
         self.closed = True
-        await self._client.aclose()
+        await closed(self._client)
 
     async def send(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one round trip; where it was started anew, once more with those that it lacks."""
@@ -170,8 +180,7 @@ class Node:
                 if message is not None:
                     yield cast("bytes", message["data"])
         finally:
-            with anyio.move_on_after(TIMEOUT_SECONDS, shield=True):
-                await subscription.aclose()
+            await closed(subscription)
 
     def away_for(self, key: str) -> float:
         """There are no others."""

@@ -10,6 +10,7 @@ from uuid import uuid4
 from redis.exceptions import RedisError
 
 from gateway.streams.valkey.check import client_for_check
+from gateway.streams.valkey.node import closed
 from gateway.streams.valkey.urls import cluster_url
 
 SMALL_TTL_SECONDS = 10
@@ -65,7 +66,7 @@ async def _probe(url: str, *, clustered: bool) -> ValkeyCondition:
     except (RedisError, OSError, UnicodeError) as error:
         return ValkeyCondition(place, trouble=str(error) or type(error).__name__)
     finally:
-        await client.aclose()
+        await closed(client)
 
 
 def _is_old(redis_version: str) -> bool:
