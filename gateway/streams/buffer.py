@@ -1,11 +1,10 @@
 """Streams in the memory of one process: written at once, followed by any number of viewers, forgotten in time."""
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from uuid import UUID
-
-import anyio
 
 from gateway.errors import StreamExpired
 from gateway.streams.events import TERMINAL, End, Event, Resumed
@@ -24,7 +23,7 @@ class _Stream:
         self.dropped = 0
         self.length = 0
         self.packed: Packed | None = None
-        self.changed: anyio.Event | None = None
+        self.changed: asyncio.Event | None = None  # not anyio's, which looks for the loop at each token
         self.size = 0
         self.finished_at: float | None = None
         self.end: End | None = None
@@ -33,7 +32,7 @@ class _Stream:
 
     async def wait(self) -> None:
         if self.changed is None:
-            self.changed = anyio.Event()
+            self.changed = asyncio.Event()
         await self.changed.wait()
 
     def append(self, event: Event) -> None:

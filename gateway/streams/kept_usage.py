@@ -40,6 +40,8 @@ class KeptUsage:
         self._places: dict[UUID, int] = {}
         self._free: list[int] = []
         self._file: int | None = None
+        self._last_sources: UsageSources | None = None
+        self._source_places: tuple[int, ...] = ()
         try:
             _remove_old(folder)
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -56,9 +58,11 @@ class KeptUsage:
             place = self._free.pop() if self._free else len(self._places)
             self._places[generation_id] = place
         cached, thinking = (_NOT_TOLD if n is None else n for n in (usage.cached_tokens, usage.thinking_tokens))
-        sources = [_SOURCES.index(usage.source) - 1, *map(_SOURCES.index, usage.sources)]
+        if usage.sources != self._last_sources:  # seldom, and to look up their places takes longer than the rest
+            self._last_sources = usage.sources
+            self._source_places = (_SOURCES.index(usage.source) - 1, *map(_SOURCES.index, usage.sources))
         numbers = (usage.prompt_tokens, usage.completion_tokens, cached, thinking)
-        self._write(place, _NOTE.pack(generation_id.bytes, *numbers, *sources))
+        self._write(place, _NOTE.pack(generation_id.bytes, *numbers, *self._source_places))
 
     def forget(self, generation_id: UUID) -> None:
         """Give up the note of a generation: its end is on record, or another gateway has it."""
