@@ -168,7 +168,7 @@ class _Clock:
             self._due = math.inf
 
     def _await(self, bound: "_Bound") -> None:
-        self._bound = min(bound, self._total, key=_due)
+        self._bound = bound if bound[0] <= self._total[0] else self._total
         self._due = self._bound[0]
         if self._due < math.inf and (self._timer is None or self._timer.when() > self._due):
             self._set_timer()
@@ -192,10 +192,6 @@ class _Clock:
 
 
 _Bound = tuple[float, TimeoutPhase, float | None]
-
-
-def _due(bound: _Bound) -> float:
-    return bound[0]
 
 
 def _bound(seconds: float | None) -> float:

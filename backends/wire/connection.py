@@ -84,7 +84,8 @@ class Connection(asyncio.Protocol):
                 raise self._error
             return b""
         pieces, self._pieces, self._held = self._pieces, [], 0
-        self._pause(False)
+        if self._paused:
+            self._pause(False)
         if self._interval:
             self._due = self._loop.time() + self._interval
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -38,8 +38,11 @@ class LineDecoder:
             lines[0] = self._join(lines[0])
         if rest:
             self._hold(rest)
-        for line in lines:
-            self._check(len(line))
+        if len(data) > self._max:  # no line is longer than what came, but the first, which was joined
+            for line in lines:
+                self._check(len(line))
+        elif lines:
+            self._check(len(lines[0]))
         return lines
 
     @property

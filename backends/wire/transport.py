@@ -59,11 +59,12 @@ class HttpTransport(httpx.AsyncBaseTransport):
             except BaseException:
                 self._leave(connection)
                 raise
+            body = _Body(connection, partial(self._leave, connection))
             return httpx.Response(
                 connection.status,
                 headers=connection.headers,
-                stream=_Body(connection, partial(self._leave, connection)),
-                extensions={"http_version": b"HTTP/1.1", "gather": connection.gather},
+                stream=body,
+                extensions={"http_version": b"HTTP/1.1", "gather": connection.gather, "pieces": body},
             )
 
     async def aclose(self) -> None:

@@ -54,14 +54,12 @@ class _Factor:
 
     def __init__(self) -> None:
         self._told = self._guessed = 0.0
+        self.value: float | None = None  # an attribute, since it is asked for at each token
 
     def learn(self, told: float, guessed: float) -> None:
         if guessed > 0 and 1 / LARGEST_FACTOR <= told / guessed <= LARGEST_FACTOR:
             self._told, self._guessed = self._told / 2 + told, self._guessed / 2 + guessed
-
-    @property
-    def value(self) -> float | None:
-        return self._told / self._guessed if self._guessed else None
+            self.value = self._told / self._guessed
 
 
 class Rates:

@@ -28,6 +28,8 @@ TOKENS_PER_IMAGE = 256
 
 def added(first: TokenUsage, second: TokenUsage) -> TokenUsage:
     """Give what two parts of one generation used together; the source of a sum is the weaker one's."""
+    if first is NO_USAGE:  # of nearly every generation, at each token
+        return second
     if NO_USAGE in (first, second):
         return second if first == NO_USAGE else first
     return bounded(

@@ -57,9 +57,9 @@ class Stopwatch:
     def __init__(self, age: float = 0) -> None:
         self._started = time.perf_counter() - age
         self._turn_ms: int | None = None
-        self._first_token_ms: int | None = None
-        self._last_token_ms: int | None = None
-        self._longest_gap_ms: int | None = None
+        self._first_token_at: float | None = None
+        self._last_token_at = 0.0
+        self._longest_gap: float | None = None
 
     def turn_came(self) -> int:
         """Note that the queue is behind, and return the milliseconds spent in it."""
@@ -68,17 +68,21 @@ class Stopwatch:
 
     def token_came(self) -> None:
         """Note that something was generated; the first call and the last one count."""
-        before, self._last_token_ms = self._last_token_ms, self._elapsed_ms()
-        if before is None:
-            self._first_token_ms = self._last_token_ms
-        elif (gap := self._last_token_ms - before) > (self._longest_gap_ms or -1):
-            self._longest_gap_ms = gap
+        before, self._last_token_at = self._last_token_at, time.perf_counter()
+        if self._first_token_at is None:
+            self._first_token_at = self._last_token_at
+        elif self._longest_gap is None or self._last_token_at - before > self._longest_gap:
+            self._longest_gap = self._last_token_at - before
 
     def timings(self, load_ms: int | None, eval_ms: int | None, prompt_ms: int | None) -> Timings:
         """Give all marks, the total being now. The arguments are what the backend tells of itself."""
         total_ms = self._elapsed_ms()
-        first, last = self._first_token_ms, self._last_token_ms
-        return Timings(self._turn_ms, load_ms, first, total_ms, last, eval_ms, prompt_ms, self._longest_gap_ms)
+        first = last = gap = None
+        if self._first_token_at is not None:
+            first = milliseconds(self._first_token_at - self._started)
+            last = milliseconds(self._last_token_at - self._started)
+            gap = None if self._longest_gap is None else milliseconds(self._longest_gap)
+        return Timings(self._turn_ms, load_ms, first, total_ms, last, eval_ms, prompt_ms, gap)
 
     def _elapsed_ms(self) -> int:
         return milliseconds(time.perf_counter() - self._started)

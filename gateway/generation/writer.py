@@ -94,11 +94,13 @@ class Deltas:
             elif isinstance(event, ThinkingDelta):
                 self._thinking_offset = event.offset + utf16_length(event.text)
 
-    def events(self, first: int, chunks: Iterable[Chunk]) -> tuple[list[Event], FinishChunk | None]:
+    def events(self, first: int, chunks: Sequence[Chunk]) -> tuple[list[Event], FinishChunk | None]:
         """Give the events of one read, numbered from `first`, and the end that it held.
 
         Neighbours of one kind are one event: a burst costs what one token costs.
         """
+        if len(chunks) == 1 and type(chunks[0]) is TextChunk:  # nearly every read
+            return [self._text(first, chunks)], None
         events: list[Event] = []
         finish: FinishChunk | None = None
         for kind, group in groupby((chunk for chunk in chunks if not isinstance(chunk, UsageChunk)), key=type):
@@ -131,6 +133,8 @@ class Deltas:
 
 
 def _joined(pieces: Sequence[TextChunk | ThinkingChunk]) -> tuple[str, int]:
+    if len(pieces) == 1:
+        return pieces[0].text, pieces[0].tokens
     return "".join([piece.text for piece in pieces]), sum(piece.tokens for piece in pieces)
 
 

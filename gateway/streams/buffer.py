@@ -13,7 +13,7 @@ from gateway.streams.packing import Packed, pack, packed_size, size, unpack
 
 
 class _Stream:
-    """One stream in memory. `changed` is there only while somebody waits for it; `packed` once it has ended.
+    """One stream in memory. `_waiting` are those who wait for more; `packed` is there once it has ended.
 
     `dropped` is how many events at its beginning are no longer kept.
     """
@@ -23,7 +23,7 @@ class _Stream:
         self.dropped = 0
         self.length = 0
         self.packed: Packed | None = None
-        self.changed: asyncio.Event | None = None  # not anyio's, which looks for the loop at each token
+        self._waiting: list[asyncio.Future[None]] = []  # an event would cost a tenth of a token
         self.size = 0
         self.finished_at: float | None = None
         self.end: End | None = None
@@ -31,9 +31,14 @@ class _Stream:
         self.error: Exception | None = None
 
     async def wait(self) -> None:
-        if self.changed is None:
-            self.changed = asyncio.Event()
-        await self.changed.wait()
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future in self._waiting:
+                self._waiting.remove(future)
+            raise
 
     def append(self, event: Event) -> None:
         if self.finished_at is not None or event.sequence != self.length + 1:
@@ -68,9 +73,10 @@ class _Stream:
         self.events = []
 
     def wake(self) -> None:
-        if self.changed is not None:
-            self.changed.set()
-            self.changed = None
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
 
 
 class StreamBuffer:

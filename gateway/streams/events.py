@@ -230,12 +230,14 @@ def utf16_length(text: str) -> int:
     return len(text) if text.isascii() else len(text) + sum(character > "\uffff" for character in text)
 
 
-def merged(events: Iterable[Event]) -> list[Event]:
+def merged(events: Sequence[Event]) -> Sequence[Event]:
     """Give the same stream in fewer events: neighbouring deltas of one kind become one, under the last one's sequence.
 
     It is what a viewer gets that is slower than the model: nothing is lost, and a cursor taken from the merged
     event is right. No event grows beyond `LONGEST_MERGED` by it.
     """
+    if len(events) == 1:
+        return events
     result: list[Event] = []
     run: list[Delta] = []
     length = 0

@@ -57,7 +57,8 @@ class KeptUsage:
         if place is None:
             place = self._free.pop() if self._free else len(self._places)
             self._places[generation_id] = place
-        cached, thinking = (_NOT_TOLD if n is None else n for n in (usage.cached_tokens, usage.thinking_tokens))
+        cached = _NOT_TOLD if usage.cached_tokens is None else usage.cached_tokens
+        thinking = _NOT_TOLD if usage.thinking_tokens is None else usage.thinking_tokens
         if usage.sources != self._last_sources:  # seldom, and to look up their places takes longer than the rest
             self._last_sources = usage.sources
             self._source_places = (_SOURCES.index(usage.source) - 1, *map(_SOURCES.index, usage.sources))

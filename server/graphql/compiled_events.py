@@ -12,13 +12,17 @@ from operator import attrgetter
 from typing import Any, ClassVar, cast
 
 from graphql import (
+    GRAPHQL_MAX_INT,
+    GRAPHQL_MIN_INT,
     ExecutionResult,
     GraphQLEnumType,
     GraphQLField,
     GraphQLList,
+    GraphQLNamedType,
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLScalarType,
+    get_named_type,
 )
 from graphql.execution.collect_fields import FieldDetails, collect_fields
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
@@ -28,8 +32,10 @@ from strawberry.types.field import StrawberryField
 Getter = Callable[[Any], Any]
 """From an object to the completed value of one of its fields. Raises _NotPlain."""
 
-_SAME_IN_JSON: dict[str, type] = {"String": str, "ID": str, "Boolean": bool}
-"""Scalars whose values need no look at all when they have this very type."""
+_SAME_IN_JSON: dict[str, type] = {"String": str, "ID": str, "Boolean": bool, "Int": int}
+"""Scalars whose values stand in the response as they are when they have this very type; an Int must also be one."""
+
+_SMALLEST, _LARGEST = GRAPHQL_MIN_INT, GRAPHQL_MAX_INT
 
 
 class _NotPlain(Exception):
@@ -113,7 +119,16 @@ class CompiledEventExecutor(StrawberryGraphQLCoreExecutionContext):
         if complete is None:
             return None
         read = attrgetter(attribute)
-        return lambda source: complete(read(source))
+        same = _SAME_IN_JSON.get(cast("GraphQLNamedType", get_named_type(field.type)).name)
+
+        def plain(source: Any) -> Any:
+            value = read(source)
+            kind: type[Any] = value.__class__
+            if kind is same and (kind is not int or _SMALLEST <= value <= _LARGEST):
+                return value  # nearly all fields of nearly all events: 5 of 7 calls are spared
+            return complete(value)
+
+        return plain
 
     def _completion(self, output_type: Any, details: Sequence[FieldDetails]) -> Getter | None:
         """From a field's value to what stands in the response (CompleteValue, GraphQL specification, section 6.4.3)."""
@@ -152,12 +167,9 @@ class CompiledEventExecutor(StrawberryGraphQLCoreExecutionContext):
         return completed
 
     def _leaf(self, leaf_type: GraphQLScalarType | GraphQLEnumType) -> Getter:
-        same = _SAME_IN_JSON.get(leaf_type.name)
         coerce = self.complete_leaf_value
 
         def leaf(value: Any) -> Any:
-            if type(value) is same:
-                return value
             try:
                 return coerce(leaf_type, value)
             except Exception as error:
