@@ -2,17 +2,21 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import anyio
 import pytest
 from sqlalchemy import func, select
 
 from auth.principal import Principal
 from auth.scopes import ALL_SCOPES
+from db import migrations, queries
 from db.clock import new_id, now
 from db.engine import Database
+from db.queries import Month
 from db.queries.usage.waiting import mark_rolled_up
 from db.tables import UsageKey, UsageRecord, User
 from gateway.errors import InvalidInput
@@ -28,9 +32,9 @@ from gateway.usage import (
 )
 from gateway.usage.histograms import Measure, bin_of, middle_of
 
-START = datetime(2026, 3, 20, tzinfo=UTC)
+START = datetime(2026, 2, 20, tzinfo=UTC)
 SEED = 17  # others were tried: the databases are too slow for many
-DAYS = 14  # with the day on which clocks in Europe go forward
+DAYS = 56  # a whole month, with the day on which clocks in Europe go forward
 ZONES = [
     "UTC",
     "Europe/Berlin",
@@ -110,6 +114,11 @@ async def roll_up(database: Database, rng: random.Random) -> None:
             rows += some
 
 
+async def valid_months(database: Database) -> list[Month]:
+    async with database.reading() as session:
+        return await queries.usage.months.valid(session, 0, int(now().timestamp()))
+
+
 def told(report: UsageReport) -> dict[Any, Any]:
     names = ("start", "model", "api_key_id", "user_id", "backend", "state", "finish_reason", "end_user")
     names += ("tag_name", "tag_value", "group_id")
@@ -149,14 +158,19 @@ async def test_reports_from_sums_and_from_rows_are_the_same(database: Database):
     principal = await fill(database, rng, 200)
     usage = Usage(database)
     asked = [some_request(rng, by) for by in ASKED]
+    months = UsageRequest(START - timedelta(days=49), START + timedelta(days=100), "Asia/Kathmandu", Granularity.MONTH)
+    asked += [replace(months, group_by=by, filter=UsageFilter(all_users=True), percentiles=True) for by in ASKED]
     # no sum is there yet: everything is read from the rows
     from_rows = [told(await usage.report(principal, request)) for request in asked]
+    upkeep = UsageUpkeep(database, 0)
     await roll_up(database, rng)
-    for request, rows in zip(asked, from_rows, strict=True):
-        assert told(await usage.report(principal, request)) == rows
-    await UsageUpkeep(database, 0).catch_up()
-    for request, rows in zip(asked, from_rows, strict=True):
-        assert told(await usage.report(principal, request)) == rows
+    # sums of days; months of them; days with what came late, for which no month counts any more; months made anew
+    for work, months in ((None, 0), (upkeep.make_months, 3), (upkeep.catch_up, 0), (upkeep.make_months, 3)):
+        if work is not None:
+            await work()
+        assert len(await valid_months(database)) == months
+        for request, rows in zip(asked, from_rows, strict=True):
+            assert told(await usage.report(principal, request)) == rows
     async with database.reading() as session:
         assert await session.scalar(select(func.count()).where(~UsageRecord.rolled_up)) == 0
 
@@ -182,6 +196,39 @@ async def test_sums_stay_when_rows_are_removed_and_what_needs_rows_says_so(datab
     for refused in (odd, both):
         with pytest.raises(InvalidInput, match="have been deleted"):
             await usage.report(principal, refused)
+
+
+async def test_months_are_made_of_what_an_older_gateway_has_summed_up(database: Database):
+    principal = await fill(database, random.Random(4), 60)
+    upkeep, usage = UsageUpkeep(database, 0), Usage(database)
+    request = UsageRequest(
+        START, START + timedelta(days=DAYS), granularity=Granularity.NONE, filter=UsageFilter(all_users=True)
+    )
+    before = told(await usage.report(principal, request))
+    await upkeep.catch_up()
+    assert await upkeep.make_months() == 3
+    await migrations.downgrade(database, "0022")
+    await migrations.upgrade(database)
+    assert await valid_months(database) == []
+    assert told(await usage.report(principal, request)) == before
+    assert await upkeep.make_months() == 3
+    assert await upkeep.make_months() == 0
+    assert told(await usage.report(principal, request)) == before
+
+
+async def test_a_month_that_two_gateways_make_at_once_has_all_its_days(database: Database):
+    principal = await fill(database, random.Random(5), 60)
+    upkeep, usage = UsageUpkeep(database, 0), Usage(database)
+    request = UsageRequest(START, START + timedelta(days=DAYS), "UTC", Granularity.MONTH, [UsageDimension.USER])
+    request = replace(request, filter=UsageFilter(all_users=True))
+    before = told(await usage.report(principal, request))
+    await upkeep.catch_up()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(UsageUpkeep(database, 0).make_months)
+    await upkeep.make_months()
+    assert len(await valid_months(database)) == 3
+    assert told(await usage.report(principal, request)) == before
 
 
 async def test_the_values_that_callers_make_up_get_a_limited_number_of_series(
