@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 from uuid import UUID
 
@@ -42,18 +43,13 @@ class UsageSums(NamedTuple):
     costs: tuple[tuple[str, int], ...] = ()
 
 
-_COUNTS = UsageSums._fields[:-1]
-
-
 def added(parts: Iterable[UsageSums]) -> UsageSums:
     """Add sums up."""
-    counts, costs = [0] * len(_COUNTS), dict[str, int]()
-    for part in parts:
-        for place, name in enumerate(_COUNTS):
-            counts[place] += getattr(part, name)
-        for currency, nano in part.costs:
-            costs[currency] = costs.get(currency, 0) + nano
-    return UsageSums(*counts, costs=tuple(sorted(costs.items())))
+    *counts, costs = zip(UsageSums(), *parts, strict=True)
+    together = dict[str, int]()
+    for currency, nano in chain.from_iterable(costs):
+        together[currency] = together.get(currency, 0) + nano
+    return UsageSums(*map(sum, counts), costs=tuple(sorted(together.items())))
 
 
 @dataclass(frozen=True, slots=True)
