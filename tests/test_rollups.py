@@ -52,7 +52,9 @@ class Undone(Exception):
     """A transaction is undone at its end."""
 
 
-def some_row(rng: random.Random, users: Sequence[UUID], keys: Sequence[UUID], groups: Sequence[str]) -> UsageRecord:
+def some_row(
+    rng: random.Random, users: Sequence[UUID], keys: Sequence[UUID], groups: Sequence[str], begin: datetime
+) -> UsageRecord:
     state = rng.choice(["COMPLETED", "COMPLETED", "CANCELLED", "FAILED"])
     user = rng.randrange(len(users))
     priced = rng.random() < 0.6
@@ -72,7 +74,7 @@ def some_row(rng: random.Random, users: Sequence[UUID], keys: Sequence[UUID], gr
         cached_tokens=rng.choice([None, 7]),
         thinking_tokens=rng.choice([None, 3]),
         source="BACKEND",
-        at=START + timedelta(microseconds=rng.randrange(DAYS * 86_400_000_000)),
+        at=begin + timedelta(microseconds=rng.randrange(DAYS * 86_400_000_000)),
         time_to_first_token_ms=rng.choice([None, rng.randrange(5_000)]),
         last_token_ms=5_000,
         total_ms=rng.randrange(5_000, 9_000),
@@ -83,10 +85,10 @@ def some_row(rng: random.Random, users: Sequence[UUID], keys: Sequence[UUID], gr
     )
 
 
-async def fill(database: Database, rng: random.Random, number: int) -> Principal:
+async def fill(database: Database, rng: random.Random, number: int, begin: datetime = START) -> Principal:
     users = [User(id=new_id(), username=name, password_hash="!") for name in ("ada", "bob")]
     keys, groups = [new_id(), new_id()], [str(new_id()) for _ in range(3)]
-    rows = [some_row(rng, [user.id for user in users], keys, groups) for _ in range(number)]
+    rows = [some_row(rng, [user.id for user in users], keys, groups, begin) for _ in range(number)]
     async with database.transaction() as tx:
         tx.add_all(users)
         await tx.flush()
@@ -214,6 +216,22 @@ async def test_months_are_made_of_what_an_older_gateway_has_summed_up(database: 
     assert await upkeep.make_months() == 3
     assert await upkeep.make_months() == 0
     assert told(await usage.report(principal, request)) == before
+
+
+async def test_the_month_that_is_not_over_has_the_days_that_are(database: Database):
+    begin = now() - timedelta(days=50)
+    principal = await fill(database, random.Random(6), 60, begin)
+    upkeep, usage = UsageUpkeep(database, 0), Usage(database)
+    asked = [
+        UsageRequest(begin, now(), zone, granularity, [UsageDimension.USER], UsageFilter(all_users=True))
+        for zone in ZONES
+        for granularity in (Granularity.MONTH, Granularity.NONE)
+    ]
+    before = [told(await usage.report(principal, request)) for request in asked]
+    await upkeep.catch_up()
+    await upkeep.make_months()
+    assert (await valid_months(database))[-1].until <= now().timestamp()
+    assert [told(await usage.report(principal, request)) for request in asked] == before
 
 
 async def test_a_month_that_two_gateways_make_at_once_has_all_its_days(database: Database):
