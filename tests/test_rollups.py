@@ -249,6 +249,24 @@ async def test_a_month_that_two_gateways_make_at_once_has_all_its_days(database:
     assert told(await usage.report(principal, request)) == before
 
 
+async def test_a_report_that_needs_too_many_sums_is_refused_before_they_are_read(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    principal, usage = await fill(database, random.Random(7), 60), Usage(database)
+    await UsageUpkeep(database, 0).catch_up()
+    end = START + timedelta(days=DAYS)
+    request = UsageRequest(START, end, filter=UsageFilter(all_users=True))
+    async with database.reading() as session:
+        keys = len((await session.scalars(select(UsageKey.id).where(UsageKey.grouping == "TOTAL"))).all())
+    monkeypatch.setattr("gateway.usage.reading.MAX_SUMS", keys * DAYS)
+    assert (await usage.report(principal, request)).totals.generations == 60
+    half_an_hour_off, percentiles = replace(request, time_zone="Asia/Kolkata"), replace(request, percentiles=True)
+    for refused in (half_an_hour_off, percentiles, replace(request, granularity=Granularity.HOUR)):
+        with pytest.raises(InvalidInput, match=f"needs more than {keys * DAYS:,} sums: shorten"):
+            await usage.report(principal, refused)
+    assert sum([row.sums.generations async for rows in usage.export(principal, half_an_hour_off) for row in rows]) == 60
+
+
 async def test_the_values_that_callers_make_up_get_a_limited_number_of_series(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ):

@@ -21,6 +21,12 @@ MAX_ROWS = 50_000
 MAX_BINS = 500_000
 """Counts, or rows, that the percentiles of one report are read from."""
 
+MAX_SUMS = 2_500_000
+"""Sums that one statement looks for, one for each key and part of a bucket, which takes some seconds."""
+
+SUMS_OF_A_HISTOGRAM = 100
+"""How many sums a histogram counts as: about as many bins it has."""
+
 MAX_READ = 500_000
 """Rows of the ledger that are read where no sum answers, which takes some seconds."""
 
@@ -57,6 +63,7 @@ class UsageReader:
             await self._check_rows(choice, whole)
             return self._merged(await self._rows(choice, [whole], cut, None))
         planned = plan(bounds, QUARTER, await self._months(bounds))
+        await self._check_sums(grouping, choice, len(planned.segments))
         self._check_kept(planned.edges)
         limit = _limit(MAX_ROWS)
         found = await queries.usage.rollups.sums(self.session, grouping.name, choice, planned.segments, limit=limit)
@@ -73,6 +80,7 @@ class UsageReader:
             await self._add_rows(found, choice, [whole], cut, None)
             return found
         planned = plan(bounds, HOUR, await self._months(bounds))
+        await self._check_sums(grouping, choice, len(planned.segments) * SUMS_OF_A_HISTOGRAM)
         self._check_kept(planned.edges)
         limit = _limit(MAX_BINS)
         bins = await queries.usage.rollups.bins(self.session, grouping.name, choice, planned.segments, limit=limit)
@@ -125,6 +133,15 @@ class UsageReader:
         low, high = (int(moment.timestamp()) for moment in span)
         within = Segment(QUARTER, low - QUARTER, high + 1, 0, 1)
         return await queries.usage.rollups.has_others(self.session, grouping.name, choice, within)
+
+    async def _check_sums(self, grouping: Grouping, choice: UsageChoice, for_each: int) -> None:
+        """Refuse what looks for too many sums. Raises InvalidInput."""
+        if await queries.usage.rollups.count_wanted(self.session, grouping.name, choice) * for_each > MAX_SUMS:
+            raise TooManyRows(
+                "input",
+                f"needs more than {MAX_SUMS:,} sums: shorten the time, take a longer granularity, filter, or group by "
+                "less.",
+            )
 
     async def _check_rows(self, choice: UsageChoice, span: Span) -> None:
         """Refuse what only rows answer, where some were removed or there are too many. Raises InvalidInput."""

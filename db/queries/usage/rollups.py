@@ -86,6 +86,11 @@ async def count_keys(session: ReadSession, grouping: str, user_ids: Collection[o
     return {user_id: count for user_id, count in await session.execute(query.group_by(UsageKey.user_id))}
 
 
+async def count_wanted(session: ReadSession, grouping: str, choice: UsageChoice) -> int:
+    """Count the keys that are read for a choice."""
+    return await session.scalar(select(func.count()).select_from(UsageKey).where(_wanted(grouping, choice))) or 0
+
+
 async def sums(
     session: ReadSession, grouping: str, choice: UsageChoice, segments: Sequence[Segment], *, limit: int
 ) -> list[UsageGroup]:
