@@ -31,6 +31,7 @@ from gateway.usage import (
     UsageUpkeep,
 )
 from gateway.usage.histograms import Measure, bin_of, middle_of
+from gateway.usage.months import month_of
 
 START = datetime(2026, 2, 20, tzinfo=UTC)
 SEED = 17  # others were tried: the databases are too slow for many
@@ -265,6 +266,20 @@ async def test_a_report_that_needs_too_many_sums_is_refused_before_they_are_read
         with pytest.raises(InvalidInput, match=f"needs more than {keys * DAYS:,} sums: shorten"):
             await usage.report(principal, refused)
     assert sum([row.sums.generations async for rows in usage.export(principal, half_an_hour_off) for row in rows]) == 60
+
+
+async def test_who_made_a_month_first_writes_no_more_once_another_has_begun(database: Database):
+    """It may know fewer days, and would write its sums over those of more, which are noted to be whole."""
+    await fill(database, random.Random(8), 60)
+    await UsageUpkeep(database, 0).catch_up()
+    first, month = new_id(), month_of(int(START.timestamp()))
+    async with database.transaction() as tx:
+        await queries.usage.months.begin(tx, month, first)
+        assert await queries.usage.months.is_maker(tx, month, first)
+    await UsageUpkeep(database, 0).make_months()
+    assert month in await valid_months(database)
+    async with database.transaction() as tx:
+        assert not await queries.usage.months.is_maker(tx, month, first)
 
 
 async def test_the_values_that_callers_make_up_get_a_limited_number_of_series(
