@@ -198,7 +198,7 @@ async def explain(database: Database, principal: Principal) -> None:
     said: list[tuple[str, Any]] = []
 
     def note(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        if "part.bucket" in statement:
+        if "usage_rollups" in statement and "usage_keys.model" in statement:
             said.append((statement, parameters))
 
     engine = database._reading.engine.sync_engine  # pyright: ignore[reportPrivateUsage]
