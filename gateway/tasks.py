@@ -46,7 +46,7 @@ def spawn_service(tasks: TaskGroup, name: str, run: Callable[[], Awaitable[objec
 
 
 async def purge_regularly(what: str, purge: Callable[[], Awaitable[object]], seconds: float) -> None:
-    """Remove what is too old, with so many seconds between, until cancelled. What it raises is logged."""
+    """Remove what is too old, or do other such work, with so many seconds between. What it raises is logged."""
     await anyio.sleep(FIRST_PURGE_SECONDS)
     while True:
         try:
@@ -54,5 +54,5 @@ async def purge_regularly(what: str, purge: Callable[[], Awaitable[object]], sec
         except DatabaseUnavailable:
             pass  # which has told the log; there is time
         except Exception:
-            logger.exception("%s could not be removed", what)
+            logger.exception("looking after %s failed; it is tried again in %g seconds", what, seconds)
         await anyio.sleep(seconds)

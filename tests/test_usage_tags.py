@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import Any
@@ -155,6 +156,21 @@ async def test_a_report_by_tag_may_have_as_many_rows_as_others(database: Databas
     monkeypatch.setattr("gateway.usage.reading.MAX_ROWS", count - 1)
     with pytest.raises(InvalidInput, match="rows"):
         await Usage(database).report(caller, request)
+
+
+async def test_a_report_that_only_rows_answer_reads_no_more_than_it_may(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    caller, rows = await some_usage(database, random.Random(7))
+    both = UsageRequest(*RANGE, group_by=[UsageDimension.TAG, UsageDimension.MODEL])
+    monkeypatch.setattr("gateway.usage.reading.MAX_READ", len(rows))
+    assert (await Usage(database).report(caller, both)).totals.generations == len(rows)
+    monkeypatch.setattr("gateway.usage.reading.MAX_READ", len(rows) - 1)
+    for refused in (both, replace(both, group_by=[UsageDimension.TAG], percentiles=True)):
+        with pytest.raises(InvalidInput, match=f"more than {len(rows) - 1} generations.*Shorten the time"):
+            await Usage(database).report(caller, refused)
+    others = replace(both, filter=UsageFilter(user_ids=[new_id()]))
+    assert (await Usage(database).report(replace(caller, scopes=ALL_SCOPES), others)).totals.generations == 0
 
 
 GENERATE = """

@@ -33,7 +33,7 @@ from db.queries.limit import CounterKey, FullCounter, Level, Reserve, Settlement
 from db.queries.price import PriceChoice
 from db.queries.session import Elsewhere, SessionUse
 from db.queries.sign_in import Subject, Who
-from db.queries.usage import BucketRun, Segment, Span, UsageChoice, UsageGroup, UsageSums, UsageValues
+from db.queries.usage import BucketRun, Month, Segment, Span, UsageChoice, UsageGroup, UsageSums, UsageValues
 from db.queries.user import NO_PASSWORD, UserFilter
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "FullCounter",
     "KeyUse",
     "Level",
+    "Month",
     "Pending",
     "PriceChoice",
     "Reserve",

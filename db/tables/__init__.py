@@ -14,7 +14,7 @@ from db.tables.replica import Replica
 from db.tables.session import OneTimeLink, RefreshToken, Session
 from db.tables.sign_in import DeviceCode, KnownAddress, LoginAttempts, LoginFlow
 from db.tables.table import Table
-from db.tables.usage import UsageBin, UsageDetails, UsageKey, UsageRecord, UsageRollup
+from db.tables.usage import UsageBin, UsageDetails, UsageKey, UsageMonth, UsageRecord, UsageRollup
 
 __all__ = [
     "ApiKey",
@@ -47,6 +47,7 @@ __all__ = [
     "UsageBin",
     "UsageDetails",
     "UsageKey",
+    "UsageMonth",
     "UsageRecord",
     "UsageRollup",
     "User",

@@ -92,6 +92,7 @@ class UsageKey(Table):
 class UsageRollup(Table):
     """The sums of one key over the `seconds` from `start` (seconds since 1970); changed with the ledger.
 
+    Those over a month of UTC are made of those over its days, and count only as far as `UsageMonth` tells.
     The costs are a sum of whole units and one of billionths, by themselves: together they could outgrow 64 bits.
     """
 
@@ -125,6 +126,21 @@ class UsageBin(Table):
     measure: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     bin: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     generations: Mapped[int] = mapped_column(BigInteger)
+
+
+class UsageMonth(Table):
+    """Up to where the days of a month, which begins at `start`, are in its roll-ups (seconds since 1970).
+
+    It counts only while the days in all have as many `generations`: where one came late, the month is made anew.
+    NULL while `maker` makes it.
+    """
+
+    __tablename__ = "usage_months"
+
+    start: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    until: Mapped[int] = mapped_column(BigInteger)
+    generations: Mapped[int | None] = mapped_column(BigInteger)
+    maker: Mapped[UUID]
 
 
 class UsageDetails(Table):

@@ -69,7 +69,10 @@ class Demo:
 
     async def sum_up(self) -> int:
         """Add what was written to the sums of reports, as a gateway does in the background; give how many rows."""
-        return await UsageUpkeep(self._database, usage_retention=0).catch_up()
+        upkeep = UsageUpkeep(self._database, usage_retention=0)
+        added = await upkeep.catch_up()
+        await upkeep.make_months()
+        return added
 
     async def _write_shown(self, random: Random, rows: Sequence[dict[str, Any]]) -> None:
         completed = [row for row in rows if row["state"] is State.COMPLETED][-LAST_TALKS:]

@@ -9,7 +9,7 @@ Each row of the ledger is in one series of every grouping set (of tags and group
                                                            limited (`MOST_VALUES`)
 
 Sums are kept for each quarter of an hour and each UTC day, histograms for each hour and each UTC day. Every offset of a
-time zone is a multiple of the first, and nearly every one of the second.
+time zone is a multiple of the first, and nearly every one of the second. Of both, months are made (`months.py`).
 """
 
 from collections.abc import Collection
@@ -22,7 +22,7 @@ GROUP, TAG = queries.usage.GROUP, queries.usage.TAG
 
 QUARTER = 900
 HOUR = 3_600
-DAY = 86_400
+DAY, MONTH = queries.usage.DAY, queries.usage.MONTH
 
 MOST_VALUES = 1_000
 """Tags, and end users, of one user that get series of their own; later ones share one, and are told from the rows."""

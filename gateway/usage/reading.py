@@ -3,11 +3,12 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import pairwise
 
 from db import queries
 from db.engine import ReadSession
-from db.queries import BucketRun, Segment, Span, UsageChoice, UsageGroup, UsageValues
+from db.queries import BucketRun, Month, Segment, Span, UsageChoice, UsageGroup, UsageValues
 from gateway.errors import InvalidInput
 from gateway.usage.calendar import runs
 from gateway.usage.groupings import HOUR, QUARTER, Grouping, grouping_for
@@ -20,14 +21,32 @@ MAX_ROWS = 50_000
 MAX_BINS = 500_000
 """Counts, or rows, that the percentiles of one report are read from."""
 
+MAX_SUMS = 2_500_000
+"""Sums that one statement looks for, one for each key and part of a bucket, which takes some seconds."""
+
+SUMS_OF_A_HISTOGRAM = 100
+"""How many sums a histogram counts as: about as many bins it has."""
+
+MAX_READ = 500_000
+"""Rows of the ledger that are read where no sum answers, which takes some seconds."""
+
+LONG = timedelta(days=8)
+"""Buckets that are shorter are read by days."""
+
 Groups = dict[tuple[int, UsageValues], UsageGroup]
 """Sums by bucket and values of the dimensions."""
 
 Histograms = dict[tuple[int, UsageValues], dict[Measure, Counter[int]]]
 
 
+_KEPT = (
+    "sums are kept by user, key, model, backend and finish together, by one tag or end user with the user, and by one "
+    "group alone; percentiles by one of model, backend, user, key and group."
+)
+
+
 class TooManyRows(InvalidInput):
-    """A report has more rows than one may have, or its percentiles have too many counts."""
+    """A report has more rows than one may have, its percentiles have too many counts, or it needs too many details."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +60,10 @@ class UsageReader:
         """Sum up by buckets between bounds, and dimensions. Raises InvalidInput for too many groups, or rows gone."""
         grouping, cut, whole = grouping_for(choice), runs(list(bounds)), (bounds[0], bounds[-1])
         if grouping is None or await self._shares(grouping, choice, whole):
-            self._check_kept([whole])
+            await self._check_rows(choice, whole)
             return self._merged(await self._rows(choice, [whole], cut, None))
-        planned = plan(bounds, QUARTER)
+        planned = plan(bounds, QUARTER, await self._months(bounds))
+        await self._check_sums(grouping, choice, len(planned.segments))
         self._check_kept(planned.edges)
         limit = _limit(MAX_ROWS)
         found = await queries.usage.rollups.sums(self.session, grouping.name, choice, planned.segments, limit=limit)
@@ -56,10 +76,11 @@ class UsageReader:
         grouping, cut, whole = grouping_for(choice, binned=True), runs(list(bounds)), (bounds[0], bounds[-1])
         found: Histograms = defaultdict(lambda: defaultdict(Counter[int]))
         if grouping is None:
-            self._check_kept([whole])
+            await self._check_rows(choice, whole)
             await self._add_rows(found, choice, [whole], cut, None)
             return found
-        planned = plan(bounds, HOUR)
+        planned = plan(bounds, HOUR, await self._months(bounds))
+        await self._check_sums(grouping, choice, len(planned.segments) * SUMS_OF_A_HISTOGRAM)
         self._check_kept(planned.edges)
         limit = _limit(MAX_BINS)
         bins = await queries.usage.rollups.bins(self.session, grouping.name, choice, planned.segments, limit=limit)
@@ -69,6 +90,13 @@ class UsageReader:
         await self._add_rows(found, choice, planned.edges, cut, True)
         await self._add_rows(found, choice, [whole], cut, False)
         return found
+
+    async def _months(self, bounds: Sequence[datetime]) -> Sequence[Month]:
+        """Give the months that are summed up, where a bucket is long enough for any."""
+        if all(end - start < LONG for start, end in pairwise(bounds)):
+            return ()
+        low, high = (int(moment.timestamp()) for moment in (bounds[0], bounds[-1]))
+        return await queries.usage.months.valid(self.session, low, high)
 
     async def _rows(
         self, choice: UsageChoice, spans: Sequence[Span], cut: Sequence[BucketRun], rolled_up: bool | None
@@ -106,6 +134,26 @@ class UsageReader:
         within = Segment(QUARTER, low - QUARTER, high + 1, 0, 1)
         return await queries.usage.rollups.has_others(self.session, grouping.name, choice, within)
 
+    async def _check_sums(self, grouping: Grouping, choice: UsageChoice, for_each: int) -> None:
+        """Refuse what looks for too many sums. Raises InvalidInput."""
+        if await queries.usage.rollups.count_wanted(self.session, grouping.name, choice) * for_each > MAX_SUMS:
+            raise TooManyRows(
+                "input",
+                f"needs more than {MAX_SUMS:,} sums: shorten the time, take a longer granularity, filter, or group by "
+                "less.",
+            )
+
+    async def _check_rows(self, choice: UsageChoice, span: Span) -> None:
+        """Refuse what only rows answer, where some were removed or there are too many. Raises InvalidInput."""
+        self._check_kept([span])
+        users = (choice.chosen or {}).get("user_id")
+        if await queries.usage.ledger.has_more(self.session, span, users, MAX_READ):
+            raise TooManyRows(
+                "input",
+                f"needs the details of more than {MAX_READ:,} generations. Shorten the time, filter by userIds, or "
+                f"group and filter by less: {_KEPT}",
+            )
+
     def _check_kept(self, spans: Sequence[Span]) -> None:
         """Refuse what needs rows that were removed. Raises InvalidInput."""
         if self.kept_since is not None and any(start < self.kept_since for start, _ in spans):
@@ -113,8 +161,7 @@ class UsageReader:
                 "input",
                 f"needs details from before {self.kept_since.isoformat()}, which have been deleted. Let the time "
                 "begin and end with a quarter of an hour (with percentiles: an hour) of UTC, and group and filter by "
-                "less: sums are kept by user, key, model, backend and finish together, and by group, by tag or by "
-                "end user alone.",
+                f"less: {_KEPT}",
             )
 
     def _merged(self, groups: Sequence[UsageGroup]) -> Groups:

@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -117,8 +118,7 @@ Times = Mapping[Measure, Percentiles]
 """How fast generations were; a measure that is known of none of them is not there."""
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRow:
+class UsageRow(NamedTuple):
     """What was used from `start` up to and without `end`; dimensions that were not asked for are None."""
 
     start: datetime
@@ -134,7 +134,7 @@ class UsageRow:
     tag_name: str | None = None
     tag_value: str | None = None
     group_id: UUID | None = None
-    times: Times = field(default_factory=dict[Measure, Percentiles])
+    times: Times = MappingProxyType({})
     previous: UsageSums | None = None
     """What the same dimensions had in the period before, in the bucket of the same place; None if not asked for."""
 
@@ -257,11 +257,14 @@ async def _report(
         earlier = await reader.sums(choice, earlier_bounds)
         sums = (await reader.sums(once, [before, bounds[0]])).values() if several else earlier.values()
         previous = EarlierPeriod(before, bounds[0], queries.usage.added(group.sums for group in sums))
+    nothing = UsageSums() if request.previous else None
     rows = [
-        replace(
-            _row(group, choice.dimensions, bounds),
-            times=_percentiles([times[place]] if place in times else []),
-            previous=(earlier[place].sums if place in earlier else UsageSums()) if request.previous else None,
+        _row(
+            group,
+            choice.dimensions,
+            bounds,
+            _percentiles([times[place]]) if place in times else {},
+            earlier[place].sums if place in earlier else nothing,
         )
         for place, group in groups.items()
     ]
@@ -348,11 +351,18 @@ def _range(request: UsageRequest) -> tuple[datetime, datetime]:
     return start, end
 
 
-def _row(group: UsageGroup, dimensions: Sequence[str], bounds: Sequence[datetime]) -> UsageRow:
+def _row(
+    group: UsageGroup,
+    dimensions: Sequence[str],
+    bounds: Sequence[datetime],
+    times: Times,
+    previous: UsageSums | None,
+) -> UsageRow:
     values: dict[str, Any] = dict(zip(dimensions, group.values, strict=True))
     if (group_id := values.get(queries.usage.GROUP)) is not None:
         values[queries.usage.GROUP] = UUID(group_id)
-    return UsageRow(bounds[group.bucket], bounds[group.bucket + 1], group.sums, **values)
+    start, end = bounds[group.bucket], bounds[group.bucket + 1]
+    return UsageRow(start, end, group.sums, **values, times=times, previous=previous)
 
 
 def _key(row: UsageRow, order: UsageOrder) -> _Key:

@@ -1,4 +1,4 @@
-"""Keeps the ledger in order: adds to the sums what they do not have yet, and removes rows that are too old."""
+"""Keeps the ledger in order: adds to the sums what they do not have yet, makes months of days, removes what is old."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -10,6 +10,7 @@ from db import queries
 from db.clock import now
 from db.engine import Database
 from gateway.tasks import purge_regularly
+from gateway.usage.months import Months
 from gateway.usage.rollups import Rollups
 
 ROLLED_UP_AT_ONCE = 200
@@ -19,6 +20,8 @@ REMOVED_AT_ONCE = 1_000
 
 CATCH_UP_SECONDS = 5
 """How often rows are looked for that the sums do not have. Reports read those themselves, so this delays nothing."""
+
+MONTHS_SECONDS = 300
 
 PURGE_SECONDS = 3_600
 
@@ -33,11 +36,13 @@ class UsageUpkeep:
         self._database = database
         self._usage_retention = usage_retention
         self._rollups = Rollups()
+        self._months = Months(database)
 
     async def run(self) -> None:
         """Work until cancelled. To be started in the application's task group."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(purge_regularly, "usage in roll-ups", self.catch_up, CATCH_UP_SECONDS)
+            tasks.start_soon(purge_regularly, "months of usage", self.make_months, MONTHS_SECONDS)
             if self._usage_retention:
                 tasks.start_soon(purge_regularly, "old rows of the ledger", self.purge, PURGE_SECONDS)
 
@@ -47,6 +52,10 @@ class UsageUpkeep:
         An end by itself would change some forty rows of sums, and its generation would wait for them.
         """
         return await _portions(self._roll_up_some, ROLLED_UP_AT_ONCE)
+
+    async def make_months(self) -> int:
+        """Sum up the days of months that lack some; give how many months."""
+        return await self._months.make()
 
     async def purge(self) -> int:
         """Remove the rows that are older than `usage_retention`, whole UTC days at a time; give how many."""

@@ -1,10 +1,13 @@
 """The statements about usage: the ledger's rows, their sums, and what becomes of them."""
 
-from db.queries.usage import ledger, rollups, waiting
+from db.queries.usage import ledger, months, rollups, waiting
 from db.queries.usage.ledger import DIMENSIONS, BucketRun, Span
+from db.queries.usage.months import Month
 from db.queries.usage.rollups import SUMMED, Segment
 from db.queries.usage.sums import (
+    DAY,
     GROUP,
+    MONTH,
     NANO,
     STATES,
     TAG,
@@ -19,8 +22,10 @@ from db.queries.usage.sums import (
 )
 
 __all__ = [
+    "DAY",
     "DIMENSIONS",
     "GROUP",
+    "MONTH",
     "NANO",
     "STATES",
     "SUMMED",
@@ -28,6 +33,7 @@ __all__ = [
     "TOKENS",
     "BinGroup",
     "BucketRun",
+    "Month",
     "Segment",
     "Span",
     "TimedGroup",
@@ -37,6 +43,7 @@ __all__ = [
     "UsageValues",
     "added",
     "ledger",
+    "months",
     "rollups",
     "waiting",
 ]

@@ -88,6 +88,15 @@ async def sums(
     return [group_of(row, len(choice.dimensions)) for row in found]
 
 
+async def has_more(session: ReadSession, span: Span, user_ids: Sequence[object] | None, number: int) -> bool:
+    """Tell whether a time has more rows, of these users if any are given. They are counted in an index, up to there."""
+    rows: _Select = select(literal(1)).where(UsageRecord.at >= span[0], UsageRecord.at < span[1])
+    if user_ids is not None:
+        rows = rows.where(UsageRecord.user_id.in_(user_ids))
+    counted = select(func.count()).select_from(rows.limit(number + 1).subquery())
+    return (await session.scalar(counted) or 0) > number
+
+
 async def times(
     session: ReadSession,
     choice: UsageChoice,

@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Integer,
+    Join,
     Select,
     Table,
     and_,
@@ -22,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as as_type
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.selectable import FromClause
 
 from db.engine import ReadSession, WriteSession
@@ -84,6 +86,11 @@ async def count_keys(session: ReadSession, grouping: str, user_ids: Collection[o
     return {user_id: count for user_id, count in await session.execute(query.group_by(UsageKey.user_id))}
 
 
+async def count_wanted(session: ReadSession, grouping: str, choice: UsageChoice) -> int:
+    """Count the keys that are read for a choice."""
+    return await session.scalar(select(func.count()).select_from(UsageKey).where(_wanted(grouping, choice))) or 0
+
+
 async def sums(
     session: ReadSession, grouping: str, choice: UsageChoice, segments: Sequence[Segment], *, limit: int
 ) -> list[UsageGroup]:
@@ -96,8 +103,8 @@ async def sums(
     group = [part.c.bucket, *(getattr(UsageKey, name) for name in choice.dimensions), UsageKey.currency]
     signed = [read.c[name] for name in ("cost_units", "cost_nano", *_COUNTS)]
     totals = [as_type(func.sum(part.c.sign * each), BigInteger).label(f"n{n}") for n, each in enumerate(signed)]
-    query: _Select = select(*group, *totals).select_from(part).join(UsageKey, _wanted(grouping, choice))
-    query = query.join(read, within).group_by(*group)
+    query: _Select = select(*group, *totals).select_from(_InOrder(_InOrder(UsageKey, part), read, within))
+    query = query.where(_wanted(grouping, choice)).group_by(*group)
     query = query.having(func.sum(part.c.sign * read.c.generations) != 0).limit(limit)
     return [group_of(row, len(choice.dimensions)) for row in await session.execute(query)]
 
@@ -113,10 +120,28 @@ async def bins(
     read, within = _read(UsageBin, part, dialect)
     group = [part.c.bucket, *(getattr(UsageKey, name) for name in choice.dimensions), read.c.measure, read.c.bin]
     number = as_type(func.sum(part.c.sign * read.c.generations), BigInteger)
-    query: _Select = select(*group, number).select_from(part).join(UsageKey, _wanted(grouping, choice))
-    query = query.join(read, within).group_by(*group).having(number != 0).limit(limit)
+    query: _Select = select(*group, number).select_from(_InOrder(_InOrder(UsageKey, part), read, within))
+    query = query.where(_wanted(grouping, choice)).group_by(*group).having(number != 0).limit(limit)
     width = 1 + len(choice.dimensions)
     return [BinGroup(row[0], tuple(row[1:width]), *row[width:]) for row in await session.execute(query)]
+
+
+class _InOrder(Join):
+    """A join that SQLite makes in the order in which it is written, which is what CROSS JOIN means there.
+
+    It would rather read all keys for each segment, and so jump to and fro in the table: half as fast.
+    """
+
+    inherit_cache = True
+
+    def __init__(self, left: Any, right: Any, within: ColumnElement[bool] | None = None) -> None:
+        super().__init__(left, right, true() if within is None else within)
+
+
+@compiles(_InOrder, "sqlite")
+def _compile_in_order(join: Any, compiler: Any, **given: Any) -> str:
+    left, right, within = (compiler.process(part, **given) for part in (join.left, join.right, join.onclause))
+    return f"{left} CROSS JOIN {right} ON {within}"
 
 
 async def has_others(session: ReadSession, grouping: str, choice: UsageChoice, segment: Segment) -> bool:

@@ -1,11 +1,17 @@
 """What the statements about usage are asked for, and what they give."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 from uuid import UUID
 
 NANO = 1_000_000_000
 """The money in the database is in billionths of the currency's unit."""
+
+DAY = 86_400
+MONTH = 30 * DAY
+"""The `seconds` of sums over a month of UTC, however many days it has."""
 
 TAG = ("tag_name", "tag_value")
 """The dimensions that a tag has. They are no columns: a generation has as many values of them as it has tags."""
@@ -20,9 +26,11 @@ STATES = ("COMPLETED", "CANCELLED", "FAILED")
 """The states that are counted, in the order of UsageSums."""
 
 
-@dataclass(frozen=True, slots=True)
-class UsageSums:
-    """Sums over some generations. `costs` are billionths by currency, those without a price not among them."""
+class UsageSums(NamedTuple):
+    """Sums over some generations; a tuple, for a report makes many. `costs` are billionths by currency.
+
+    Those without a price are not among them.
+    """
 
     generations: int = 0
     completed: int = 0
@@ -35,18 +43,13 @@ class UsageSums:
     costs: tuple[tuple[str, int], ...] = ()
 
 
-_COUNTS = tuple(field.name for field in fields(UsageSums))[:-1]
-
-
 def added(parts: Iterable[UsageSums]) -> UsageSums:
     """Add sums up."""
-    counts, costs = [0] * len(_COUNTS), dict[str, int]()
-    for part in parts:
-        for place, name in enumerate(_COUNTS):
-            counts[place] += getattr(part, name)
-        for currency, nano in part.costs:
-            costs[currency] = costs.get(currency, 0) + nano
-    return UsageSums(*counts, costs=tuple(sorted(costs.items())))
+    *counts, costs = zip(UsageSums(), *parts, strict=True)
+    together = dict[str, int]()
+    for currency, nano in chain.from_iterable(costs):
+        together[currency] = together.get(currency, 0) + nano
+    return UsageSums(*map(sum, counts), costs=tuple(sorted(together.items())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,7 @@ UsageValues = tuple[str | UUID | None, ...]
 """The values of the dimensions of a choice, in their order."""
 
 
-@dataclass(frozen=True, slots=True)
-class UsageGroup:
+class UsageGroup(NamedTuple):
     """What was used in one bucket under one value of each dimension, in one currency."""
 
     bucket: int
