@@ -111,10 +111,11 @@ class Meter:
         self._calls = 0
         self._rates = Rates()
         self._final: TokenUsage | None = None
+        self._now: TokenUsage | None = None
 
     def asked(self, rates: Rates | None = None) -> None:
         """Give the request goes out to a model with these rates: from here on its prompt counts."""
-        self._asked = True
+        self._asked, self._now = True, None
         self._rates = rates or self._rates
 
     def refused(self) -> None:
@@ -123,6 +124,7 @@ class Meter:
 
     def add(self, chunks: Sequence[Chunk]) -> None:
         """Take the chunks of one read."""
+        self._now = None
         for chunk in chunks:
             match chunk:
                 case TextChunk() | ThinkingChunk():
@@ -147,6 +149,7 @@ class Meter:
 
         Other answers go on teaching the rates, and whoever asks later must be told what stands in the attempts.
         """
+        self._now = None
         self._final = usage = self.usage()
         if usage.source is not UsageSource.BACKEND:
             return
@@ -165,6 +168,11 @@ class Meter:
             return TokenUsage()
         if self._final is not None:
             return self._final
+        if self._now is None:  # two ask at each token
+            self._now = self._counted_up()
+        return self._now
+
+    def _counted_up(self) -> TokenUsage:
         prompt = self._told.prompt_tokens or None
         completion = self._told.completion_tokens or (None if self.counted else self._told.completion_tokens)
         if prompt is not None and completion is not None and (self._finished or completion >= self._counted):

@@ -79,7 +79,8 @@ class TokenUsage:
     @property
     def source(self) -> UsageSource:
         """The weakest source of the prompt's and the answer's count, which are what is billed."""
-        return weakest(self.sources.prompt, self.sources.completion)
+        prompt, completion = self.sources.prompt, self.sources.completion
+        return prompt if prompt is completion else weakest(prompt, completion)
 
 
 NO_USAGE = TokenUsage()

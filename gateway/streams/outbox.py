@@ -271,7 +271,7 @@ class Outbox:
             usage=encode_usage(owned.owner.usage()),
             request=b"" if owned.known else owned.owner.request,
             terminal=bool(events) and isinstance(events[-1], TERMINAL),
-            mode="anew" if owned.anew else "rebased" if dropped >= first - 1 > 0 else "",
+            mode="anew" if owned.anew else "rebased" if dropped >= first - 1 > 0 else "next",
             again=owned.again,
         )
 

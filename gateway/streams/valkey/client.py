@@ -70,7 +70,7 @@ _PROBE = Script(scripts.PROBE)
 class Batch:
     """Events of one stream, as they are appended.
 
-    `shown` is the number of the last event that viewers have seen. `mode` is empty, or `rebased` where what went
+    `shown` is the number of the last event that viewers have seen. `mode` is `next`, or `rebased` where what went
     before is no longer kept by anybody, or `anew` where what Valkey keeps shall be shown to nobody. `again`: Valkey
     had the stream before, so gateways may watch it.
     """
@@ -84,7 +84,7 @@ class Batch:
     usage: bytes
     request: bytes
     terminal: bool
-    mode: str = ""
+    mode: str = "next"
     again: bool = False
 
 
@@ -283,22 +283,16 @@ class Valkey:
         return Call(_APPEND, keys, self._arguments(batch))
 
     def _arguments(self, batch: Batch) -> tuple[Any, ...]:
+        expiry = self._retention_ms if batch.terminal else self._expiry_ms
         return (
-            batch.fence,
-            batch.first,
-            batch.last,
-            batch.mode,
+            f"{batch.fence} {batch.first} {batch.last} {batch.shown} {expiry} {self._max_stream_bytes} "
+            f"{batch.terminal:d} {batch.again:d} {batch.mode}",
             _sealed(batch.stream_id, batch.payload),
-            self._replica,
             _sealed(batch.stream_id, batch.usage),
-            self._retention_ms if batch.terminal else self._expiry_ms,
-            self._max_stream_bytes,
-            int(batch.terminal),
-            _sealed(batch.stream_id, batch.request) if batch.request else b"",
+            self._replica,
             batch.stream_id.bytes,
-            str(batch.stream_id),
-            int(batch.again),
-            batch.shown,
+            _sealed(batch.stream_id, batch.request) if batch.request else b"",
+            *((str(batch.stream_id),) if batch.terminal else ()),
         )
 
 

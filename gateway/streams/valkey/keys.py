@@ -62,7 +62,8 @@ class ServerKeys:
 
     def stream(self, stream_id: UUID) -> list[str]:
         """Give the keys of a stream."""
-        return [f"ollagraph:{{{stream_id}}}:events", f"ollagraph:{{{stream_id}}}:meta"]
+        name = f"ollagraph:{{{stream_id}}}"
+        return [f"{name}:events", f"{name}:meta"]
 
     def book(self, stream_id: UUID) -> Book:
         """Give the one book."""

@@ -57,16 +57,19 @@ local function surely(command, key, ...)
   end
 end
 
-local mine, first, last = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local word = string.gmatch(ARGV[1], '%S+')
+local mine, first, last, shown = tonumber(word()), tonumber(word()), tonumber(word()), word()
+local expiry, most, ends, again, mode = word(), tonumber(word()), word() == '1', word() == '1', word()
+local payload, usage, owner, id, request = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local now, fence = kept()
-if fence and fence > mine and ARGV[4] ~= 'anew' then return -1 end
+if fence and fence > mine and mode ~= 'anew' then return -1 end
 local have = now and now.last or 0
-if ARGV[4] == 'anew' then now, have = nil, 0 end
-if have ~= first - 1 and (ARGV[4] == '' or have > first - 1) then return have end
+if mode == 'anew' then now, have = nil, 0 end
+if have ~= first - 1 and (mode == 'next' or have > first - 1) then return have end
 if now and (now.ended or last < first) then return have end
 local meta = type_of(KEYS[2])
 if meta ~= 'hash' and meta ~= 'none' then redis.call('DEL', KEYS[2]) end
-redis.call('HSET', KEYS[2], 'fence', ARGV[1])
+redis.call('HSET', KEYS[2], 'fence', mine)
 if not now then redis.call('HDEL', KEYS[2], 'ended', 'void', 'request') end
 local start, entries, bytes = first, 0, 0
 if now and have == first - 1 then
@@ -75,33 +78,33 @@ else
   redis.call('DEL', KEYS[1])
 end
 if last >= first then
-  redis.call('XADD', KEYS[1], ARGV[3] .. '-0', 'e', ARGV[5])
-  entries, bytes = entries + 1, bytes + string.len(ARGV[5]) + 64
+  redis.call('XADD', KEYS[1], last .. '-0', 'e', payload)
+  entries, bytes = entries + 1, bytes + string.len(payload) + 64
 end
-while bytes > tonumber(ARGV[9]) and entries > 1 do
+while bytes > most and entries > 1 do
   local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
   redis.call('XDEL', KEYS[1], oldest[1])
   entries, bytes = entries - 1, math.max(0, bytes - string.len(oldest[2][2]) - 64)
   start = tonumber(string.match(oldest[1], '^%d+')) + 1
 end
-redis.call('HSET', KEYS[2], 'owner', ARGV[6], 'first', start, 'last', ARGV[3], 'entries', entries,
-  'bytes', bytes, 'usage', ARGV[7], 'shown', ARGV[15])
-if ARGV[4] == 'anew' then redis.call('HSET', KEYS[2], 'void', first - 1) end
-if ARGV[10] == '1' then
+redis.call('HSET', KEYS[2], 'owner', owner, 'first', start, 'last', last, 'entries', entries,
+  'bytes', bytes, 'usage', usage, 'shown', shown)
+if mode == 'anew' then redis.call('HSET', KEYS[2], 'void', first - 1) end
+if ends then
   redis.call('HDEL', KEYS[2], 'request')
   redis.call('HSET', KEYS[2], 'ended', '1')
-elseif ARGV[11] ~= '' then
-  redis.call('HSET', KEYS[2], 'request', ARGV[11])
+elseif request ~= '' then
+  redis.call('HSET', KEYS[2], 'request', request)
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[8])
-redis.call('PEXPIRE', KEYS[2], ARGV[8])
-if not now and ARGV[14] == '1' then redis.call('PUBLISH', 'ollagraph:replicas', 'w' .. ARGV[12]) end
+redis.call('PEXPIRE', KEYS[1], expiry)
+redis.call('PEXPIRE', KEYS[2], expiry)
+if not now and again then redis.call('PUBLISH', 'ollagraph:replicas', 'w' .. id) end
 if last < first then return last end
-tell('e' .. ARGV[12] .. ARGV[5])
-if ARGV[10] == '1' then
+tell('e' .. id .. payload)
+if ends then
   local time = redis.call('TIME')
   local at = time[1] * 1000 + math.floor(time[2] / 1000)
-  surely('ZADD', KEYS[3], at, ARGV[13] .. ':' .. bytes)
+  surely('ZADD', KEYS[3], at, ARGV[7] .. ':' .. bytes)
   surely('INCRBY', KEYS[4], bytes)
 end
 return last
@@ -110,10 +113,11 @@ return last
 """Returns the last sequence number that is kept now, -1 where another gateway has a newer right.
 
 KEYS: with a terminal event also the book of what has ended: its streams, and what they take.
-ARGV: fence, first, last, mode, payload, owner, usage, expiry in ms, most bytes, whether it ends, request, the id's
-bytes, the id, whether it was written before, the last number that viewers have seen. The mode is empty, or `rebased`
-where what went before is kept by nobody, or `anew` where what is kept is not to be shown to anybody: the database says
-that this gateway may write it, whatever stands here.
+ARGV: words (fence, first, last, the last number that viewers have seen, expiry in ms, most bytes, whether it ends,
+whether it was written before, mode), payload, usage, owner, the id's bytes, request, and with a terminal event the id.
+The mode is `next`, or `rebased` where what went before is kept by nobody, or `anew` where what is kept is not to be
+shown to anybody: the database says that this gateway may write it, whatever stands here. The client takes as long for
+each argument as Valkey for the whole script, so what can stand in one does.
 
 HSET comes before DEL: once a script has written, Valkey no longer asks whether there is memory for the rest.
 """
