@@ -276,3 +276,18 @@ async def test_what_nobody_foresaw_ends_one_operation_of_a_socket(
         events: list[Json] = [event async for event in socket.events("running")]
     assert events[-1]["__typename"] == "GenerationCompleted"
     assert len(logged(caplog)) == 1
+
+
+@pytest.mark.parametrize("half", [r"\ud83d", r"\ude00", r"\ud83d\ud83d", r"a\ud83d!"])
+async def test_half_of_a_character_in_a_message_ends_no_other_operation(small: RunningGateway, half: str):
+    async with small.connect() as socket:
+        await socket.subscribe(GENERATE, asking("fake:stall-3"), id="running")
+        await socket.connection.send(subscribing("cut", 200).replace("yy", half, 1))
+        while (message := await socket.receive())["id"] != "cut":
+            pass
+        [error] = message["payload"]
+        assert (message["type"], error["extensions"]["code"]) == ("error", "BAD_REQUEST")
+        assert "half of a character" in error["message"]
+        (await small.fake.request()).release()
+        events = [event async for event in socket.events("running")]
+    assert events[-1]["__typename"] == "GenerationCompleted"
