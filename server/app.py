@@ -128,7 +128,7 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
             app.begin(running)
             watch = CredentialWatch(gateway.identity.authentication, settings.recheck_interval)
             readiness = Readiness(database, gateway.catalog, service, link)
-            callers = Callers(gateway, settings.max_answer_text, requests)
+            callers = Callers(gateway, settings.max_answer_text, settings.query_timeout, requests)
             app.router.routes += _routes(settings, callers, executor, readiness, watch, running, body_limits, observers)
             app.router.routes += plugin_routes(plugins, callers)
             app.router.routes.append(Route(KEY_SET_PATH, key_set(signing.keys)))
