@@ -102,7 +102,10 @@ def _index(value: Json) -> int | None:
 def _made(id: str, name: str, arguments: Json) -> ToolCall:
     id = id or f"call_{uuid4().hex}"  # an id is needed to answer the call
     if not isinstance(arguments, str):
-        arguments = orjson.dumps(storable(arguments)).decode() if arguments is not None else ""
+        try:
+            arguments = orjson.dumps(storable(arguments)).decode() if arguments is not None else ""
+        except ValueError:
+            return ToolCall(id, name, None, "")
     text = repaired(arguments.strip())
     return ToolCall(id, name, _parsed(text), text)
 
@@ -114,8 +117,7 @@ def _parsed(text: str) -> dict[str, Json] | None:
         while isinstance(value, str):  # JSON in a string of JSON
             value = json_value(value.encode(errors="surrogateescape")) if value.strip() else None
         value = storable(value)
-        orjson.dumps(value)  # what is nested too deeply to be handed on is not readable either
-    except (ValueError, TypeError, RecursionError):
+    except ValueError:
         return None
     if value is None:
         return {}

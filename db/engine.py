@@ -28,7 +28,7 @@ from sqlalchemy import QueuePool, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from db.failures import UNREACHABLE, outage
+from db.failures import UNREACHABLE, answering, outage
 from db.failures import DatabaseUnavailable as DatabaseUnavailable
 from db.postgresql import create_postgresql_engine
 from db.reasons import unavailable
@@ -147,9 +147,9 @@ class Database:
 
     `url` as in `sqlite:///data/ollagraph.db` or `postgresql://user:password@host/name`; raises DatabaseUrlError for
     any other. `pool_size` is the most connections held at once (SQLite: of readers; the writer is one more).
-    `wait_seconds` is how long a block waits for one. A statement that takes `slow_statement_time` seconds or more is
-    logged, and all can be counted; 0: none is logged; None: nor counted, which costs nothing. Nothing connects before
-    the first block.
+    `wait_seconds` is how long a block waits for one, and `transact` for an answer. A statement that takes
+    `slow_statement_time` seconds or more is logged, and all can be counted; 0: none is logged; None: nor counted, which
+    costs nothing. Nothing connects before the first block.
     """
 
     def __init__(
@@ -246,8 +246,9 @@ class Database:
         thread. Once it has begun it is carried to its end, also when cancelled. Raises DatabaseUnavailable.
         """
         if self.dialect == "postgresql":
-            async with self.transaction() as tx:
-                return await work(tx)
+            with answering(self._wait_seconds):
+                async with self.transaction() as tx:
+                    return await work(tx)
         piece = self._line.join(work)
         try:
             with piece.waiting:

@@ -1,7 +1,10 @@
 """What went wrong with a statement: the database cannot do its work now, or it refused what was asked of it."""
 
 import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
 
+from anyio import fail_after
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -17,6 +20,8 @@ UNREACHABLE = "The database cannot be reached."
 _READ_ONLY = "The database takes no writes: it is read-only."
 _FULL = "The database takes no writes: its disk is full."
 _BUSY = "The database takes no writes: another program holds it locked."
+
+_LATE = "The database did not answer in time."
 
 _SQLITE = {
     sqlite3.SQLITE_PERM: _READ_ONLY,
@@ -46,13 +51,23 @@ _POSTGRESQL = {
     "53": "The database has no resources left.",  # memory, connections
     "55P03": "The database was too busy with the same rows.",  # a lock was not to be had
     "57": UNREACHABLE,  # shutting down, or starting up
-    "57014": "The database did not answer in time.",  # a statement was cancelled, as by statement_timeout
+    "57014": _LATE,  # a statement was cancelled, as by statement_timeout
     "58": "The database cannot read or write its files.",
     "F0": "The database cannot read or write its files.",  # its configuration file, or its lock
     "XX001": "The database is damaged.",
     "XX002": "The database is damaged.",
 }
 """By SQLSTATE, whole or its class (PostgreSQL documentation, appendix A)."""
+
+
+@contextmanager
+def answering(within: float) -> Generator[None]:
+    """Raise DatabaseUnavailable where the block takes longer: a statement may wait for a lock for ever."""
+    try:
+        with fail_after(within):
+            yield
+    except TimeoutError as error:
+        raise DatabaseUnavailable(_LATE) from error
 
 
 def outage(error: BaseException) -> str | None:

@@ -110,9 +110,7 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
     """Make the ASGI application; with `link`, of one of several workers. Nothing is opened before its lifespan."""
     observers = make_observers(settings, several_workers=link is not None)
     plugins = Plugins({found.name: found.plugin for found in find_plugins(settings)}, settings.plugin_timeout)
-    body_limits = BodyLimits(
-        settings.max_body_size, settings.max_anonymous_body_size, BytesInFlight(settings.max_bytes_in_flight)
-    )
+    body_limits = _body_limits(settings)
 
     @asynccontextmanager
     async def lifespan(app: Application) -> AsyncGenerator[None]:
@@ -128,7 +126,7 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
             app.begin(running)
             watch = CredentialWatch(gateway.identity.authentication, settings.recheck_interval)
             readiness = Readiness(database, gateway.catalog, service, link)
-            callers = Callers(gateway, settings.max_answer_text, requests)
+            callers = Callers(gateway, settings.max_answer_text, settings.query_timeout, requests)
             app.router.routes += _routes(settings, callers, executor, readiness, watch, running, body_limits, observers)
             app.router.routes += plugin_routes(plugins, callers)
             app.router.routes.append(Route(KEY_SET_PATH, key_set(signing.keys)))
@@ -359,6 +357,15 @@ def _routes(
         *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),
         *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),
     ]
+
+
+def _body_limits(settings: Settings) -> BodyLimits:
+    return BodyLimits(
+        settings.max_body_size,
+        settings.max_anonymous_body_size,
+        BytesInFlight(settings.max_bytes_in_flight),
+        settings.request_timeout,
+    )
 
 
 def _socket_limits(settings: Settings) -> SocketLimits:

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -16,7 +17,8 @@ from websockets.typing import Subprotocol
 from gateway.errors import Overloaded
 from server.transports.bodies import BytesInFlight
 from server.transports.websocket_messages import byte_length, find_id
-from tests.support.gateways import ADMIN, Json, RunningGateway
+from tests.support.fake_model_server import FakeModelServer
+from tests.support.gateways import ADMIN, Json, RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import GENERATE, asking
 from tests.support.http_streams import EVENT_STREAM, MULTIPART
 from tests.support.shared.gateways import as_new, sharing
@@ -177,6 +179,36 @@ async def test_more_bytes_at_once_than_are_allowed_are_refused_until_there_is_ro
     assert small.app.body_limits.in_flight.held == 0
 
 
+async def test_a_small_request_has_room_whatever_others_send(small: RunningGateway):
+    async with held(small, FLIGHT):
+        assert (await small.post(ME)).json()["data"] == {"me": {"username": ADMIN}}
+
+
+async def test_a_message_that_does_not_come_to_its_end_closes_its_socket(
+    sqlite_url: str, tmp_path: Path, fake: FakeModelServer
+):
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, request_timeout=0.2)
+
+    async def never_ending() -> AsyncGenerator[str]:
+        yield subscribing("1", LIMIT)[:-10]
+        await anyio.sleep_forever()
+
+    async with running_gateway(settings, fake) as gateway, gateway.connect() as socket:
+        await socket.connection.send(subscribing("whole", LIMIT))
+        assert [event async for event in socket.events("whole")] == [{"username": ADMIN}]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(socket.connection.send, never_ending())
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.receive()
+            tasks.cancel_scope.cancel()
+        assert gateway.app.body_limits.in_flight.held == 0
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (
+        1013,
+        "The message did not come in time (OLLAGRAPH_REQUEST_TIMEOUT)",
+    )
+
+
 async def test_a_large_message_on_a_socket_has_no_room_either(small: RunningGateway):
     async with small.connect() as socket, held(small, FLIGHT):
         half = subscribing("1", LIMIT)[: LIMIT - 10]
@@ -195,14 +227,14 @@ async def test_a_large_message_on_a_socket_has_no_room_either(small: RunningGate
 
 
 def test_bytes_that_are_held_no_longer_make_room():
-    in_flight = BytesInFlight(10)
+    in_flight = BytesInFlight(1_000_000)
     with in_flight.holding() as one:
-        one.keep(6)
+        one.keep(600_000)
         with in_flight.holding() as other, pytest.raises(Overloaded):
-            other.keep(5)
-        assert in_flight.held == 6
-        one.keep(4)
-        assert in_flight.held == 4
+            other.keep(500_000)
+        assert in_flight.held == 600_000
+        one.keep(400_000)
+        assert in_flight.held == 400_000
     assert in_flight.held == 0
 
 
@@ -276,3 +308,18 @@ async def test_what_nobody_foresaw_ends_one_operation_of_a_socket(
         events: list[Json] = [event async for event in socket.events("running")]
     assert events[-1]["__typename"] == "GenerationCompleted"
     assert len(logged(caplog)) == 1
+
+
+@pytest.mark.parametrize("half", [r"\ud83d", r"\ude00", r"\ud83d\ud83d", r"a\ud83d!"])
+async def test_half_of_a_character_in_a_message_ends_no_other_operation(small: RunningGateway, half: str):
+    async with small.connect() as socket:
+        await socket.subscribe(GENERATE, asking("fake:stall-3"), id="running")
+        await socket.connection.send(subscribing("cut", 200).replace("yy", half, 1))
+        while (message := await socket.receive())["id"] != "cut":
+            pass
+        [error] = message["payload"]
+        assert (message["type"], error["extensions"]["code"]) == ("error", "BAD_REQUEST")
+        assert "half of a character" in error["message"]
+        (await small.fake.request()).release()
+        events = [event async for event in socket.events("running")]
+    assert events[-1]["__typename"] == "GenerationCompleted"

@@ -19,6 +19,8 @@ NODES = 'query($ids: [ID!]! = ["a", "b", "c"]) { nodes(ids: $ids) { id } }'
 COSTS: list[tuple[str, Json, int]] = [
     ("{ __typename }", {}, 0),
     ("{ me { username } }", {}, 1),
+    ("{ me { groups { id members(first: 1) { nodes { id } } } } }", {}, 1 + 40 * (1 + 1 + 1)),
+    ("{ users { nodes { groups { id } } } }", {}, 1 + 20 * (1 + 40)),
     ("{ me { id apiKeys { id user { id } } } }", {}, 1 + 100 * 2),
     ("{ models { name } }", {}, 50),
     ("{ a: models { deployments { backend } } b: models { deployments { loaded } } }", {}, 2 * 50 * (1 + 2)),
@@ -47,6 +49,13 @@ COSTS: list[tuple[str, Json, int]] = [
 async def test_an_answer_tells_what_it_cost(shared_gateway: RunningGateway, query: str, variables: Json, cost: int):
     response = (await shared_gateway.post(query, variables)).json()
     assert response["extensions"] == {"cost": {"requestedQueryCost": cost, "maximumAvailable": 1000}}
+
+
+@pytest.mark.parametrize("inner", ["groups { id }", "groups { members(first: 1) { nodes { groups { id } } } }"])
+async def test_groups_of_members_of_groups_cost_too_much(shared_gateway: RunningGateway, inner: str):
+    with pytest.raises(GraphQLErrors) as refusal:
+        await shared_gateway.run(f"{{ me {{ groups {{ members(first: 1) {{ nodes {{ {inner} }} }} }} }} }}")
+    assert refusal.value.code == "LIMIT_EXCEEDED"
 
 
 def test_every_page_is_counted_as_no_longer_than_its_field_allows():

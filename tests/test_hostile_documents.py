@@ -28,6 +28,8 @@ LIMITS = document_limits(Settings(_env_file=None))
 MOST_CALLS = 130_000
 """Function calls of Python's, a fifth of a microsecond each: some 25 ms. A long search found one of 129,000."""
 
+FULL = "{types{name description fields{name args{name description type{name}} type{name ofType{name}}}}}"
+
 OPERATIONS = sorted((ROOT / "web/src/operations").glob("*.graphql"))
 
 
@@ -251,6 +253,28 @@ WRITTEN = {
 @pytest.mark.parametrize("name", WRITTEN)
 def test_what_pages_and_tools_send_is_within_the_limits(name: str):
     EXECUTOR.prepare(GraphQLRequest(WRITTEN[name]), None)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "{" + " ".join(f"a{number}:__schema{FULL}" for number in range(10)) + "}",
+        "{...A} fragment A on Query{a:__schema{types{name}}}",
+        "{__schema{types{name} a:types{name}}}",
+        "{__schema{...A}} fragment A on __Schema{types{...B}} fragment B on __Type{a:fields{name}}",
+        '{a:__type(name:"User"){b:fields{name}}}',
+        "{__schema{types{a:__typename}}}",
+    ],
+)
+def test_aliases_do_not_multiply_introspection(document: str):
+    error = refusal(document)
+    assert (error.extensions or {})["code"] == ErrorCode.LIMIT_EXCEEDED
+    assert "aliases in introspection" in error.message
+
+
+def test_several_types_may_be_looked_at():
+    types = '{a:__type(name:"User"){name} b:__type(name:"ApiKey"){name} c:__typename}'
+    EXECUTOR.prepare(GraphQLRequest(types), None)
 
 
 def test_nobody_pays_for_validation_that_would_refuse_them_anyway():

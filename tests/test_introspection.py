@@ -1,11 +1,16 @@
 """Who may introspect the schema or read it as a file, and what the others are told."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from graphql import get_introspection_query, parse
 
+from bench.documents import make_executor
+from schema.context import Context
+from server.graphql import GraphQLRequest
 from server.graphql.introspection import FOR_CALLERS, OFF, introspects
 from server.settings import PREFIX, Settings, SettingsError, load_settings
 from tests.support.fake_model_server import FakeModelServer
@@ -50,6 +55,27 @@ async def test_who_may_not_introspect_learns_what_allows_it(
         (error,) = answered["errors"]
         assert (error["message"], error["extensions"]["code"], answered.get("data")) == (message, code, None)
         assert (file.status_code, file.text) == (status, f"{message}\n")
+
+
+async def test_introspection_leaves_the_event_loop_to_others():
+    executor = make_executor()
+    operation = executor.prepare(GraphQLRequest(QUERY), None)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(others)
+        await checkpoint()
+        before = turns
+        response = await executor.execute(operation, Context(cast("Any", None), "1"))
+        tasks.cancel_scope.cancel()
+    assert response["data"]["__schema"]["queryType"]["name"] == "Query"
+    assert turns > before
 
 
 @pytest.mark.parametrize(

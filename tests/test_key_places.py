@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 
 from auth.addresses import NotAnAddress
 from auth.client import Client
 from auth.key_limits import canonical_network, canonical_origin, misplaced, network_covers
-from auth.model_access import covers
+from auth.model_access import MAX_PATTERN, MAX_PATTERNS, covers, matches
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import Json, RunningGateway, gateway_settings, refused_field, running_gateway
 from tests.test_first_slice import GENERATE
@@ -128,6 +130,24 @@ def test_a_network_covers_those_within_it(outer: str, inner: str, covered: bool)
 )
 def test_a_pattern_covers_those_that_mean_no_more(outer: str, inner: str, covered: bool):
     assert covers(outer, inner) == covered
+
+
+def means(pattern: str, name: str) -> bool:
+    """What a pattern means, as it is defined."""
+    if pattern.startswith("*"):
+        return any(means(pattern[1:], name[at:]) for at in range(len(name) + 1))
+    return pattern == name if not pattern or not name else pattern[0] == name[0] and means(pattern[1:], name[1:])
+
+
+@given(pattern=st.text("ab*", max_size=7), name=st.text("ab", max_size=7))
+def test_a_pattern_means_the_names_that_it_is_defined_to_mean(pattern: str, name: str):
+    assert matches(pattern, name) is means(pattern, name)
+    assert matches(pattern.upper(), name) is means(pattern, name)
+
+
+def test_no_pattern_and_name_take_long():
+    patterns = [f"*a*a*a*{number}" for number in range(MAX_PATTERNS)]
+    assert not any(matches(pattern, "a" * MAX_PATTERN) for pattern in patterns)
 
 
 async def test_a_key_for_a_network_works_from_there_alone(gateway: RunningGateway):

@@ -327,6 +327,28 @@ async def test_ollamas_calls_are_read_in_every_form(double: RunningGateway, argu
     assert calls(events) == [("f", {"x": 1} if arguments not in (None, "null") else {})]
 
 
+def deep_call(path: str, levels: int) -> list[bytes]:
+    """An answer with a call of `f` whose arguments have so many levels: more than our own writer of JSON can do."""
+    arguments = '{"x":' * levels + "1" + "}" * levels
+    if path == OPENAI:
+        return [delta(tool_calls=[piece("a", "f", arguments)]), delta("tool_calls"), DONE]
+    call = f'{{"function": {{"name": "f", "arguments": {arguments}}}}}'
+    return [f'{{"message": {{"content": "", "tool_calls": [{call}]}}}}\n'.encode(), end()]
+
+
+@pytest.mark.parametrize("levels", [65, 250, 900])
+@pytest.mark.parametrize("path", [OLLAMA, OPENAI])
+async def test_arguments_that_are_nested_too_deeply_are_malformed(double: RunningGateway, path: str, levels: int):
+    events = await ask(double, path, Raw(deep_call(path, levels)))
+    assert events[-1]["error"]["code"] == "MALFORMED_TOOL_CALL"
+
+
+@pytest.mark.parametrize("path", [OLLAMA, OPENAI])
+async def test_arguments_may_be_as_deep_as_callers_may_send_them_back(double: RunningGateway, path: str):
+    [(name, arguments)] = calls(await ask(double, path, Raw(deep_call(path, 64))))
+    assert (name, str(arguments).count("{")) == ("f", 64)
+
+
 THOUGHTS = [
     (["<think>hm</think>ab"], "hm", "ab"),
     (["<thi", "nk>\nhm", "m</th", "ink>\n\na", "b"], "hmm", "ab"),

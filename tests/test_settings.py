@@ -383,3 +383,10 @@ def test_the_documentation_lists_every_original_name_with_an_equal_that_is_there
     assert sorted(rows) == sorted(ORIGINAL_NAMES)
     told = {name: re.findall(rf"{PREFIX}\w+", sentence) for name, sentence in ORIGINAL_NAMES.items()}
     assert [name for name, equals in told.items() if any(f"`{it}`" not in rows[name] for it in equals)] == []
+
+
+@pytest.mark.parametrize("name", ["HOST", "DATA_DIR", "SECRET_KEY", "ADMIN_PASSWORD", "CORS_ORIGINS"])
+def test_a_variable_that_is_not_text_is_refused(monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setenv(f"{PREFIX}{name}", b"/a/\xff".decode(errors="surrogateescape"))
+    with pytest.raises(SettingsError, match=f"^{PREFIX}{name} is not text in UTF-8"):
+        load_settings()

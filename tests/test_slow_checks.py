@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from db.engine import Database
+from db.engine import Database, DatabaseUnavailable, WriteSession
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, Socket, gateway_settings, running_gateway
 
@@ -90,3 +90,27 @@ async def test_a_client_that_was_in_time_is_let_in_when_its_credentials_are_chec
             assert (await client.receive())["type"] == "connection_ack"
     finally:
         await onlooker.close()
+
+
+async def test_a_request_whose_credentials_are_not_checked_in_time_is_answered(
+    postgresql_url: str, tmp_path: Path, fake: FakeModelServer
+):
+    settings = gateway_settings(tmp_path, postgresql_url, fake.url, query_timeout=0.3, identity_max_age=0)
+    async with running_gateway(settings, fake) as gateway, slow_users(postgresql_url):
+        [error] = (await gateway.post("{ me { id } }")).json()["errors"]
+    assert error["extensions"]["code"] == "DATABASE_UNAVAILABLE"
+
+
+async def test_what_runs_with_every_generation_does_not_wait_for_a_lock_for_ever(postgresql_url: str):
+    async def work(tx: WriteSession) -> None:
+        await tx.execute(text("SELECT 1 FROM users"))
+
+    database = Database(postgresql_url, wait_seconds=0.3)
+    try:
+        async with slow_users(postgresql_url):
+            with pytest.raises(DatabaseUnavailable, match="did not answer in time"):
+                await database.transact(work)
+        assert database.checked_out == 0
+        await database.transact(work)
+    finally:
+        await database.close()

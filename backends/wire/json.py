@@ -16,6 +16,9 @@ from backends.wire.unicode import decoded, repaired
 LARGEST_COUNT = 2**31 - 1
 """The largest Int of GraphQL (specification, section 3.5.1), and of an integer column."""
 
+MOST_LEVELS = 64
+"""How deep JSON may be that is handed on, as deep as callers may send it back."""
+
 LARGEST_SIZE = 2**53 - 1
 """The largest integer that a JavaScript number holds exactly."""
 
@@ -77,15 +80,20 @@ def as_text(value: Json) -> str:
     return repaired(value) if isinstance(value, str) else ""
 
 
-def storable(value: Json) -> Json:
-    """Give the same JSON as every other party takes it: whole characters, finite numbers of at most 64 bits."""
+def storable(value: Json, levels: int = MOST_LEVELS) -> Json:
+    """Give the same JSON as every other party takes it: whole characters, finite numbers of at most 64 bits.
+
+    Raises ValueError for what is nested too deeply.
+    """
     match value:
+        case dict() | list() if not levels:
+            raise ValueError("the JSON is nested too deeply")
         case str():
             return repaired(value)
         case dict():
-            return {repaired(name): storable(item) for name, item in cast("dict[str, Json]", value).items()}
+            return {repaired(name): storable(item, levels - 1) for name, item in cast("dict[str, Json]", value).items()}
         case list():
-            return [storable(item) for item in cast("list[Json]", value)]
+            return [storable(item, levels - 1) for item in cast("list[Json]", value)]
         case float() if not math.isfinite(value):
             return None
         case int() if not -(2**63) <= value < 2**64:

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 ASSUMED_API_KEYS = 100
 """Keys that one user is assumed to have: as many as OLLAGRAPH_MAX_API_KEYS_PER_USER allows by default."""
 
+ASSUMED_GROUPS = 40
+"""Groups that one user, who may be in 100, is assumed to be in.
+
+So few that a page of users with their groups is within the limit, and so many that groups of members of groups are not.
+"""
+
 MOST_SESSIONS = 100
 """Sessions that one user may have: as many as OLLAGRAPH_MAX_SESSIONS_PER_USER can allow."""
 
@@ -87,7 +93,7 @@ class User(Node):
 
     @strawberry.field(
         description="The groups that the user is in, by name, at most 100. Needs PROFILE_READ.",
-        directives=[list_of(FEW)],
+        directives=[list_of(ASSUMED_GROUPS)],
     )
     @requires(Scope.PROFILE_READ)
     async def groups(self, info: Info) -> list[Annotated["Group", strawberry.lazy("schema.identity.group")]]:

@@ -5,7 +5,7 @@ from server.graphql.error_format import raised
 from server.graphql.executor import Executor, NotForNobody, Operation, RequestError, Response
 from server.graphql.introspection import introspection_refusal
 from server.graphql.persisted import PersistedDocuments
-from server.graphql.request import BadRequest, GraphQLRequest, TooMuchJson, parse_request, read_json
+from server.graphql.request import BadRequest, GraphQLRequest, NotRead, TooMuchJson, parse_request, read_json
 from server.graphql.trusted_documents import ManifestError, TrustedDocuments
 from server.graphql.variables import VariableLimits
 
@@ -16,6 +16,7 @@ __all__ = [
     "GraphQLRequest",
     "ManifestError",
     "NotForNobody",
+    "NotRead",
     "Operation",
     "PersistedDocuments",
     "RequestError",

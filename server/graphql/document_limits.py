@@ -37,6 +37,9 @@ TYPENAME_ALIASES = 60
 INTROSPECTION_DEPTH = 20
 """What the usual introspection query needs, with room: its types are wrapped several times over."""
 
+INTROSPECTION_ALIASES = 0
+"""How many aliases `__schema` may have, and what is below it or `__type`: each would tell all of the schema anew."""
+
 ONCE = frozenset({"changePassword", "login", "refreshSession", "registerUser", "setPassword"})
 """Root fields that an operation may select once only: otherwise one request could guess many passwords or tokens."""
 
@@ -72,6 +75,7 @@ class _Measure:
     introspection: int = 0
     aliases: int = 0
     typenames: int = 0
+    introspection_aliases: int = 0
     directives: int = 0
     fields: int = 0
     list_length: int = 0
@@ -128,6 +132,7 @@ def _check_operation(measuring: "_Measuring", operation: OperationDefinitionNode
 def _check_measure(found: _Measure, limits: DocumentLimits) -> int:
     _check("levels", found.depth, limits.depth)
     _check("levels of introspection", found.introspection, INTROSPECTION_DEPTH)
+    _check("aliases in introspection", found.introspection_aliases, INTROSPECTION_ALIASES)
     _check("aliases", found.aliases, limits.aliases)
     _check(f"aliases of {TYPENAME}", found.typenames, TYPENAME_ALIASES)
     _check("directives", found.directives, limits.directives)
@@ -279,6 +284,7 @@ class _Measuring:
             introspection=max(part.introspection for part in parts),
             aliases=sum(part.aliases for part in parts),
             typenames=sum(part.typenames for part in parts),
+            introspection_aliases=sum(part.introspection_aliases for part in parts),
             directives=sum(part.directives for part in parts),
             fields=sum(part.fields for part in parts),
             list_length=max(part.list_length for part in parts),
@@ -300,9 +306,14 @@ class _Measuring:
         spread = isinstance(node, FragmentSpreadNode)
         inner = self.fragment(node.name.value) if spread else self.selection_set(getattr(node, "selection_set", None))
         depth, introspection, aliases, typenames = inner.depth, inner.introspection, inner.aliases, inner.typenames
+        introspection_aliases = inner.introspection_aliases
         if isinstance(node, FieldNode):
             introspects = node.name.value in {"__schema", "__type"}
             depth, introspection = (1, depth + 1) if introspects else (depth + 1, introspection)
+            if introspects:
+                introspection_aliases += (
+                    aliases + typenames + (node.name.value == "__schema" and node.alias is not None)
+                )
             renamed_typename = node.alias is not None and node.name.value == TYPENAME
             typenames += renamed_typename
             aliases += node.alias is not None and not renamed_typename
@@ -312,6 +323,7 @@ class _Measuring:
             introspection=introspection,
             aliases=aliases,
             typenames=typenames,
+            introspection_aliases=introspection_aliases,
             directives=inner.directives + directives,
             fields=inner.fields + 1,
             list_length=max(inner.list_length, longest),

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import anyio
@@ -44,7 +45,7 @@ from server.graphql.document_limits import (
     variable_uses,
 )
 from server.graphql.error_format import ErrorFormat, raised
-from server.graphql.introspection import introspection_error, introspection_refusal, introspects
+from server.graphql.introspection import IntrospectionLane, introspection_error, introspection_refusal, introspects
 from server.graphql.persisted import PersistedDocuments
 from server.graphql.request import GraphQLRequest
 from server.graphql.timings import OperationTimings
@@ -96,6 +97,7 @@ class Operation:
     cost: int
     generates: bool
     sign_ins: int
+    introspects: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,7 @@ class Executor:
         self._errors = ErrorFormat(debug)
         self._debug = debug
         self._introspection = introspection
+        self._introspecting = IntrospectionLane()
         self._hide_suggestions = not suggestions
         self._documents: OrderedDict[str, _Document] = OrderedDict()
 
@@ -194,9 +197,8 @@ class Executor:
         if cost > self.limits.cost:
             raise RequestError([too_costly(cost, self.limits.cost)])
         note(operation=chosen.name.value if chosen.name else None, type=chosen.operation.value)
-        return Operation(
-            request, document, known.executor, chosen.operation, cost, known.generates[name], known.sign_ins[name]
-        )
+        generates, sign_ins = known.generates[name], known.sign_ins[name]
+        return Operation(request, document, known.executor, chosen.operation, cost, generates, sign_ins, introspecting)
 
     def _sign_ins(self, type: OperationType, fields: Mapping[str, int]) -> int:
         """Count the fields, each as often as it is selected."""
@@ -273,9 +275,9 @@ class Executor:
                 with coroutines.closed_when_cancelled():
                     arguments = self._arguments(operation, context, coroutines)
                     timings = self._timings(context)
-                    result = _execute(
-                        self._schema, operation.document, middleware=None if timings is None else [timings], **arguments
-                    )
+                    middleware = None if timings is None else [timings]
+                    run = partial(_execute, self._schema, operation.document, middleware=middleware, **arguments)
+                    result = await self._introspecting.run(run) if operation.introspects else run()
                     if not isinstance(result, ExecutionResult):
                         result = await result
             except Exception as error:  # what raises beside the fields is the operation's own failure

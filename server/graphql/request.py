@@ -20,8 +20,12 @@ class BadRequest(Exception):
     """What came is not a GraphQL request. The message says why."""
 
 
-class TooMuchJson(BadRequest):
-    """What came is JSON, and more of it than is read."""
+class NotRead(BadRequest):
+    """What came is JSON, and is not read: its own failure, and not that of what else its connection carries."""
+
+
+class TooMuchJson(NotRead):
+    """What came is more JSON than is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,10 @@ def read_json(text: bytes | str) -> Any:
             raise TooMuchJson("The request has a number that is too large.") from error
         if "depth limit" in str(error):
             raise TooMuchJson("The request's JSON is nested too deeply.") from error
+        if " surrogate in string" in str(error):
+            raise NotRead(
+                f"The request's JSON has half of a character: {error}. Cut texts between characters."
+            ) from error
         raise BadRequest(f"The request is not valid JSON: {error}.") from error
     if len(text) <= EXACT_SIZE and any(_may_be_rounded(part) for part in _leaves(value)):
         return _read_slowly(text)

@@ -81,7 +81,12 @@ def cleaned(values: Mapping[str, str | None], secrets: Iterable[str]) -> dict[st
 
 
 def _stripped(name: str, value: str) -> str:
-    """Give a value without what a file or a secret store appends; nothing for what Kubernetes sets."""
+    """Give a value without what a file or a secret store appends; nothing for what Kubernetes sets.
+
+    Raises UnreadableSettings.
+    """
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise UnreadableSettings(f"{name.upper()} is not text in UTF-8.")  # such bytes come as halves of characters
     # a line break is never meant, and in a password a blank may be
     text = value.strip("\r\n") if name.upper().endswith("PASSWORD") else value.strip()
     return "" if _is_of_kubernetes(name, text) else text

@@ -34,7 +34,10 @@ class RequestSettings(BaseSettings):
         "503. Default: as many as it may open files.",
     )
     request_timeout: float = Field(
-        default=10, gt=0, description="Seconds in which the head of an HTTP request, and then its body, must arrive."
+        default=10,
+        gt=0,
+        description="Seconds in which the head of an HTTP request, then its body, and a large WebSocket message must "
+        "arrive.",
     )
     max_query_length: int = Field(
         default=15_000, ge=1, description="Maximum number of characters in a GraphQL document."

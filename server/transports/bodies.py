@@ -12,6 +12,9 @@ from schema.context import Context
 SLOWEST_BODY = 65_536
 """Bytes a second: so slowly may a large body come, and no slower, after its first seconds."""
 
+UNCOUNTED = 65_536
+"""Bytes that each request or connection may hold uncounted: what is small comes in, whatever others send."""
+
 
 class BytesInFlight:
     """Counts the bytes that are held while requests come in, those of all callers together, up to `most`."""
@@ -48,17 +51,22 @@ class Held:
 
     def keep(self, size: int) -> None:
         """Hold this many from now on. Raises Overloaded, and then holds what it did."""
-        self._all.take(size - self._size)
-        self._size = size
+        counted = size if size > UNCOUNTED else 0
+        self._all.take(counted - self._size)
+        self._size = counted
 
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """The bytes that a body, a query string or a message may have: of callers who are known, and of all others."""
+    """The bytes that a body, a query string or a message may have: of callers who are known, and of all others.
+
+    `timeout` is how long it may take to come, and a second more for each `SLOWEST_BODY` bytes.
+    """
 
     known: int
     anonymous: int
     in_flight: BytesInFlight
+    timeout: float
 
     def of(self, context: Context) -> int:
         """Give the limit for a caller."""

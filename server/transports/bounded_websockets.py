@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket protocol, with a bound on how much may be on its way in: on one connection, and on all.
+"""uvicorn's WebSocket protocol, with bounds on what is on its way in: on one connection, on all, and for how long.
 
 uvicorn ends a connection for one message that is too long, and with it all its operations. So messages are let in up to
 somewhat more than is allowed, for the endpoint to refuse the one operation. Until the endpoint knows its client, little
@@ -14,14 +14,11 @@ from uvicorn.server import ServerState
 from websockets.http11 import Request
 
 from gateway.errors import Overloaded
-from server.transports.bodies import BodyLimits, Held
+from server.transports.bodies import SLOWEST_BODY, UNCOUNTED, BodyLimits, Held
 from server.uvicorn_protocol import QuietWebSocketProtocol
 
 EXTENSION = "ollagraph.known"
 """The extension of the ASGI scope with a function that lets in larger messages."""
-
-UNCOUNTED = 65_536
-"""Bytes that each connection may have on its way in without their being counted."""
 
 TRY_LATER = 1013
 
@@ -40,6 +37,9 @@ class BoundedWebSocketProtocol(QuietWebSocketProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._held = Held(self.limits.in_flight)
+        self._waiting = 0
+        self._begun = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._let_in(self.limits.anonymous)
 
     def handle_connect(self, event: Request) -> None:
@@ -50,16 +50,39 @@ class BoundedWebSocketProtocol(QuietWebSocketProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        waiting = len(self.conn.reader.buffer) + sum(map(len, self.frames))
+        before, self._waiting = self._waiting, len(self.conn.reader.buffer) + sum(map(len, self.frames))
+        if self._waiting < before or self._waiting <= UNCOUNTED:  # a message has come to its end
+            self._stop_timer()
+        if self._waiting > UNCOUNTED and self._timer is None:
+            self._begun = self.loop.time()
+            self._expect_the_rest()
         try:
-            self._held.keep(waiting if waiting > UNCOUNTED else 0)
+            self._held.keep(self._waiting)
         except Overloaded:
-            self.conn.fail(TRY_LATER, "Too much is being read at once (OLLAGRAPH_MAX_BYTES_IN_FLIGHT)")
-            self.handle_parser_exception()
+            self._fail("Too much is being read at once (OLLAGRAPH_MAX_BYTES_IN_FLIGHT)")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
         self._held.keep(0)
         super().connection_lost(exc)
+
+    def _expect_the_rest(self) -> None:
+        """End the connection when its message does not come on: what it holds, others cannot send."""
+        due = self._begun + self.limits.timeout + self._waiting / SLOWEST_BODY
+        if self.loop.time() < due:
+            self._timer = self.loop.call_at(due, self._expect_the_rest)
+        else:
+            self._fail("The message did not come in time (OLLAGRAPH_REQUEST_TIMEOUT)")
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fail(self, reason: str) -> None:
+        self._stop_timer()
+        self.conn.fail(TRY_LATER, reason)
+        self.handle_parser_exception()
 
     def _let_in(self, allowed: int) -> None:
         """Let in messages up to twice what is allowed, and at least so much that a refusal can be told."""

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import HTTPConnection, Request
 
@@ -49,10 +50,14 @@ def credentials_of(request: Request) -> Credentials | AuthenticationError | None
 
 @dataclass(frozen=True, slots=True)
 class Callers:
-    """Makes contexts for callers. `max_text` is how many characters of generations' text one answer may hold."""
+    """Makes contexts for callers. `max_text` is how many characters of generations' text one answer may hold.
+
+    `check_timeout` is how long it may take to look credentials up: then they could not be checked.
+    """
 
     gateway: Gateway
     max_text: int
+    check_timeout: float
     requests: RequestLimits
 
     async def context(
@@ -80,10 +85,11 @@ class Callers:
         if isinstance(credentials, AuthenticationError):
             return self._context(request_id, client, refused=credentials)
         try:
-            principal = await self.gateway.identity.authentication.authenticate(credentials, client)
+            with anyio.fail_after(self.check_timeout):
+                principal = await self.gateway.identity.authentication.authenticate(credentials, client)
         except AuthenticationError as error:
             return self._context(request_id, client, refused=error)
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, TimeoutError):
             return self._context(request_id, client, refused=DatabaseDown())
         except SQLAlchemyError:
             logger.exception("request %s: the credentials could not be checked", request_id)

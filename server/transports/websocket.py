@@ -21,7 +21,7 @@ from db.clock import now
 from db.engine import DatabaseUnavailable
 from gateway.errors import DatabaseDown, TransportErrorCode
 from schema.context import Context
-from server.graphql import Executor, Operation, RequestError, Response, TooMuchJson, raised
+from server.graphql import Executor, NotRead, Operation, RequestError, Response, TooMuchJson, raised
 from server.logs import UNOBSERVED, RequestLine, RequestObserver, request_line, trace_id_of
 from server.transports.bodies import BodyLimits, too_large
 from server.transports.bounded_websockets import known
@@ -170,7 +170,7 @@ class _Connection:
                 continue
             try:
                 message = parse_message(text)
-            except TooMuchJson as error:
+            except NotRead as error:
                 await self._refuse(text or "", error)
                 continue
             except InvalidMessage as error:
@@ -193,7 +193,7 @@ class _Connection:
                     self._done(id, scope)
                     scope.cancel()
 
-    async def _refuse(self, text: str, reason: TooMuchJson | None = None) -> None:
+    async def _refuse(self, text: str, reason: NotRead | None = None) -> None:
         """Refuse a message that is too large, or for a reason, and with it the one operation that it would begin."""
         id = find_id(text)
         if not self._acknowledged or id is None:
@@ -206,7 +206,9 @@ class _Connection:
         if reason is None:
             error = too_large("a message", context, self._endpoint.body_limits)
         else:
-            error = GraphQLError(str(reason), extensions={"code": TransportErrorCode.LIMIT_EXCEEDED})
+            too_much = isinstance(reason, TooMuchJson)
+            code = TransportErrorCode.LIMIT_EXCEEDED if too_much else TransportErrorCode.BAD_REQUEST
+            error = GraphQLError(str(reason), extensions={"code": code})
         await self._send(server_message("error", id, self._executor.formatted([error], context.request_id)))
 
     async def _init(self, payload: dict[str, object] | None, tasks: TaskGroup) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import orjson
 
-from server.graphql import BadRequest, GraphQLRequest, TooMuchJson, parse_request, read_json
+from server.graphql import BadRequest, GraphQLRequest, NotRead, parse_request, read_json
 
 SUBPROTOCOL = "graphql-transport-ws"
 
@@ -56,12 +56,12 @@ ClientMessage = ConnectionInit | Ping | Pong | Subscribe | Complete
 
 
 def parse_message(text: str | None) -> ClientMessage:
-    """Read one message of the client's; None stands for a binary frame. Raises InvalidMessage or TooMuchJson."""
+    """Read one message of the client's; None stands for a binary frame. Raises InvalidMessage or NotRead."""
     if text is None:
         raise InvalidMessage("The message must be a text frame")
     try:
         decoded = read_json(text)
-    except TooMuchJson:
+    except NotRead:
         raise
     except BadRequest as error:
         raise InvalidMessage(str(error)) from error
