@@ -96,11 +96,11 @@ class BackendQueue:
             self.changed()
             return QueueTicket(self, 0, user)
         if len(self._waiting) >= self._max_waiting:
-            raise Overloaded(f"{len(self._waiting)} generations wait for this backend already. Try again later.")
+            raise Overloaded(f"As many wait for this backend as may ({len(self._waiting)}). Try again later.")
         yours = sum(ticket.user == user for ticket in self._waiting)
         if yours >= self._max_waiting_per_user:
             raise Overloaded(
-                f"{yours} of your generations wait for this backend already. Try again when some of them have ended."
+                f"As many of yours wait for this backend as may ({yours}). Try again when some of them have ended."
             )
         ticket = QueueTicket(self, len(self._waiting) + 1, user)
         self._waiting.append(ticket)

@@ -10,9 +10,9 @@ from gateway.limits.windows import LimitWindow
 from gateway.money import shown_money
 
 _UNITS = {
-    Measure.REQUESTS: "requests",
-    Measure.TOKENS: "tokens",
-    Measure.PARALLEL: "generations at once",
+    Measure.REQUESTS: ("request", "requests"),
+    Measure.TOKENS: ("token", "tokens"),
+    Measure.PARALLEL: ("generation at once", "generations at once"),
 }
 
 
@@ -83,5 +83,6 @@ _WHOSE = {
 def shown_amount(limit: LimitStatus | LimitRule, amount: int) -> str:
     """Write an amount of a limit with its unit, for people."""
     if limit.measure is not Measure.COST:
-        return f"{amount:,} {_UNITS[limit.measure]}"
+        one, many = _UNITS[limit.measure]
+        return f"{amount:,} {one if amount == 1 else many}"
     return shown_money(amount, limit.currency or "")
