@@ -1,5 +1,6 @@
 """The commands grouped by noun, and the names that they had before."""
 
+import socket
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from anyio import to_thread
 
 from server.cli import main
 from tests.support.fake_model_server import FakeModelServer
+from tests.support.generations import COMPLETE, asking
 from tests.support.processes import run_command, serving
 from tests.test_cli import data_dir, run_here
 
@@ -56,6 +58,20 @@ async def test_model_servers_and_their_models_are_listed(data_dir: Path, fake: F
     assert (ollama["ready"], ollama["models"], openai["ready"]) == (True, len(fake.models), False)
     models = await to_thread.run_sync(partial(listed, data_dir, "models", "list", OLLAMA_URL=fake.url))
     assert sorted(it["name"] for it in models) == sorted(fake.models)
+
+
+async def test_the_gateway_that_runs_here_tells_of_its_breakers(data_dir: Path, fake: FakeModelServer):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    settings = {"OLLAMA_URL": fake.url, "PORT": port, "BREAKER_FAILURES": "1", "ADMIN_PASSWORD": "a password of mine"}
+    listing = partial(to_thread.run_sync, partial(listed, data_dir, "backends", "list", **settings))
+    assert [it["breakers"] for it in await listing()] == [None]
+    async with serving(data_dir, **settings) as served:
+        assert [it["breakers"] for it in await listing()] == [{"CLOSED": 1}]
+        await served.run(COMPLETE, await served.sign_in("a password of mine"), **asking("fake:status-500"))
+        assert [it["breakers"] for it in await listing()] == [{"OPEN": 1}]
+        shown = await to_thread.run_sync(partial(run_here, data_dir, "backends", "list", **settings))
+        assert shown.stdout.rstrip().endswith("\tready\tbreaker OPEN")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
