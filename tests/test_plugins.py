@@ -1,6 +1,7 @@
 """Plugins: what they see, change and refuse, and that a bad one harms nobody."""
 
 import asyncio
+import json
 import logging
 import re
 import shutil
@@ -287,10 +288,20 @@ def test_the_command_lists_them_in_their_order(tmp_path: Path):
     named = '{"failure_webhook": {"url": "http://localhost"}}'
     result = run_command(tmp_path, "plugins", PLUGINS_DIR=str(tmp_path / "plugins"), PLUGINS=named)
     assert [line.split("\t")[:3] for line in result.stdout.splitlines()] == [
+        ["audit", "no guard", "on_sign_in"],
+        ["metrics", "no guard", "after_generate, on_usage"],
+        ["traces", "no guard", "no hooks"],
         ["failure_webhook", "no guard", "after_generate"],
         ["group_prompts", "guard", "before_generate"],
         ["redactor", "guard", "output_filter"],
     ]
+
+
+def test_the_command_tells_what_is_built_in_and_whether_it_is_on(tmp_path: Path):
+    entries = json.loads(run_command(tmp_path, "plugins", "--json", METRICS_PORT="9464").stdout)
+    told = [(it["name"], it["builtIn"], it["enabled"]) for it in entries]
+    assert told == [("audit", True, True), ("metrics", True, True), ("traces", True, False)]
+    assert entries[2]["source"] == "built in, off (OLLAGRAPH_TRACES switches it on)"
 
 
 def example(name: str, tmp_path: Path, **settings: str) -> Plugin:
