@@ -1,10 +1,12 @@
 """The commands grouped by noun, and the names that they had before."""
 
 import socket
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
 import orjson
 import pytest
 from anyio import to_thread
@@ -72,6 +74,30 @@ async def test_the_gateway_that_runs_here_tells_of_its_breakers(data_dir: Path, 
         assert [it["breakers"] for it in await listing()] == [{"OPEN": 1}]
         shown = await to_thread.run_sync(partial(run_here, data_dir, "backends", "list", **settings))
         assert shown.stdout.rstrip().endswith("\tready\tbreaker OPEN")
+
+
+def test_every_command_that_lists_prints_one_json_document_and_nothing_else(data_dir: Path):
+    lists = dict(_lists(main, ()))
+    assert {path for path, command in lists.items() if not _takes_json(command)} == set()
+    run_here(data_dir, "users", "create", "ada")
+    for path, command in lists.items():
+        arguments = ["ada" for it in command.params if isinstance(it, click.Argument) and it.required]
+        result = run_here(data_dir, *path, *arguments, "--json", NO_SETTING="warns", EMBEDDED="false")
+        assert (path, result.exit_code, "NO_SETTING" in result.stderr) == (path, 0, True)
+        assert isinstance(orjson.loads(result.stdout), list | dict), path
+
+
+def _lists(group: click.Group, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Each command that lists, with what is typed for it."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _lists(command, (*above, name))
+        elif name in {"list", "show", "usage", "plugins", "inspect", "prune"}:
+            yield (*above, name), command
+
+
+def _takes_json(command: click.Command) -> bool:
+    return any("--json" in it.opts for it in command.params)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
