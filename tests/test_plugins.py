@@ -5,7 +5,8 @@ import json
 import logging
 import re
 import shutil
-import time
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -241,16 +242,26 @@ def test_what_a_plugin_adds_is_told_in_a_sentence_where_that_fails(tmp_path: Pat
     assert "Traceback" not in ended.stderr
 
 
-async def test_a_plugin_that_hangs_does_not_keep_the_gateway_from_ending():
-    class Blocking(Plugin):
-        async def stop(self) -> None:
-            time.sleep(30)  # noqa: ASYNC251 - that is what a bad plugin does
+HANGS_AT_ITS_END = """
+import time, anyio
+from gateway.plugins import Plugin, PluginThread
 
+class Blocking(Plugin):
+    async def stop(self):
+        time.sleep(600)
+
+async def main():
     thread = PluginThread("blocking", Blocking({}), 0.1)
     await thread.start()
     thread.stop_seconds = 0.1
-    with anyio.fail_after(5):
-        await thread.stop()
+    await thread.stop()
+
+anyio.run(main)
+"""
+
+
+def test_a_plugin_that_hangs_does_not_keep_the_gateway_from_ending():
+    subprocess.run([sys.executable, "-c", HANGS_AT_ITS_END], cwd=ROOT, timeout=30, check=True)
 
 
 @pytest.mark.parametrize(
