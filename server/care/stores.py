@@ -1,12 +1,14 @@
 """The checks of where the gateway keeps things: the database, and Valkey."""
 
 import importlib.util
+import os
 from datetime import timedelta
 from pathlib import Path
 
 from db.engine import Database, DatabaseUnavailable
 from db.migrations import MigrationsMissing, current_revision, head_revision
 from db.ownership import UnusableDatabase
+from db.postgresql_dump import CLIENT_PROGRAMS, dump_obstacle
 from db.urls import DatabaseUrlError, parse_database_url
 from gateway.care import Condition, Inspection
 from gateway.streams import UnusableValkey, ValkeyCondition, check_valkey, probe_valkey
@@ -64,6 +66,8 @@ async def _look(settings: Settings, database: Database, *, thorough: bool) -> li
         damage = await inspection.damage()
         advice = "Restore a backup: `ollagraph restore`."
         found += [fail("integrity", line, advice) for line in damage] or [ok("integrity", "the file is whole")]
+    if database.dialect == "postgresql" and (obstacle := await dump_obstacle(database, os.environ)):
+        found.append(warn("backups", f"`ollagraph backup` cannot work here: {obstacle}", CLIENT_PROGRAMS))
     return found + _told(settings, await inspection.condition(settings.lease_time))
 
 
