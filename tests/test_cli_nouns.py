@@ -1,5 +1,6 @@
 """The commands grouped by noun, and the names that they had before."""
 
+import re
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +15,7 @@ from anyio import to_thread
 from server.cli import main
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.generations import COMPLETE, asking
-from tests.support.processes import run_command, serving
+from tests.support.processes import ROOT, run_command, serving
 from tests.test_cli import data_dir, run_here
 
 __all__ = ["data_dir"]
@@ -108,3 +109,10 @@ def test_a_shell_gets_what_completes(data_dir: Path, shell: str):
 def test_the_names_of_before_are_there_and_hidden():
     flat = {name for name, command in main.commands.items() if command.hidden}
     assert {"create-user", "list-users", "create-key", "export-audit", "unlock"} <= flat
+
+
+def test_nobody_is_told_to_type_a_name_that_no_list_shows():
+    hidden = "|".join(name for name, command in main.commands.items() if command.hidden)
+    files = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/**/*.*"), *ROOT.glob("server/**/*.py")]
+    typed = re.compile(rf"(?:ollagraph|_command\(\)}}) (?:{hidden})\b")
+    assert [(file.name, found) for file in files if file.is_file() for found in typed.findall(file.read_text())] == []

@@ -90,7 +90,7 @@ def _told(settings: Settings, condition: Condition) -> list[Finding]:
         else:
             found.append(ok("connections", f"{used} of {most} are in use"))
     if not condition.administrators:
-        advice = "Make one: ollagraph create-user NAME --admin. The first start of an empty database does so, too."
+        advice = "Make one: `ollagraph users create NAME --admin`. The first start of an empty database does so, too."
         found.append(warn("administrators", "there is none who is active", advice))
     if condition.abandoned or condition.silent_replicas:
         told = f"{condition.abandoned} unfinished generations belong to no gateway"
