@@ -4,6 +4,7 @@ They get the address and the password in their environment: what is on a command
 machine.
 """
 
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -36,6 +37,9 @@ _FUNCTIONS = (
 """What came with an extension stays."""
 
 
+CLIENT_PROGRAMS = "Install PostgreSQL's client programs of the server's version or newer, and have them first in PATH."
+
+
 class DumpFailed(Exception):
     """A program of PostgreSQL is missing, or failed. The message says which, and what it said."""
 
@@ -53,14 +57,30 @@ async def restore(url: str, source: Path, environment: Mapping[str, str]) -> Non
     )
 
 
+async def dump_obstacle(database: Database, environment: Mapping[str, str]) -> str | None:
+    """Tell why pg_dump could not dump this database; None where it could."""
+    path = shutil.which("pg_dump", path=environment.get("PATH"))
+    if path is None:
+        return "pg_dump is not installed"
+    said = (await anyio.run_process([path, "--version"], check=False)).stdout.decode(errors="replace")
+    version = re.search(r"\d+", said)
+    server = await _number(database, "SHOW server_version_num") // 10_000
+    if version is None or int(version[0]) < server:
+        return f"pg_dump is of version {version[0] if version else 'unknown'}, and the server of {server}"
+    return None
+
+
 async def others_connected(database: Database) -> int:
     """Count the connections of other processes of ours to this database."""
+    return await _number(database, _OTHERS)
 
-    def count(sync: Connection) -> int:
-        return int(sync.exec_driver_sql(_OTHERS).scalar_one())
+
+async def _number(database: Database, query: str) -> int:
+    def read(sync: Connection) -> int:
+        return int(sync.exec_driver_sql(query).scalar_one())
 
     async with database.reading() as session:
-        return await (await session.connection()).run_sync(count)
+        return await (await session.connection()).run_sync(read)
 
 
 async def clear(database: Database) -> None:
@@ -78,9 +98,7 @@ async def clear(database: Database) -> None:
 async def _run(program: str, url: str, environment: Mapping[str, str], *arguments: str) -> None:
     path = shutil.which(program, path=environment.get("PATH"))
     if path is None:
-        raise DumpFailed(
-            f"{program} is not installed. Install PostgreSQL's client programs, of the server's version or newer."
-        )
+        raise DumpFailed(f"{program} is not installed. {CLIENT_PROGRAMS}")
     done = await anyio.run_process(
         [path, *_OPTIONS, *arguments],
         env={**environment, **_address(parse_database_url(url))},
@@ -89,7 +107,8 @@ async def _run(program: str, url: str, environment: Mapping[str, str], *argument
     )
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise DumpFailed(f"{program} failed: {' '.join(line.strip() for line in said[:3]) or done.returncode}")
+        told = f"{program} failed: {' '.join(line.strip() for line in said[:3]) or done.returncode}"
+        raise DumpFailed(f"{told}. {CLIENT_PROGRAMS}" if "version mismatch" in told else told)
 
 
 def _address(url: URL) -> dict[str, str]:

@@ -1,8 +1,11 @@
 """Tasks in the application's task group, where an exception that gets out would end everything else with it."""
 
+import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable
-from typing import TypeVarTuple
+from concurrent.futures import Future
+from typing import TypeVar, TypeVarTuple
 
 import anyio
 from anyio.abc import TaskGroup
@@ -17,6 +20,7 @@ FIRST_PURGE_SECONDS = 10.0
 """Seconds until what is too old is removed for the first time: a gateway that starts has requests to answer."""
 
 Arguments = TypeVarTuple("Arguments")
+T = TypeVar("T")
 
 
 def spawn(tasks: TaskGroup, name: str, call: Callable[[*Arguments], Awaitable[object]], *arguments: *Arguments) -> None:
@@ -43,6 +47,24 @@ def spawn_service(tasks: TaskGroup, name: str, run: Callable[[], Awaitable[objec
                 await anyio.sleep(RESTART_SECONDS)
 
     tasks.start_soon(guarded, name=name)
+
+
+async def in_forgettable_thread(work: Callable[[], T]) -> T:
+    """Do what may never end in a thread. When nobody waits for it any more, it keeps the process from nothing.
+
+    Those of anyio and asyncio keep it from ending: the interpreter waits for them.
+    """
+    future = Future[T]()
+    future.set_running_or_notify_cancel()  # so what cancels the waiting does not take the future from the thread
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="forgettable", daemon=True).start()
+    return await asyncio.wrap_future(future)
 
 
 async def purge_regularly(what: str, purge: Callable[[], Awaitable[object]], seconds: float) -> None:

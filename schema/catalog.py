@@ -175,8 +175,8 @@ class Backend:
         "ready."
     )
     breaker: BreakerState = strawberry.field(
-        description="Whether this replica sends generations to it. After several failed answers in a row it is left "
-        "alone for a while."
+        description="Whether the process that answers this sends generations to it. After several failed answers in a "
+        "row it is left alone for a while. Each replica and each worker decides by itself."
     )
 
     @classmethod

@@ -146,7 +146,7 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
                     spawn_service(tasks, "metrics", measuring.run)
                 if link is not None:
                     spawn_service(tasks, "taking over from workers", partial(_take_over_from_workers, link, service))
-                    spawn_service(tasks, "showing that this worker runs", link.show_life)
+                    spawn_service(tasks, "showing that it runs", partial(link.show_life, gateway.catalog.breakers))
                 yield
                 tasks.cancel_scope.cancel()
 

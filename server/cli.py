@@ -120,7 +120,10 @@ def create_signing_key(algorithm: Literal["EdDSA", "RS256"]) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plugins(*, as_json: bool) -> None:
-    """List the plugins that the gateway would start with: name, whether it is a guard, its hooks, and its source."""
+    """List what is built in and the plugins that the gateway would start with.
+
+    Each with its name, whether it is a guard, its hooks, and its source.
+    """
     settings = _settings(_warn)
     from server.plugins import list_plugins
 

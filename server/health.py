@@ -1,7 +1,7 @@
 """Whether the process lives, and whether it can work."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -77,7 +77,8 @@ class Readiness:
     Without a database that takes writes and has every migration no new work is taken, nor by a gateway that stops. Of
     the backends one is enough: a gateway that lost one still serves the others' models. Without Valkey a gateway works
     on alone.
-    One worker is enough, too: it answers for all, and tells how many are ready.
+    One worker is enough, too: it answers for all, and tells how many are ready. Breakers are told and decide nothing: a
+    gateway that got no requests could try no backend again.
     """
 
     def __init__(
@@ -110,7 +111,11 @@ class Readiness:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(look_at_database)
             tasks.start_soon(look_at_backends)
-        backends = [_entry(each.latency_ms, each.error) | {"name": each.name} for each in health]
+        breakers = self._breakers()
+        backends = [
+            _entry(each.latency_ms, each.error) | {"name": each.name, "breakers": breakers[each.name]}
+            for each in health
+        ]
         reasons: list[str] = []
         if not database["ready"]:
             reasons.append(f"database: {database['error']}")
@@ -128,6 +133,11 @@ class Readiness:
         if reasons:
             body["reason"] = "; ".join(reasons)
         return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK)
+
+    def _breakers(self) -> dict[str, Mapping[str, int]]:
+        """Count the processes by the states of their breakers; a worker tells its own until it knows of all."""
+        counted: dict[str, Mapping[str, int]] = {name: {it.value: 1} for name, it in self._catalog.breakers().items()}
+        return counted if self._link is None else {**counted, **self._link.breakers}
 
     async def _read(self) -> None:
         """Ask the database whether it answers, and has every migration that this version needs."""

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import anyio
-from anyio import to_thread
 
 from backends.protocol import Backend
 from gateway.generation import GenerationObserver
+from gateway.tasks import in_forgettable_thread
 from server.logs import RequestObserver
 from server.metrics import Metrics, make_metrics
 from server.settings import Settings
@@ -48,7 +48,7 @@ class Observers:
         """Send what has not been sent."""
         if self.spans is not None:
             with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                await to_thread.run_sync(self.spans.close, abandon_on_cancel=True)
+                await in_forgettable_thread(self.spans.close)
 
 
 UNOBSERVED = Observers()

@@ -20,7 +20,7 @@ def welcome(settings: Settings, url: str, password: str | None) -> str:
             f"  Sign in as         {settings.admin_username}",
             f"  Password           {password}",
             "  This password is shown once. Keep it. To make more users:",
-            f"    {_command()} create-user NAME",
+            f"    {_command()} users create NAME",
         ]
     else:
         lines.append("  Sign in with the user and password that you have.")

@@ -83,6 +83,10 @@ async def test_after_failures_in_a_row_a_model_server_is_not_asked_and_the_refus
     assert end["usage"] == {"promptTokens": 0, "completionTokens": 0, "source": "COUNTED"}
     told = await gateway.run(BACKENDS)
     assert told["backends"] == [{"name": "ollama", "ready": True, "breaker": "OPEN"}]
+    readiness = await gateway.client.get(
+        "/readyz"
+    )  # it stays ready: without requests nobody would try the server again
+    assert (readiness.status_code, readiness.json()["backends"][0]["breakers"]) == (200, {"OPEN": 1})
 
 
 @pytest.mark.parametrize(

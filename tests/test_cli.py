@@ -272,7 +272,7 @@ def test_the_exported_schema_is_the_one_in_the_repository(data_dir: Path):
 
 async def test_the_printed_command_makes_a_user_as_it_is_typed(data_dir: Path):
     async with serving(data_dir) as served:
-        (line,) = [line.strip() for line in served.greeting.splitlines() if "create-user" in line]
+        (line,) = [line.strip() for line in served.greeting.splitlines() if "users create" in line]
         typed = line.replace("NAME", "ada")
         done = await anyio.run_process(["sh", "-c", typed], cwd=data_dir.parent, env=environment(data_dir))
         password = done.stdout.decode().partition("Password: ")[2].splitlines()[0]

@@ -181,6 +181,7 @@ def test_the_unit_starts_the_gateway_and_lets_it_finish(tmp_path: Path):
     lines = [line for line in UNIT.read_text().splitlines() if line and not line.startswith(("#", "["))]
     unit = dict(line.split("=", 1) for line in lines)
     assert unit["ExecStart"].endswith("/bin/ollagraph serve")
+    assert unit["ExecReload"] == "/bin/kill -HUP $MAINPID"
     assert float(unit["TimeoutStopSec"]) > gateway_settings(tmp_path, "sqlite://", None, drain_time=10).drain_time
     assert {"DynamicUser", "NoNewPrivileges", "ProtectSystem"} <= set(unit)
 

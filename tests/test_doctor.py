@@ -128,6 +128,32 @@ def test_postgresql_tells_its_clock_its_connections_and_its_sizes(data_dir: Path
     assert {index["unused"] for index in tables["usage"]["indexes"]} <= {True, False}
 
 
+@on_postgresql
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        (None, "pg_dump is not installed"),
+        ("pg_dump (PostgreSQL) 9.6.1", "pg_dump is of version 9, and the server of"),
+        ("pg_dump (PostgreSQL) 99.1 (Debian 99.1-1)", None),
+    ],
+)
+def test_a_pg_dump_that_could_make_no_backup_is_told_before_one_is_wanted(
+    data_dir: Path,
+    tmp_path: Path,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    says: str | None,
+    told: str | None,
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if says is not None:
+        (tmp_path / "pg_dump").write_text(f"#!/bin/sh\necho '{says}'\n")
+        (tmp_path / "pg_dump").chmod(0o755)
+    found = findings(data_dir, DATABASE_URL=database_url).get("backups", [])
+    assert [state for state, _ in found] == ([] if told is None else ["warn"])
+    assert told is None or told in found[0][1]
+
+
 def test_tables_are_shown_with_rows_sizes_and_indexes(data_dir: Path):
     run_here(data_dir, "create-user", "ada")
     lines = run_here(data_dir, "inspect").stdout.splitlines()

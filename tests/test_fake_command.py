@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from server.cli import main
 from server.fake_model_server import Ending, Faults, Script, count, read_models
 from tests.support.fake_model_server import FakeModelServer
 from tests.test_cli import ROOT
@@ -34,6 +36,13 @@ def test_models_get_names_of_ones_own():
         ("qwen3", "fake:thinking"),
         ("fake:cut-3", "fake:cut-3"),
     ]
+
+
+@pytest.mark.parametrize("given", ["qwen3=nope", "fake:nope", "fake:count-x"])
+def test_a_model_that_there_is_not_is_refused(given: str):
+    result = CliRunner().invoke(main, ["fake-model-server", "--models", given])
+    assert result.exit_code == 2
+    assert "Invalid value for --models: There is no fake model " in result.stderr
 
 
 async def test_a_model_of_another_name_behaves_as_it_is_told(fake: FakeModelServer):

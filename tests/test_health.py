@@ -31,7 +31,8 @@ async def test_a_gateway_that_can_work_says_so(gateway: RunningGateway):
 async def test_readiness_tells_state_and_latency_of_every_part(gateway: RunningGateway):
     body = (await gateway.client.get("/readyz")).json()
     latencies = [body["database"].pop("latencyMs"), *(backend.pop("latencyMs") for backend in body["backends"])]
-    assert body == {"status": "ready", "database": {"ready": True}, "backends": [{"name": "ollama", "ready": True}]}
+    backend = {"name": "ollama", "ready": True, "breakers": {"CLOSED": 1}}
+    assert body == {"status": "ready", "database": {"ready": True}, "backends": [backend]}
     assert all(latency > 0 for latency in latencies)
 
 

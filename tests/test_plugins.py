@@ -1,10 +1,12 @@
 """Plugins: what they see, change and refuse, and that a bad one harms nobody."""
 
 import asyncio
+import json
 import logging
 import re
 import shutil
-import time
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -240,16 +242,26 @@ def test_what_a_plugin_adds_is_told_in_a_sentence_where_that_fails(tmp_path: Pat
     assert "Traceback" not in ended.stderr
 
 
-async def test_a_plugin_that_hangs_does_not_keep_the_gateway_from_ending():
-    class Blocking(Plugin):
-        async def stop(self) -> None:
-            time.sleep(30)  # noqa: ASYNC251 - that is what a bad plugin does
+HANGS_AT_ITS_END = """
+import time, anyio
+from gateway.plugins import Plugin, PluginThread
 
+class Blocking(Plugin):
+    async def stop(self):
+        time.sleep(600)
+
+async def main():
     thread = PluginThread("blocking", Blocking({}), 0.1)
     await thread.start()
     thread.stop_seconds = 0.1
-    with anyio.fail_after(5):
-        await thread.stop()
+    await thread.stop()
+
+anyio.run(main)
+"""
+
+
+def test_a_plugin_that_hangs_does_not_keep_the_gateway_from_ending():
+    subprocess.run([sys.executable, "-c", HANGS_AT_ITS_END], cwd=ROOT, timeout=30, check=True)
 
 
 @pytest.mark.parametrize(
@@ -287,10 +299,20 @@ def test_the_command_lists_them_in_their_order(tmp_path: Path):
     named = '{"failure_webhook": {"url": "http://localhost"}}'
     result = run_command(tmp_path, "plugins", PLUGINS_DIR=str(tmp_path / "plugins"), PLUGINS=named)
     assert [line.split("\t")[:3] for line in result.stdout.splitlines()] == [
+        ["audit", "no guard", "on_sign_in"],
+        ["metrics", "no guard", "after_generate, on_usage"],
+        ["traces", "no guard", "no hooks"],
         ["failure_webhook", "no guard", "after_generate"],
         ["group_prompts", "guard", "before_generate"],
         ["redactor", "guard", "output_filter"],
     ]
+
+
+def test_the_command_tells_what_is_built_in_and_whether_it_is_on(tmp_path: Path):
+    entries = json.loads(run_command(tmp_path, "plugins", "--json", METRICS_PORT="9464").stdout)
+    told = [(it["name"], it["builtIn"], it["enabled"]) for it in entries]
+    assert told == [("audit", True, True), ("metrics", True, True), ("traces", True, False)]
+    assert entries[2]["source"] == "built in, off (OLLAGRAPH_TRACES switches it on)"
 
 
 def example(name: str, tmp_path: Path, **settings: str) -> Plugin:

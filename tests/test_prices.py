@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
-from auth.model_access import matches
+from auth.model_access import matches, pattern_problem
 from db.clock import now
 from db.engine import Database
 from db.tables import Price, UsageRecord
@@ -120,7 +120,7 @@ def test_a_decimal_is_a_string_of_digits_and_no_float(value: object):
     assert read_decimal(value) is None
 
 
-patterns = st.text("ab*", min_size=1, max_size=5)
+patterns = st.text("ab*", min_size=1, max_size=5).filter(lambda text: pattern_problem(text) is None)
 
 
 @given(st.lists(st.tuples(patterns, st.integers(0, 5)), max_size=12), st.text("ab", min_size=1, max_size=4))
@@ -277,10 +277,10 @@ def test_prices_are_set_and_listed_on_the_command_line(tmp_path: Path):
     made = run_here(folder, "prices", "set", "Llama*", *amounts, "--valid-from", "2026-01-01T00:00:00Z")
     assert (made.exit_code, "llama*" in made.stdout) == (0, True)
     again = run_here(folder, "prices", "set", "llama*", *amounts, "--cached", "0.01", "--json")
-    listed = run_here(folder, "prices", "list", "--model", "llama3", "--json").stdout.splitlines()
-    assert listed[0] == again.stdout.strip()
-    assert orjson.loads(listed[0])["cached"] == "0.01"
-    assert orjson.loads(listed[1])["valid_from"] == "2026-01-01T00:00:00+00:00"
+    listed = run_here(folder, "prices", "list", "--model", "llama3", "--json")
+    last, first = orjson.loads(listed.stdout)
+    assert last == orjson.loads(again.stdout)
+    assert (last["cached"], first["valid_from"]) == ("0.01", "2026-01-01T00:00:00+00:00")
     refused = run_here(folder, "prices", "set", "a", "--currency", "EUR", "--prompt", "1,5", "--completion", "x")
     assert refused.exit_code == 1
     assert "prompt:" in refused.output

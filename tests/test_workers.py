@@ -18,7 +18,7 @@ import pytest
 from server.settings import SettingsError
 from server.workers.private_valkey import LONGEST_SOCKET_PATH, PrivateValkey
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
-from tests.support.generations import GENERATE, START, WATCH, asking
+from tests.support.generations import COMPLETE, GENERATE, START, WATCH, asking
 from tests.support.http_streams import EVENT_STREAM
 from tests.support.processes import START_SECONDS, Served, child_processes, is_running, run_command, serving
 from tests.test_process import refusal
@@ -34,6 +34,8 @@ SETTINGS = {
     "DRAIN_TIME": "60",
     "MODELS_MAX_AGE": "0",
     "OLLAMA_PARALLEL": str(SLOTS),
+    "BREAKER_FAILURES": "2",
+    "BREAKER_PAUSE": "0.01",
 }
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the children of a process")
@@ -178,6 +180,25 @@ async def test_both_workers_answer_on_one_port_and_the_log_tells_which(workers: 
 async def test_readiness_tells_of_all_workers(workers: Workers):
     told = await workers.ready()
     assert (told["status"], told["workers"]) == ("ready", {"ready": 2, "of": 2})
+
+
+async def test_any_worker_tells_of_the_breakers_of_all(workers: Workers):
+    workers.fake.models += ["fake:status-500", "fake:count-3"]
+    async with workers.client() as at_one:
+        for _ in range(2):
+            await at_one.post("/graphql", json={"query": COMPLETE, "variables": asking("fake:status-500")})
+        await all_tell(workers, {"CLOSED": 1, "HALF_OPEN": 1})
+        await at_one.post("/graphql", json={"query": COMPLETE, "variables": asking("fake:count-3")})
+        await all_tell(workers, {"CLOSED": 2})
+
+
+async def all_tell(workers: Workers, wanted: dict[str, int]) -> None:
+    """Return when `/readyz` has told this several times in a row, on connections of their own."""
+    right = 0
+    with anyio.fail_after(START_SECONDS):
+        while right < 8:
+            [backend] = (await workers.ready())["backends"]
+            right = right + 1 if backend["breakers"] == wanted else 0
 
 
 async def test_the_limit_of_streams_holds_over_all_workers(workers: Workers):

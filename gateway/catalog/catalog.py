@@ -173,6 +173,10 @@ class Catalog:
         """Give the breaker of the backend with this name."""
         return self._by_backend[backend].breaker
 
+    def breakers(self) -> dict[str, BreakerState]:
+        """Give the state of each breaker by the name of its backend."""
+        return {name: listing.breaker.state for name, listing in self._by_backend.items()}
+
     async def by_name(self, names: Sequence[str], access: ModelAccess = ALL_MODELS) -> list[Model | None]:
         """Give the models of these names, in their order; None where there is none, or none that `access` allows."""
         await self._refresh()

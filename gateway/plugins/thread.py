@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 
 from gateway.plugins.plugin import Plugin, Refused, hooks_of, is_guard
+from gateway.tasks import in_forgettable_thread
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class PluginThread:
                 await self.run("stop", self._finish)
             self.close()
             with anyio.move_on_after(self.stop_seconds):
-                await anyio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
+                await in_forgettable_thread(self._thread.join)
 
     def close(self) -> None:
         """Have its event loop end, whatever runs there."""

@@ -28,4 +28,8 @@ def fake_model_server(
     from server.fake_model_server import Faults, read_models, serve_fake_models
 
     faults = Faults(delay_ms=delay, error_rate=error_rate, cut=cut, seed=seed)
-    run(partial(serve_fake_models, port, read_models(models), faults))
+    try:
+        wanted = read_models(models)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--models") from error
+    run(partial(serve_fake_models, port, wanted, faults))

@@ -54,7 +54,7 @@ def list_keys(username: str, *, as_json: bool) -> None:
     help="How long the old secret works, too. 0 ends it at once.",
 )
 def rotate_key(key: str, grace_hours: float) -> None:
-    """Give an API key a new secret and print it, once. KEY is its id, or the beginning that list-keys shows."""
+    """Give an API key a new secret and print it, once. KEY is its id, or the beginning that `keys list` shows."""
     settings = settings_of_command(warn)
     from server.administration import key_commands
 
@@ -64,7 +64,7 @@ def rotate_key(key: str, grace_hours: float) -> None:
 @click.command("revoke-key")
 @click.argument("key")
 def revoke_key(key: str) -> None:
-    """End an API key at once. KEY is its id, or the beginning that list-keys shows."""
+    """End an API key at once. KEY is its id, or the beginning that `keys list` shows."""
     settings = settings_of_command(warn)
     from server.administration import key_commands
 

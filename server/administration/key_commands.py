@@ -100,7 +100,7 @@ async def create_service_account(
     async with opened_identity(settings) as (identity, place):
         user = await identity.accounts.add(OPERATOR, NewUser(username, role, profile=profile, kind=UserKind.SERVICE))
         click.echo(f"Made the service account {user.username} with the role {user.role} in the database {place}.")
-        click.echo(f"Make its keys with: create-key {user.username}")
+        click.echo(f"Make its keys with: ollagraph keys create {user.username}")
 
 
 async def _id_of(identity: Identity, key: str) -> UUID:
@@ -111,7 +111,9 @@ async def _id_of(identity: Identity, key: str) -> UUID:
         if not found:
             raise NotFound(f"There is no API key that begins with {prefix!r}.", "ApiKey", prefix)
         if len(found) > 1:
-            raise InvalidInput("key", f"several API keys begin with {prefix!r}. Use the id that list-keys shows.")
+            raise InvalidInput(
+                "key", f"several API keys begin with {prefix!r}. Use the id that `ollagraph keys list` shows."
+            )
         return found[0].id
     try:
         return UUID(key)

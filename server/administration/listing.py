@@ -7,6 +7,7 @@ from uuid import UUID
 
 import anyio
 import click
+import httpx
 import orjson
 
 from backends.errors import BackendError
@@ -21,6 +22,8 @@ from server.commands import opened_identity
 from server.settings import Settings
 
 ANSWER_SECONDS = 15.0
+GATEWAY_SECONDS = 3.0
+"""How long a gateway may take to tell how it is; it answers within a second."""
 
 
 def print_json(value: object) -> None:
@@ -83,8 +86,9 @@ async def list_events(settings: Settings, first: int, actions: tuple[str, ...], 
 
 
 async def list_backends(settings: Settings, *, as_json: bool) -> None:
-    """Print the model servers, and whether each answers."""
+    """Print the model servers, whether each answers, and what the gateway that runs here makes of it."""
     entries: list[dict[str, Any]] = []
+    seen = await _seen_by_gateway(settings)
     async for name, kind, models, error, milliseconds in _asked(settings):
         entries.append(
             {
@@ -94,13 +98,15 @@ async def list_backends(settings: Settings, *, as_json: bool) -> None:
                 "models": len(models),
                 "latencyMs": round(milliseconds, 1),
                 "error": error,
+                "breakers": seen.get(name, {}).get("breakers"),
             }
         )
     if settings.embedded:
         embedded = embedded_backend(settings)
+        told = seen.get(embedded.name, {})
         entries.append(
-            {"name": embedded.name, "kind": str(embedded.kind), "ready": None, "models": 1, "latencyMs": None}
-            | {"error": None}
+            {"name": embedded.name, "kind": str(embedded.kind), "ready": told.get("ready"), "models": 1}
+            | {it: told.get(it) for it in ("latencyMs", "error", "breakers")}
         )
     if as_json:
         print_json(entries)
@@ -108,7 +114,26 @@ async def list_backends(settings: Settings, *, as_json: bool) -> None:
     for it in entries:
         state = {True: "ready", False: it["error"], None: "runs within the gateway"}[it["ready"]]
         took = "" if it["latencyMs"] is None else f"{it['latencyMs']} ms"
-        click.echo("\t".join((it["name"], it["kind"], f"{it['models']} models", took, state)))
+        click.echo("\t".join((it["name"], it["kind"], f"{it['models']} models", took, state, _told(it["breakers"]))))
+
+
+async def _seen_by_gateway(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Give what `/readyz` of the gateway at the address in the settings tells of each backend; nothing without one."""
+    host = f"[{settings.local_host}]" if ":" in settings.local_host else settings.local_host
+    try:
+        async with httpx.AsyncClient(timeout=GATEWAY_SECONDS, trust_env=False) as client:
+            answer = (await client.get(f"http://{host}:{settings.port}/readyz")).json()
+        return {it["name"]: it for it in answer["backends"]}
+    except (httpx.HTTPError, ValueError, LookupError, TypeError):  # nobody listens there, or another program
+        return {}
+
+
+def _told(breakers: dict[str, int] | None) -> str:
+    if breakers is None:
+        return "no gateway runs here"
+    several = sum(breakers.values()) > 1
+    counted = ", ".join(f"{state} in {count}" if several else state for state, count in sorted(breakers.items()))
+    return f"breaker {counted}"
 
 
 async def list_models(settings: Settings, *, as_json: bool) -> None:

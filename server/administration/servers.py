@@ -1,4 +1,4 @@
-"""The commands about model servers and their models. They ask the servers themselves, and no gateway."""
+"""The commands about model servers and their models. They ask the servers themselves."""
 
 from functools import partial
 
@@ -15,7 +15,10 @@ def backends() -> None:
 @backends.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_backends(*, as_json: bool) -> None:
-    """List the model servers: name, kind, state, how many models they have, and how long they took to answer."""
+    """List the model servers: name, kind, models, how long they took to answer, their state, and the breaker.
+
+    The breaker is what the gateway tells that runs at the address in the settings.
+    """
     settings = settings_of_command(warn)
     from server.administration import listing
 

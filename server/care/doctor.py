@@ -14,6 +14,7 @@ from backends.embedded import library_fault
 from backends.errors import BackendError
 from backends.ollama import OllamaBackend
 from backends.openai import OpenAIBackend
+from gateway.tasks import in_forgettable_thread
 from server.backends import embedded_backend, remote_backends
 from server.care.findings import Finding, State, fail, ok, warn
 from server.care.machine import check_data_dir, check_leftovers, check_open_files, check_port
@@ -76,7 +77,7 @@ async def _findings(*, thorough: bool) -> AsyncGenerator[Finding, None]:
 
 
 async def _in_thread(work: Callable[[], list[Finding]]) -> list[Finding]:
-    return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+    return await in_forgettable_thread(work)
 
 
 async def _guarded(name: str, check: Callable[[], Awaitable[list[Finding]]], seconds: float | None) -> list[Finding]:

@@ -1,12 +1,14 @@
 """The checks of where the gateway keeps things: the database, and Valkey."""
 
 import importlib.util
+import os
 from datetime import timedelta
 from pathlib import Path
 
 from db.engine import Database, DatabaseUnavailable
 from db.migrations import MigrationsMissing, current_revision, head_revision
 from db.ownership import UnusableDatabase
+from db.postgresql_dump import CLIENT_PROGRAMS, dump_obstacle
 from db.urls import DatabaseUrlError, parse_database_url
 from gateway.care import Condition, Inspection
 from gateway.streams import UnusableValkey, ValkeyCondition, check_valkey, probe_valkey
@@ -64,6 +66,8 @@ async def _look(settings: Settings, database: Database, *, thorough: bool) -> li
         damage = await inspection.damage()
         advice = "Restore a backup: `ollagraph restore`."
         found += [fail("integrity", line, advice) for line in damage] or [ok("integrity", "the file is whole")]
+    if database.dialect == "postgresql" and (obstacle := await dump_obstacle(database, os.environ)):
+        found.append(warn("backups", f"`ollagraph backup` cannot work here: {obstacle}", CLIENT_PROGRAMS))
     return found + _told(settings, await inspection.condition(settings.lease_time))
 
 
@@ -86,7 +90,7 @@ def _told(settings: Settings, condition: Condition) -> list[Finding]:
         else:
             found.append(ok("connections", f"{used} of {most} are in use"))
     if not condition.administrators:
-        advice = "Make one: ollagraph create-user NAME --admin. The first start of an empty database does so, too."
+        advice = "Make one: `ollagraph users create NAME --admin`. The first start of an empty database does so, too."
         found.append(warn("administrators", "there is none who is active", advice))
     if condition.abandoned or condition.silent_replicas:
         told = f"{condition.abandoned} unfinished generations belong to no gateway"

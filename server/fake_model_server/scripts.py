@@ -81,7 +81,7 @@ def words(text: str) -> list[str]:
     return [f"{' ' if place else ''}{word}" for place, word in enumerate(text.split(" "))]
 
 
-_KINDS: dict[str, _Kind] = {
+KINDS: dict[str, _Kind] = {
     "echo": _Kind(lambda prompt, _n, _m: Script(words(prompt.last))),
     "count": _Kind(lambda _p, n, _m: Script(count(n))),
     "together": _Kind(lambda _p, n, _m: Script(count(n), together=True)),
@@ -127,11 +127,11 @@ def script_for(model: str, prompt: Prompt) -> Script | None:
     """Read a model's name, `fake:KIND`, `fake:KIND-N` or `fake:KIND-N-M`; None when there is no such model."""
     name = model.removeprefix("fake:")
     numbers: list[int] = []
-    while name not in _KINDS:
+    while name not in KINDS:
         name, _, last = name.rpartition("-")
         if not last.isdigit():
             return None
         numbers.insert(0, int(last))
-    kind = _KINDS[name]
+    kind = KINDS[name]
     n, m = (*numbers, *kind.defaults[len(numbers) :])[:2]
     return kind.make(prompt, n, m)

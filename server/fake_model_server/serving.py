@@ -11,6 +11,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from server.fake_model_server.faults import Faults
+from server.fake_model_server.scripts import KINDS, Prompt, script_for
 from server.fake_model_server.server import FakeModelServer
 
 ECHO = "fake:echo"
@@ -33,12 +34,19 @@ async def serve_fake_models(port: int, models: list[tuple[str, str]], faults: Fa
 
 
 def read_models(texts: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Read NAME or NAME=MODEL, several with commas between. A name alone, if it is in no table, echoes."""
+    """Read NAME or NAME=MODEL, several with commas between. A name alone, if it is in no table, echoes.
+
+    Raises ValueError for a MODEL that there is not.
+    """
     pairs: list[tuple[str, str]] = []
     for text in ",".join(texts).split(","):
         name, _, behaviour = text.strip().partition("=")
         if name:
             pairs.append((name, behaviour or (name if name.startswith("fake:") else ECHO)))
+    for _, behaviour in pairs:
+        if script_for(behaviour, Prompt("", 0, (), None)) is None:
+            there_are = ", ".join(f"fake:{kind}" for kind in KINDS)
+            raise ValueError(f"There is no fake model {behaviour!r}. There are: {there_are}.")
     return pairs
 
 

@@ -15,7 +15,7 @@ def prices() -> None:
 
 @prices.command("list")
 @click.option("--model", help="The name of a model: the prices that are for it.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each price.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_prices(model: str | None, *, as_json: bool) -> None:
     """List all prices, also those that hold no longer, the last one set first."""
     settings = settings_of_command(warn)

@@ -50,13 +50,17 @@ class PriceOptions:
 async def list_prices(settings: Settings, model: str | None, *, as_json: bool) -> None:
     """Print all prices, a line for each."""
     async with _opened_prices(settings) as (prices, place):
-        before, has_more, count = None, True, 0
+        before, has_more, found = None, True, list[Price]()
         while has_more:
             rows, has_more = await prices.page(PricesWanted(model), AT_ONCE, before)
-            for row in rows:
-                click.echo(_json(row) if as_json else _line(row))
-            before, count = rows[-1].id if rows else None, count + len(rows)
-        if not count:
+            found += rows
+            before = rows[-1].id if rows else None
+        if as_json:
+            click.echo(orjson.dumps([_told(row) for row in found]))
+            return
+        for row in found:
+            click.echo(_line(row))
+        if not found:
             click.echo(f"There are no such prices in the database {place}.", err=True)
 
 
@@ -65,7 +69,7 @@ async def set_price(settings: Settings, options: PriceOptions, *, as_json: bool)
     async with _opened_prices(settings) as (prices, place):
         row = await prices.set(OPERATOR, options.price())
         click.echo(f"Set the price in the database {place}.", err=True)
-        click.echo(_json(row) if as_json else _line(row))
+        click.echo(orjson.dumps(_told(row)) if as_json else _line(row))
 
 
 @asynccontextmanager
@@ -91,10 +95,6 @@ def _told(row: Price) -> dict[str, Any]:
         "created_at": row.created_at.isoformat(),
         "set_by": None if row.set_by is None else str(row.set_by),
     }
-
-
-def _json(row: Price) -> str:
-    return orjson.dumps(_told(row)).decode()
 
 
 def _line(row: Price) -> str:

@@ -255,6 +255,11 @@ class Settings(
         return None if self.public_url is None else f"{self.public_url}{self.path_prefix}"
 
     @property
+    def local_host(self) -> str:
+        """The address at which a program on this machine reaches the gateway."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+
+    @property
     def answers_to(self) -> list[str]:
         """The names by which the gateway may be called: the setting, or its default for where it listens."""
         if self.allowed_hosts is not None:

@@ -18,6 +18,7 @@ from server.command_settings import run, settings_of_command, warn
 @click.option("--group-by", multiple=True, help="MODEL, API_KEY, USER, GROUP, BACKEND, FINISH, TAG or END_USER.")
 @click.option("--percentiles", is_flag=True, help="Also how fast generations were; slower with many of them.")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array, in place of --format.")
 def usage(**given: Any) -> None:
     """Print what all users used, oldest first, as CSV or JSON lines."""
     settings = settings_of_command(warn)

@@ -23,15 +23,20 @@ async def print_usage(
     group_by: Sequence[str],
     percentiles: bool,
     form: str,
+    as_json: bool,
 ) -> None:
     """Print a report. Raises SettingsError for what is no report."""
     given = {"timeZone": [time_zone], "granularity": [granularity], "groupBy": list(group_by), "allUsers": ["true"]}
     given["percentiles"] = ["true" if percentiles else "false"]
     given |= {name: [text] for name, text in (("from", from_), ("to", to)) if text is not None}
     try:
-        request = read_request(given)
+        request, form = read_request(given), "jsonl" if as_json else form
         async with opened(settings) as (database, _):
             async with aclosing(lines(Usage(database), OPERATOR, request, Form(form))) as portions:
+                if as_json:
+                    rows = b"".join([portion async for portion in portions]).removesuffix(b"\n")
+                    click.echo(b"[" + rows.replace(b"\n", b",\n") + b"]")
+                    return
                 async for portion in portions:
                     click.echo(portion, nl=False)
     except (ValueError, InvalidInput) as error:

@@ -6,7 +6,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -36,6 +36,8 @@ class WorkerLink:
         self.private_valkey = private_valkey
         self.ready = 0
         self.hanging = 0
+        self.breakers: Mapping[str, Mapping[str, int]] = {}
+        """Of each backend, how many workers' breakers are in which state."""
         self.on_slots: Callable[[dict[str, Any]], None] = _nothing
         """What is to be called when the supervisor has told how many slots of a backend this worker has."""
         self._orders = orders
@@ -93,10 +95,13 @@ class WorkerLink:
         """Tell why this worker cannot start."""
         self._tell({"kind": "failed", "sentence": sentence})
 
-    async def show_life(self) -> None:
-        """Tell all the time that this worker's event loop runs, until cancelled: one that hangs is replaced."""
+    async def show_life(self, breakers: Callable[[], Mapping[str, str]]) -> None:
+        """Tell all the time that this worker's event loop runs, until cancelled: one that hangs is replaced.
+
+        With it goes the state of its `breakers` by backend, for whoever asks any of the workers.
+        """
         while True:
-            self.tell_if_heard({"kind": "alive"})
+            self.tell_if_heard({"kind": "alive", "breakers": breakers()})
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     def tell_if_heard(self, answer: dict[str, Any]) -> bool:
@@ -125,7 +130,7 @@ class WorkerLink:
     def _note(self, order: dict[str, Any]) -> None:
         match order["kind"]:
             case "workers":
-                self.ready, self.hanging = order["ready"], order["hanging"]
+                self.ready, self.hanging, self.breakers = order["ready"], order["hanging"], order["breakers"]
             case "slots":
                 self.on_slots(order)
             case "drained":

@@ -10,6 +10,7 @@ others load what they need, and start when it is ready.
 import logging
 import os
 import signal
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
@@ -194,6 +195,10 @@ class Supervisor:
             case "slots":
                 numbers = {name: answer[name] for name in ("total", "number", "running", "wanted")}
                 self._slots.report(worker.number, answer["backend"], **numbers)
+            case "alive":
+                if answer["breakers"] != worker.breakers:
+                    worker.breakers = answer["breakers"]
+                    await self._tell_of_workers()
             case "ready":
                 self._password = self._password or answer["password"]
                 worker.serves_as(answer["replica"])
@@ -230,8 +235,12 @@ class Supervisor:
         workers = list(self._workers.values())
         hanging = sum(worker.hangs for worker in workers)
         ready = sum(worker.ready for worker in workers) - hanging
+        breakers: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for worker in workers:
-            await worker.tell({"kind": "workers", "ready": ready, "hanging": hanging})
+            for backend, state in worker.breakers.items():
+                breakers[backend][state] += 1
+        for worker in workers:
+            await worker.tell({"kind": "workers", "ready": ready, "hanging": hanging, "breakers": breakers})
 
     async def _tell_of_model(self, status: EmbeddedStatus) -> None:
         self._embedded = {"kind": "embedded", **asdict(status)}

@@ -32,6 +32,8 @@ class WorkerProcess:
         self.drained = False
         self.silent_looks = 0
         """How often the supervisor has looked since it said anything."""
+        self.breakers: Mapping[str, str] = {}
+        """The state of its breakers by backend, as it told last."""
         self._reload_later = False
         self._process = process
         self._sending = anyio.Lock()

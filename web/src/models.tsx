@@ -31,14 +31,21 @@ type Trouble = { models?: Model[]; backends?: Backend[]; problem: string; busy: 
 /** Says what is missing and why. The page looks again by itself; the button is for who does not want to wait. */
 export function ModelTrouble({ models, backends, problem, busy, reload }: Trouble) {
   const silent = problem ? [] : (backends ?? []).filter(({ ready }) => !ready);
+  const resting = problem ? [] : (backends ?? []).filter((it) => it.ready && it.breaker !== "CLOSED");
   const missing = models?.length === 0 && !silent.length && !problem;
-  if (!problem && !silent.length && !missing) return null;
+  if (!problem && !silent.length && !resting.length && !missing) return null;
   return (
     <div className={problem ? "notice error" : "notice"} role={problem ? "alert" : "status"}>
       {problem && <p>{problem}</p>}
       {silent.map(({ name, error }) => (
         <p key={name}>
           <strong>{name}</strong> does not answer: {error}
+        </p>
+      ))}
+      {resting.map(({ name, breaker }) => (
+        <p key={name}>
+          <strong>{name}</strong> failed at several answers in a row and{" "}
+          {breaker === "OPEN" ? "is left alone for a while." : "is tried again with the next prompt."}
         </p>
       ))}
       {missing && (

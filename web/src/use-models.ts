@@ -5,7 +5,12 @@ import { describe, type Gateway } from "./gateway";
 import { operation } from "./operations";
 
 export type Model = { name: string; available: boolean; capabilities: string[] | null };
-export type Backend = { name: string; ready: boolean; error: string | null };
+export type Backend = {
+  name: string;
+  ready: boolean;
+  error: string | null;
+  breaker: "CLOSED" | "OPEN" | "HALF_OPEN";
+};
 
 type Answer = { models: Model[]; backends: Backend[] | null };
 
@@ -16,7 +21,7 @@ const LONGEST_DELAY = 16_000;
 const answers = ({ capabilities }: Model): boolean => capabilities?.includes("COMPLETION") ?? true;
 
 const isComplete = ({ models, backends }: Answer): boolean =>
-  models.some(answers) && (backends ?? []).every(({ ready }) => ready);
+  models.some(answers) && (backends ?? []).every(({ ready, breaker }) => ready && breaker === "CLOSED");
 
 /**
  * `models` and `backends` are undefined until they are known, and stay as they were when the gateway cannot be asked:
