@@ -4,6 +4,7 @@ import gc
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +24,11 @@ from server.transports import bounded_websocket_protocol
 from server.uvicorn_protocol import bounded_http_protocol
 from server.welcome import welcome
 from server.workers import BACKLOG, WorkerLink, bound, on_hang_up, url_of
+
+SWITCH_SECONDS = 0.002
+"""How long a thread keeps the interpreter while another one waits for it. The database's thread gives it up at each
+statement, and with Python's 5 ms waits longest where the event loop is busy: under 96 paced streams the first token's
+99th percentile was 330 ms with that, and 100 to 180 with this. Half a millisecond costs more than it brings."""
 
 MOST_OPEN_FILES = 65_536
 
@@ -47,6 +53,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         spare_the_collector()
+        sys.setswitchinterval(SWITCH_SECONDS)
         await super().startup(sockets)
         self._tell(self.app.running)
 
