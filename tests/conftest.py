@@ -34,7 +34,7 @@ hypothesis.settings.register_profile("tests", max_examples=40, **_PROFILE)
 hypothesis.settings.register_profile("thorough", max_examples=1_000, **_PROFILE)
 hypothesis.settings.load_profile("tests")
 
-WORKERS_PER_CORE = 2
+WORKERS_PER_CORE = 3
 """Tests wait for others more than they work."""
 
 MOST_WORKERS = 8
