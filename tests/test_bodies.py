@@ -44,19 +44,26 @@ def subscribing(id: str, size: int, **order: Any) -> str:
     return text.replace('"x": ""', '"x": "' + "y" * (size - len(text)) + '"')
 
 
-@pytest.mark.parametrize("size", [LIMIT + 1, LIMIT * 2])
-async def test_a_message_that_is_too_large_ends_no_other_operation(small: RunningGateway, size: int):
-    async with small.connect() as socket:
+async def refused_beside_a_stream(gateway: RunningGateway, message: str) -> Json:
+    """The error of an operation `refused`, sent on a socket whose stream goes on to its end all the same."""
+    async with gateway.connect() as socket:
         await socket.subscribe(GENERATE, asking("fake:stall-3"), id="running")
-        await socket.connection.send(subscribing("large", size))
-        while (message := await socket.receive())["id"] != "large":
+        await socket.connection.send(message)
+        while (answer := await socket.receive())["id"] != "refused":
             pass
-        [error] = message["payload"]
-        assert (message["type"], error["extensions"]["code"]) == ("error", "LIMIT_EXCEEDED")
-        assert "OLLAGRAPH_MAX_BODY_SIZE" in error["message"]
-        (await small.fake.request()).release()
+        [error] = answer["payload"]
+        assert answer["type"] == "error"
+        (await gateway.fake.request()).release()
         events = [event async for event in socket.events("running")]
     assert events[-1]["__typename"] == "GenerationCompleted"
+    return error
+
+
+@pytest.mark.parametrize("size", [LIMIT + 1, LIMIT * 2])
+async def test_a_message_that_is_too_large_ends_no_other_operation(small: RunningGateway, size: int):
+    error = await refused_beside_a_stream(small, subscribing("refused", size))
+    assert error["extensions"]["code"] == "LIMIT_EXCEEDED"
+    assert "OLLAGRAPH_MAX_BODY_SIZE" in error["message"]
 
 
 async def test_a_message_at_the_limit_is_taken(small: RunningGateway):
@@ -312,14 +319,6 @@ async def test_what_nobody_foresaw_ends_one_operation_of_a_socket(
 
 @pytest.mark.parametrize("half", [r"\ud83d", r"\ude00", r"\ud83d\ud83d", r"a\ud83d!"])
 async def test_half_of_a_character_in_a_message_ends_no_other_operation(small: RunningGateway, half: str):
-    async with small.connect() as socket:
-        await socket.subscribe(GENERATE, asking("fake:stall-3"), id="running")
-        await socket.connection.send(subscribing("cut", 200).replace("yy", half, 1))
-        while (message := await socket.receive())["id"] != "cut":
-            pass
-        [error] = message["payload"]
-        assert (message["type"], error["extensions"]["code"]) == ("error", "BAD_REQUEST")
-        assert "half of a character" in error["message"]
-        (await small.fake.request()).release()
-        events = [event async for event in socket.events("running")]
-    assert events[-1]["__typename"] == "GenerationCompleted"
+    error = await refused_beside_a_stream(small, subscribing("refused", 200).replace("yy", half, 1))
+    assert error["extensions"]["code"] == "BAD_REQUEST"
+    assert "half of a character" in error["message"]
