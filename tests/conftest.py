@@ -4,6 +4,7 @@ from tests.garbage import pytest_collection_finish as pytest_collection_finish  
 
 # isort: split
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -62,6 +63,13 @@ def patience_with_a_busy_machine() -> Iterator[None]:
         patch.setattr("server.health.CHECK_SECONDS", 5)
         patch.setattr("gateway.catalog.catalog.Patience", partial(Patience, first=8))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts_are_heard() -> None:
+    """Let what a test starts hear SIGINT: a shell ignores it for its background jobs, and their children inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
