@@ -1,6 +1,7 @@
 """Answers that outlive the page: found again after a reload, listed while they run, measured by the gateway."""
 
 from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Decimal
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -20,6 +21,11 @@ from tests.support.generations import COMPLETE, asking, look, none_runs, start
 def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
     """One for all tests here, emptied before each of them."""
     return emptied_gateway
+
+
+def as_browsers_round(number: float, step: str) -> Decimal:
+    """Write a number as `toFixed` does: of two that are as near it takes the larger (ECMA-262, 21.1.3.3)."""
+    return Decimal(number).quantize(Decimal(step), ROUND_HALF_UP)
 
 
 async def test_a_reloaded_page_finds_its_running_answer_again(signed_in: Page, gateway: RunningGateway):
@@ -72,9 +78,9 @@ async def test_after_a_reload_the_speed_is_still_the_gateways_measurement(signed
     (node,) = (await gateway.run(f"{{ generations {{ nodes {{ {timings} }} }} }}"))["generations"]["nodes"]
     measured = node["timings"]
     assert (await facts.inner_text()).split(" · ")[3:] == [
-        f"{measured['tokensPerSecond']:.1f} tokens/s",
-        f"first token in {measured['timeToFirstTokenMs'] / 1000:.2f}\xa0s",
-        f"{measured['totalMs'] / 1000:.2f}\xa0s in all",
+        f"{as_browsers_round(measured['tokensPerSecond'], '0.1')} tokens/s",
+        f"first token in {as_browsers_round(measured['timeToFirstTokenMs'] / 1000, '0.01')}\xa0s",
+        f"{as_browsers_round(measured['totalMs'] / 1000, '0.01')}\xa0s in all",
     ]
 
 
