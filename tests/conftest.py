@@ -67,7 +67,7 @@ def patience_with_a_busy_machine() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def interrupts_are_heard() -> None:
-    """Let what a test starts hear SIGINT: a shell ignores it for its background jobs, and their children inherit that."""
+    """Let what a test starts hear SIGINT: what a shell starts in the background ignores it, and so do its children."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

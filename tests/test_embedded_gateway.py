@@ -11,11 +11,11 @@ import pytest
 from backends.embedded import PACKAGED_MODEL_NAME
 from tests.support.databases import SqliteDatabases
 from tests.support.fake_model_server import FakeModelServer
-from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
+from tests.support.gateways import Json, RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import COMPLETE, GENERATE, WATCH, asking, cancel, ends, none_runs, start, text_of, until
 
-LONG = {"maxTokens": 3000}
-"""At some 150 tokens a second, more than any test waits for."""
+LONG: Json = {"options": {"maxTokens": 3000}, "format": {"grammar": "root ::= [a-z ] root"}}
+"""At some 150 tokens a second, more than any test waits for. The model may not choose to end before."""
 SHORT = {"maxTokens": 8, "temperature": 0.0, "seed": 1}
 
 
@@ -62,7 +62,7 @@ async def test_watching_again_gives_the_same_text(gateway: RunningGateway):
 
 async def test_an_answer_that_is_cancelled_is_counted_by_the_model_too(gateway: RunningGateway):
     async with gateway.connect() as socket:
-        await socket.subscribe(GENERATE, asking(PACKAGED_MODEL_NAME, options=LONG))
+        await socket.subscribe(GENERATE, asking(PACKAGED_MODEL_NAME, **LONG))
         events = await until(socket, "TextDelta")
         ended = await cancel(gateway, events[0]["generationId"])
         events += await until(socket, "GenerationCancelled")
@@ -74,13 +74,13 @@ async def test_an_answer_that_is_cancelled_is_counted_by_the_model_too(gateway: 
 
 async def test_a_viewer_who_leaves_stops_the_model(gateway: RunningGateway):
     async with gateway.connect() as socket:
-        await socket.subscribe(GENERATE, asking(PACKAGED_MODEL_NAME, options=LONG))
+        await socket.subscribe(GENERATE, asking(PACKAGED_MODEL_NAME, **LONG))
         events = await until(socket, "TextDelta")
         socket.connection.transport.abort()
     await none_runs(gateway)
     rest = await gateway.events(WATCH, {"id": events[0]["generationId"]})
     assert (rest[-1]["cancelReason"], rest[-1]["usage"]["source"]) == ("VIEWERS_LEFT", "BACKEND")
-    assert rest[-1]["usage"]["completionTokens"] < LONG["maxTokens"]
+    assert rest[-1]["usage"]["completionTokens"] < LONG["options"]["maxTokens"]
 
 
 async def test_several_answers_come_at_once(gateway: RunningGateway):
@@ -100,7 +100,7 @@ async def test_several_answers_come_at_once(gateway: RunningGateway):
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="finding the model's process takes /proc")
 async def test_a_model_that_is_killed_mid_stream_fails_its_answer_and_comes_back(gateway: RunningGateway):
     async with gateway.connect() as socket:
-        await socket.subscribe(GENERATE, asking(PACKAGED_MODEL_NAME, options=LONG))
+        await socket.subscribe(GENERATE, asking(PACKAGED_MODEL_NAME, **LONG))
         events = await until(socket, "TextDelta")
         os.kill(model_process(), signal.SIGKILL)
         events += await until(socket, "GenerationFailed")

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.protocol import TextChunk
-from gateway.plugins import GenerationEnd, Plugin, PluginFailed, PluginThread, UsageRecord
+from gateway.plugins import GenerationEnd, Plugin, PluginFailed, Plugins, PluginThread, UsageRecord
 from gateway.plugins.filtering import Filters
 from server.plugins import find_plugins
 from server.settings import SettingsError
@@ -234,6 +235,19 @@ async def test_an_observer_that_would_end_its_thread_is_told_what_comes_next(err
     await thread.stop()
     assert plugin.told == [1, 2, 3]
     assert thread.failures == {("on_event", "raised"): 1}
+
+
+async def test_plugins_stop_all_at_once():
+    together = threading.Barrier(2, timeout=30)
+
+    class Waiting(Plugin):
+        async def stop(self) -> None:
+            together.wait()
+
+    plugins = Plugins({"one": Waiting({}), "other": Waiting({})}, plugin_timeout=60)
+    async with plugins.running():
+        pass
+    assert not plugins.failures()
 
 
 @pytest.mark.parametrize("hook", ["routes", "query_type"])

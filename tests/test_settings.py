@@ -256,10 +256,12 @@ def test_what_kubernetes_sets_is_understood(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_a_name_that_is_no_setting_is_told_with_the_nearest_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("OLLAGRAPH_ALOWED_HOSTS", "hunter2")
+    monkeypatch.setenv("OLLAGRAPH_ENV", "production")
     monkeypatch.setenv("OLLAGRAPH_NEW_PASSWORD", "hunter2")
     (tmp_path / ".env").write_text("ollagraph_reddis_url=hunter2\nOLLAGRAPH_XYZZY=hunter2\nOTHER=1\n")
     assert unread_settings() == [
         "OLLAGRAPH_ALOWED_HOSTS in the environment is not a setting. Is OLLAGRAPH_ALLOWED_HOSTS meant?",
+        "OLLAGRAPH_ENV in the environment is not a setting. Is OLLAGRAPH_ENVIRONMENT meant?",
         "OLLAGRAPH_REDDIS_URL in .env is not a setting. Is OLLAGRAPH_REDIS_URL meant?",
         "OLLAGRAPH_XYZZY in .env is not a setting.",
     ]

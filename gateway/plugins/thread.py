@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 MOST_WAITING = 1_000
 """What one plugin may still have to be told; what comes beyond is dropped and counted."""
 
-STOP_SECONDS = 5.0
+STOP_SECONDS = 1.0
+"""How long a plugin has to leave its thread after it was told to stop, and had its time for that."""
 
 
 class PluginFailed(Exception):

@@ -141,7 +141,8 @@ def _remark(where: str, name: str, value: str, settings: set[str], known: set[st
         return told if name in known else None
     if name in known:
         return None
-    nearest = get_close_matches(name, settings, 1, 0.7)
+    longer = [setting for setting in settings if setting.startswith(name)]
+    nearest = longer if len(longer) == 1 else get_close_matches(name, settings, 1, 0.7)
     return f"{name} in {where} is not a setting." + (f" Is {nearest[0]} meant?" if nearest else "")
 
 
