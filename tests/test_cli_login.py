@@ -86,6 +86,8 @@ async def test_a_person_signs_in_uses_a_token_and_signs_out(gateway: RunningGate
     assert (await gateway.run("{ me { username } }"))["me"] == {"username": ADMIN}
     who = await command(tmp_path, "whoami", "--url", f"{gateway.url}/")
     assert (who.stdout, who.stderr) == (f"{ADMIN} (admin) at {gateway.url}\n", "")
+    who = await command(tmp_path, "whoami", "--json")
+    assert json.loads(who.stdout) == {"username": ADMIN, "role": "admin", "url": gateway.url}
     out = await command(tmp_path, "logout")
     assert out.stdout == f"Signed out at {gateway.url}.\n"
     assert kept(tmp_path)["gateways"] == {}

@@ -130,7 +130,7 @@ async def _seen_by_gateway(settings: Settings) -> dict[str, dict[str, Any]]:
 
 def _told(breakers: dict[str, int] | None) -> str:
     if breakers is None:
-        return "no gateway runs here"
+        return "no gateway answers here"
     several = sum(breakers.values()) > 1
     counted = ", ".join(f"{state} in {count}" if several else state for state, count in sorted(breakers.items()))
     return f"breaker {counted}"

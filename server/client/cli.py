@@ -39,11 +39,12 @@ def logout(url: str | None, *, forget: bool) -> None:
 
 @click.command()
 @click.option("--url", envvar="OLLAGRAPH_URL", help=URL_HELP)
-def whoami(url: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def whoami(url: str | None, *, as_json: bool) -> None:
     """Tell as whom you are signed in, and where."""
     from server.client.commands import tell_who
 
-    tell_who(url)
+    tell_who(url, as_json=as_json)
 
 
 @click.command()

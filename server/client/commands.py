@@ -1,5 +1,6 @@
 """What `login`, `logout`, `whoami` and `token` do."""
 
+import json
 import os
 import sys
 import time
@@ -63,12 +64,15 @@ def log_out(url: str | None, *, forget: bool) -> None:
     click.echo(f"Signed out at {url}.")
 
 
-def tell_who(url: str | None) -> None:
+def tell_who(url: str | None, *, as_json: bool) -> None:
     """Print the name and the role of whoever is signed in, as the gateway tells them."""
     url, token = _fresh_token(url)
     with RemoteGateway(url) as gateway:
         me = gateway.ask(ME, token=token)
-    click.echo(f"{me['username']} ({me['role']}) at {url}")
+    if as_json:
+        click.echo(json.dumps({"username": me["username"], "role": me["role"], "url": url}, indent=2))
+    else:
+        click.echo(f"{me['username']} ({me['role']}) at {url}")
 
 
 def print_token(url: str | None) -> None:
