@@ -5,11 +5,10 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Protocol
 
 import anyio
-import httpx
 
 from backends.errors import BackendError, BackendProtocolError
 from backends.protocol import Chunk, Json, UsageChunk
-from backends.wire import Reads, drain, failure_instead, html_error, is_html, stream_reads
+from backends.wire import Client, Reads, drain, failure_instead, html_error, is_html, stream_reads
 
 GRACE_SECONDS = 2.0
 """How long a server may take to tell the usage behind the end of an answer."""
@@ -42,7 +41,7 @@ class ChunkDecoder(Protocol):
 
 @asynccontextmanager
 async def stream_chunks(
-    client: httpx.AsyncClient, path: str, body: Json, decoder: ChunkDecoder, event_interval: float = 0
+    client: Client, path: str, body: Json, decoder: ChunkDecoder, event_interval: float = 0
 ) -> AsyncGenerator[AsyncIterator[Sequence[Chunk]]]:
     """Ask for one answer and give its chunks in batches, as `Backend.generate` promises.
 

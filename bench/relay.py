@@ -33,11 +33,12 @@ class Relay:
 
     async def _answer(self, model: str, send: Any) -> None:
         body = {"model": model, "messages": [{"role": "user", "content": "Count."}], "stream": True}
-        async with self._client.stream("POST", "/api/chat", content=orjson.dumps(body)) as response:
-            async for line in _lines(response):
-                value = orjson.loads(line)
-                frame = {"done": True} if value["done"] else {"text": value["message"]["content"]}
-                await send({"type": "websocket.send", "text": orjson.dumps(frame).decode()})
+        response = await self._client.ask("POST", "/api/chat", orjson.dumps(body))
+        async for line in _lines(response):
+            value = orjson.loads(line)
+            frame = {"done": True} if value["done"] else {"text": value["message"]["content"]}
+            await send({"type": "websocket.send", "text": orjson.dumps(frame).decode()})
+        await response.aclose()
 
 
 async def _lines(response: httpx.Response) -> AsyncGenerator[bytes]:

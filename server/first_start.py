@@ -168,6 +168,7 @@ def make_identity(
     most = settings.provider_max_pending
     redirects = RedirectSignIns(database, providers, external, links, sessions, provider_max_pending=most)
     return Identity(
+        known=known,
         authentication=Authentication(known, tokens, key_uses, session_uses),
         sign_ins=sign_ins,
         accounts=accounts,

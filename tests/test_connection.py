@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from backends.errors import BackendTimeout, BackendUnavailable
-from backends.wire import fetch_json, make_client, stream_reads
+from backends.wire import Client, fetch_json, make_client, stream_reads
 from backends.wire.connection import MOST_HELD
 from tests.support.polling import settled
 
@@ -63,7 +63,7 @@ class RawServer:
 @asynccontextmanager
 async def raw_server(
     *answers: Sequence[bytes], tls: ssl.SSLContext | None = None
-) -> AsyncIterator[tuple[RawServer, httpx.AsyncClient]]:
+) -> AsyncIterator[tuple[RawServer, Client]]:
     server = RawServer(answers)
     async with await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls) as listening:
         port = listening.sockets[0].getsockname()[1]
@@ -72,7 +72,7 @@ async def raw_server(
             yield server, client
 
 
-async def body_of(client: httpx.AsyncClient) -> bytes:
+async def body_of(client: Client) -> bytes:
     async with stream_reads(client, "/", {}) as reads:
         return b"".join([piece async for piece in reads])
 
@@ -192,6 +192,29 @@ async def test_a_header_of_several_lines_is_not_sent():
         with pytest.raises(httpx.LocalProtocolError):
             await client.get("/", headers={"x": "a\r\nhost: b"})
         assert server.asked == []
+
+
+async def test_cookies_of_one_answer_are_not_sent_with_the_next_request():
+    cookie = CHUNKED[:-2] + b"set-cookie: route=a\r\n\r\n"
+    async with raw_server([cookie + HELLO], [CHUNKED + HELLO]) as (server, client):
+        await body_of(client)
+        await body_of(client)
+    assert [b"cookie:" in asked.lower() for asked in server.asked] == [False, False]
+
+
+async def test_a_user_and_a_password_in_the_address_are_sent_with_every_request():
+    async with raw_server([CHUNKED + HELLO], [CHUNKED + HELLO]) as (server, _):
+        async with make_client(server.url.replace("//", "//ada:l%40ce@")) as client:
+            await body_of(client)
+            await fetch_json(client, "GET", "/")
+    assert [b"Authorization: Basic YWRhOmxAY2U=\r\n" in asked for asked in server.asked] == [True, True]
+
+
+async def test_a_path_of_the_address_stands_before_what_is_asked_for():
+    async with raw_server([CHUNKED + HELLO]) as (server, _):
+        async with make_client(f"{server.url}/below") as client:
+            await fetch_json(client, "GET", "/api/tags")
+    assert server.asked[0].startswith(b"GET /below/api/tags HTTP/1.1\r\n")
 
 
 async def test_connecting_takes_no_longer_than_it_may():

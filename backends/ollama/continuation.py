@@ -7,17 +7,15 @@ not, the prompt up to the assistant's turn is rendered, what was said is put beh
 (`/api/generate` with `raw`).
 """
 
-import httpx
-
 from backends.errors import BackendUnsupported
 from backends.protocol import ChatRequest, Json
-from backends.wire import as_object, as_text, fetch_json
+from backends.wire import Client, as_object, as_text, fetch_json
 
 _OPENINGS = ("<think>", "<thinking>", "<|channel>thought")
 """With what a template that makes the model think first ends: what was said does not belong behind it."""
 
 
-async def raw_prompt(client: httpx.AsyncClient, request: ChatRequest, body: dict[str, Json]) -> str | None:
+async def raw_prompt(client: Client, request: ChatRequest, body: dict[str, Json]) -> str | None:
     """Give the prompt with which the model goes on where `request` ends; None where `/api/chat` does so by itself.
 
     `body` is that of `/api/chat`. Raises BackendError; BackendUnsupported where nobody could tell whether it goes on.
@@ -41,7 +39,7 @@ def raw_body(body: dict[str, Json], prompt: str) -> dict[str, Json]:
     return {**kept, "prompt": prompt, "raw": True}
 
 
-async def _rendered(client: httpx.AsyncClient, body: dict[str, Json]) -> str:
+async def _rendered(client: Client, body: dict[str, Json]) -> str:
     """Ask what the model would be given. A server that does not know the question answers: one token at most."""
     options = {**as_object(body.get("options")), "num_predict": 1}
     asked = {**body, "options": options, "stream": False, "_debug_render_only": True}

@@ -1,12 +1,10 @@
 """What Ollama has in memory, and whether it loads a model now (`/api/ps`, server/sched.go)."""
 
-import httpx
-
 from backends.protocol import Json, LoadedModel
-from backends.wire import as_count, as_moment, as_object, as_size, as_text, fetch_list
+from backends.wire import Client, as_count, as_moment, as_object, as_size, as_text, fetch_list
 
 
-async def loaded_models(client: httpx.AsyncClient) -> dict[str, LoadedModel]:
+async def loaded_models(client: Client) -> dict[str, LoadedModel]:
     """List what is in memory, by each of its names. Raises BackendError."""
     found: dict[str, LoadedModel] = {}
     for entry in map(as_object, await fetch_list(client, "/api/ps", "models")):
@@ -27,7 +25,7 @@ class LoadingWatch:
     which it will be unloaded, and each look is told another one, reckoned from now.
     """
 
-    def __init__(self, client: httpx.AsyncClient, model: str) -> None:
+    def __init__(self, client: Client, model: str) -> None:
         self._client = client
         self._model = model
         self._was_missing = False

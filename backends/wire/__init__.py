@@ -1,6 +1,7 @@
 """What every adapter needs on the wire: connections, lines, events, and JSON that may hold anything."""
 
 from backends.wire.addresses import ollama_address, openai_address
+from backends.wire.client import Client
 from backends.wire.error_bodies import failure, failure_instead, html_error, is_html, told_error
 from backends.wire.http import Reads, drain, fetch_json, fetch_list, make_client, sent_headers, stream_reads
 from backends.wire.json import (
@@ -27,6 +28,7 @@ __all__ = [
     "DONE",
     "LARGEST_COUNT",
     "MAX_LINE_BYTES",
+    "Client",
     "Joiner",
     "NdjsonDecoder",
     "Reads",

@@ -10,7 +10,6 @@ carry prompts there). And no read ever times out here: time-outs are the busines
 but the one for connecting, which only the client can tell apart from the others.
 """
 
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -23,9 +22,9 @@ import orjson
 
 from backends.errors import BackendError, BackendProtocolError, BackendTimeout, BackendUnavailable, TimeoutPhase
 from backends.protocol import Json
+from backends.wire.client import Client
 from backends.wire.error_bodies import error_for_status, failure, html_error, is_html, told_error
 from backends.wire.json import as_object, as_text, json_value
-from backends.wire.transport import HttpTransport
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """Longest answer read as a whole: a list of models, or the description of one."""
@@ -42,7 +41,7 @@ def make_client(
     *,
     headers: Mapping[str, str] | None = None,
     connect_timeout: float = 5.0,
-) -> httpx.AsyncClient:
+) -> Client:
     """Make the client for one model server; its maker closes it.
 
     `base_url` may have a path, which stands before every path asked for. `connect_timeout` is in seconds. How many
@@ -56,18 +55,10 @@ def make_client(
         raise ValueError("The address of a model server must be a URL, such as http://127.0.0.1:11434.") from None
     if url.scheme not in {"http", "https"} or not url.host:
         raise ValueError("The address of a model server must begin with http:// or https:// and name a host.")
-    tls = ssl.create_default_context() if url.scheme == "https" else None
-    return httpx.AsyncClient(
-        base_url=url,
-        headers={"accept-encoding": "identity", **(headers or {})},
-        timeout=httpx.Timeout(None, connect=connect_timeout),
-        transport=HttpTransport(url.host, url.port or (443 if tls else 80), tls),
-        trust_env=False,
-        follow_redirects=False,
-    )
+    return Client(url, {"accept-encoding": "identity", **(headers or {})}, connect_timeout)
 
 
-async def fetch_json(client: httpx.AsyncClient, method: str, path: str, body: Json = None) -> dict[str, Json]:
+async def fetch_json(client: Client, method: str, path: str, body: Json = None) -> dict[str, Json]:
     """Ask for one JSON object and read it whole. Raises BackendError."""
     value = await _fetch(client, method, path, body)
     if not isinstance(value, dict):
@@ -75,7 +66,7 @@ async def fetch_json(client: httpx.AsyncClient, method: str, path: str, body: Js
     return cast("dict[str, Json]", value)
 
 
-async def fetch_list(client: httpx.AsyncClient, path: str, *names: str) -> list[Json]:
+async def fetch_list(client: Client, path: str, *names: str) -> list[Json]:
     """Ask for a list, which stands under one of `names` in an object or is the whole answer. Raises BackendError."""
     value = await _fetch(client, "GET", path)
     if name := next((name for name in names if name in as_object(value)), None):
@@ -85,7 +76,7 @@ async def fetch_list(client: httpx.AsyncClient, path: str, *names: str) -> list[
     return cast("list[Json]", value)
 
 
-async def _fetch(client: httpx.AsyncClient, method: str, path: str, body: Json = None) -> Json:
+async def _fetch(client: Client, method: str, path: str, body: Json = None) -> Json:
     async with _open(client, method, path, body) as response:
         data = await _read(client, response, MAX_BODY_BYTES + 1)
     if len(data) > MAX_BODY_BYTES:
@@ -104,7 +95,7 @@ async def _fetch(client: httpx.AsyncClient, method: str, path: str, body: Json =
 class Reads:
     """The bytes of one response, piece by piece: each is all that has come. Raises BackendError."""
 
-    def __init__(self, client: httpx.AsyncClient, response: httpx.Response) -> None:
+    def __init__(self, client: Client, response: httpx.Response) -> None:
         self._client = client
         self._response = response
         # As they come from the transport: httpx's own layers take a tenth of a token. They are for a server that
@@ -127,7 +118,7 @@ class Reads:
 
 
 @asynccontextmanager
-async def stream_reads(client: httpx.AsyncClient, path: str, body: Json) -> AsyncGenerator[Reads]:
+async def stream_reads(client: Client, path: str, body: Json) -> AsyncGenerator[Reads]:
     """Send a POST and give what comes back, piece by piece. Raises BackendError.
 
     Leaving before the end closes the connection, and that is what stops the server's work.
@@ -153,7 +144,7 @@ async def drain(reads: Reads) -> None:
 
 
 @asynccontextmanager
-async def _open(client: httpx.AsyncClient, method: str, path: str, body: Json) -> AsyncGenerator[httpx.Response]:
+async def _open(client: Client, method: str, path: str, body: Json) -> AsyncGenerator[httpx.Response]:
     response = await _send(client, method, path, body)
     try:
         if response.status_code != 200:
@@ -164,18 +155,17 @@ async def _open(client: httpx.AsyncClient, method: str, path: str, body: Json) -
         await response.aclose()
 
 
-async def _send(client: httpx.AsyncClient, method: str, path: str, body: Json) -> httpx.Response:
+async def _send(client: Client, method: str, path: str, body: Json) -> httpx.Response:
     if client.is_closed:
         raise BackendUnavailable("The connection to the model server is closed.")
     content = None if body is None else orjson.dumps(body)
-    headers = {**sent_headers.get(), **({} if body is None else {"content-type": "application/json"})}
     try:
-        return await client.send(client.build_request(method, path, content=content, headers=headers), stream=True)
+        return await client.ask(method, path, content, sent_headers.get())
     except httpx.HTTPError as error:
         raise _translate(client, error) from error
 
 
-async def _read(client: httpx.AsyncClient, response: httpx.Response, limit: int) -> bytes:
+async def _read(client: Client, response: httpx.Response, limit: int) -> bytes:
     data = bytearray()
     async for piece in Reads(client, response):
         data += piece
@@ -184,7 +174,7 @@ async def _read(client: httpx.AsyncClient, response: httpx.Response, limit: int)
     return bytes(data[:limit])
 
 
-def _translate(client: httpx.AsyncClient, error: httpx.HTTPError) -> BackendError:
+def _translate(client: Client, error: httpx.HTTPError) -> BackendError:
     match error:
         case httpx.ConnectTimeout():
             return BackendTimeout(TimeoutPhase.CONNECT, client.timeout.connect or 0.0)

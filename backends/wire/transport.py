@@ -44,11 +44,14 @@ class HttpTransport(httpx.AsyncBaseTransport):
         llama.cpp, for one, promises to keep a connection after a stream and then often closes it. Only a connection
         of this very request may fail it (RFC 9112, section 9.3.1, and what every browser does).
         """
-        head, body = _head(request), await request.aread()
-        timeout = request.extensions.get("timeout", {}).get("connect")
+        body = await request.aread()
+        return await self.ask(head_of(lines_of(request)), body, request.extensions.get("timeout", {}).get("connect"))
+
+    async def ask(self, head: bytes, body: bytes, connect_timeout: float | None) -> httpx.Response:
+        """Send a request that is put into bytes already."""
         while True:
             kept = self._take()
-            connection = kept or await self._connect(timeout)
+            connection = kept or await self._connect(connect_timeout)
             try:
                 await connection.send(head, body) if body else await connection.send(head)
             except httpx.TransportError:
@@ -59,12 +62,12 @@ class HttpTransport(httpx.AsyncBaseTransport):
             except BaseException:
                 self._leave(connection)
                 raise
-            body = _Body(connection, partial(self._leave, connection))
+            pieces = _Body(connection, partial(self._leave, connection))
             return httpx.Response(
                 connection.status,
                 headers=connection.headers,
-                stream=body,
-                extensions={"http_version": b"HTTP/1.1", "gather": connection.gather, "pieces": body},
+                stream=pieces,
+                extensions={"http_version": b"HTTP/1.1", "gather": connection.gather, "pieces": pieces},
             )
 
     async def aclose(self) -> None:
@@ -132,10 +135,14 @@ class _Body(httpx.AsyncByteStream):
             leave()
 
 
-def _head(request: httpx.Request) -> bytes:
+def lines_of(request: httpx.Request) -> list[bytes]:
+    """Give the lines of what stands before the body."""
+    first = b"%s %s HTTP/1.1" % (request.method.encode(), request.url.raw_path)
+    return [first, *(b"%s: %s" % header for header in request.headers.raw)]
+
+
+def head_of(lines: Sequence[bytes]) -> bytes:
     """Write what stands before the body. Raises httpx.LocalProtocolError for a header that would be several."""
-    lines = [b"%s %s HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
-    lines += [b"%s: %s" % header for header in request.headers.raw]
     if any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines):
         raise httpx.LocalProtocolError("A header of the request holds a line break.")
     return b"\r\n".join([*lines, b"", b""])

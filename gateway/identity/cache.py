@@ -22,6 +22,7 @@ class TtlCache(Generic[K, V]):
     def __init__(self, max_age: float) -> None:
         self._max_age = max_age
         self._values: OrderedDict[K, tuple[float, V]] = OrderedDict()
+        self._used: set[K] = set()
         self._cleared = 0
 
     @property
@@ -34,7 +35,13 @@ class TtlCache(Generic[K, V]):
         found = self._values.get(key)
         if found is None or found[0] <= time.monotonic() - self._max_age:
             return None
+        self._used.add(key)
         return found[1]
+
+    def take_used(self) -> list[K]:
+        """Give what was there for somebody since this was asked last."""
+        used, self._used = self._used, set()
+        return list(used)
 
     def put(self, key: K, value: V, version: int) -> None:
         """Keep what was looked up since it had this `version`; nothing where it was cleared meanwhile."""
@@ -49,3 +56,4 @@ class TtlCache(Generic[K, V]):
         """Forget everything: something has changed."""
         self._cleared += 1
         self._values.clear()
+        self._used.clear()

@@ -11,6 +11,7 @@ from gateway.identity.authentication import Authentication
 from gateway.identity.devices import DeviceApprovals, DeviceSignIns
 from gateway.identity.external import ExternalLinks, Linking, RedirectSignIns, SignInOptions, SignOuts
 from gateway.identity.groups import Groups
+from gateway.identity.known import KnownCallers
 from gateway.identity.passwords import Passwords
 from gateway.identity.registration import Registration
 from gateway.identity.roles import Roles
@@ -24,6 +25,7 @@ from gateway.identity.uses import KeyUses, SessionUses
 class Identity:
     """The use cases of identity, one object for each noun."""
 
+    known: KnownCallers
     authentication: Authentication
     sign_ins: SignIns
     accounts: Accounts
@@ -46,8 +48,9 @@ class Identity:
     device_approvals: DeviceApprovals
 
     async def run(self) -> None:
-        """Write what no request waits for, until cancelled. To be started in the application's task group."""
+        """Look up and write what no request waits for, until cancelled. Belongs into the application's task group."""
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.known.run)
             tasks.start_soon(self.key_uses.run)
             tasks.start_soon(self.sign_ins.run)
             tasks.start_soon(self.audit.run)

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
+import anyio
+
 from auth.model_access import ModelAccess, access_of_groups
 from auth.roles import BUILT_IN_ROLES, known_scopes
 from auth.scopes import Scope
 from db import queries
-from db.engine import Database
+from db.engine import Database, DatabaseUnavailable
 from db.queries import Caller
 from db.tables import ApiKey, Session, User
 from gateway.identity.cache import TtlCache
@@ -50,6 +52,7 @@ class KnownCallers:
 
     def __init__(self, database: Database, identity_max_age: float) -> None:
         self._database = database
+        self._max_age = identity_max_age
         self._keys: TtlCache[str, tuple[ApiKey, KnownUser]] = TtlCache(identity_max_age)
         self._sessions: TtlCache[UUID, tuple[Session, KnownUser]] = TtlCache(identity_max_age)
         self._users: TtlCache[UUID, KnownUser] = TtlCache(identity_max_age)
@@ -77,16 +80,7 @@ class KnownCallers:
     async def keys(self, hashes: Sequence[str]) -> dict[str, tuple[ApiKey, KnownUser]]:
         """Give the keys of these hashes, also where it is that of the secret before, with their users."""
         found = {it: known for it in hashes if (known := self._keys.get(it)) is not None}
-        for missing in portions([it for it in hashes if it not in found]):
-            version = self._keys.version
-            async with self._database.reading() as session:
-                looked_up = await queries.identity.callers_by_key(session, missing)
-            for key, caller in looked_up:
-                known = key, KnownUser.of(caller)
-                for secret_hash in set(missing) & {key.secret_hash, key.previous_hash or ""}:
-                    found[secret_hash] = known
-                    self._keys.put(secret_hash, known, version)
-        return found
+        return found | await self._look_up_keys([it for it in hashes if it not in found])
 
     async def key_of(self, key_id: UUID) -> ApiKey | None:
         """Give the key with this id, whether or not it holds."""
@@ -101,7 +95,42 @@ class KnownCallers:
     async def sessions(self, ids: Sequence[UUID]) -> dict[UUID, tuple[Session, KnownUser]]:
         """Give those of these sessions that there are, with their users."""
         found = {session_id: known for session_id in ids if (known := self._sessions.get(session_id)) is not None}
-        for missing in portions([session_id for session_id in ids if session_id not in found]):
+        return found | await self._look_up_sessions([session_id for session_id in ids if session_id not in found])
+
+    async def run(self) -> None:
+        """Keep fresh what is in use, until cancelled."""
+        while self._max_age:
+            await anyio.sleep(self._max_age / 2)
+            try:
+                await self.renew()
+            except DatabaseUnavailable:
+                pass  # which has told the log; who asks next looks again
+        await anyio.sleep_forever()
+
+    async def renew(self) -> None:
+        """Look again at the keys and sessions that were asked with since the last time, many in one statement.
+
+        Else the first operation after `identity_max_age`, and all that come in the same moment, would wait for that.
+        """
+        await self._look_up_keys(self._keys.take_used())
+        await self._look_up_sessions(self._sessions.take_used())
+
+    async def _look_up_keys(self, hashes: Sequence[str]) -> dict[str, tuple[ApiKey, KnownUser]]:
+        found: dict[str, tuple[ApiKey, KnownUser]] = {}
+        for missing in portions(hashes):
+            version = self._keys.version
+            async with self._database.reading() as session:
+                looked_up = await queries.identity.callers_by_key(session, missing)
+            for key, caller in looked_up:
+                known = key, KnownUser.of(caller)
+                for secret_hash in set(missing) & {key.secret_hash, key.previous_hash or ""}:
+                    found[secret_hash] = known
+                    self._keys.put(secret_hash, known, version)
+        return found
+
+    async def _look_up_sessions(self, ids: Sequence[UUID]) -> dict[UUID, tuple[Session, KnownUser]]:
+        found: dict[UUID, tuple[Session, KnownUser]] = {}
+        for missing in portions(ids):
             version = self._sessions.version
             async with self._database.reading() as session:
                 looked_up = await queries.identity.callers_by_session(session, missing)

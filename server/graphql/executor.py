@@ -33,6 +33,7 @@ from resolvers.access import public_fields
 from schema.context import Context
 from schema.limits import limits_extension
 from server.graphql.compiled_events import CompiledEventExecutor, executor_of
+from server.graphql.compiled_inputs import compile_inputs
 from server.graphql.coroutines import Coroutines
 from server.graphql.cost import operation_cost
 from server.graphql.document_limits import (
@@ -128,6 +129,7 @@ class Executor:
         debug: bool,
         variable_limits: VariableLimits,
     ) -> None:
+        compile_inputs(schema)
         self.schema = schema
         self._schema = schema._schema  # pyright: ignore[reportPrivateUsage] - Strawberry has no other way to it
         self._public_fields = public_fields(self._schema)
