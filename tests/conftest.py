@@ -23,6 +23,7 @@ from tests.support.databases import (
 )
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.support.gateways import EVERY_MODEL, RunningGateway, gateway_settings, running_gateway
+from tests.support.shared.documents import shared_documents
 from tests.support.shared.folder import made_once
 from tests.support.shared.folder import pytest_configure as pytest_configure
 from tests.support.shared.gateways import as_new, gateway_before_fake
@@ -67,7 +68,7 @@ def patience_with_a_busy_machine() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def interrupts_are_heard() -> None:
-    """Let what a test starts hear SIGINT: a shell ignores it for its background jobs, and their children inherit that."""
+    """Let what a test starts hear SIGINT: a shell ignores it for its background jobs, and children inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -76,6 +77,13 @@ def interrupts_are_heard() -> None:
 def statements_compiled_once() -> Iterator[None]:
     """Spare each of a thousand databases the compiling of the same statements."""
     with shared_statements():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def documents_validated_once() -> Iterator[None]:
+    """Spare each of a thousand gateways the validation of the same documents."""
+    with shared_documents():
         yield
 
 
