@@ -6,6 +6,7 @@ from tests.garbage import pytest_collection_finish as pytest_collection_finish  
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -97,7 +98,8 @@ def sqlite_databases() -> SqliteDatabases:
 def postgresql_databases() -> Iterator[PostgresqlDatabases]:
     """A PostgreSQL server with a template, started when the first test of any process needs it."""
     with postgresql_server(made_once("postgresql", prepare_postgresql)) as url:
-        yield PostgresqlDatabases(url)
+        with closing(PostgresqlDatabases(url)) as databases:
+            yield databases
 
 
 @pytest.fixture(scope="session")
