@@ -97,7 +97,7 @@ async def test_a_client_that_was_in_time_is_let_in_when_its_credentials_are_chec
 async def test_a_request_whose_credentials_are_not_checked_in_time_is_answered(
     postgresql_url: str, tmp_path: Path, fake: FakeModelServer
 ):
-    settings = gateway_settings(tmp_path, postgresql_url, fake.url, query_timeout=0.3, identity_max_age=0)
+    settings = gateway_settings(tmp_path, postgresql_url, fake.url, query_timeout=2, identity_max_age=0)
     async with running_gateway(settings, fake) as gateway, slow_users(postgresql_url):
         [error] = (await gateway.post("{ me { id } }")).json()["errors"]
     assert error["extensions"]["code"] == "DATABASE_UNAVAILABLE"
