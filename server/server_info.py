@@ -1,5 +1,6 @@
 """What the settings let clients know of this installation."""
 
+from functools import cache
 from importlib import metadata
 
 from gateway.server_info import IntrospectionAccess, ServerInfo, TrustedDocumentsMode
@@ -32,6 +33,7 @@ def introspection_access(settings: Settings) -> IntrospectionAccess:
     return _ACCESS[settings.introspection_mode]
 
 
+@cache
 def version() -> str:
     """Give the version that is installed; "unknown" for sources that were never installed."""
     try:

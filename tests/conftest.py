@@ -6,6 +6,7 @@ from tests.garbage import pytest_collection_finish as pytest_collection_finish  
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tests.support.databases import (
 )
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.support.gateways import EVERY_MODEL, RunningGateway, gateway_settings, running_gateway
+from tests.support.shared.documents import shared_documents
 from tests.support.shared.folder import made_once
 from tests.support.shared.folder import pytest_configure as pytest_configure
 from tests.support.shared.gateways import as_new, gateway_before_fake
@@ -79,6 +81,13 @@ def statements_compiled_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def documents_validated_once() -> Iterator[None]:
+    """Spare each of a thousand gateways the validation of the same documents."""
+    with shared_documents():
+        yield
+
+
 @pytest.fixture(scope="session")
 def sqlite_databases() -> SqliteDatabases:
     """The template for SQLite."""
@@ -89,7 +98,8 @@ def sqlite_databases() -> SqliteDatabases:
 def postgresql_databases() -> Iterator[PostgresqlDatabases]:
     """A PostgreSQL server with a template, started when the first test of any process needs it."""
     with postgresql_server(made_once("postgresql", prepare_postgresql)) as url:
-        yield PostgresqlDatabases(url)
+        with closing(PostgresqlDatabases(url)) as databases:
+            yield databases
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,10 @@ gc.disable()  # conftest.py imports this first
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Spare the modules and the collected tests garbage collection, as a server does, and collect less often."""
-    gc.collect()
+    """Spare the modules and the collected tests garbage collection, as a server does, and collect less often.
+
+    What is garbage by now stays: to find it takes half a second in each process.
+    """
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     gc.enable()

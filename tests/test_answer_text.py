@@ -18,6 +18,7 @@ from tests.support.databases import on_sqlite
 from tests.support.fake_model_server import FakeModelServer, Script
 from tests.support.gateways import GraphQLErrors, Json, RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import COMPLETE, WATCH, asking, start
+from tests.support.polling import pause
 from tests.support.shared.gateways import as_new, sharing
 
 TEXT = "0 1 2 "
@@ -166,6 +167,7 @@ async def test_a_poller_goes_over_to_watching_without_a_gap(gateway: RunningGate
     look = "query($id: ID!) { generation(id: $id) { text lastSequence onDisconnect onBackendLoss } }"
     seen: Json = {"text": ""}
     while seen["text"] != "0 1 2 3 4 ":
+        await pause()
         seen = (await gateway.run(look, {"id": id}))["generation"]
     assert (seen["onDisconnect"], seen["onBackendLoss"]) == ("CANCEL", "FAIL")
     gateway.fake.release()

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.support.gateways import GraphQLErrors, RunningGateway, gateway_settings, running_gateway
+from tests.support.polling import pause
 
 HANGS = 60
 """Seconds after which a test that hangs is given up."""
@@ -34,6 +35,7 @@ async def test_the_api_tells_which_backend_does_not_answer_and_why(two: tuple[Ru
     other.replies = {"/v1/models": (500, b'{"error": "no disk at http://10.0.0.1/ for sk-12"}')}
     told = await gateway.run(LOOK)
     while all(backend["ready"] for backend in told["backends"]):
+        await pause()
         told = await gateway.run(LOOK)
     assert told["backends"][0].pop("latencyMs") > 0
     assert told == {
@@ -122,6 +124,7 @@ async def test_models_are_chosen_by_a_filter(
     gateway.fake.replies["/api/tags"] = (200, orjson.dumps({"models": tags}))
     found: set[str] = set()
     while "Seer:1" not in found:  # the lists are renewed behind the answers
+        await pause()
         found = {model["name"] for model in (await gateway.run("{ models { name } }"))["models"]}
     models = await gateway.run("query($filter: ModelFilter) { models(filter: $filter) { name } }", {"filter": chosen})
     assert {model["name"] for model in models["models"]} == names

@@ -19,6 +19,7 @@ from db.tables import Blob, BlobChunk
 from gateway.blobs import CHUNK_SIZE, BlobLimits, Blobs
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import Json, RunningGateway, gateway_settings, running_gateway
+from tests.support.polling import pause
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ async def stored(gateway: RunningGateway) -> tuple[int, int]:
 async def until_stored(gateway: RunningGateway, chunks: int) -> None:
     with anyio.fail_after(20):
         while (await stored(gateway))[1] != chunks:
-            pass
+            await pause()
 
 
 @pytest.fixture

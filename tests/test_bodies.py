@@ -21,6 +21,7 @@ from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import ADMIN, Json, RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import GENERATE, asking
 from tests.support.http_streams import EVENT_STREAM, MULTIPART
+from tests.support.polling import pause
 from tests.support.shared.gateways import as_new, sharing
 
 ME = "{ me { username } }"
@@ -165,7 +166,7 @@ async def held(gateway: RunningGateway, size: int) -> AsyncGenerator[None]:
             tasks.start_soon(post)
         with anyio.fail_after(20):
             while in_flight.held < size - piece:
-                await gateway.client.get("/healthz")
+                await pause()
         yield
         ending.set()
 

@@ -17,6 +17,7 @@ from gateway.catalog.catalog import Catalog, Model
 from gateway.catalog.listing import DESCRIBED_AT_ONCE, Patience
 from gateway.errors import ModelNotFound
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
+from tests.support.polling import pause
 
 ENDLESS = Patience(list=inf, first=inf, stale=0.01, shortest_pause=0)
 """Whoever waits for a silent backend waits for ever, and the test with them."""
@@ -46,7 +47,7 @@ class Scene:
     async def until(self, wanted: Callable[[list[Model]], bool]) -> list[Model]:
         """Ask until the models are as wanted; the scene gives up at some time."""
         while not wanted(models := await self.catalog.models()):
-            pass
+            await pause()
         return models
 
     async def begin(self) -> None:
@@ -133,7 +134,7 @@ async def test_models_of_a_backend_without_an_answer_stay_and_are_marked(vanish:
         await scene.begin()
         vanish(scene.ollama)
         while await scene.available() != {"a": False, "both": True, "openai/both": True, "z": True}:
-            pass
+            await pause()
 
 
 async def test_while_its_first_backend_fails_a_plain_name_means_the_others(scene: Scene):
@@ -172,6 +173,7 @@ async def test_each_failure_doubles_the_pause_up_to_the_longest():
         fail(scene.ollama)
         while list(scene.ollama.asked).count("GET /api/tags") < 8:
             await scene.names()
+            await pause()
 
 
 async def test_a_model_of_a_backend_that_answers_again_is_found_without_a_pause():
@@ -203,7 +205,7 @@ async def test_at_first_a_silent_backend_holds_the_list_up_only_until_it_is_late
     async with running_scene(patience=HASTY) as scene:
         fall_silent(scene.ollama)
         while await scene.names() != ["both", "z"]:
-            pass
+            await pause()
 
 
 async def test_a_known_list_is_given_while_a_backend_is_silent():
@@ -218,7 +220,7 @@ async def test_a_known_list_is_renewed_behind_the_one_that_is_given():
         await scene.catalog.find("a")
         scene.ollama.models.append("new")
         while "new" not in await scene.names():
-            pass
+            await pause()
 
 
 @pytest.mark.parametrize(("silent", "name"), [("ollama", "z"), ("openai", "a")])
@@ -243,9 +245,10 @@ async def test_a_silent_backend_is_given_up_at_some_time_and_asked_anew():
         fall_silent(scene.ollama)
         while list(scene.ollama.asked).count("GET /api/tags") < 3:
             await scene.names()
+            await pause()
         scene.ollama.silent = set()
         while "a" not in await scene.names():
-            pass
+            await pause()
 
 
 @pytest.mark.parametrize("vanish", [None, fail, fall_silent])

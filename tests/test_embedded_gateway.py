@@ -13,6 +13,7 @@ from tests.support.databases import SqliteDatabases
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import Json, RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import COMPLETE, GENERATE, WATCH, asking, cancel, ends, none_runs, start, text_of, until
+from tests.support.polling import pause
 
 LONG: Json = {"options": {"maxTokens": 3000}, "format": {"grammar": "root ::= [a-z ] root"}}
 """At some 150 tokens a second, more than any test waits for. The model may not choose to end before."""
@@ -110,5 +111,6 @@ async def test_a_model_that_is_killed_mid_stream_fails_its_answer_and_comes_back
     with anyio.fail_after(20):
         answer = {"retryable": True}
         while answer.get("retryable"):  # until the gateway has seen the death, it says so
+            await pause()
             answer = (await gateway.run(COMPLETE, asking(PACKAGED_MODEL_NAME, options=SHORT)))["generate"]
     assert answer["text"]

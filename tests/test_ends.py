@@ -31,6 +31,7 @@ from gateway.usage import UsageFeed
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway
 from tests.support.generations import GENERATE, asking
+from tests.support.polling import pause
 from tests.test_run import BreakingLog, Scene, running_scene
 
 CHUNK = b'{"model":"m","message":{"role":"assistant","content":"hello"},"done":false}\n'
@@ -199,7 +200,7 @@ async def test_one_whose_stream_cannot_be_opened_has_failed(scene: Scene, monkey
         await scene.start("fake:count-3")
     [row] = await rows_of(scene)
     while row.finished_at is None:
-        await checkpoint()
+        await pause()
         [row] = await rows_of(scene)
     assert (row.state, row.error_code) == ("FAILED", ErrorCode.INTERNAL_ERROR)
 
@@ -218,7 +219,7 @@ async def test_one_whose_commit_may_have_worked_has_an_end(scene: Scene, monkeyp
         await scene.start("fake:hold-3")
     row = (await rows_of(scene))[0]
     while row.finished_at is None:
-        await checkpoint()
+        await pause()
         row = (await rows_of(scene))[0]
     assert (row.state, row.error_code) == ("FAILED", ErrorCode.DATABASE_UNAVAILABLE)
     assert (await scene.events(await scene.start("fake:count-3")))[0].sequence == 1  # the slot is free again

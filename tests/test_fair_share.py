@@ -67,7 +67,7 @@ async def test_llama_cpp_is_asked_for_as_many_answers_as_it_has_slots(
         await gateway.run("{ models { name } }")
         await fake.was_asked("GET /props")
         while (await start(gateway))["generation"]["state"] == "RUNNING":
-            pass
+            await pause()
         assert len((await gateway.run(UNFINISHED))["generations"]["nodes"]) <= 4
         fake.release()
 

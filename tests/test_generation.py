@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import anyio
-import anyio.lowlevel
 import pytest
 from sqlalchemy import select
 
@@ -25,7 +24,7 @@ from tests.support.generations import (
     total,
     until,
 )
-from tests.support.polling import settled
+from tests.support.polling import pause, settled
 
 TOOL = {"name": "look", "description": "Looks.", "parameters": {"type": "object"}}
 
@@ -194,7 +193,7 @@ async def test_waiting_viewers_hold_no_database_connection(gateway: RunningGatew
             assert (await socket.receive())["type"] == "next"
         with anyio.fail_after(20):
             while gateway.database.checked_out:  # one is, for a moment, whenever the credentials are looked at again
-                await anyio.lowlevel.checkpoint()
+                await pause()
 
 
 async def test_thinking_comes_apart_from_the_answer(gateway: RunningGateway):
@@ -223,7 +222,7 @@ async def test_a_model_without_an_ability_is_not_even_asked(own_gateway: Running
     own_gateway.fake.old_ollama = True  # its models complete and call tools, and no more
     told = '{ model(name: "fake:count-3") { capabilities } }'
     while not (await own_gateway.run(told))["model"]["capabilities"]:
-        pass  # what the list leaves out is asked for behind it
+        await pause()  # what the list leaves out is asked for behind it
     refusal = (await own_gateway.run(START, asking("fake:count-3", thinking="ON")))["startGeneration"]
     assert (refusal["__typename"], refusal["code"], refusal["capability"]) == ("Unsupported", "UNSUPPORTED", "THINKING")
     assert not own_gateway.fake.requests

@@ -1,12 +1,8 @@
 """A server-sent event has its number as its id, and a client that was cut off goes on behind it."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
-from tests.support.fake_model_server import FakeModelServer
-from tests.support.gateways import Json, RunningGateway, gateway_settings, running_gateway
+from tests.support.gateways import Json, RunningGateway
 from tests.support.generations import GENERATE, WATCH, asking, start, text_of
 from tests.support.http_streams import EVENT_STREAM, MULTIPART, http_stream
 
@@ -18,10 +14,9 @@ NUMBERS = "{ generations(first: 10) { nodes { id } } }"
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path, sqlite_url: str, fake: FakeModelServer) -> AsyncIterator[RunningGateway]:
-    """A gateway that sends each token by itself."""
-    async with running_gateway(gateway_settings(tmp_path, sqlite_url, fake.url), fake) as gateway:
-        yield gateway
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, which sends each token by itself, emptied before each of them."""
+    return emptied_gateway
 
 
 async def blocks(gateway: RunningGateway, query: str, variables: Json, **headers: str) -> list[Json]:

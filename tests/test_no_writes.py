@@ -109,6 +109,7 @@ async def test_an_api_key_works_and_its_use_is_written_when_that_is_possible_aga
             async with gateway.database.reading() as session:
                 if await session.scalar(select(ApiKey.last_used_at)):
                     return
+            await pause()
 
 
 WRITING = [

@@ -2,7 +2,9 @@
 
 import asyncio
 import threading
+from typing import Any
 
+import aiosqlite
 import anyio
 import pytest
 from anyio import to_thread
@@ -92,3 +94,21 @@ async def test_it_may_await_nothing_but_statements_on_sqlite(sqlite_url: str) ->
         await database.transact(work)
     assert await names(database) == []
     await database.close()
+
+
+async def test_a_new_connection_of_sqlite_takes_no_trips_for_functions(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips, take = list[str](), aiosqlite.Connection._execute
+
+    async def note(connection: aiosqlite.Connection, do: Any, *arguments: Any, **options: Any) -> Any:
+        trips.append(do.__name__)
+        return await take(connection, do, *arguments, **options)
+
+    monkeypatch.setattr(aiosqlite.Connection, "_execute", note)
+    database = Database(sqlite_url)
+    async with database.reading() as session:
+        assert await session.scalar(select(User.id)) is None
+    await database.close()
+    assert "executescript" in trips
+    assert "create_function" not in trips

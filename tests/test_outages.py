@@ -8,7 +8,6 @@ from typing import Any
 import anyio
 import asyncpg
 import pytest
-from anyio.lowlevel import checkpoint
 
 from db.clock import new_id
 from gateway.errors import StreamLogUnavailable
@@ -50,7 +49,7 @@ async def test_the_log_is_whole_again_after_valkey_lost_everything(own_valkey: V
         await one.append(stream, [Started(1, 0), *said(2, 5)])
         own_valkey.kill()
         while one.mirrored:
-            await checkpoint()
+            await pause()
         await one.append(stream, said(6, 9))
         assert len(await one.read(stream)) == 9
         seen = anyio.Event()
@@ -65,7 +64,7 @@ async def test_the_log_is_whole_again_after_valkey_lost_everything(own_valkey: V
             await seen.wait()  # viewers here go on from memory
             own_valkey.launch()
             while not (one.mirrored and other.mirrored):
-                await checkpoint()
+                await pause()
             await one.append(stream, [*said(10, 12), Completed(13, FinishReason.STOP, TokenUsage())])
         assert [event.sequence for event in await events_of(other, stream)] == list(range(1, 14))
         assert len(await events_of(other, done)) == 2

@@ -15,6 +15,7 @@ from websockets.typing import Subprotocol
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import Socket
 from tests.support.no_skips import under_ci
+from tests.support.polling import pause
 from tests.support.processes import START_SECONDS, Served, child_processes, is_running, serving
 
 PASSWORD = "a password of mine"
@@ -65,6 +66,7 @@ async def test_a_generation_that_was_under_way_when_the_gateway_was_killed_has_f
     async with before_fake(data_dir, fake, LEASE_TIME="0.5") as (served, token):
         found = (await served.run(LOOK, token, id=generation))["generation"]
         while found["state"] == "RUNNING":  # until the dead gateway is missed
+            await pause()
             found = (await served.run(LOOK, token, id=generation))["generation"]
         assert (found["state"], found["error"]) == ("FAILED", {"code": "INTERRUPTED"})
 
@@ -117,6 +119,7 @@ async def refusal(served: Served, token: str) -> str:
             result = (await served.run(START, token, model="fake:count-3"))["startGeneration"]
             if result["__typename"] != "StartGenerationSuccess":
                 return result["message"]
+            await pause()
 
 
 async def test_a_second_signal_does_not_wait_for_what_runs(data_dir: Path, fake: FakeModelServer):

@@ -12,6 +12,7 @@ from gateway.identity import cache
 from gateway.identity.cache import TtlCache
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import ADMIN, GraphQLErrors, RunningGateway, gateway_settings, running_gateway
+from tests.support.polling import pause
 from tests.test_dataloaders import statements
 from tests.test_identity_keys import refusal, revoke
 
@@ -49,6 +50,7 @@ async def ask_until_refused(gateway: RunningGateway) -> None:
     with anyio.fail_after(20):
         while True:
             await gateway.run(ME)
+            await pause()
 
 
 async def test_a_key_that_is_remembered_ends_when_it_expires(remembering: RunningGateway):

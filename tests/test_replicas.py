@@ -114,7 +114,7 @@ async def test_the_last_viewer_counts_wherever_it_is(two: Two, fake: FakeModelSe
     assert request.left
     with anyio.fail_after(10):
         while (await look(one, id))["state"] != "CANCELLED":
-            pass
+            await pause()
     assert (await look(one, id))["cancelReason"] == "VIEWERS_LEFT"
 
 

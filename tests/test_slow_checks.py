@@ -14,6 +14,7 @@ from websockets.typing import Subprotocol
 from db.engine import Database, DatabaseUnavailable, WriteSession
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, Socket, gateway_settings, running_gateway
+from tests.support.polling import pause
 
 WAITING = """
 SELECT count(*) FROM pg_stat_activity
@@ -88,6 +89,7 @@ async def test_a_client_that_was_in_time_is_let_in_when_its_credentials_are_chec
             while not waiting:
                 async with onlooker.reading() as session:
                     waiting = await session.scalar(text(WAITING))
+                await pause()
             await anyio.sleep(0.3)  # longer than a client may take, and than the grace after that
             release.set()
             assert (await client.receive())["type"] == "connection_ack"

@@ -37,6 +37,7 @@ async def rows_when_ended(gateway: RunningGateway) -> list[dict[str, Any]]:
     """What is told of all generations when each has its end: those of a dead gateway get it when that is noticed."""
     rows: list[dict[str, Any]] = [{"usage": None}]
     while not all(row["usage"] for row in rows):
+        await pause()
         rows = (await gateway.run(ROW))["generations"]["nodes"]
     return rows
 

@@ -16,6 +16,7 @@ from server.graphql.trusted_documents import ManifestError, TrustedDocuments, lo
 from server.settings import SettingsError
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import Json, RunningGateway, gateway_settings, running_gateway
+from tests.support.polling import pause
 from tests.test_persisted import ANSWER, ME, OTHER, ask, automatic, code, digest
 
 LOGIN = "mutation($input: LoginInput!) { login(input: $input) { ... on LoginSuccess { accessToken } } }"
@@ -45,6 +46,7 @@ async def becomes(gateway: RunningGateway, id: str, expected: str | None) -> Non
             response = await ask(gateway, documentId=id)
             if (code(response) if "errors" in response else None) == expected:
                 return
+            await pause()
 
 
 @pytest.fixture

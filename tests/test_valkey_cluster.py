@@ -10,7 +10,6 @@ from uuid import UUID
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
 from redis.crc import key_slot
 
 from db.clock import new_id
@@ -23,6 +22,7 @@ from tests import test_stream_log as contract
 from tests.support.damage import begun, end, read, said
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.generations import WATCH, start, text_of
+from tests.support.polling import pause
 from tests.support.shared.logs import NEVER, PLENTY, Heard, running_log
 from tests.support.valkeys import ValkeyCluster, ValkeyServer, ask
 from tests.test_replicas import gateways
@@ -89,7 +89,7 @@ async def test_streams_go_on_where_another_server_takes_their_slots(cluster: Val
                     assert await read(other, done, finished=True) == [Started(1, 0), *said(2, 3), end(4)]
                     break
                 except (StreamExpired, StreamLogUnavailable):
-                    await checkpoint()
+                    await pause()
 
 
 async def test_only_streams_whose_slots_are_gone_go_on_from_memory(
@@ -124,7 +124,7 @@ async def test_only_streams_whose_slots_are_gone_go_on_from_memory(
             await cluster.restore()
             await one.append(hit, [end(6)])
             while heard.detached:
-                await checkpoint()
+                await pause()
             assert await read(other, hit) == [Started(1, 0), *said(2, 5), end(6)]
             assert one.trouble is None
 

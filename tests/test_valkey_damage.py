@@ -16,6 +16,7 @@ from gateway.streams.log import StreamOwner, StreamWithoutEnd
 from gateway.streams.shared import SharedStreamLog
 from gateway.streams.valkey.client import Batch, Valkey
 from tests.support.damage import FIELDS, GARBAGE, begun, end, keys, read, said
+from tests.support.polling import pause
 from tests.support.shared.logs import Heard, running_log
 from tests.support.valkeys import ValkeyServer
 
@@ -107,7 +108,7 @@ async def test_a_stream_to_which_nothing_is_added_is_written_again_too(valkey: V
                     if list(await other.read(stream)) == [Started(1, 0), *said(2, 5)]:
                         break
                 except StreamExpired:
-                    await checkpoint()
+                    await pause()
             saved = await other.claim(stream, StreamOwner(2))
         assert saved is not None
         assert saved.request == b"request"

@@ -10,7 +10,6 @@ from uuid import UUID
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
 from redis.exceptions import RedisError
 
 from db.clock import new_id
@@ -62,7 +61,7 @@ async def is_whole_at(other: SharedStreamLog, log: SharedStreamLog, heard: Heard
     """Valkey takes writes again."""
     with anyio.fail_after(30):
         while heard.detached or not other.mirrored:
-            await checkpoint()
+            await pause()
         assert log.mirrored
         assert log.trouble is None
         assert await events_of(other, stream_id) == [Started(1, 0), *said(2, 7), END]
@@ -86,7 +85,7 @@ async def test_streams_go_on_from_memory_and_are_written_later(
             assert "127.0.0.1" not in one.trouble
             with anyio.fail_after(30):
                 while other.mirrored:
-                    await checkpoint()
+                    await pause()
         await is_whole_at(other, one, heard, stream)
     told = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     assert len([message for message in told if "is in memory alone" in message]) == 2  # once at each of them

@@ -6,11 +6,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from anyio.lowlevel import checkpoint
 
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import GraphQLErrors, RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import CANCEL, GENERATION, WATCH, look, start
+from tests.support.polling import pause
 from tests.test_replicas import SECRET
 
 Two = tuple[RunningGateway, RunningGateway]
@@ -63,4 +63,4 @@ async def test_they_warn_of_each_other(apart: Two, caplog: pytest.LogCaptureFixt
         return [record.getMessage() for record in records if record.levelno == logging.WARNING]
 
     while not any("share no stream log" in warning for warning in warnings()):
-        await checkpoint()
+        await pause()

@@ -20,6 +20,7 @@ from server.workers.private_valkey import LONGEST_SOCKET_PATH, PrivateValkey
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.support.generations import COMPLETE, GENERATE, START, WATCH, asking
 from tests.support.http_streams import EVENT_STREAM
+from tests.support.polling import pause
 from tests.support.processes import START_SECONDS, Served, child_processes, is_running, run_command, serving
 from tests.test_process import refusal
 
@@ -174,6 +175,7 @@ async def test_both_workers_answer_on_one_port_and_the_log_tells_which(workers: 
         while not all(f"INFO worker {number} ollagraph.access: POST" in workers.served.errors for number in (1, 2)):
             data = await workers.served.run("{ models { name } }", workers.token)
             assert {"name": MODEL} in data["models"]
+            await pause()
     assert workers.served.greeting.count("Ollagraph is ready") == 1
 
 
@@ -199,6 +201,7 @@ async def all_tell(workers: Workers, wanted: dict[str, int]) -> None:
         while right < 8:
             [backend] = (await workers.ready())["backends"]
             right = right + 1 if backend["breakers"] == wanted else 0
+            await pause()
 
 
 async def test_the_limit_of_streams_holds_over_all_workers(workers: Workers):
@@ -243,6 +246,7 @@ async def test_a_worker_that_hangs_is_counted_out_and_then_replaced(workers: Wor
             with suppress(httpx.HTTPError):  # it came to the one that hangs
                 async with httpx.AsyncClient(timeout=0.5, verify=False) as client:
                     told = (await client.get(f"{workers.served.url}/readyz")).json()["workers"]
+            await pause()
     with anyio.fail_after(START_SECONDS):
         while before[0] in workers.pids("worker.py"):  # noqa: ASYNC110 - it is no child of ours
             await anyio.sleep(0.02)

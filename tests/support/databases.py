@@ -76,11 +76,18 @@ class PostgresqlDatabases:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._loop = asyncio.new_event_loop()
+        self._connection = self._loop.run_until_complete(asyncpg.connect(url))
         made_once("postgresql-template", lambda _: self._make_template())
 
     def _make_template(self) -> None:
         self._administer(f"CREATE DATABASE {self._TEMPLATE}")
         asyncio.run(migrations.upgrade(self._url_of(self._TEMPLATE)))
+
+    def close(self) -> None:
+        """Leave the server."""
+        self._loop.run_until_complete(self._connection.close())
+        self._loop.close()
 
     @contextmanager
     def fresh(self, *, migrated: bool = True) -> Iterator[str]:
@@ -97,14 +104,7 @@ class PostgresqlDatabases:
         return self._url.replace("/postgres?", f"/{name}?")
 
     def _administer(self, statement: str) -> None:
-        async def run() -> None:
-            connection = await asyncpg.connect(self._url)
-            try:
-                await connection.execute(statement)
-            finally:
-                await connection.close()
-
-        asyncio.run(run())
+        self._loop.run_until_complete(self._connection.execute(statement))
 
 
 @contextmanager
