@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
 from gateway.streams.valkey.failures import reporting
+from gateway.streams.valkey.pool import Pool
 
 TIMEOUT_SECONDS = 2.0
 """How long Valkey may take to answer; it answers in less than a millisecond."""
@@ -111,13 +112,13 @@ class Node:
 
     def __init__(self, url: str) -> None:
         self.host = urlsplit(url).hostname or ""
-        client = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - half typed
+        pool = Pool.from_url(  # pyright: ignore[reportUnknownMemberType] - half typed
             url,
             socket_timeout=TIMEOUT_SECONDS,
             socket_connect_timeout=TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
-        self._client = cast("Any", client)  # whose types are half unknown
+        self._client = cast("Any", redis.Redis.from_pool(pool))  # whose types are half unknown
         self.closed = False
 
     async def aclose(self) -> None:
