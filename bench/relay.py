@@ -6,6 +6,7 @@ token and {"done": true}. Started as `python -m bench.relay PORT MODEL_SERVER_UR
 
 import sys
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -33,12 +34,11 @@ class Relay:
 
     async def _answer(self, model: str, send: Any) -> None:
         body = {"model": model, "messages": [{"role": "user", "content": "Count."}], "stream": True}
-        response = await self._client.ask("POST", "/api/chat", orjson.dumps(body))
-        async for line in _lines(response):
-            value = orjson.loads(line)
-            frame = {"done": True} if value["done"] else {"text": value["message"]["content"]}
-            await send({"type": "websocket.send", "text": orjson.dumps(frame).decode()})
-        await response.aclose()
+        async with aclosing(await self._client.ask("POST", "/api/chat", orjson.dumps(body))) as response:
+            async for line in _lines(response):
+                value = orjson.loads(line)
+                frame = {"done": True} if value["done"] else {"text": value["message"]["content"]}
+                await send({"type": "websocket.send", "text": orjson.dumps(frame).decode()})
 
 
 async def _lines(response: httpx.Response) -> AsyncGenerator[bytes]:

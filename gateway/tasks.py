@@ -67,9 +67,11 @@ async def in_forgettable_thread(work: Callable[[], T]) -> T:
     return await asyncio.wrap_future(future)
 
 
-async def purge_regularly(what: str, purge: Callable[[], Awaitable[object]], seconds: float) -> None:
+async def purge_regularly(
+    what: str, purge: Callable[[], Awaitable[object]], seconds: float, first: float = FIRST_PURGE_SECONDS
+) -> None:
     """Remove what is too old, or do other such work, with so many seconds between. What it raises is logged."""
-    await anyio.sleep(FIRST_PURGE_SECONDS)
+    await anyio.sleep(first)
     while True:
         try:
             await purge()

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
-import anyio
-
 from auth.model_access import ModelAccess, access_of_groups
 from auth.roles import BUILT_IN_ROLES, known_scopes
 from auth.scopes import Scope
 from db import queries
-from db.engine import Database, DatabaseUnavailable
+from db.engine import Database
 from db.queries import Caller
 from db.tables import ApiKey, Session, User
 from gateway.identity.cache import TtlCache
+from gateway.tasks import purge_regularly
 
 MOST_AT_ONCE = 500
 """Credentials looked up in one statement."""
@@ -99,13 +98,8 @@ class KnownCallers:
 
     async def run(self) -> None:
         """Keep fresh what is in use, until cancelled."""
-        while self._max_age:
-            await anyio.sleep(self._max_age / 2)
-            try:
-                await self.renew()
-            except DatabaseUnavailable:
-                pass  # which has told the log; who asks next looks again
-        await anyio.sleep_forever()
+        if pause := self._max_age / 2:
+            await purge_regularly("callers that are in use", self.renew, pause, first=pause)
 
     async def renew(self) -> None:
         """Look again at the keys and sessions that were asked with since the last time, many in one statement.
