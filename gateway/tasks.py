@@ -68,10 +68,13 @@ async def in_forgettable_thread(work: Callable[[], T]) -> T:
 
 
 async def purge_regularly(
-    what: str, purge: Callable[[], Awaitable[object]], seconds: float, first: float = FIRST_PURGE_SECONDS
+    what: str, purge: Callable[[], Awaitable[object]], seconds: float, first: float | None = None
 ) -> None:
-    """Remove what is too old, or do other such work, with so many seconds between. What it raises is logged."""
-    await anyio.sleep(first)
+    """Remove what is too old, or do other such work, with so many seconds between. What it raises is logged.
+
+    The first time comes after ``FIRST_PURGE_SECONDS``, or after ``first`` seconds.
+    """
+    await anyio.sleep(FIRST_PURGE_SECONDS if first is None else first)
     while True:
         try:
             await purge()
