@@ -363,7 +363,7 @@ def _body_limits(settings: Settings) -> BodyLimits:
     return BodyLimits(
         settings.max_body_size,
         settings.max_anonymous_body_size,
-        BytesInFlight(settings.max_bytes_in_flight),
+        BytesInFlight(settings.max_bytes_in_flight, settings.max_body_size),
         settings.request_timeout,
     )
 

@@ -3,13 +3,16 @@
 import json
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from websockets.asyncio.client import connect as websocket
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
@@ -18,7 +21,7 @@ from gateway.errors import Overloaded
 from server.transports.bodies import BytesInFlight
 from server.transports.websocket_messages import byte_length, find_id
 from tests.support.fake_model_server import FakeModelServer
-from tests.support.gateways import ADMIN, Json, RunningGateway, gateway_settings, running_gateway
+from tests.support.gateways import ADMIN, PASSWORD, Json, RunningGateway, gateway_settings, running_gateway
 from tests.support.generations import GENERATE, asking
 from tests.support.http_streams import EVENT_STREAM, MULTIPART
 from tests.support.polling import pause
@@ -27,6 +30,8 @@ from tests.support.shared.gateways import as_new, sharing
 ME = "{ me { username } }"
 LIMIT = 100_000
 FLIGHT = 1_000_000
+HALF = FLIGHT // 2
+"""What one caller alone may hold."""
 
 
 shared_small = sharing(max_body_size=LIMIT, max_bytes_in_flight=FLIGHT)
@@ -171,13 +176,13 @@ async def held(gateway: RunningGateway, size: int) -> AsyncGenerator[None]:
         ending.set()
 
 
-async def large(gateway: RunningGateway) -> httpx.Response:
-    headers = {**gateway.headers(), "Content-Type": "application/json"}
+async def large(gateway: RunningGateway, **headers: str) -> httpx.Response:
+    headers = {**gateway.headers(), "Content-Type": "application/json", **headers}
     return await gateway.client.post("/graphql", content=b'{"query": "{me{id}}"}'.ljust(LIMIT), headers=headers)
 
 
 async def test_more_bytes_at_once_than_are_allowed_are_refused_until_there_is_room(small: RunningGateway):
-    async with held(small, FLIGHT):
+    async with held(small, HALF):
         response = await large(small)
         assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
         [error] = response.json()["errors"]
@@ -187,8 +192,17 @@ async def test_more_bytes_at_once_than_are_allowed_are_refused_until_there_is_ro
     assert small.app.body_limits.in_flight.held == 0
 
 
+async def test_one_caller_leaves_room_for_another(small: RunningGateway):
+    await small.make_user("ada")
+    token = await small.sign_in("ada", PASSWORD)
+    await small.be_administrator()
+    async with held(small, HALF):
+        assert (await large(small)).status_code == 503
+        assert (await large(small, Authorization=f"Bearer {token}")).status_code == 200
+
+
 async def test_a_small_request_has_room_whatever_others_send(small: RunningGateway):
-    async with held(small, FLIGHT):
+    async with held(small, HALF):
         assert (await small.post(ME)).json()["data"] == {"me": {"username": ADMIN}}
 
 
@@ -218,7 +232,7 @@ async def test_a_message_that_does_not_come_to_its_end_closes_its_socket(
 
 
 async def test_a_large_message_on_a_socket_has_no_room_either(small: RunningGateway):
-    async with small.connect() as socket, held(small, FLIGHT):
+    async with small.connect() as socket, held(small, HALF):
         half = subscribing("1", LIMIT)[: LIMIT - 10]
 
         async def never_ending() -> AsyncGenerator[str]:
@@ -235,14 +249,39 @@ async def test_a_large_message_on_a_socket_has_no_room_either(small: RunningGate
 
 
 def test_bytes_that_are_held_no_longer_make_room():
-    in_flight = BytesInFlight(1_000_000)
-    with in_flight.holding() as one:
+    in_flight = BytesInFlight(1_000_000, 600_000)
+    with in_flight.holding(None) as one:
         one.keep(600_000)
-        with in_flight.holding() as other, pytest.raises(Overloaded):
+        with in_flight.holding(uuid4()) as other, pytest.raises(Overloaded):
             other.keep(500_000)
         assert in_flight.held == 600_000
         one.keep(400_000)
         assert in_flight.held == 400_000
+    assert in_flight.held == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 30)), max_size=60))
+def test_however_much_some_send_somebody_new_finds_room(steps: list[tuple[int, int]]):
+    """Each step is a body of a caller's, in units of 65,537 bytes, that is held to the end where it is let in."""
+    unit, most, share = 65_537, 100, 10
+    in_flight = BytesInFlight(most * unit, share * unit)
+    callers = [None, *(uuid4() for _ in range(5))]
+    own = [0] * len(callers)
+    with ExitStack() as stack:
+        for number, size in steps:
+            held = stack.enter_context(in_flight.holding(callers[number]))
+            left = most - sum(own) - size
+            fits = left >= 0 and own[number] + size <= max(left, share)
+            try:
+                held.keep(size * unit)
+            except Overloaded:
+                assert not fits
+            else:
+                assert fits or not size
+                own[number] += size
+        assert in_flight.held == sum(own) * unit
+        if sum(map(bool, own)) == 1:
+            assert max(own) <= most // 2
     assert in_flight.held == 0
 
 

@@ -139,7 +139,9 @@ async def test_below_a_path_the_page_and_graphiql_work_in_a_browser(below: Runni
         await page.get_by_test_id("facts").get_by_text("Finished").wait_for()
         assert below.admin_username in await ask_graphiql(page)
         await page.reload()
-        await page.get_by_role("link", name="GraphiQL").wait_for()  # still signed in, by the cookie
+        await (
+            page.get_by_role("navigation").get_by_role("link", name="GraphiQL").wait_for()
+        )  # still signed in, by the cookie
     finally:
         await context.close()
 

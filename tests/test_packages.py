@@ -78,10 +78,10 @@ def test_the_installed_wheel_runs_in_an_empty_folder(installed: Path, tmp_path: 
     assert run(str(installed), "--version", cwd=tmp_path) == f"ollagraph {VERSION}\n"
     run(str(installed), "migrate", cwd=tmp_path, OLLAGRAPH_DATA_DIR=str(tmp_path / "data"))
     with serving(installed, tmp_path, ADMIN_PASSWORD=PASSWORD) as url:
-        page = httpx.get(url)
+        page = httpx.get(url, timeout=START_SECONDS)
         assert (page.status_code, "Ollagraph" in page.text) == (200, True)
         login = 'mutation { login(input: {username: "admin", password: "%s"}) { __typename } }'
-        answer = httpx.post(f"{url}/graphql", json={"query": login % PASSWORD})
+        answer = httpx.post(f"{url}/graphql", json={"query": login % PASSWORD}, timeout=START_SECONDS)
         assert answer.json()["data"] == {"login": {"__typename": "LoginSuccess"}}
 
 

@@ -96,6 +96,7 @@ async def test_only_streams_whose_slots_are_gone_go_on_from_memory(
     cluster: ValkeyCluster, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("gateway.streams.mirrors.PATIENCE_SECONDS", 0.5)
+    await cluster.stay()
     heard = Heard()
     async with running_log(cluster, handlers=heard) as one, running_log(cluster) as other:
         hit = await begun(one, 3)

@@ -22,7 +22,8 @@ class RequestSettings(BaseSettings):
     max_bytes_in_flight: int = Field(
         default=134_217_728,
         ge=65_536,
-        description="Bytes of requests being read at the same time, over all callers; more are refused.",
+        description="Bytes of requests being read at the same time, over all callers; more are refused. A caller may "
+        "hold as much of it as is left for others, and one body of the largest size at all events.",
     )
     keep_alive_timeout: int = Field(
         default=75, ge=1, description="Seconds that an idle HTTP connection stays open for the next request."

@@ -154,7 +154,7 @@ class BlobsOverHttp:
         length = request.headers.get("content-length", "")
         size = int(length) if length.isdecimal() else None
         content_type = request.headers.get("content-type", "")
-        with await self.limiter.slot(caller, request.client), self.in_flight.holding() as held:
+        with await self.limiter.slot(caller, request.client), self.in_flight.holding(caller.user_id) as held:
             held.keep(CHUNK_SIZE)
             async with aclosing(self._pieces(request)) as pieces:
                 if is_form(content_type):

@@ -1,8 +1,10 @@
 """How large what a caller sends may be, one by one and all together."""
 
+from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from uuid import UUID
 
 from graphql import GraphQLError
 
@@ -17,25 +19,42 @@ UNCOUNTED = 65_536
 
 
 class BytesInFlight:
-    """Counts the bytes that are held while requests come in, those of all callers together, up to `most`."""
+    """Counts the bytes that are held while requests come in, those of all callers together, up to `most`.
 
-    def __init__(self, most: int) -> None:
+    A caller may hold as much as is left for others, as buffers of switches are shared (Choudhury and Hahne, "Dynamic
+    queue length thresholds", 1998), and up to `share` at all events: one alone has half, and somebody new finds room
+    however much some others send. Who is nobody known counts as one caller, None.
+    """
+
+    def __init__(self, most: int, share: int) -> None:
         self._most = most
+        self._share = share
+        self._held_by: Counter[UUID | None] = Counter()
         self.held = 0
 
-    def take(self, size: int) -> None:
+    def take(self, caller: UUID | None, size: int) -> None:
         """Hold so many more; fewer, when negative. Raises Overloaded where that would be too many."""
-        if size > 0 and self.held + size > self._most:
+        held, own = self.held + size, self._held_by[caller] + size
+        if size > 0 and held > self._most:
             raise Overloaded(
                 f"More than {self._most:,} bytes of requests are being read at once (OLLAGRAPH_MAX_BYTES_IN_FLIGHT). "
                 "Send the request again in a moment."
             )
-        self.held += size
+        if size > 0 and own > max(self._most - held, self._share):
+            raise Overloaded(
+                f"Requests of yours with {own - size:,} bytes are being read at once; the rest is for others "
+                "(OLLAGRAPH_MAX_BYTES_IN_FLIGHT). Send the request again when some of them have ended."
+            )
+        self.held = held
+        self._held_by[caller] = own
+        if not own:
+            del self._held_by[caller]
 
     @contextmanager
-    def holding(self) -> Generator["Held"]:
+    def holding(self, caller: UUID | None) -> Generator["Held"]:
         """Within the block bytes may be held; after it they are not."""
         held = Held(self)
+        held.belong_to(caller)
         try:
             yield held
         finally:
@@ -47,12 +66,19 @@ class Held:
 
     def __init__(self, all_held: BytesInFlight) -> None:
         self._all = all_held
+        self._caller: UUID | None = None
         self._size = 0
+
+    def belong_to(self, caller: UUID | None) -> None:
+        """Count as this caller's what is held from the next change on."""
+        size, self._size = self._size, 0
+        self._all.take(self._caller, -size)
+        self._caller = caller
 
     def keep(self, size: int) -> None:
         """Hold this many from now on. Raises Overloaded, and then holds what it did."""
         counted = size if size > UNCOUNTED else 0
-        self._all.take(counted - self._size)
+        self._all.take(self._caller, counted - self._size)
         self._size = counted
 
 

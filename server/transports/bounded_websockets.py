@@ -7,6 +7,7 @@ is let in.
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 from starlette.types import Scope
 from uvicorn.config import Config
@@ -46,7 +47,7 @@ class BoundedWebSocketProtocol(QuietWebSocketProtocol):
         super().handle_connect(event)
         scope: Scope | None = getattr(self, "scope", None)
         if scope is not None:  # else the handshake was refused
-            scope["extensions"][EXTENSION] = lambda: self._let_in(self.limits.known)
+            scope["extensions"][EXTENSION] = self._let_in_more
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -58,7 +59,7 @@ class BoundedWebSocketProtocol(QuietWebSocketProtocol):
             self._expect_the_rest()
         try:
             self._held.keep(self._waiting)
-        except Overloaded:
+        except Overloaded:  # be it of all, or of this caller
             self._fail("Too much is being read at once (OLLAGRAPH_MAX_BYTES_IN_FLIGHT)")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -84,16 +85,20 @@ class BoundedWebSocketProtocol(QuietWebSocketProtocol):
         self.conn.fail(TRY_LATER, reason)
         self.handle_parser_exception()
 
+    def _let_in_more(self, caller: UUID) -> None:
+        self._held.belong_to(caller)
+        self._let_in(self.limits.known)
+
     def _let_in(self, allowed: int) -> None:
         """Let in messages up to twice what is allowed, and at least so much that a refusal can be told."""
         self.conn.max_message_size = 2 * allowed + UNCOUNTED
 
 
-def known(scope: Scope) -> None:
+def known(scope: Scope, caller: UUID) -> None:
     """Tell the connection that its client is known, and may send more."""
     let_in = scope.get("extensions", {}).get(EXTENSION)
     if let_in is not None:
-        let_in()
+        let_in(caller)
 
 
 def bounded_websocket_protocol(limits: BodyLimits) -> type[QuietWebSocketProtocol]:

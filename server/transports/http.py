@@ -196,7 +196,8 @@ class GraphQLOverHttp:
                     raise self._too_large("the query string", context)
                 return parse_request(_parameters(request.query_params))
             begun = anyio.current_time()
-            with anyio.fail_after(self.body_timeout) as timeout, self.body_limits.in_flight.holding() as held:
+            in_flight, caller = self.body_limits.in_flight, context.principal and context.principal.user_id
+            with anyio.fail_after(self.body_timeout) as timeout, in_flight.holding(caller) as held:
                 body = bytearray()
                 async for chunk in self._chunks(request, context):
                     body += chunk

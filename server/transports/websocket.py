@@ -237,7 +237,7 @@ class _Connection:
         self._traceparent = (payload or {}).get("traceparent", self._traceparent)
         if principal is not None:
             self._most = self._endpoint.body_limits.known
-            known(self._websocket.scope)
+            known(self._websocket.scope, principal.user_id)
         self._acknowledged = True
         tasks.start_soon(self._expect_work)
         if principal is not None and principal.session_id is not None and principal.expires_at is not None:

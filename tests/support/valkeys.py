@@ -19,6 +19,8 @@ from redis.exceptions import RedisError
 from gateway.streams.valkey.keys import ClusterKeys
 from tests.support.polling import pause
 
+NO_FAIL_OVER = "cluster-replica-no-failover"
+
 FAIL_OVER_MS = 500
 """How long a server is not heard of before the others give its slots to its replica."""
 
@@ -186,10 +188,22 @@ class ValkeyCluster:
         await self.is_whole()
 
     async def is_whole(self) -> None:
-        """Return when all servers that run agree that all slots are served, and each replica has its data."""
+        """Return when all servers agree who has which slots, in pairs, and each replica has its primary's data."""
+        while (
+            not all([await _is_whole(server, len(self.servers)) for server in self.servers]) or not await self._agree()
+        ):
+            await pause()
+
+    async def _agree(self) -> bool:
+        told = [frozenset([*(await _primaries(server)).items()]) for server in self.servers]
+        replicas = [port for port, primary in told[0] if primary is not None]
+        return len(set(told)) == 1 and len(replicas) == PRIMARIES == len({dict(told[0])[port] for port in replicas})
+
+    async def stay(self) -> None:
+        """Let no server take over another's slots until `restore`, be it lost or only slow: who has them keeps them."""
         for server in self.servers:
-            while server.process is not None and not await _is_whole(server, len(self.servers)):
-                await pause()
+            await ask(server, "CONFIG", "SET", NO_FAIL_OVER, "yes")
+        await self.is_whole()
 
     async def primary_of(self, stream_id: UUID) -> ValkeyServer:
         """The server that has a stream now."""
@@ -206,11 +220,8 @@ class ValkeyCluster:
 
     async def replicas_of(self, primary: ValkeyServer) -> list[ValkeyServer]:
         """The servers that have the slots of this one, too."""
-        for _, _, *servers in await ask(primary, "CLUSTER", "SLOTS"):
-            ports = [port for _, port, *_ in servers]
-            if ports[0] == primary.port:
-                return [server for server in self.servers if server.port in ports[1:]]
-        return []
+        primaries = await _primaries(primary)
+        return [server for server in self.servers if primaries[server.port] == primary.port]
 
     async def restore(self) -> None:
         """Start again whoever was killed, and have a whole cluster."""
@@ -218,6 +229,7 @@ class ValkeyCluster:
             if server.process is None:
                 server.launch()
                 await server.answers()
+            await ask(server, "CONFIG", "SET", NO_FAIL_OVER, "no")
         await self.is_whole()
 
 
@@ -235,13 +247,21 @@ async def nodes_known_to(server: ValkeyServer) -> str:
         return str(await client.cluster("nodes"))
 
 
+async def _primaries(server: ValkeyServer) -> dict[int, int | None]:
+    """The port of each server's primary, as one of them says; CLUSTER SLOTS leaves out replicas without any data."""
+    async with server.client() as client:
+        nodes = await client.cluster("nodes")
+    ports = {node["node_id"]: int(address.rpartition(":")[2]) for address, node in nodes.items()}
+    return {ports[node["node_id"]]: ports.get(node["master_id"]) for node in nodes.values()}
+
+
 async def _is_whole(server: ValkeyServer, count: int) -> bool:
     async with server.client() as client:
         info = await client.cluster("info")
         nodes = await client.cluster("nodes")
         replication = await client.info("replication")
     linked = replication["role"] == "master" or replication["master_link_status"] == "up"
-    fails = any("fail" in node["flags"] or not node["connected"] for node in nodes.values())
+    fails = any({"fail", "fail?"} & {*node["flags"].split(",")} or not node["connected"] for node in nodes.values())
     return info["cluster_state"] == "ok" and len(nodes) == count and not fails and linked
 
 
