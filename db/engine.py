@@ -38,6 +38,7 @@ from db.sqlite import (
     MIGRATION_BUSY_SECONDS,
     READING,
     WRITING,
+    check_file,
     check_foreign_keys,
     create_sqlite_engine,
     run_in_one_trip,
@@ -322,6 +323,8 @@ class Database:
         started = time.perf_counter()
         async with self.reading() as session:
             await session.execute(text("SELECT 1"))
+            if self.dialect == "sqlite":
+                await check_file(await session.connection())
         return time.perf_counter() - started
 
     async def close(self) -> None:

@@ -1,8 +1,10 @@
 """SQLite set up for a server: WAL, foreign keys, and transactions that begin where SQLAlchemy says so."""
 
+import os
 import sqlite3
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
+from dataclasses import dataclass
 from threading import get_ident
 from typing import Any, TypeVar
 
@@ -11,6 +13,8 @@ from anyio import CancelScope, sleep, to_thread
 from sqlalchemy import Connection, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from db.failures import DatabaseUnavailable
 
 _Result = TypeVar("_Result")
 
@@ -121,6 +125,24 @@ class _Cursor:
             self._open = cursor
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file and what the file system knows it by, whatever its name is later."""
+
+    path: str
+    device: int
+    number: int
+
+    @classmethod
+    def at(cls, path: str | None) -> "_File | None":
+        """Give the file with this name now; None where there is none."""
+        try:
+            found = os.stat(path or "")
+        except OSError:
+            return None
+        return cls(path or "", found.st_dev, found.st_ino)
+
+
 class _Connection(aiosqlite.Connection):
     """A connection whose statements are awaited to their end, cancelled or not.
 
@@ -132,6 +154,7 @@ class _Connection(aiosqlite.Connection):
     def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
         super().__init__(connector, iter_chunk_size=64)
         self.undone_by: BaseException | None = None
+        self.file: _File | None = None
         self._thread.daemon = True  # else a connection that was not closed keeps the process alive
 
     async def open(self, script: str) -> None:
@@ -208,6 +231,19 @@ async def undoing(connection: AsyncConnection) -> BaseException | None:
     return (await _driver(connection)).undone_by
 
 
+async def check_file(connection: AsyncConnection) -> None:
+    """Raise DatabaseUnavailable where the file that SQLite has open is no longer the one with its name.
+
+    SQLite goes on with it, and whoever opens the database next finds another one, or none.
+    """
+    opened = (await _driver(connection)).file
+    if opened is not None and _File.at(opened.path) != opened:
+        raise DatabaseUnavailable(
+            "The file of the database was moved, removed or replaced while it was in use. Put it back where it was, or "
+            "start the gateway again to use what is there now."
+        )
+
+
 async def _driver(connection: AsyncConnection) -> _Connection:
     driver = (await connection.get_raw_connection()).driver_connection
     assert isinstance(driver, _Connection)  # noqa: S101 - the engine makes no others
@@ -228,6 +264,7 @@ def create_sqlite_engine(url: URL, settings: Mapping[str, str], *, pool_size: in
     async def connect() -> aiosqlite.Connection:
         connection = _Connection(connector)
         await connection.open(script)
+        connection.file = _File.at(url.database)
         return connection
 
     # an error tells the statement and not its values: prompts may be among them, and errors are logged

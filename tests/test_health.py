@@ -1,5 +1,6 @@
 """Whether the process lives, and whether it can work: what an orchestrator asks."""
 
+import shutil
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -51,6 +52,23 @@ async def test_without_a_database_the_gateway_is_not_ready_until_it_is_back(
         assert response.status_code == 503
         assert response.json()["reason"].startswith("database: The database cannot be reached: ")
         await give_back(postgresql_url)
+        assert (await gateway.client.get("/readyz")).status_code == 200
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_without_the_file_that_it_has_open_a_gateway_is_not_ready(
+    sqlite_url: str, tmp_path: Path, fake: FakeModelServer, replaced: bool
+):
+    file, elsewhere = sqlite_url.removeprefix("sqlite:///"), str(tmp_path / "elsewhere.db")
+    async with running_gateway(gateway_settings(tmp_path, sqlite_url, fake.url), fake) as gateway:
+        assert (await gateway.client.get("/readyz")).status_code == 200
+        shutil.move(file, elsewhere)
+        if replaced:
+            shutil.copy(elsewhere, file)
+        response = await gateway.client.get("/readyz")
+        assert response.status_code == 503
+        assert response.json()["reason"].startswith("database: The file of the database was moved")
+        shutil.move(elsewhere, file)
         assert (await gateway.client.get("/readyz")).status_code == 200
 
 

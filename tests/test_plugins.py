@@ -31,11 +31,8 @@ from tests.support.processes import run_command
 
 ROOT = Path(__file__).parent.parent
 ALL_HOOKS = ROOT / "tests/support/plugins/all_hooks.py"
-SHORT = 0.3
-"""The time limit of a call that hangs."""
-
-LONG = 60
-"""The limit of all others, on a machine however busy."""
+SHORT, LONG = 0.3, 60
+"""Time limits in seconds: of a call that hangs, and of all others, on a machine however busy."""
 
 pytestmark = pytest.mark.anyio
 
@@ -96,11 +93,9 @@ async def test_a_request_is_refused_with_the_reason(gateway: RunningGateway):
 
 
 @pytest.mark.parametrize("how", ["raise", "hang", "block", "exit", "cancel", "task that exits", "nonsense", "wrong"])
-async def test_a_guard_that_fails_lets_nothing_through(
-    gateway: RunningGateway, how: str, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_guard_that_fails_lets_nothing_through(gateway: RunningGateway, how: str):
     asked = len(gateway.fake.requests)
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         if how in ("hang", "block"):
             patch.setattr(thread_of(gateway), "_timeout", SHORT)
         refused = await complete(gateway, how)
