@@ -1,4 +1,4 @@
-"""The same request under the same key is one generation, also when it comes fifty times at once at two gateways."""
+"""The same request under the same key is one generation, also when it comes sixteen times at once at two gateways."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
