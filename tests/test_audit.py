@@ -303,6 +303,7 @@ async def test_what_the_database_does_not_take_now_is_written_when_it_does(
         tasks.start_soon(log.run)
         events = await until(partial(written, log), lambda events: len(events) == 3)
         tasks.cancel_scope.cancel()
+    await held.close()
     assert [event.action for event in events] == ["createUser", "updateUser", "deleteUser"]
     assert "not in the audit log" not in caplog.text
 

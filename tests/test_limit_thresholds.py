@@ -65,8 +65,8 @@ async def crossings(database: Database) -> list[tuple[int, int]]:
 async def test_of_many_ends_at_once_at_many_gateways_each_threshold_is_written_once(database_url: str):
     databases = [Database(database_url) for _ in range(3)]
     gateways = [(database, limits_of(database)) for database in databases]
-    await set_limit(databases[0], 50)
-    ids = [await begin(*gateways[0], ALICE) for _ in range(50)]
+    await set_limit(databases[0], 20)
+    ids = [await begin(*gateways[0], ALICE) for _ in range(20)]
     async with anyio.create_task_group() as tasks:
         for number, id in enumerate(ids):
             tasks.start_soon(end, *gateways[number % 3], Used(id, 1))

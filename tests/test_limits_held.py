@@ -96,19 +96,19 @@ async def admitted(gateways: list[tuple[Database, Limits]], asking: Asking, time
 async def test_of_many_requests_at_once_as_many_are_let_in_as_may_be(
     database: Database, others: list[tuple[Database, Limits]]
 ):
-    await set_limit(database, 10, Measure.REQUESTS, LimitWindow.MINUTE)
-    assert await admitted(others, ALICE, 50) == 10
+    await set_limit(database, 4, Measure.REQUESTS, LimitWindow.MINUTE)
+    assert await admitted(others, ALICE, 20) == 4
 
 
 async def test_of_many_tokens_at_once_no_more_are_reserved_than_may_be(
     database: Database, others: list[tuple[Database, Limits]]
 ):
-    await set_limit(database, 1000)
-    assert await admitted(others, ALICE, 50, tokens=99) == 10
+    await set_limit(database, 400)
+    assert await admitted(others, ALICE, 20, tokens=99) == 4
     with pytest.raises(QuotaExceeded) as caught:
-        await begin(*others[0], ALICE, 11)
-    assert caught.value.limit.reserved == 990
-    assert await begin(*others[0], ALICE, 10)
+        await begin(*others[0], ALICE, 5)
+    assert caught.value.limit.reserved == 396
+    assert await begin(*others[0], ALICE, 4)
 
 
 async def test_what_is_used_takes_the_place_of_what_was_reserved(database: Database):

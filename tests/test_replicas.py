@@ -20,6 +20,9 @@ from tests.support.valkeys import ValkeyServer
 
 SECRET = "the gateways of one team sign with one secret"
 
+LEASE = 0.5
+"""For tests that wait for heartbeats: they are several statements each time."""
+
 Two = tuple[RunningGateway, RunningGateway]
 
 
@@ -27,7 +30,7 @@ Two = tuple[RunningGateway, RunningGateway]
 async def gateways(
     count: int, folder: Path, database_url: str, fake: FakeModelServer, valkey: ValkeyServer | None, **settings: Any
 ) -> AsyncGenerator[list[RunningGateway]]:
-    values = {"redis_url": valkey and valkey.url, "secret_key": SECRET, "lease_time": 0.5, **settings}
+    values = {"redis_url": valkey and valkey.url, "secret_key": SECRET, **settings}
     async with AsyncExitStack() as stack:
         running: list[RunningGateway] = []
         for number in range(count):
@@ -143,7 +146,10 @@ async def test_statements_that_wait_do_not_keep_a_gateway_from_showing_that_it_l
     blocker = await asyncpg.connect(postgresql_url)
     looker = await asyncpg.connect(postgresql_url)
     try:
-        async with gateways(2, tmp_path, postgresql_url, fake, valkey, database_pool_size=2) as (one, _):
+        async with gateways(2, tmp_path, postgresql_url, fake, valkey, database_pool_size=2, lease_time=LEASE) as (
+            one,
+            _,
+        ):
             async with anyio.create_task_group() as tasks:
                 async with blocker.transaction():
                     await blocker.execute("LOCK TABLE generations, transcripts IN ACCESS EXCLUSIVE MODE")
@@ -169,7 +175,7 @@ MINE = "{ generations(first: 1) { nodes { id } } }"
 async def test_a_database_that_takes_no_writes_for_long_makes_no_gateway_die(
     tmp_path: Path, sqlite_url: str, fake: FakeModelServer, valkey: ValkeyServer
 ):
-    async with gateways(2, tmp_path, sqlite_url, fake, valkey) as (one, other):
+    async with gateways(2, tmp_path, sqlite_url, fake, valkey, lease_time=LEASE) as (one, other):
         id = await start(one, "fake:stall-3", onDisconnect="CONTINUE")
         await fake.request()
         file = sqlite_url.removeprefix("sqlite:///")
@@ -177,11 +183,11 @@ async def test_a_database_that_takes_no_writes_for_long_makes_no_gateway_die(
         try:
             # beside the event loop: a gateway's transaction that is open now needs it to come to its end
             await anyio.to_thread.run_sync(writer.execute, "BEGIN IMMEDIATE")
-            await anyio.sleep(2)  # four leases
+            await anyio.sleep(4 * LEASE)
             writer.execute("ROLLBACK")
         finally:
             writer.close()
-        await anyio.sleep(1)  # in which they would look for the dead
+        await anyio.sleep(2 * LEASE)  # in which they would look for the dead
         async with one.database.reading() as session:
             (row,) = await session.scalars(select(Generation))
         assert (row.fence, row.finished_at) == (1, None)
@@ -195,7 +201,7 @@ async def test_each_upkeep_goes_on_while_another_fails(
     connection = await asyncpg.connect(postgresql_url)
     try:
         await connection.execute("ALTER TABLE transcripts RENAME TO elsewhere")  # tidying up fails from the start
-        async with gateways(1, tmp_path, postgresql_url, fake, valkey) as (one,):
+        async with gateways(1, tmp_path, postgresql_url, fake, valkey, lease_time=LEASE) as (one,):
             await connection.execute("INSERT INTO replicas (id, beat, started_at, seen_at)"
                 " VALUES (gen_random_uuid(), 7, now(), now())")  # fmt: skip
             with anyio.fail_after(30):

@@ -45,10 +45,13 @@ def lines_with(pattern: re.Pattern[str]) -> list[str]:
     """List the lines of text files that hold the pattern."""
     found: list[str] = []
     for path in repository_files():
-        lines = (ROOT / path).read_text(encoding="utf-8", errors="replace").splitlines()
-        found += [
-            f"{path}:{number}: {line.strip()[:120]}" for number, line in enumerate(lines, 1) if pattern.search(line)
-        ]
+        text = (ROOT / path).read_text(encoding="utf-8", errors="replace")
+        if pattern.search(text):
+            found += [
+                f"{path}:{number}: {line.strip()[:120]}"
+                for number, line in enumerate(text.splitlines(), 1)
+                if pattern.search(line)
+            ]
     return found
 
 

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -222,15 +223,21 @@ def test_every_error_of_the_gateway_has_a_code_of_its_own():
     assert len(set(codes)) == len(codes)
 
 
+@cache
+def attributes_used() -> set[tuple[str, str]]:
+    """Give each name of the gateway and the server with an attribute that is asked of it."""
+    return {
+        (node.value.id, node.attr)
+        for folder in ("gateway", "server")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+
+
 @pytest.mark.parametrize("codes", [ErrorCode, TransportErrorCode])
 def test_every_error_code_is_used_somewhere(codes: type[ErrorCode | TransportErrorCode]):
-    source = [ast.parse(path.read_text()) for folder in ("gateway", "server") for path in (ROOT / folder).rglob("*.py")]
-    used = {
-        node.attr
-        for tree in source
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == codes.__name__
-    }
+    used = {attribute for name, attribute in attributes_used() if name == codes.__name__}
     assert used == {code.name for code in codes}
 
 

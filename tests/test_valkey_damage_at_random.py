@@ -19,7 +19,7 @@ from tests.support.gateways import GraphQLErrors
 from tests.support.generations import WATCH, look, next_event, start, text_of, until
 from tests.support.shared.logs import Heard, running_log
 from tests.support.valkeys import ValkeyServer
-from tests.test_replicas import gateways
+from tests.test_replicas import LEASE, gateways
 
 # --- all kinds, at random -----------------------------------------------------------------------------------------
 
@@ -172,7 +172,8 @@ async def test_half_of_an_ended_generation_comes_from_the_database_where_that_ke
 async def test_evicted_keys_do_not_make_the_last_viewer_look_gone(
     tmp_path: Path, sqlite_url: str, fake: FakeModelServer, own_valkey: ValkeyServer
 ):
-    async with gateways(2, tmp_path, sqlite_url, fake, own_valkey) as (one, other), own_valkey.client() as client:
+    looking = gateways(2, tmp_path, sqlite_url, fake, own_valkey, lease_time=LEASE)
+    async with looking as (one, other), own_valkey.client() as client:
         async with one.connect() as here, other.connect() as there:
             id = await start(one, "fake:stall-3")
             await here.subscribe(WATCH, {"id": id})
