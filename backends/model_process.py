@@ -187,6 +187,8 @@ async def _collect(stream: ByteReceiveStream | None, log: deque[str]) -> None:
         for line in lines:
             log.append(line)
             logger.debug("llama.cpp: %s", line)
+    if rest:  # its last words, where it ended within them
+        log.append(rest)
 
 
 def _cause(log: Sequence[str]) -> str | None:

@@ -18,9 +18,10 @@ from gateway.request_limits.memory import CountsInMemory
 from gateway.streams import OpenCounts, RequestCounts
 from tests.support.polling import pause
 from tests.support.valkeys import ValkeyCluster, ValkeyServer, ask, valkey_server
-from tests.test_request_limits import PARALLEL, let_in, shared_limits, together
+from tests.test_request_limits import let_in, shared_limits, together
 
 HOUR = 3600
+PARALLEL = 50
 
 
 @pytest.fixture(scope="module")
