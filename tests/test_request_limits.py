@@ -110,7 +110,8 @@ async def test_credentials_that_do_not_hold_count_as_none(limited: RunningGatewa
 async def test_what_watches_the_gateway_is_not_counted(limited: RunningGateway, path: str):
     get = {"X-Forwarded-For": "203.0.113.5"}
     answers = await together(ALLOWED + 1, lambda: limited.client.get(path, headers=get))
-    assert 429 not in {answer.status_code for answer in answers}  # a machine that is busy is not ready, with 503
+    allowed = {"/healthz": {200}, "/readyz": {200, 503}}[path]  # a machine that is busy is not ready
+    assert {answer.status_code for answer in answers} <= allowed
 
 
 @pytest.mark.parametrize("path", ["/blobs/x", "/audit.jsonl", "/usage.csv", "/schema.graphql"])
@@ -244,7 +245,7 @@ async def test_nothing_is_counted_where_limits_are_off(sqlite_url: str, tmp_path
     settings = gateway_settings(tmp_path, sqlite_url, None, **values)
     async with running_gateway(settings, FakeModelServer()) as gateway:
         answers = await together(5, lambda: ask(gateway, f"mutation {{ {LOGIN} }}"))
-    assert 429 not in {answer.status_code for answer in answers}  # a machine that is busy is not ready, with 503
+    assert {answer.status_code for answer in answers} == {200}
 
 
 @pytest.mark.parametrize("text", ["", "many", "60", "60/fortnight", "0/minute", "1/month", "1/second;" * 6 + "1/hour"])

@@ -53,8 +53,7 @@ class BytesInFlight:
     @contextmanager
     def holding(self, caller: UUID | None) -> Generator["Held"]:
         """Within the block bytes may be held; after it they are not."""
-        held = Held(self)
-        held.belong_to(caller)
+        held = Held(self, caller)
         try:
             yield held
         finally:
@@ -64,9 +63,9 @@ class BytesInFlight:
 class Held:
     """The bytes that one request or connection holds."""
 
-    def __init__(self, all_held: BytesInFlight) -> None:
+    def __init__(self, all_held: BytesInFlight, caller: UUID | None = None) -> None:
         self._all = all_held
-        self._caller: UUID | None = None
+        self._caller = caller
         self._size = 0
 
     def belong_to(self, caller: UUID | None) -> None:
