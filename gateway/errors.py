@@ -22,7 +22,7 @@ GatewayError                 anything below; has a `code` and a message fit for 
 ├── TooMuchText              the texts of one answer are too long together
 ├── StreamLogUnavailable     the log that the gateways share cannot be reached (retryable)
 ├── Interrupted              the gateway that ran the generation died (retryable)
-└── BackendFailure           a `backends.errors.BackendError`, told in the gateway's codes
+└── BackendFailure, RecordedError   how a generation failed (`gateway.failures`)
 """
 
 import re
@@ -32,8 +32,6 @@ from datetime import datetime
 from math import ceil
 from uuid import UUID
 
-from backends import errors as backend_errors
-from backends.errors import BackendError
 from backends.protocol import Capability
 from db.clock import now
 from gateway.codes import ErrorCode, TransportErrorCode
@@ -44,11 +42,11 @@ MOST_ISSUES = 100
 MOST_TOLD = 3
 """Refused values that an error's message repeats; `issues` holds the rest too."""
 
-RETRY_AFTER_SECONDS = 1
-"""The pause asked of whoever finds the gateway full or stopping. Nobody knows how long that lasts."""
-
 LONGEST_RETRY_MS = 2**31 - 1
 """What an Int of GraphQL holds. A model server may ask for any pause."""
+
+RETRY_AFTER_SECONDS = 1
+"""The pause asked of whoever finds the gateway full or stopping. Nobody knows how long that lasts."""
 
 MOST_REPEATED = 80
 """Characters of what a client sent that an error message repeats."""
@@ -356,45 +354,3 @@ class Interrupted(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("The gateway stopped while this generation was running.")
-
-
-class RecordedError(GatewayError):
-    """An error that is told again, from the record of how a generation ended."""
-
-    def __init__(self, code: ErrorCode, message: str, retry_after_ms: int | None = None) -> None:
-        self.code = code
-        self.retryable = code in _RETRYABLE
-        self.retry_after_ms = retry_after_ms
-        super().__init__(message)
-
-
-_BACKEND_CODES: dict[type[BackendError], ErrorCode] = {
-    backend_errors.BackendUnavailable: ErrorCode.BACKEND_UNAVAILABLE,
-    backend_errors.BackendResting: ErrorCode.BACKEND_UNAVAILABLE,
-    backend_errors.BackendTimeout: ErrorCode.BACKEND_TIMEOUT,
-    backend_errors.BackendOverloaded: ErrorCode.BACKEND_OVERLOADED,
-    backend_errors.BackendModelNotFound: ErrorCode.MODEL_NOT_FOUND,
-    backend_errors.BackendContextTooLong: ErrorCode.CONTEXT_TOO_LONG,
-    backend_errors.MalformedToolCall: ErrorCode.MALFORMED_TOOL_CALL,
-    backend_errors.BackendRejected: ErrorCode.BACKEND_REJECTED,
-    backend_errors.BackendUnsupported: ErrorCode.UNSUPPORTED,
-    backend_errors.BackendFailed: ErrorCode.BACKEND_FAILED,
-    backend_errors.BackendProtocolError: ErrorCode.BACKEND_PROTOCOL_ERROR,
-}
-
-
-class BackendFailure(GatewayError):
-    """A backend's failure in the gateway's words."""
-
-    def __init__(self, error: BackendError) -> None:
-        self.code = _BACKEND_CODES.get(type(error), ErrorCode.BACKEND_FAILED)
-        self.retryable = error.retryable
-        if error.retry_after is not None:
-            self.retry_after_ms = max(0, min(ceil(error.retry_after * 1000), LONGEST_RETRY_MS))
-        super().__init__(str(error))
-
-
-_RETRYABLE = frozenset(
-    {error.code for error in GatewayError.__subclasses__() if error.retryable and error.transport_code is None}
-    | {code for error, code in _BACKEND_CODES.items() if error.retryable}
-)

@@ -11,7 +11,7 @@ from backends.protocol import ChatRequest, Message, Options
 from db.clock import new_id
 from db.tables import Generation, Reservation
 from gateway.generation.continuation import encode_request
-from gateway.generation.run import Job
+from gateway.generation.job import Job
 from gateway.limits import Asking, Limits, Needs
 from gateway.streams import NO_USAGE, SavedStream, StreamOwner
 from tests.support.fake_model_server import FakeModelServer

@@ -33,6 +33,7 @@ from auth.scopes import Scope
 from gateway import errors
 from gateway.codes import ErrorCode, TransportErrorCode
 from gateway.errors import GatewayError
+from gateway.failures import BackendFailure, RecordedError
 from gateway.identity import Conflict
 from gateway.limits import LimitReached
 from gateway.request_limits import TooManyRequests
@@ -210,10 +211,10 @@ def test_one_field_that_fails_takes_no_other_away(schema: GraphQLSchema):
 def test_every_error_of_the_gateway_has_a_code_of_its_own():
     kinds = set(subclasses(GatewayError)) - {
         Conflict,
-        errors.BackendFailure,
+        BackendFailure,
         errors.InternalError,
         errors.LimitExceeded,
-        errors.RecordedError,
+        RecordedError,
         LimitReached,
         TooManyRequests,  # is never data, where RateLimited always is
         TooManyRows,

@@ -2,12 +2,14 @@
 
 from gateway.generation.admission import Admission
 from gateway.generation.continuation import continuable
-from gateway.generation.ends import Attempt, LedgerEntry, attempts_until, first_attempt, kept_for
 from gateway.generation.generations import GenerationFilter, Generations
 from gateway.generation.hooks import NO_HOOKS, GenerationHooks, Observer, OutputFilter, Recorded
-from gateway.generation.kept_input import OBJECT_SIZE, KeptBlob, KeptInput, KeptMessage, KeptPart, pack_input
-from gateway.generation.ledger import Ledger, is_outage
-from gateway.generation.outcome import (
+from gateway.generation.job import Job
+from gateway.generation.output import Answer, Output
+from gateway.generation.record.ends import Attempt, LedgerEntry, attempts_until, first_attempt, kept_for
+from gateway.generation.record.kept_input import OBJECT_SIZE, KeptBlob, KeptInput, KeptMessage, KeptPart, pack_input
+from gateway.generation.record.ledger import Ledger, is_outage
+from gateway.generation.record.outcome import (
     Outcome,
     State,
     cancel_recorded,
@@ -21,7 +23,6 @@ from gateway.generation.outcome import (
     usage_columns,
     usage_recorded,
 )
-from gateway.generation.output import Answer, Output
 from gateway.generation.removal import TextRemoval
 from gateway.generation.request import (
     NO_OPTIONS,
@@ -49,7 +50,7 @@ from gateway.generation.request import (
     Turn,
 )
 from gateway.generation.routing import Router
-from gateway.generation.run import Job, Run
+from gateway.generation.run import Run
 from gateway.generation.runner import GenerationObserver, Phase, Runner
 from gateway.generation.starts import Starts
 

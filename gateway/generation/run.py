@@ -17,15 +17,16 @@ from db.clock import now
 from db.tables import Generation
 from gateway.blobs import Blobs
 from gateway.catalog import Breaker
-from gateway.errors import BackendFailure, GatewayError, Interrupted, ShuttingDown
+from gateway.errors import GatewayError, Interrupted, ShuttingDown
+from gateway.failures import BackendFailure
 from gateway.generation.continuation import Losses, PartialAnswer, continuation, is_refusal
-from gateway.generation.ends import Attempt, Attempts, attempts_until
 from gateway.generation.estimates import Estimates
 from gateway.generation.hooks import GenerationHooks
-from gateway.generation.kept_input import PackedInput
+from gateway.generation.job import Job
 from gateway.generation.meter import Meter, added
-from gateway.generation.outcome import Outcome, Stopwatch, terminal_event
-from gateway.generation.request import OnBackendLoss, OnDisconnect
+from gateway.generation.record.ends import Attempt, Attempts, attempts_until
+from gateway.generation.record.outcome import Outcome, Stopwatch, terminal_event
+from gateway.generation.request import OnDisconnect
 from gateway.generation.routing import Route
 from gateway.generation.writer import Deltas, Writer
 from gateway.streams import (
@@ -49,27 +50,6 @@ logger = logging.getLogger(__name__)
 
 _CUT = (BackendFinishReason.LENGTH, BackendFinishReason.CONTENT_FILTER, BackendFinishReason.REPETITION)
 """Ends in the middle of what was being said, be it of a tool call."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One generation as this gateway holds it. `saved` is what another gateway did of it before.
-
-    `encoded` is the request as another gateway could read it, empty where none may go on with it. `kept` is the request
-    as the database is to keep it, if it is. `text_retention` is for how many seconds that must keep the text at least.
-    """
-
-    row: Generation
-    request: ChatRequest
-    saved: SavedStream | None = None
-    encoded: bytes = b""
-    kept: PackedInput | None = None
-    text_retention: float = 0
-
-    @property
-    def continues(self) -> bool:
-        """Whether it survives the loss of its model server or its gateway."""
-        return self.row.on_backend_loss == OnBackendLoss.CONTINUE
 
 
 Reroute = Callable[[Generation, Route, Losses], Awaitable[bool]]

@@ -6,8 +6,7 @@ from typing import Annotated, Self
 import strawberry
 
 from gateway import identity
-from gateway.identity import SignedIn
-from schema.enums import SignInKind
+from gateway.identity import SignedIn, SignInKind
 from schema.errors import AccountLocked, InvalidCredentials, InvalidInput, Overloaded, SignInRefused
 from schema.identity.session import RefreshTokenIn, Session
 from schema.identity.user import User

@@ -12,11 +12,11 @@ import anyio
 from db import queries
 from db.engine import Database, DatabaseUnavailable, WriteSession
 from db.tables import Generation
-from gateway.errors import RecordedError
-from gateway.generation.ends import LedgerEntry, attempt_columns
+from gateway.failures import RecordedError
 from gateway.generation.hooks import Recorded
 from gateway.generation.meter import bounded
-from gateway.generation.outcome import (
+from gateway.generation.record.ends import LedgerEntry, attempt_columns
+from gateway.generation.record.outcome import (
     LARGEST_MS,
     Timings,
     error_columns,

@@ -10,7 +10,7 @@ from db.clock import now
 from db.tables import Generation, GenerationAttempt
 from gateway.errors import GatewayError
 from gateway.generation.meter import bounded
-from gateway.generation.outcome import Outcome, error_columns, error_recorded, usage_columns, usage_recorded
+from gateway.generation.record.outcome import Outcome, error_columns, error_recorded, usage_columns, usage_recorded
 from gateway.streams import TokenUsage
 
 

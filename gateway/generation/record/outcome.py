@@ -7,7 +7,8 @@ from enum import StrEnum
 from auth.principal import ContentPolicy
 from db.clock import now
 from db.tables import Generation, GenerationAttempt
-from gateway.errors import ErrorCode, GatewayError, RecordedError
+from gateway.errors import ErrorCode, GatewayError
+from gateway.failures import RecordedError
 from gateway.streams import (
     NO_USAGE,
     Cancelled,

@@ -1,0 +1,1 @@
+"""How generations are put on record: their ends and attempts, what they used, and what was asked."""

@@ -1,0 +1,50 @@
+"""Of what is refused or fails."""
+
+from gateway.codes import ErrorCode
+from schema.enums.describing import describe
+
+describe(
+    ErrorCode,
+    "ErrorCode",
+    "Why something was refused or failed. Values keep their meaning; new ones may be added. The codes of top-level "
+    "errors (`extensions.code`) are listed in docs/errors.md.",
+    {
+        "INVALID_CREDENTIALS": "The user name or the password is wrong.",
+        "ACCOUNT_LOCKED": "Too many failed sign-ins with this name or from this address, or too many wrong codes.",
+        "SESSION_ENDED": "The refresh token leads to no session that is still open. Sign in again.",
+        "SIGN_IN_REFUSED": "The identity provider or a rule of the gateway keeps this person out; see `message`.",
+        "PROVIDER_UNAVAILABLE": "The identity provider cannot be reached. Try again in a moment.",
+        "INVALID_INPUT": "A value is invalid; `issues` names each.",
+        "NOT_FOUND": "It does not exist, or it does not belong to you.",
+        "AUTHORIZATION_PENDING": "Nobody has approved or denied the device yet. Poll again after `retryAfterMs`.",
+        "SLOW_DOWN": "The device polls too fast. Poll again after `retryAfterMs`, and never faster from then on.",
+        "ACCESS_DENIED": "The person denied the device, or may not sign in any more.",
+        "DEVICE_CODE_EXPIRED": "The device code has expired, was used, or never existed. Start again.",
+        "INVALID_LINK": "The one-time link was used, has expired, or never existed.",
+        "LAST_ADMINISTRATOR": "Nobody would be left who can administer the gateway.",
+        "LAST_SIGN_IN_METHOD": "The user would have no way left to sign in.",
+        "RECENT_SIGN_IN_REQUIRED": "The sign-in is too long ago for this. Give the password, or sign in again.",
+        "ROLE_IN_USE": "Users have this role.",
+        "MODEL_NOT_FOUND": "No backend serves a model with this name.",
+        "UNSUPPORTED": "The model or its backend does not support this.",
+        "OVERLOADED": "The queue is full. Try again later.",
+        "SHUTTING_DOWN": "The gateway is stopping. Try again in a moment.",
+        "DATABASE_UNAVAILABLE": "The gateway cannot reach its database. Try again in a moment.",
+        "RATE_LIMITED": "A limit on a minute, or on what runs at once, is reached; `limit` tells which.",
+        "QUOTA_EXCEEDED": "A limit on a day or a month is reached; `limit` tells which, and when it resets.",
+        "REQUEST_REFUSED": "A plugin of the gateway refuses the request; `message` says why.",
+        "GUARD_FAILED": "A plugin that has to check requests or answers failed, so nothing goes on without it.",
+        "IDEMPOTENCY_KEY_REUSED": "This idempotency key was used with a different request.",
+        "INTERRUPTED": "The gateway stopped while the generation was running.",
+        "CONTEXT_TOO_LONG": "The prompt and the requested answer do not fit into the model's context.",
+        "MALFORMED_TOOL_CALL": "The model called a tool with arguments that are not a JSON object.",
+        "BACKEND_UNAVAILABLE": "The model server is unreachable, or the connection was lost.",
+        "BACKEND_TIMEOUT": "The model server took too long.",
+        "BACKEND_OVERLOADED": "The model server is at capacity.",
+        "BACKEND_REJECTED": "The model server refused the request.",
+        "BACKEND_FAILED": "The model server reported an internal error.",
+        "BACKEND_PROTOCOL_ERROR": "The model server sent a malformed response, or ended it too early.",
+        "LIMIT_EXCEEDED": "The caller already has the allowed number of these; see `limit`.",
+        "INTERNAL_ERROR": "A fault in the gateway. Its log has the details; search for the request id.",
+    },
+)
