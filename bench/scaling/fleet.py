@@ -16,11 +16,6 @@ FULL = 0.6
 DATABASE_CORES = 16
 """Of the PostgreSQL server at which a fleet is called too large for it."""
 
-REPORT_SECONDS = 10.0
-"""What the time limit of a query gives a report."""
-
-REPORT_DAYS = 30
-
 DAY = 86_400
 
 
@@ -77,15 +72,12 @@ class Needs:
     rows_per_day: float
     wal: float
     """Bytes in a second."""
-    report_seconds: float
-    """For all generations of 30 days."""
 
 
 def needs(costs: Costs, load: Load) -> Needs:
     """Add up what every token, generation, viewer and report costs in each part."""
     batch, generation, follower = costs["batch"], costs["generation"], costs["follower"]
     reports = load.streams * load.reports_per_stream
-    ledger = load.answers * DAY * REPORT_DAYS
     answer = generation["valkey_bytes"] + load.tokens_per_answer / load.tokens_per_batch * batch["valkey_bytes"]
     worker_us = (
         load.batches * (batch["worker_us"] + load.elsewhere * follower["other_us"])
@@ -103,11 +95,12 @@ def needs(costs: Costs, load: Load) -> Needs:
         valkey_memory=load.streams * (costs["open"]["valkey_bytes"] + answer / 2),
         valkey_traffic=load.batches * batch["valkey_in_bytes"] + load.answers * generation["valkey_in_bytes"],
         kept=load.answers * 3600 * answer,
-        database_cores=load.answers * generation["database_us"] / 1e6 / FULL,
+        database_cores=(load.answers * generation["database_us"] + reports * costs["report"]["database_us"])
+        / 1e6
+        / FULL,
         commits=load.answers * generation["database_commits"],
         rows_per_day=load.answers * DAY,
         wal=load.answers * generation["database_wal_bytes"],
-        report_seconds=ledger * costs["report"]["database_us_per_row"] / 1e6,
     )
 
 
@@ -145,9 +138,6 @@ def limits(costs: Costs) -> dict[str, float]:
         "one worker (one core)": most(lambda load: needs(costs, load).workers <= 1),
         "one worker that merges tokens": most(lambda load: needs(costs, load).merging <= 1),
         "one Valkey": most(lambda load: needs(costs, load).valkeys == 1),
-        f"a report over {REPORT_DAYS} days, {REPORT_SECONDS:.0f} s": most(
-            lambda load: needs(costs, load).report_seconds <= REPORT_SECONDS
-        ),
         f"PostgreSQL with {DATABASE_CORES} cores": most(
             lambda load: needs(costs, load).database_cores <= DATABASE_CORES
         ),

@@ -50,7 +50,7 @@ def _costs(costs: Costs) -> str:
 
 def _rest(costs: Costs) -> str:
     worker, opened, waiting, message = costs["worker"], costs["open"], costs["waiting"], costs["message"]
-    full = costs["full"]
+    full, report = costs["full"], costs["report"]
     rows = [
         ["token at full speed, many in a batch: CPU of the worker", f"{_number(full['worker_us'])} microseconds"],
         ["token at full speed: CPU of Valkey", f"{_number(full['valkey_us'])} microseconds"],
@@ -61,11 +61,9 @@ def _rest(costs: Costs) -> str:
         ["silent stream: scripts in a second", _number(waiting["valkey_calls"])],
         ["idle worker: CPU in a second", f"{worker['worker_us'] / 1000:,.1f} ms"],
         ["idle worker: scripts in a second", _number(worker["valkey_calls"] / 2)],
-        [
-            "report: CPU of PostgreSQL for each generation in it",
-            f"{_number(costs['report']['database_us_per_row'])} microseconds",
-        ],
-        ["report: CPU of the worker", f"{costs['report']['worker_us'] / 1000:,.1f} ms"],
+        ["report over 30 days: CPU of the worker", f"{report['worker_us'] / 1000:,.1f} ms"],
+        ["the same: CPU of PostgreSQL", f"{report['database_us'] / 1000:,.1f} ms"],
+        ["the same with a tenth of the generations", f"{report['of_few_us'] / 1000:,.1f} ms"],
         [
             f"message in a cluster of {message['servers']:.0f}: CPU of the server that sends it",
             f"{_number(message['sender_us'])} microseconds",
@@ -96,7 +94,6 @@ def _needs(costs: Costs) -> str:
         ["PostgreSQL, commits/s", *(f"{each.commits:,.0f}" for each in found)],
         ["PostgreSQL, log", *(f"{_bytes(each.wal)}/s" for each in found)],
         ["ledger, rows a day", *(f"{each.rows_per_day:,.0f}" for each in found)],
-        ["report over 30 days", *(f"{each.report_seconds:,.1f} s" for each in found)],
     ]
     return _table(["open streams", *(f"{streams:,}" for streams in STREAMS)], rows)
 
