@@ -30,7 +30,7 @@ def main() -> None:
     try:
         server = _start(config)
     except RuntimeError:
-        # llama.cpp has said why on standard error; an orderly exit lets its logging thread write that out.
+        _write_log_out()
         raise SystemExit(1) from None
     os.write(answer, json.dumps({"address": server.listening_address}).encode() + b"\n")
     threading.Event().wait()
@@ -51,6 +51,17 @@ def _start(config: dict[str, Any]) -> Any:
     params.ui = False
     params.endpoint_slots = False
     return xllamacpp.Server(params)
+
+
+def _write_log_out() -> None:
+    """Wait until llama.cpp's logging thread has written why the model could not be loaded; an exit does not."""
+    library = ctypes.CDLL(importlib.import_module("xllamacpp.xllamacpp").__file__)
+    try:
+        log, pause = library._Z15common_log_mainv, library._Z16common_log_pauseP10common_log
+    except AttributeError:  # a build that keeps its names to itself: nearly always the thread is fast enough
+        return
+    log.restype = ctypes.c_void_p
+    pause(ctypes.c_void_p(log()))
 
 
 def _exit_at_end_of_input() -> None:
