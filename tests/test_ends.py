@@ -18,9 +18,8 @@ from db.queries.generation import mark_ended, mark_running, note_usage
 from db.tables import Generation, User
 from gateway.errors import ErrorCode, GatewayError
 from gateway.generation.generations import GenerationFilter
-from gateway.generation.record.ends import LedgerEntry
-from gateway.generation.record.ledger import Ledger
-from gateway.generation.record.outcome import Timings, usage_columns, usage_recorded
+from gateway.generation.ledger import Ledger
+from gateway.generation.record import LedgerEntry, Timings, usage_columns, usage_recorded
 from gateway.generation.request import GenerationRequest, OnBackendLoss, OnDisconnect
 from gateway.generation.run import Outcome
 from gateway.limits import Limits, Prices

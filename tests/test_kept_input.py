@@ -21,7 +21,7 @@ from db.engine import Database
 from db.tables import Generation, Table, Transcript, User
 from gateway.errors import TooMuchText
 from gateway.generation import KeptInput
-from gateway.generation.record.kept_input import pack_input
+from gateway.generation.record import pack_input
 from gateway.generation.request import GenerationRequest
 from schema.node import parse_uuid
 from tests.support.databases import PostgresqlDatabases, on_postgresql

@@ -6,7 +6,7 @@ import zlib
 import pytest
 
 from gateway.generation import ImagePart, NamedTool, TextPart
-from gateway.generation.record.kept_input import MOST_BYTES, MOST_MEDIA_BYTES, pack_input, unpack_input
+from gateway.generation.record import MOST_BYTES, MOST_MEDIA_BYTES, pack_input, unpack_input
 from gateway.generation.request import GenerationRequest, Options, OutputFormat, Tool, Turn
 
 

@@ -22,7 +22,7 @@ from gateway.catalog.queue import BackendQueue
 from gateway.errors import ErrorCode, ShuttingDown, StreamExpired
 from gateway.generation.admission import Admission
 from gateway.generation.generations import GenerationFilter, Generations
-from gateway.generation.record.ledger import Ledger
+from gateway.generation.ledger import Ledger
 from gateway.generation.request import GenerationRequest, OnDisconnect
 from gateway.generation.routing import Router
 from gateway.generation.runner import Runner

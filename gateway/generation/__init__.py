@@ -5,18 +5,27 @@ from gateway.generation.continuation import continuable
 from gateway.generation.generations import GenerationFilter, Generations
 from gateway.generation.hooks import NO_HOOKS, GenerationHooks, Observer, OutputFilter, Recorded
 from gateway.generation.job import Job
+from gateway.generation.ledger import Ledger, is_outage
 from gateway.generation.output import Answer, Output
-from gateway.generation.record.ends import Attempt, LedgerEntry, attempts_until, first_attempt, kept_for
-from gateway.generation.record.kept_input import OBJECT_SIZE, KeptBlob, KeptInput, KeptMessage, KeptPart, pack_input
-from gateway.generation.record.ledger import Ledger, is_outage
-from gateway.generation.record.outcome import (
+from gateway.generation.record import (
+    OBJECT_SIZE,
+    Attempt,
+    KeptBlob,
+    KeptInput,
+    KeptMessage,
+    KeptPart,
+    LedgerEntry,
     Outcome,
     State,
+    attempts_until,
     cancel_recorded,
     error_recorded,
     finish_recorded,
+    first_attempt,
+    kept_for,
     outcome_recorded,
     outcome_told,
+    pack_input,
     source_columns,
     terminal_event,
     timings_so_far,

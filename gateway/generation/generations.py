@@ -25,11 +25,18 @@ from gateway.errors import (
     StreamLogUnavailable,
     TooMuchText,
 )
+from gateway.generation.ledger import Ledger
 from gateway.generation.output import Answer, Output, output_of
-from gateway.generation.record.ends import Attempt, attempt_recorded
-from gateway.generation.record.kept_input import KeptInput, read_inputs, read_media
-from gateway.generation.record.ledger import Ledger
-from gateway.generation.record.outcome import State, outcome_recorded, terminal_event
+from gateway.generation.record import (
+    Attempt,
+    KeptInput,
+    State,
+    attempt_recorded,
+    outcome_recorded,
+    read_inputs,
+    read_media,
+    terminal_event,
+)
 from gateway.generation.removal import of_deleted_users
 from gateway.generation.request import GenerationRequest
 from gateway.generation.runner import Phase, Runner

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from auth.principal import Principal
 from backends.protocol import Chunk
 from db.tables import Generation
-from gateway.generation.record.ends import LedgerEntry
+from gateway.generation.record import LedgerEntry
 from gateway.generation.request import GenerationRequest
 from gateway.streams import Event
 

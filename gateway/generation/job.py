@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from backends.protocol import ChatRequest
 from db.tables import Generation
-from gateway.generation.record.kept_input import PackedInput
+from gateway.generation.record import PackedInput
 from gateway.generation.request import OnBackendLoss
 from gateway.streams import SavedStream
 

@@ -24,8 +24,7 @@ from gateway.generation.estimates import Estimates
 from gateway.generation.hooks import GenerationHooks
 from gateway.generation.job import Job
 from gateway.generation.meter import Meter, added
-from gateway.generation.record.ends import Attempt, Attempts, attempts_until
-from gateway.generation.record.outcome import Outcome, Stopwatch, terminal_event
+from gateway.generation.record import Attempt, Attempts, Outcome, Stopwatch, attempts_until, terminal_event
 from gateway.generation.request import OnDisconnect
 from gateway.generation.routing import Route
 from gateway.generation.writer import Deltas, Writer

@@ -25,10 +25,8 @@ from gateway.generation.admission import Admission
 from gateway.generation.estimates import Estimates
 from gateway.generation.hooks import NO_HOOKS, GenerationHooks, Recorded
 from gateway.generation.job import Job
-from gateway.generation.record.ends import LedgerEntry, kept_for
-from gateway.generation.record.kept_input import PackedInput
-from gateway.generation.record.ledger import Ledger, is_outage
-from gateway.generation.record.outcome import Outcome, State, log_fields, timings_so_far
+from gateway.generation.ledger import Ledger, is_outage
+from gateway.generation.record import LedgerEntry, Outcome, PackedInput, State, kept_for, log_fields, timings_so_far
 from gateway.generation.routing import Route, Router
 from gateway.generation.run import Gate, Run, Services
 from gateway.streams import NO_USAGE, CancelReason, End, KeptUsage, StreamLog, StreamOwner, StreamOwnership

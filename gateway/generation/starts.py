@@ -19,7 +19,7 @@ from gateway.generation.continuation import encode_request
 from gateway.generation.hooks import NO_HOOKS, GenerationHooks
 from gateway.generation.idempotency import begun_under, note_key
 from gateway.generation.job import Job
-from gateway.generation.record.kept_input import PackedInput, pack_input
+from gateway.generation.record import PackedInput, pack_input
 from gateway.generation.request import GenerationRequest, OnBackendLoss, OnLimit, blob_references, chat_request
 from gateway.generation.run import Gate, Run
 from gateway.generation.runner import Phase, Runner

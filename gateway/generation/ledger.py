@@ -15,10 +15,11 @@ from db.tables import Generation
 from gateway.failures import RecordedError
 from gateway.generation.hooks import Recorded
 from gateway.generation.meter import bounded
-from gateway.generation.record.ends import LedgerEntry, attempt_columns
-from gateway.generation.record.outcome import (
+from gateway.generation.record import (
     LARGEST_MS,
+    LedgerEntry,
     Timings,
+    attempt_columns,
     error_columns,
     source_columns,
     told_in_the_log,
