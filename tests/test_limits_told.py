@@ -5,6 +5,7 @@ import re
 import httpx
 import pytest
 
+from server.transports import http_stream as http_streams_served
 from tests.support.gateways import RunningGateway
 from tests.support.generations import GENERATE, asking, cancel, start
 from tests.support.http_streams import EVENT_STREAM, MULTIPART, http_stream
@@ -18,6 +19,12 @@ impatient = sharing(limit_wait_time=0.1)
 def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
     """One for all tests here, emptied before each of them."""
     return emptied_gateway
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads wait for what is left, however busy the machine is."""
+    monkeypatch.setattr(http_streams_served, "LONGEST_HEAD_WAIT", 60)
 
 
 START = "mutation($input: GenerateInput!) { generate(input: $input) { __typename } }"
@@ -80,6 +87,7 @@ async def test_what_starts_nothing_tells_nothing(gateway: RunningGateway):
     assert response.headers.keys().isdisjoint({"ratelimit", "ratelimit-policy", "retry-after"})
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("accept", [EVENT_STREAM, MULTIPART])
 async def test_the_head_of_a_stream_tells_what_is_left_while_the_model_is_silent(gateway: RunningGateway, accept: str):
     await set_limit(gateway, name="requests", measure="REQUESTS", window="MINUTE", amount="1", each=[])
@@ -96,6 +104,7 @@ async def test_the_head_of_a_stream_tells_what_is_left_while_the_model_is_silent
     assert 0 < int(refused["Retry-After"]) <= 60
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_mutation_that_is_answered_as_a_stream_has_the_headers_too(gateway: RunningGateway):
     await set_limit(gateway, name="requests", measure="REQUESTS", window="DAY", amount="1", each=[])
     heads: list[httpx.Headers] = []
@@ -106,7 +115,10 @@ async def test_a_mutation_that_is_answered_as_a_stream_has_the_headers_too(gatew
     assert ["Retry-After" in head for head in heads] == [False, True]
 
 
-async def test_a_stream_whose_answer_is_long_in_coming_has_its_head_before(gateway: RunningGateway):
+async def test_a_stream_whose_answer_is_long_in_coming_has_its_head_before(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(http_streams_served, "LONGEST_HEAD_WAIT", 5)  # in which the busiest machine begins the answer
     await set_limit(gateway, name="requests", measure="REQUESTS", window="MINUTE", amount="2", each=[])
     async with http_stream(gateway, EVENT_STREAM, START, asking("fake:hold-3")) as stream:
         assert stream.response.headers["RateLimit"].startswith('"requests";r=1;t=')
