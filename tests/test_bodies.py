@@ -209,7 +209,7 @@ async def test_a_small_request_has_room_whatever_others_send(small: RunningGatew
 async def test_a_message_that_does_not_come_to_its_end_closes_its_socket(
     sqlite_url: str, tmp_path: Path, fake: FakeModelServer
 ):
-    settings = gateway_settings(tmp_path, sqlite_url, fake.url, request_timeout=0.2)
+    settings = gateway_settings(tmp_path, sqlite_url, fake.url, request_timeout=2)
 
     async def never_ending() -> AsyncGenerator[str]:
         yield subscribing("1", LIMIT)[:-10]

@@ -156,9 +156,10 @@ class Exposure:
                 self._show(stream_id, owned)
 
     def _is_late(self, owned: Owned) -> bool:
-        moment = time.monotonic()
-        since = min(owned.failing_since or moment, self._away_since or moment)
-        return owned.is_behind and not owned.exposed and moment - since > GRACE_SECONDS
+        """Whether viewers need not wait any longer: for Valkey, which has told so by then, or for this stream alone."""
+        over = self.is_away and not self.mirrored
+        failed = owned.failing_since is not None and time.monotonic() - owned.failing_since > GRACE_SECONDS
+        return owned.is_behind and not owned.exposed and (over or failed)
 
     async def _tell(self, streams: Mapping[UUID, Owned], *, detached: bool) -> None:
         """Tell the database what it does not know yet. Where it is away too, the streams go on all the same."""

@@ -275,6 +275,7 @@ def gateway_settings(data_dir: Path, database_url: str, fake_url: str | None, **
         "identity_max_age": 0,
         "event_interval": 0,
         "query_timeout": 60,  # a busy machine is not what it is for
+        "slow_statement_time": 0,  # nor is this
         "drain_time": 0,
         "recheck_interval": 0.2,
         "breaker_failures": 0,  # tests of one gateway let its model server fail as often as they like
