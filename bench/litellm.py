@@ -10,7 +10,8 @@ from pathlib import Path
 import orjson
 
 from bench import fake, paths
-from bench.processes import ROOT, NotStarted, free_port, running
+from bench.processes import ROOT, NotStarted, running
+from tests.support.ports import free_port
 
 VERSION = "1.106.2"
 ENVIRONMENT = ROOT / ".make" / "bench-litellm"

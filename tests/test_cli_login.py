@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import stat
 import subprocess
 from collections.abc import AsyncGenerator, Iterator
@@ -25,6 +24,7 @@ from server.client.addresses import check_encrypted, gateway_url
 from server.client.credentials import CredentialsFile, Stored, Tokens
 from server.client.errors import ClientError
 from tests.support.gateways import ADMIN, Json, RunningGateway
+from tests.support.ports import free_port
 from tests.support.preloaded import PreloadedProcess
 from tests.support.processes import environment, run_command
 from tests.test_devices import approve, deny
@@ -171,11 +171,9 @@ def other_server() -> Iterator[str]:
 
 async def test_what_is_no_gateway_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
     with other_server() as page:
         told = {
-            f"http://127.0.0.1:{port}": "cannot be reached",
+            f"http://127.0.0.1:{free_port()}": "cannot be reached",
             page: "is no Ollagraph gateway",
             page.replace("http", "https"): "does not speak TLS",
             "ftp://x": "is not the address of a gateway",

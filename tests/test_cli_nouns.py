@@ -1,7 +1,6 @@
 """The commands grouped by noun, and the names that they had before."""
 
 import re
-import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from anyio import to_thread
 from server.cli import main
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.generations import COMPLETE, asking
+from tests.support.ports import free_port
 from tests.support.processes import ROOT, run_command, serving
 from tests.test_cli import data_dir, run_here
 
@@ -64,9 +64,12 @@ async def test_model_servers_and_their_models_are_listed(data_dir: Path, fake: F
 
 
 async def test_the_gateway_that_runs_here_tells_of_its_breakers(data_dir: Path, fake: FakeModelServer):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    settings = {"OLLAMA_URL": fake.url, "PORT": port, "BREAKER_FAILURES": "1", "ADMIN_PASSWORD": "a password of mine"}
+    settings = {
+        "OLLAMA_URL": fake.url,
+        "PORT": str(free_port()),
+        "BREAKER_FAILURES": "1",
+        "ADMIN_PASSWORD": "a password of mine",
+    }
     listing = partial(to_thread.run_sync, partial(listed, data_dir, "backends", "list", **settings))
     assert [it["breakers"] for it in await listing()] == [None]
     async with serving(data_dir, **settings) as served:

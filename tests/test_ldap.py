@@ -32,6 +32,7 @@ from tests.support.identity.directory import (
     Directory,
     running_directory,
 )
+from tests.support.ports import free_port
 
 library: Any = pytest.importorskip("ldap", reason="needs python-ldap: the extra 'ldap'")
 
@@ -186,8 +187,7 @@ async def test_wrong_credentials_of_the_service_are_the_operators_affair(directo
 
 
 async def test_a_directory_that_is_down_is_unavailable(ldap: LdapConfig):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with pytest.raises(ProviderUnavailable, match="cannot be reached"):
         await verify(replace(ldap, url=f"ldap://127.0.0.1:{port}"), "ada", PASSWORD)
 

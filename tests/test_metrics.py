@@ -19,16 +19,12 @@ from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import PASSWORD, GraphQLErrors, RunningGateway
 from tests.support.generations import GENERATE, START, asking
 from tests.support.polling import pause
+from tests.support.ports import free_port
 from tests.support.processes import child_processes, run_command, serving
 from tests.support.shared.gateways import gateway_before_fake
 
 TOKEN = "a-token-of-prometheus"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return listening.getsockname()[1]
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -1,7 +1,6 @@
 """Answers of an OpenID provider, or of somebody in its place, that must never sign anybody in."""
 
 import re
-import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -30,6 +29,7 @@ from tests.support.identity.openid import (
     signed_with_secret,
     unsigned,
 )
+from tests.support.ports import free_port
 
 HOUR = 3600
 
@@ -254,8 +254,7 @@ async def test_a_provider_that_hangs_is_unavailable_in_time(fake: FakeOpenIdProv
 
 
 async def test_a_provider_that_is_down_is_unavailable():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     async with opened(OidcConfig(f"http://127.0.0.1:{port}", CLIENT_ID)) as providers:
         with pytest.raises(ProviderUnavailable):
             await providers.redirect("oidc").begin(BACK)

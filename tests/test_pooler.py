@@ -12,10 +12,10 @@ from db.clock import new_id
 from db.engine import Database
 from db.tables import ApiKey, User
 from tests.support.databases import PostgresqlDatabases
+from tests.support.deployed.poolers import pgbouncer
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import gateway_settings, running_gateway
 from tests.support.generations import COMPLETE, asking, total
-from tests.support.poolers import pgbouncer
 
 
 @pytest.fixture

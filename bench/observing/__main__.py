@@ -16,6 +16,7 @@ from threading import Thread
 import anyio
 
 from bench import latency, paths, processes, tokens
+from tests.support.ports import free_port
 
 STREAMS, SECONDS, ANSWERS = 16, 4.0, 8
 
@@ -54,7 +55,7 @@ def kinds(folder: Path, spans: str) -> dict[str, dict[str, str]]:
     return {
         "nothing": {},
         "logs": {"LOG_LEVEL": "info"},
-        "metrics": {"METRICS_PORT": str(processes.free_port())},
+        "metrics": {"METRICS_PORT": str(free_port())},
         "traces, sampled off": {"TRACES": "true", "OTEL_TRACES_SAMPLER": "always_off"},
         "traces, all": {"TRACES": "true", "OTEL_TRACES_SAMPLER": "always_on", "OTEL_EXPORTER_OTLP_ENDPOINT": spans},
         "a plugin that watches": {"PLUGINS_DIR": str(plugins)},

@@ -2,7 +2,6 @@
 
 import importlib.util
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -18,6 +17,7 @@ from redis.exceptions import RedisError
 
 from gateway.streams.valkey.keys import ClusterKeys
 from tests.support.polling import pause
+from tests.support.ports import free_port
 
 NO_FAIL_OVER = "cluster-replica-no-failover"
 
@@ -77,9 +77,11 @@ class ValkeyServer:
         self.process.send_signal(signal.SIGCONT)
 
     async def answers(self) -> None:
-        """Return when it does."""
+        """Return when it does. Raises RuntimeError where it has ended instead."""
         async with self.client() as client:
             while True:
+                if self.process is not None and (status := self.process.poll()) is not None:
+                    raise RuntimeError(f"The Valkey at port {self.port} has ended with {status}.")
                 try:
                     await client.ping()
                     return
@@ -129,11 +131,6 @@ REFUSALS = {
     ),
 }
 """How a Valkey comes to refuse what is written, and to take it again."""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return listening.getsockname()[1]
 
 
 @contextmanager

@@ -13,8 +13,9 @@ import httpx
 from tests.support.chaos.program import Program
 from tests.support.chaos.workers import PrivateValkey, Workers
 from tests.support.databases import postgresql_server
+from tests.support.ports import free_port
 from tests.support.processes import environment
-from tests.support.valkeys import ValkeyServer, free_port, valkey_server
+from tests.support.valkeys import ValkeyServer, valkey_server
 
 PASSWORD = "correct horse battery staple"
 

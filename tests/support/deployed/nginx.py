@@ -15,7 +15,7 @@ import httpx
 
 from tests.support.identity.certificates import make_certificates
 from tests.support.polling import pause
-from tests.support.valkeys import free_port
+from tests.support.ports import free_port
 
 CONFIGURATION = Path(__file__).parents[3] / "deploy" / "nginx"
 

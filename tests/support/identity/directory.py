@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.identity.certificates import Certificates, make_certificates
+from tests.support.ports import free_port
 
 BASE = "dc=example,dc=org"
 PEOPLE = f"ou=people,{BASE}"
@@ -134,9 +135,7 @@ def running_directory(folder: Path) -> Iterator[Directory]:
     """Start a directory with some people in it; the test is skipped where there is none to start."""
     if not _program("slapd"):
         pytest.skip("needs slapd: apt-get install slapd")
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        ports = one.getsockname()[1], other.getsockname()[1]
-    directory = Directory(folder, make_certificates(folder), *ports)
+    directory = Directory(folder, make_certificates(folder), free_port(), free_port())
     (folder / "db").mkdir()
     config = CONFIG.format(folder=folder, tls=directory.tls, base=BASE, groups=GROUPS, service=SERVICE)
     (folder / "slapd.conf").write_text(config)

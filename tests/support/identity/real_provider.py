@@ -1,7 +1,6 @@
 """oidc-provider-mock, in a process of its own: whoever wrote it has not seen this code."""
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -11,14 +10,15 @@ from typing import Any
 
 import httpx
 
+from tests.support.ports import free_port
+
 START_SECONDS = 30
 
 
 @contextmanager
 def running_real_provider(**claims: Any) -> Iterator[str]:
     """Start it with one person, and give its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "oidc_provider_mock", "--port", str(port), "--require-nonce", "true"]
     process = subprocess.Popen([*command, "--user-claims", json.dumps(claims)], stderr=subprocess.DEVNULL)
     until = time.monotonic() + START_SECONDS

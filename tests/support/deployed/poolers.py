@@ -14,6 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.support.ports import free_port
+
 START_SECONDS = 20
 
 CONFIG = """
@@ -39,8 +41,7 @@ def pgbouncer(url: str, connections: int = 3) -> Iterator[str]:
         pytest.skip("needs pgbouncer: apt-get install pgbouncer")
     parts = urlsplit(url)
     server = Path(parse_qs(parts.query)["host"][0])
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     name = parts.path.removeprefix("/")
     with tempfile.TemporaryDirectory(prefix="olg") as folder:
         config = Path(folder) / "pgbouncer.ini"
