@@ -94,7 +94,7 @@ async def test_updates_come_no_more_often_than_said():
     await anext(follower)
     feed.note([row(ada.user_id)])
     await anext(follower)
-    assert time.monotonic() - begun >= INTERVAL_SECONDS
+    assert time.monotonic() - begun >= INTERVAL_SECONDS - 0.002  # timers of the loop count whole milliseconds
 
 
 async def test_all_users_are_for_who_may_see_them():

@@ -9,11 +9,20 @@ connection of another test before the server has it."""
 
 
 def free_port() -> int:
-    """Give one that nobody has, by chance: others look for some, too, at the same time."""
+    """Give one that nobody has, and that nobody else is given while this process lives.
+
+    Until the server listens nothing shows that the port is spoken for. The port of the same number for UDP does:
+    it stays open, and a server of TCP does not want it.
+    """
     while True:
         port = FIRST + secrets.randbelow(END - FIRST)
+        spoken_for = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
+            spoken_for.bind(("127.0.0.1", port))
             with socket.create_server(("127.0.0.1", port)):
-                return port
+                pass
         except OSError:
+            spoken_for.close()
             continue
+        spoken_for.detach()
+        return port
