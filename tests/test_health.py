@@ -20,9 +20,9 @@ NOBODY = "http://127.0.0.1:1"
 
 
 @pytest.fixture(autouse=True)
-def patient_checks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine may answer late: a check ends soon only where something hangs."""
-    monkeypatch.setattr(health, "CHECK_SECONDS", 3 if "hangs" in request.node.name else 60)
+def patient_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may answer late: a check ends soon only in the tests that have something hang."""
+    monkeypatch.setattr(health, "CHECK_SECONDS", 60)
 
 
 async def test_the_process_says_that_it_lives(gateway: RunningGateway):
@@ -123,7 +123,10 @@ async def test_a_gateway_that_lost_one_of_two_backends_is_ready_for_the_other(
     assert states == {"ollama": True, "openai": False}
 
 
-async def test_a_backend_that_hangs_does_not_hold_up_the_answer(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
+async def test_a_backend_that_hangs_does_not_hold_up_the_answer(
+    sqlite_url: str, tmp_path: Path, fake: FakeModelServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(health, "CHECK_SECONDS", 3)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections and answers nobody
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         settings = gateway_settings(tmp_path, sqlite_url, fake.url, openai_url=url)
@@ -137,9 +140,10 @@ async def test_a_backend_that_hangs_does_not_hold_up_the_answer(sqlite_url: str,
 
 
 async def test_a_database_that_hangs_does_not_hold_up_the_answer(
-    postgresql_url: str, tmp_path: Path, fake: FakeModelServer
+    postgresql_url: str, tmp_path: Path, fake: FakeModelServer, monkeypatch: pytest.MonkeyPatch
 ):
     """Somebody holds the table that a gateway says in that it lives."""
+    monkeypatch.setattr(health, "CHECK_SECONDS", 3)
     async with running_gateway(gateway_settings(tmp_path, postgresql_url, fake.url), fake) as gateway:
         other = await asyncpg.connect(postgresql_url)
         async with other.transaction():
@@ -152,7 +156,7 @@ async def test_a_database_that_hangs_does_not_hold_up_the_answer(
 async def test_a_writer_that_only_has_to_wait_for_the_others_of_its_gateway_is_no_outage(
     gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("server.health.CHECK_SECONDS", 0.3)
+    monkeypatch.setattr(health, "CHECK_SECONDS", 0.3)
 
     async def write() -> None:
         for _ in range(50):

@@ -5,7 +5,6 @@ import re
 import httpx
 import pytest
 
-from server.transports import http_stream as http_streams_served
 from tests.support.gateways import RunningGateway
 from tests.support.generations import GENERATE, asking, cancel, start
 from tests.support.http_streams import EVENT_STREAM, MULTIPART, http_stream
@@ -13,6 +12,8 @@ from tests.support.shared.gateways import as_new, sharing
 from tests.test_limit_administration import set_limit
 
 impatient = sharing(limit_wait_time=0.1)
+
+HEAD_WAIT = "server.transports.http_stream.LONGEST_HEAD_WAIT"
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Heads wait for what is left, however busy the machine is."""
-    monkeypatch.setattr(http_streams_served, "LONGEST_HEAD_WAIT", 60)
+    monkeypatch.setattr(HEAD_WAIT, 60)
 
 
 START = "mutation($input: GenerateInput!) { generate(input: $input) { __typename } }"
@@ -118,7 +119,7 @@ async def test_a_mutation_that_is_answered_as_a_stream_has_the_headers_too(gatew
 async def test_a_stream_whose_answer_is_long_in_coming_has_its_head_before(
     gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(http_streams_served, "LONGEST_HEAD_WAIT", 5)  # in which the busiest machine begins the answer
+    monkeypatch.setattr(HEAD_WAIT, 5)  # in which the busiest machine begins the answer
     await set_limit(gateway, name="requests", measure="REQUESTS", window="MINUTE", amount="2", each=[])
     async with http_stream(gateway, EVENT_STREAM, START, asking("fake:hold-3")) as stream:
         assert stream.response.headers["RateLimit"].startswith('"requests";r=1;t=')

@@ -194,8 +194,9 @@ async def test_what_ends_while_the_database_is_away_is_written_once_when_it_is_b
         while not (total := (await gateway.run(TOTAL))["usage"]["totals"])["generations"]:
             await pause()
         assert total == {"generations": 5, "promptTokens": 15, "completionTokens": 15}
-        while (await gateway.client.get("/readyz")).status_code != 200:
-            await pause()
+        with anyio.fail_after(30):
+            while (await gateway.client.get("/readyz")).status_code != 200:
+                await pause()
 
 
 async def until_end(socket: Any, id: str) -> None:
