@@ -13,9 +13,13 @@ second for each, the last one waits for two seconds."""
 SHARE = 24
 """Of these places, how many one origin may hold: no single one fills the line for the others."""
 
+PATIENCE_SECONDS = 4.0
+"""How long a stranger waits for a turn. Where the work is slow, as on a busy machine, the places alone would let them
+wait until the whole operation is given up, which tells nobody to come again."""
+
 
 class LaneFull(Exception):
-    """There is no place left in the line."""
+    """There is no place left in the line, or it does not move."""
 
 
 class Lane:
@@ -46,26 +50,31 @@ class Lane:
 
     @asynccontextmanager
     async def turn(self, *, known: bool) -> AsyncGenerator[None]:
-        """Work within the block, after waiting for one's turn."""
+        """Work within the block, after waiting for one's turn. Raises LaneFull for a stranger who waits too long."""
         if self._free:
             self._free -= 1
+        elif known:
+            await self._wait(self._known, None)
         else:
-            await self._wait(self._known if known else self._strangers)
+            await self._wait(self._strangers, PATIENCE_SECONDS)
         try:
             yield
         finally:
             self._pass_on()
 
-    async def _wait(self, line: deque[anyio.Event]) -> None:
+    async def _wait(self, line: deque[anyio.Event], patience: float | None) -> None:
         turn = anyio.Event()
         line.append(turn)
         try:
-            await turn.wait()
-        except BaseException:
+            with anyio.fail_after(patience):
+                await turn.wait()
+        except BaseException as error:
             if turn.is_set():
                 self._pass_on()
             else:
                 line.remove(turn)
+            if isinstance(error, TimeoutError):
+                raise LaneFull from None
             raise
 
     def _pass_on(self) -> None:

@@ -104,22 +104,34 @@ def document(draw: st.DrawFn) -> str:
     )
 
 
-async def responses(text: str, yes: bool, executor_class: type[Any]) -> list[ExecutionResult]:
+async def source(*_: Any, **__: Any) -> Any:
+    for event in EVENTS:
+        yield to_generation_event(global_id("Generation", KEY), KEY, event)
+
+
+async def responses(text: str, yes: bool, executor_class: type[CompiledEventExecutor]) -> list[ExecutionResult]:
     """What a subscriber gets for every kind of event."""
+    begun = await executor_class.begin(
+        {"yes": yes}, schema=SCHEMA, document=parse(text), subscribe_field_resolver=source
+    )
+    assert not isinstance(begun, list)
+    executor, events = begun
+    results: list[ExecutionResult] = []
+    async for event in events:
+        data = executor.compiled(event)
+        results.append(await executor.executed(event) if data is None else ExecutionResult(data))
+    return results
 
-    async def source(*_: Any, **__: Any) -> Any:
-        for event in EVENTS:
-            yield to_generation_event(global_id("Generation", KEY), KEY, event)
 
+async def ordinary_responses(text: str, yes: bool) -> list[ExecutionResult]:
+    """What they would get from Strawberry and graphql-core alone."""
     stream: Any = subscribe(
         SCHEMA,
         parse(text),
         variable_values={"yes": yes},
         subscribe_field_resolver=source,
-        executor_class=executor_class,
+        executor_class=StrawberryGraphQLCoreExecutionContext,
     )
-    if hasattr(stream, "__await__"):
-        stream = await stream
     return [result async for result in stream]
 
 
@@ -138,11 +150,11 @@ def event_source() -> Any:
 async def test_every_selection_is_answered_as_without_compiling(text: str, yes: bool):
     assert validate(SCHEMA, parse(text)) == []
     compiled = await responses(text, yes, CompiledEventExecutor)
-    ordinary = await responses(text, yes, StrawberryGraphQLCoreExecutionContext)
+    ordinary = await ordinary_responses(text, yes)
     assert compiled == ordinary
     of_document = executor_of(text)
     for again in (yes, not yes, yes):
-        expected = ordinary if again is yes else await responses(text, again, StrawberryGraphQLCoreExecutionContext)
+        expected = ordinary if again is yes else await ordinary_responses(text, again)
         assert await responses(text, again, of_document) == expected
     assert [list((result.data or {}).values()) for result in compiled] == [
         list((result.data or {}).values()) for result in ordinary
@@ -159,7 +171,7 @@ async def test_what_is_compiled_is_kept_for_the_next_operation_of_a_document_wit
     payload = to_generation_event(global_id("Generation", KEY), KEY, EVENTS[2])
     for name in ("A", "B", "A"):
         built: Any = executor.build(SCHEMA, parse(text), operation_name=name)
-        data = built.build_per_event_executor(payload).execute_operation().data["generation"]
+        data = built.compiled(payload)["generation"]
         assert data == ({"__typename": "TextDelta", "text": EVENTS[2].text} if name == "A" else {"sequence": 3})
     assert executor.kept is not None
     assert {name: list(kinds) for name, kinds in executor.kept.items()} == {"A": [type(payload)], "B": [type(payload)]}
@@ -173,4 +185,4 @@ async def test_plain_events_do_not_go_the_ordinary_way():
     executor: Any = CompiledEventExecutor.build(SCHEMA, parse(text))
     for event in (EVENTS[2], EVENTS[4], EVENTS[9]):
         payload = to_generation_event(global_id("Generation", KEY), KEY, event)
-        assert not isinstance(executor.build_per_event_executor(payload), CompiledEventExecutor)
+        assert executor.compiled(payload) is not None

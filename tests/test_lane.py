@@ -63,6 +63,30 @@ async def test_who_leaves_the_line_takes_no_turn_with_them() -> None:
     assert turns[-2:] == [2, 9]
 
 
+async def test_a_stranger_waits_no_longer_than_patience_lasts_and_who_is_known_as_long_as_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("auth.lane.PATIENCE_SECONDS", 0.01)
+    lane, had_turn = Lane(1), anyio.Event()
+
+    async def known() -> None:
+        async with lane.turn(known=True):
+            had_turn.set()
+
+    async with anyio.create_task_group() as tasks:
+        async with lane.turn(known=False):
+            tasks.start_soon(known)
+            for _ in range(3):
+                with pytest.raises(LaneFull):
+                    async with lane.turn(known=False):
+                        pass
+            assert not had_turn.is_set()
+        with anyio.fail_after(5):
+            await had_turn.wait()
+            async with lane.turn(known=False):  # those who left hold no turn
+                pass
+
+
 @contextmanager
 def filled(lane: Lane, origins: list[str]) -> Iterator[None]:
     """Strangers who hold places."""

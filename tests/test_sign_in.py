@@ -231,8 +231,9 @@ async def test_old_failures_and_addresses_are_removed(
 
 
 async def test_a_flood_of_made_up_names_is_refused_early_and_holds_up_nobody_who_is_known(
-    gateway: RunningGateway, hashing: Hashing
+    gateway: RunningGateway, hashing: Hashing, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr("auth.lane.PATIENCE_SECONDS", 600)
     answers: dict[str, Json] = {}
 
     async def sign_in(username: str, password: str, host: str) -> None:
@@ -252,6 +253,30 @@ async def test_a_flood_of_made_up_names_is_refused_early_and_holds_up_nobody_who
     assert answers[ADMIN]["__typename"] == "LoginSuccess"
     assert hashing.passwords.index(PASSWORD.encode()) < SHARE / 2  # after those that had their turn when it came
     assert await row(gateway, "one more", "127.0.0.2") is None
+
+
+async def test_where_hashing_is_slow_strangers_are_told_to_come_again_and_nothing_is_counted(
+    gateway: RunningGateway, hashing: Hashing, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("auth.lane.PATIENCE_SECONDS", 0.2)
+    at_work: list[Json] = []
+
+    async def guess_first(username: str) -> None:
+        at_work.append(await login(gateway, username, WRONG, "127.0.0.3"))
+
+    async with anyio.create_task_group() as tasks:
+        async with hashing.held():
+            for username in ("first", "second"):
+                tasks.start_soon(guess_first, username)
+            while hashing.count < 2:
+                await pause()
+            for username in (ADMIN, "nobody"):
+                refused = await login(gateway, username, PASSWORD, "127.0.0.4")
+                assert (refused["__typename"], refused["code"]) == ("Overloaded", "OVERLOADED")
+                assert not (counts := await row(gateway, username, "127.0.0.4")) or not counts.failures
+    assert [answer["__typename"] for answer in at_work] == ["InvalidCredentials"] * 2
+    assert hashing.count == 2
+    assert (await login(gateway, ADMIN, PASSWORD, "127.0.0.4"))["__typename"] == "LoginSuccess"
 
 
 @pytest.mark.parametrize(

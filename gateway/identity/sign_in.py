@@ -116,16 +116,10 @@ class SignIns:
         lane = self._external if questions else self._passwords
         try:
             with lane.place(address, known=who.address_known):
-                with anyio.CancelScope(shield=True):  # a client who leaves has guessed all the same
-                    await self._count(counts)
-                checked = await self._checked(who, questions, password, others)
+                async with self._counted(counts):  # a client who leaves has guessed all the same
+                    checked = await self._checked(who, questions, password, others)
         except LaneFull:
-            raise Overloaded("Too many people sign in at this moment. Try again in a moment.") from None
-        except ProvidersUnavailable as error:
-            if error.nobody_answered:
-                with anyio.CancelScope(shield=True):
-                    await self._take_back(counts)
-            raise
+            raise _full() from None
         if checked is None:
             raise InvalidCredentials
         with anyio.CancelScope(shield=True):
@@ -141,10 +135,10 @@ class SignIns:
         address = origin(client.host)
         try:
             with self._passwords.place(address, known=False):
-                await self._count([Count(Subject(REGISTRATION, address), self._attempts.policy.failures)])
-                yield
+                async with self._counted([Count(Subject(REGISTRATION, address), self._attempts.policy.failures)]):
+                    yield
         except LaneFull:
-            raise Overloaded("Too many people sign in at this moment. Try again in a moment.") from None
+            raise _full() from None
 
     async def unlock(self, username: str) -> bool:
         """Forget what has failed under a name and at the addresses that tried it; tells whether there was anything."""
@@ -197,15 +191,23 @@ class SignIns:
         async with self._database.transaction() as tx:
             await queries.identity.replace_hash(tx, UUID(stored.subject), stored.password_hash or "", new_hash)
 
-    async def _count(self, counts: list[Count]) -> None:
-        """Count one more, before it is known to fail. Raises AccountLocked, and has counted nothing then."""
-        async with self._database.transaction() as tx:
-            await self._attempts.count(tx, counts, TOLD)
+    @asynccontextmanager
+    async def _counted(self, counts: list[Count]) -> AsyncGenerator[None]:
+        """Count one more before the block, and take it back where nobody has looked at the password in it.
 
-    async def _take_back(self, counts: list[Count]) -> None:
-        """Take back what was counted: the password was looked at by nobody."""
-        async with self._database.transaction() as tx:
-            await self._attempts.take_back(tx, counts)
+        Raises AccountLocked, and has counted nothing then.
+        """
+        with anyio.CancelScope(shield=True):
+            async with self._database.transaction() as tx:
+                await self._attempts.count(tx, counts, TOLD)
+        try:
+            yield
+        except (LaneFull, ProvidersUnavailable) as error:
+            if isinstance(error, LaneFull) or error.nobody_answered:
+                with anyio.CancelScope(shield=True):
+                    async with self._database.transaction() as tx:
+                        await self._attempts.take_back(tx, counts)
+            raise
 
     async def _settle(self, checked: _Checked, address: str, counts: list[Count]) -> None:
         """Take back what was counted, and remember the address: the sign-in worked."""
@@ -213,6 +215,10 @@ class SignIns:
             await self._attempts.take_back(tx, counts[:-1])
             await queries.sign_in.forget_sign_ins(tx, counts[-1].subject)
             await queries.sign_in.note_address(tx, checked.user.id, address, now())
+
+
+def _full() -> Overloaded:
+    return Overloaded("Too many people sign in at this moment. Try again in a moment.")
 
 
 def _typed_name(username: str) -> str:

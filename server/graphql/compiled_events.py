@@ -7,15 +7,17 @@ plain field (a resolver, an argument, an abstract type, a value that does not fi
 way, which also reports the errors, so that both ways give the same response (a property test compares them).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, ClassVar, cast
 
+import graphql
 from graphql import (
     GRAPHQL_MAX_INT,
     GRAPHQL_MIN_INT,
     ExecutionResult,
     GraphQLEnumType,
+    GraphQLError,
     GraphQLField,
     GraphQLList,
     GraphQLNamedType,
@@ -29,6 +31,12 @@ from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.field import StrawberryField
 
+# graphql-core's own annotations leave type variables open, which strict checking does not let through
+_Stream = ExecutionResult | AsyncGenerator[Any, None]
+_create_source_event_stream = cast("Callable[[Any], Awaitable[_Stream] | _Stream]", graphql.create_source_event_stream)  # pyright: ignore[reportUnknownMemberType]
+_Result = Awaitable[ExecutionResult] | ExecutionResult
+_execute_event = cast("Callable[[Any], _Result]", graphql.execute_subscription_event)  # pyright: ignore[reportUnknownMemberType]
+
 Getter = Callable[[Any], Any]
 """From an object to the completed value of one of its fields. Raises _NotPlain."""
 
@@ -38,17 +46,6 @@ _SAME_IN_JSON: dict[str, type] = {"String": str, "ID": str, "Boolean": bool, "In
 
 class _NotPlain(Exception):
     """This value must go the ordinary way."""
-
-
-class _Done:
-    """Stands for an executor whose work is done."""
-
-    def __init__(self, data: dict[str, Any]) -> None:
-        self._data = data
-
-    def execute_operation(self, serially: bool | None = None) -> ExecutionResult:
-        """Give what graphql-core calls for each event."""
-        return ExecutionResult(self._data, None)
 
 
 class CompiledEventExecutor(StrawberryGraphQLCoreExecutionContext):
@@ -64,18 +61,39 @@ class CompiledEventExecutor(StrawberryGraphQLCoreExecutionContext):
         name = self.operation.name.value if self.operation.name else ""
         self._getters: dict[type, Getter | None] = {} if self.kept is None else self.kept.setdefault(name, {})
 
-    def build_per_event_executor(self, payload: Any) -> Any:
-        """Give what will answer for this event."""
+    @classmethod
+    async def begin(
+        cls, variables: Mapping[str, Any] | None, **arguments: Any
+    ) -> tuple["CompiledEventExecutor", AsyncGenerator[Any, None]] | list[GraphQLError]:
+        """Give an operation's executor and its events, or the errors for which there are none.
+
+        This is CreateSourceEventStream of the GraphQL specification, section 6.2.3.1.
+        """
+        executor = cast("Any", cls).build(raw_variable_values=variables, **arguments)
+        if isinstance(executor, list):
+            return cast("list[GraphQLError]", executor)
+        stream = _create_source_event_stream(executor)
+        if not isinstance(stream, ExecutionResult | AsyncGenerator):
+            stream = await stream
+        return (stream.errors or []) if isinstance(stream, ExecutionResult) else (executor, stream)
+
+    def compiled(self, payload: Any) -> dict[str, Any] | None:
+        """Give the `data` of the response to this event; None where it must go the ordinary way."""
         kind: type = payload.__class__
         if kind not in self._getters:
             self._getters[kind] = self._compile(kind)
         getter = self._getters[kind]
-        if getter is not None:
-            try:
-                return _Done(getter(payload))
-            except _NotPlain:
-                pass
-        return cast("Any", super()).build_per_event_executor(payload)
+        if getter is None:
+            return None
+        try:
+            return getter(payload)
+        except _NotPlain:
+            return None
+
+    async def executed(self, payload: Any) -> ExecutionResult:
+        """Go the ordinary way (ExecuteSubscriptionEvent, GraphQL specification, section 6.2.3.2)."""
+        result = _execute_event(cast("Any", self).build_per_event_executor(payload))
+        return result if isinstance(result, ExecutionResult) else await result
 
     def _compile(self, kind: type) -> Getter | None:
         """Give the whole response of an event of this Python type; None when it is not plain."""

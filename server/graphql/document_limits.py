@@ -16,6 +16,7 @@ from graphql import (
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLError,
+    GraphQLSyntaxError,
     ListValueNode,
     ObjectValueNode,
     OperationDefinitionNode,
@@ -23,7 +24,9 @@ from graphql import (
     SelectionSetNode,
     ValueNode,
     VariableNode,
+    parse,
 )
+from graphql.language.parser import MAX_NESTING_DEPTH
 
 from gateway.errors import TransportErrorCode, cut
 
@@ -328,3 +331,15 @@ class _Measuring:
             fields=inner.fields + 1,
             list_length=max(inner.list_length, longest),
         )
+
+
+def parse_within(query: str, limits: DocumentLimits) -> DocumentNode:
+    """Parse. Raises GraphQLError, with a code of its own where the parser gave up on the document's size."""
+    try:
+        return parse(query, max_lexical_tokens=limits.tokens)
+    except GraphQLSyntaxError as error:
+        if error.message.endswith("nested too deeply. Parsing aborted."):
+            raise limit_exceeded("levels of nesting", MAX_NESTING_DEPTH) from error
+        if error.message.endswith("tokens. Parsing aborted."):
+            raise limit_exceeded("tokens", limits.tokens) from error
+        raise

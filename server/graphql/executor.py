@@ -18,12 +18,10 @@ from graphql import (
     DocumentNode,
     ExecutionResult,
     GraphQLError,
-    GraphQLSyntaxError,
     OperationDefinitionNode,
     OperationType,
     parse,
 )
-from graphql.language.parser import MAX_NESTING_DEPTH
 
 from auth.errors import AuthenticationError, MissingCredentials
 from auth.scopes import Scope
@@ -41,6 +39,7 @@ from server.graphql.document_limits import (
     check_limits,
     fragments_of,
     limit_exceeded,
+    parse_within,
     root_fields,
     too_costly,
     variable_uses,
@@ -56,8 +55,6 @@ from server.logs import note
 
 # graphql-core's own annotations leave type variables open, which strict checking does not let through
 _execute = cast("Callable[..., Awaitable[ExecutionResult] | ExecutionResult]", graphql.execute)  # pyright: ignore[reportUnknownMemberType]
-_Stream = ExecutionResult | AsyncGenerator[ExecutionResult, None]
-_subscribe = cast("Callable[..., Awaitable[_Stream] | _Stream]", graphql.subscribe)  # pyright: ignore[reportUnknownMemberType]
 
 Response = dict[str, Any]
 """A response in JSON types: `data`, `errors` and `extensions` (GraphQL specification, section 7.1)."""
@@ -242,7 +239,7 @@ class Executor:
         if len(query) > self.limits.length:
             raise RequestError([limit_exceeded("characters", self.limits.length)])
         try:
-            document = _parse(query, self.limits)
+            document = parse_within(query, self.limits)
             check_limits(document, self.limits)
         except RecursionError as error:
             raise RequestError([limit_exceeded("levels", self.limits.depth)]) from error
@@ -278,7 +275,8 @@ class Executor:
                     arguments = self._arguments(operation, context, coroutines)
                     timings = self._timings(context)
                     middleware = None if timings is None else [timings]
-                    run = partial(_execute, self._schema, operation.document, middleware=middleware, **arguments)
+                    arguments |= {"middleware": middleware, "executor_class": operation.executor}
+                    run = partial(_execute, variable_values=operation.request.variables, **arguments)
                     result = await self._introspecting.run(run) if operation.introspects else run()
                     if not isinstance(result, ExecutionResult):
                         result = await result
@@ -307,24 +305,22 @@ class Executor:
         try:
             with coroutines.closed_when_cancelled():
                 arguments = self._arguments(operation, context, coroutines)
-                stream = _subscribe(self._schema, operation.document, **arguments)
-                if not isinstance(stream, ExecutionResult | AsyncGenerator):
-                    stream = await stream
+                began = await operation.executor.begin(operation.request.variables, **arguments)
         except Exception as error:
             return {"errors": self.formatted([raised(error)], context.request_id)}
-        if isinstance(stream, ExecutionResult):
-            return {"errors": self.formatted(stream.errors or [], context.request_id)}
-        return self._responses(stream, context, coroutines)
+        if isinstance(began, list):
+            return {"errors": self.formatted(began, context.request_id)}
+        return self._responses(*began, context, coroutines)
 
     def _arguments(self, operation: Operation, context: Context, coroutines: Coroutines) -> dict[str, Any]:
         return {
+            "schema": self._schema,
+            "document": operation.document,
             "context_value": context,
-            "variable_values": operation.request.variables,
             "operation_name": operation.request.operation_name,
             "hide_suggestions": self._hide_suggestions,
             "max_coercion_errors": MAX_ERRORS,
             "is_awaitable": coroutines.is_awaitable,
-            "executor_class": operation.executor,
             "operation_extensions": operation.request.extensions,
         }
 
@@ -342,14 +338,23 @@ class Executor:
         return formatted
 
     async def _responses(
-        self, results: AsyncGenerator[ExecutionResult, None], context: Context, coroutines: Coroutines
+        self,
+        executor: CompiledEventExecutor,
+        events: AsyncGenerator[Any, None],
+        context: Context,
+        coroutines: Coroutines,
     ) -> AsyncGenerator[Response, None]:
-        async with aclosing(results):
+        """Map events to responses (MapSourceToResponseEvent, GraphQL specification, section 6.2.3.2)."""
+        async with aclosing(events):
             try:
                 with coroutines.closed_when_cancelled():
-                    async for result in results:
-                        coroutines.forget()
-                        response = self._response(result, context)
+                    async for event in events:
+                        data = executor.compiled(event)
+                        if data is None:
+                            response = self._response(await executor.executed(event), context)
+                            coroutines.forget()
+                        else:
+                            response: Response = {"data": data}
                         if told := context.take_limits_told():
                             response["extensions"] = {"limits": limits_extension(told)}
                         yield response  # noqa: ASYNC119 - whoever iterates closes it
@@ -385,15 +390,3 @@ def _too_slow(seconds: float) -> GraphQLError:
         f"The operation took longer than {seconds:g} s and was stopped. Request less at once.",
         extensions={"code": TransportErrorCode.TIMEOUT, "retryable": True},
     )
-
-
-def _parse(query: str, limits: DocumentLimits) -> DocumentNode:
-    """Parse. Raises GraphQLError, with a code of its own where the parser gave up on a document's size."""
-    try:
-        return parse(query, max_lexical_tokens=limits.tokens)
-    except GraphQLSyntaxError as error:
-        if error.message.endswith("nested too deeply. Parsing aborted."):
-            raise limit_exceeded("levels of nesting", MAX_NESTING_DEPTH) from error
-        if error.message.endswith("tokens. Parsing aborted."):
-            raise limit_exceeded("tokens", limits.tokens) from error
-        raise
