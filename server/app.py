@@ -1,18 +1,15 @@
 """The composition root: everything is made here, once, and handed to whoever needs it."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
 import anyio
 import strawberry
 from anyio.abc import TaskGroup
-from fastapi import FastAPI
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import Mount, Route
 
-from auth.addresses import HostPatterns, parse_network
 from db.engine import Database
 from db.migrations import upgrade
 from gateway import Gateway
@@ -25,6 +22,7 @@ from gateway.tasks import spawn_service
 from gateway.usage import Usage, UsageFeed, UsageUpkeep
 from resolvers.root import build_extended_schema
 from schema.limits import threshold_data
+from server.application import Application, GraphQLEndpoint, Running, layers
 from server.audit_export import audit_export
 from server.backends import backend_queue, make_catalog, running_backends
 from server.execution import make_executor, trusted_documents
@@ -46,64 +44,22 @@ from server.sign_in import RedirectsOverHttp, make_providers
 from server.signing_keys import SigningKeys
 from server.transports import (
     BLOBS_PATH,
-    GRAPHQL_PATHS,
-    PREFLIGHT_HEADERS,
     BlobsOverHttp,
     BodyLimits,
     BytesInFlight,
     Callers,
     ConnectionLimiter,
     CredentialWatch,
-    CrossOriginAnswers,
     GraphQLOverHttp,
     GraphQLOverWebSocket,
-    HostCheck,
-    OriginCheck,
-    Origins,
-    PathPrefix,
-    RequestContext,
     SessionCookies,
     SocketLimits,
     StreamLimits,
-    TrustedProxies,
     schema_document,
     too_many_requests,
 )
 from server.usage_export import usage_exports
 from server.workers import WorkerLink, WorkerSlots
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """What the application consists of within its lifespan. `new_password` is the first administrator's, made now."""
-
-    database: Database
-    service: GenerationService
-    new_password: str | None
-    plugins: Plugins
-    limits: Limits
-    limiters: dict[str, ConnectionLimiter] = field(default_factory=dict[str, ConnectionLimiter])
-    open_streams: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
-
-
-class Application(FastAPI):
-    """The ASGI application, with what the server process needs to know of it."""
-
-    def __init__(self, lifespan: Callable[["Application"], AbstractAsyncContextManager[None]], body_limits: BodyLimits):
-        super().__init__(title="Ollagraph", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
-        self.body_limits = body_limits
-        self._running: Running | None = None
-
-    @property
-    def running(self) -> Running:
-        """Its parts. Raises RuntimeError before its lifespan has begun."""
-        if self._running is None:
-            raise RuntimeError("the application has not begun")
-        return self._running
-
-    def begin(self, running: Running) -> None:
-        """Tell the parts; called by the lifespan."""
-        self._running = running
 
 
 def create_app(settings: Settings, link: WorkerLink | None = None) -> Application:
@@ -127,7 +83,9 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
             watch = CredentialWatch(gateway.identity.authentication, settings.recheck_interval)
             readiness = Readiness(database, gateway.catalog, service, link)
             callers = Callers(gateway, settings.max_answer_text, settings.query_timeout, requests)
-            app.router.routes += _routes(settings, callers, executor, readiness, watch, running, body_limits, observers)
+            app.graphql = _graphql(settings, callers, executor, watch, running, body_limits, observers)
+            cookies = app.graphql.http.cookies
+            app.router.routes += _routes(settings, callers, executor, readiness, cookies, body_limits)
             app.router.routes += plugin_routes(plugins, callers)
             app.router.routes.append(Route(KEY_SET_PATH, key_set(signing.keys)))
             measuring = _measuring(settings, observers.metrics, gateway, running)
@@ -150,9 +108,8 @@ def create_app(settings: Settings, link: WorkerLink | None = None) -> Applicatio
                 yield
                 tasks.cancel_scope.cancel()
 
-    app = Application(lifespan, body_limits)
+    app = Application(lifespan, layers(settings, observers), body_limits)
     app.add_exception_handler(TooManyRequests, too_many_requests)
-    _add_middleware(app, settings, observers)
     return app
 
 
@@ -186,35 +143,6 @@ async def _take_over_from_workers(link: WorkerLink, service: GenerationService) 
     """Take over from workers as soon as the supervisor says that they have died, until cancelled."""
     while True:
         await service.replicas.expire(await link.next_death())
-
-
-def _add_middleware(app: FastAPI, settings: Settings, observers: Observers) -> None:
-    """Add what stands around every request. The last one added comes first."""
-    if settings.check_origin:
-        app.add_middleware(OriginCheck, origins=Origins(settings.cors_origins))
-    if settings.cors_origins:
-        app.add_middleware(
-            CrossOriginAnswers,
-            allow_origins=settings.cors_origins,
-            allow_credentials=settings.cors_credentials,
-            allow_methods=["DELETE", "GET", "HEAD", "POST"],
-            allow_headers=[*PREFLIGHT_HEADERS, "cache-control", "content-type", "last-event-id", "x-request-id"],
-            expose_headers=[
-                "location",
-                "ratelimit",
-                "ratelimit-policy",
-                "repr-digest",
-                "retry-after",
-                "sunset",
-                "x-request-id",
-            ],
-        )
-    app.add_middleware(HostCheck, allowed=HostPatterns(settings.answers_to))
-    if settings.trusted_proxies:
-        app.add_middleware(TrustedProxies, networks=[parse_network(text) for text in settings.trusted_proxies])
-    app.add_middleware(RequestContext, observer=observers.requests)
-    if settings.path_prefix:
-        app.add_middleware(PathPrefix, prefix=settings.path_prefix)
 
 
 @asynccontextmanager
@@ -313,16 +241,15 @@ def _blob_limits(settings: Settings) -> BlobLimits:
     )
 
 
-def _routes(
+def _graphql(
     settings: Settings,
     callers: Callers,
     executor: Executor,
-    readiness: Readiness,
     watch: CredentialWatch,
     running: Running,
     body_limits: BodyLimits,
     observers: Observers,
-) -> list[Route | WebSocketRoute]:
+) -> GraphQLEndpoint:
     cookies = SessionCookies.of(
         settings.cors_origins, credentials=settings.cors_credentials, public_url=settings.public_address
     )
@@ -346,6 +273,18 @@ def _routes(
         running.limiters["websocket"],
         observers.requests,
     )
+    return GraphQLEndpoint(http, websocket)
+
+
+def _routes(
+    settings: Settings,
+    callers: Callers,
+    executor: Executor,
+    readiness: Readiness,
+    cookies: SessionCookies,
+    body_limits: BodyLimits,
+) -> list[Route]:
+    """Give what FastAPI serves: all but GraphQL."""
     return [
         *_blob_routes(settings, executor, callers, body_limits),
         Route("/healthz", healthz),
@@ -354,8 +293,6 @@ def _routes(
         Route("/audit.jsonl", audit_export(callers)),
         *usage_exports(callers),
         *RedirectsOverHttp(callers.gateway.identity, cookies, callers.requests).routes(),
-        *(Route(path, http) for path in sorted(GRAPHQL_PATHS)),
-        *(WebSocketRoute(path, websocket) for path in sorted(GRAPHQL_PATHS)),
     ]
 
 

@@ -16,12 +16,12 @@ import uvicorn
 from anyio.lowlevel import checkpoint
 from uvicorn.server import HANDLED_SIGNALS
 
-from server.app import Application, Running, create_app
+from server.app import create_app
+from server.application import Application, Running
 from server.generation_service import GenerationService
 from server.reload import Reloader
 from server.settings import Settings
-from server.transports import bounded_websocket_protocol
-from server.uvicorn_protocol import bounded_http_protocol
+from server.transports import bounded_http_protocol, bounded_websocket_protocol
 from server.welcome import welcome
 from server.workers import BACKLOG, WorkerLink, bound, on_hang_up, url_of
 

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anyio.abc import SocketStream
 
-from server.uvicorn_protocol import MAX_HEAD_SIZE
+from server.transports.uvicorn_protocol import MAX_HEAD_SIZE
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 from tests.support.polling import pause

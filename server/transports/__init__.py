@@ -14,6 +14,7 @@ from server.transports.origins import PREFLIGHT_HEADERS, CrossOriginAnswers, Ori
 from server.transports.proxies import TrustedProxies
 from server.transports.schema_document import schema_document
 from server.transports.session_cookies import SessionCookies
+from server.transports.uvicorn_protocol import bounded_http_protocol
 from server.transports.websocket import GraphQLOverWebSocket, SocketLimits
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "SocketLimits",
     "StreamLimits",
     "TrustedProxies",
+    "bounded_http_protocol",
     "bounded_websocket_protocol",
     "client_of",
     "schema_document",

@@ -51,7 +51,7 @@ from server.transports.http_stream import cancel_when_left
 from server.transports.limits import ConnectionLimiter, TooManyConnections, too_many_headers
 from server.transports.middleware import BLOBS_PATH
 from server.transports.upload_form import file_in_form, is_form
-from server.uvicorn_protocol import hang_up
+from server.transports.uvicorn_protocol import hang_up
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from websockets.http11 import Request
 
 from gateway.errors import Overloaded
 from server.transports.bodies import SLOWEST_BODY, UNCOUNTED, BodyLimits, Held
-from server.uvicorn_protocol import QuietWebSocketProtocol
+from server.transports.uvicorn_protocol import QuietWebSocketProtocol
 
 EXTENSION = "ollagraph.known"
 """The extension of the ASGI scope with a function that lets in larger messages."""

@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from server.graphql import Response
 from server.transports.stream_framing import Framing
-from server.uvicorn_protocol import hang_up
+from server.transports.uvicorn_protocol import hang_up
 
 logger = logging.getLogger(__name__)
 

@@ -28,6 +28,7 @@ from server.transports.bounded_websockets import known
 from server.transports.callers import Callers, client_of
 from server.transports.credential_watch import CredentialWatch, open_credentials
 from server.transports.limits import ConnectionLimiter, TooManyConnections
+from server.transports.uvicorn_protocol import sender
 from server.transports.websocket_messages import (
     SUBPROTOCOL,
     ClientMessage,
@@ -42,7 +43,6 @@ from server.transports.websocket_messages import (
     parse_message,
     server_message,
 )
-from server.uvicorn_protocol import sender
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ import orjson
 import uvicorn
 from pydantic import BaseModel
 from sqlalchemy import delete, exists, literal, select, union_all
-from starlette.routing import Route, WebSocketRoute
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websocket
 from websockets.typing import Subprotocol
@@ -25,14 +24,13 @@ from auth.credentials import BearerToken
 from db.engine import Database
 from db.tables import KnownAddress, Session, Table, User
 from gateway.request_limits import RequestLimits
-from server.app import Application, create_app
+from server.app import create_app
+from server.application import Application, GraphQLEndpoint
 from server.first_start import make_identity
 from server.graphql.executor import Executor
 from server.serve import server_config
 from server.settings import Settings
 from server.signing_keys import SigningKeys
-from server.transports.http import GraphQLOverHttp
-from server.transports.websocket import GraphQLOverWebSocket
 from tests.support.fake_model_server import FakeModelServer
 
 ADMIN = "admin"
@@ -138,7 +136,7 @@ class RunningGateway:
         if self._administrators is None:
             return None
         credentials = BearerToken(self._administrators)
-        context = await self._sockets.callers.context(credentials, "test", UNKNOWN_CLIENT)
+        context = await self._graphql.websocket.callers.context(credentials, "test", UNKNOWN_CLIENT)
         return None if context.principal is None else context.principal.session_id
 
     async def make_user(self, username: str, *, role: str = "developer") -> User:
@@ -170,23 +168,24 @@ class RunningGateway:
 
     def limit_sockets(self, **limits: float) -> None:
         """Change fields of SocketLimits, for the sockets that are opened from now on."""
-        route = next(route for route in self.app.router.routes if isinstance(route, WebSocketRoute))
-        route.app = replace(self._sockets, limits=replace(self._sockets.limits, **limits))
+        sockets = self._graphql.websocket
+        changed = replace(sockets, limits=replace(sockets.limits, **limits))
+        self.app.graphql = replace(self._graphql, websocket=changed)
 
     @property
     def executor(self) -> Executor:
         """What executes all operations, whatever they come over."""
-        return self._sockets.executor
+        return self._graphql.websocket.executor
 
     @property
-    def _sockets(self) -> GraphQLOverWebSocket:
-        route = next(route for route in self.app.router.routes if isinstance(route, WebSocketRoute))
-        return cast("GraphQLOverWebSocket", route.app)
+    def _graphql(self) -> GraphQLEndpoint:
+        assert self.app.graphql is not None
+        return self.app.graphql
 
     @property
     def requests(self) -> RequestLimits:
         """What counts requests by address."""
-        return self._sockets.callers.requests
+        return self._graphql.websocket.callers.requests
 
     def limit_documents(self, **limits: int) -> None:
         """Change fields of DocumentLimits."""
@@ -194,10 +193,9 @@ class RunningGateway:
 
     def limit_streams(self, **limits: float) -> None:
         """Change fields of StreamLimits, for the streams over HTTP that are opened from now on."""
-        route = next(route for route in self.app.router.routes if getattr(route, "path", None) == "/graphql")
-        assert isinstance(route, Route)
-        endpoint = cast("GraphQLOverHttp", route.app)
-        route.app = replace(endpoint, stream_limits=replace(endpoint.stream_limits, **limits))
+        http = self._graphql.http
+        changed = replace(http, stream_limits=replace(http.stream_limits, **limits))
+        self.app.graphql = replace(self._graphql, http=changed)
 
     @asynccontextmanager
     async def connect(self, *, init: Json | None = None) -> AsyncGenerator["Socket"]:

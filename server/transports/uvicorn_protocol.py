@@ -23,6 +23,7 @@ MAX_HEAD_SIZE = 65_536
 """Bytes of a request line with its headers."""
 
 _HANG_UP = "ollagraph.hang_up"
+_CONTINUE = b"HTTP/1.1 100 "
 
 
 def hang_up(scope: Scope) -> None:
@@ -30,6 +31,41 @@ def hang_up(scope: Scope) -> None:
     cut: Callable[[], None] | None = scope.get("extensions", {}).get(_HANG_UP)
     if cut is not None:
         cut()
+
+
+class WholeResponse:
+    """Writes the head of a response together with what follows, where its length says that something does.
+
+    uvicorn writes them one by one, in two packets and two system calls, for which the client wakes up twice. The head
+    of a stream, which has no length, goes out at once.
+    """
+
+    __slots__ = ("_begun", "_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._begun = False
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._begun:
+            if self._head:
+                data, self._head = self._head + data, b""
+            self._transport.write(data)
+            return
+        self._begun = not data.startswith(_CONTINUE)
+        if self._begun and b"\r\ncontent-length: " in data:
+            self._head = data
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._head:  # the application failed before the body
+            self._transport.write(self._head)
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -71,6 +107,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self.cycle is not None and self.cycle.scope is self.scope:  # pyright: ignore[reportUnnecessaryComparison] - None at first
             scope = cast("Scope", self.scope)
             scope.setdefault("extensions", {})[_HANG_UP] = partial(self._hang_up, self.cycle)
+            if scope["method"] != "HEAD":  # where nothing follows, whatever length there is
+                self.cycle.transport = cast("asyncio.Transport", WholeResponse(self.transport))
 
     def _hang_up(self, cycle: RequestResponseCycle) -> None:
         cycle.disconnected = True
