@@ -95,7 +95,8 @@ def release(folder: Path) -> None:
         archive = folder / made.name
         pack_again(made, archive)
         with tarfile.open(archive) as tar:
-            tar.extractall(unpacked, filter="data")
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # not in 3.11.0 to 3.11.3
+            tar.extractall(unpacked)  # noqa: S202 - what was packed here
         (tree,) = unpacked.iterdir()
         wheel = build("wheel", tree, Path(temporary, "wheel"))
         shutil.copyfile(wheel, folder / wheel.name)

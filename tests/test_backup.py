@@ -142,7 +142,8 @@ def _spoil(saved: Path, kind: str, folder: Path) -> None:
         saved.write_bytes(saved.read_bytes()[:-2_000])
         return
     with tarfile.open(saved) as tar:
-        tar.extractall(folder / "unpacked", filter="data")
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # not in 3.11.0 to 3.11.3
+        tar.extractall(folder / "unpacked")
     manifest: Any = orjson.loads((folder / "unpacked/manifest.json").read_bytes())
     if kind == "changed":
         with (folder / "unpacked/ollagraph.db").open("r+b") as file:
