@@ -1,6 +1,7 @@
 """The commands about limits."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import orjson
@@ -53,7 +54,7 @@ def test_what_cannot_be_set_is_told_in_a_sentence(data_dir: Path, arguments: lis
 def test_a_group_is_found_by_its_name_among_many_that_contain_it(data_dir: Path):
     run_here(data_dir, "create-user", "ada")
     names = [*(f"a team {number}" for number in range(501)), "team"]
-    with sqlite3.connect(data_dir / "ollagraph.db") as database:
+    with closing(sqlite3.connect(data_dir / "ollagraph.db")) as database, database:
         database.executemany(
             "INSERT INTO groups (id, name, description, created_at) VALUES (?, ?, '', ?)",
             [(new_id().hex, name, now().isoformat(" ")) for name in names],

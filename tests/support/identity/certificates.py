@@ -34,6 +34,19 @@ def make_certificates(folder: Path) -> Certificates:
     return files
 
 
+_MAY_SIGN = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 def _certificate(
     name: str, key: ec.EllipticCurvePrivateKey, issuer: x509.Name | None, signer: ec.EllipticCurvePrivateKey
 ) -> x509.Certificate:
@@ -52,4 +65,6 @@ def _certificate(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
+    if issuer is None:  # RFC 5280, section 4.2.1.3, which Python 3.13 insists on
+        builder = builder.add_extension(_MAY_SIGN, critical=True)
     return builder.sign(signer, hashes.SHA256())
