@@ -1,6 +1,6 @@
 """The ASGI application, and what stands around every request."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
@@ -90,13 +90,12 @@ class Application(FastAPI):
         """Serve one request or connection."""
         await self._outermost(scope, receive, send)
 
-    async def _innermost(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _innermost(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if self.graphql is None or scope["type"] not in {"http", "websocket"} or scope["path"] not in GRAPHQL_PATHS:
-            await super().__call__(scope, receive, send)
-        elif scope["type"] == "http":
-            await self.graphql.http(scope, receive, send)
-        else:
-            await self.graphql.websocket(scope, receive, send)
+            return super().__call__(scope, receive, send)
+        if scope["type"] == "http":
+            return self.graphql.http(scope, receive, send)
+        return self.graphql.websocket(scope, receive, send)
 
 
 def layers(settings: Settings, observers: Observers) -> list[Middleware]:

@@ -7,7 +7,7 @@ what the browser says of the page, in headers that no page can set: `Origin` (RF
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from http import HTTPStatus
 
 import orjson
@@ -68,19 +68,19 @@ class OriginCheck:
         self._app = app
         self._origins = origins
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve, or refuse."""
         path: str = scope.get("path", "")
         of_blobs = path == BLOBS_PATH or path.startswith(f"{BLOBS_PATH}/")
         if scope["type"] not in {"http", "websocket"} or not (of_blobs or path in GRAPHQL_PATHS):
-            return await self._app(scope, receive, send)
+            return self._app(scope, receive, send)
         headers = Headers(scope=scope)
         if not self._origins.are_foreign(scope, headers):
-            return await self._app(scope, receive, send)
+            return self._app(scope, receive, send)
         # A POST to /graphql is JSON, for which browsers ask first; a file may be what a plain form can send.
         needs_header = of_blobs or scope.get("method") == "GET"
         if scope["type"] == "http" and not (needs_header and PREFLIGHT_HEADERS.isdisjoint(headers)):
-            return await self._app(scope, receive, send)
+            return self._app(scope, receive, send)
         logger.warning(
             "refused a page of another site: its origin is %s, the host %s://%s; OLLAGRAPH_CORS_ORIGINS lists the "
             "sites that may call, and behind a proxy OLLAGRAPH_TRUSTED_PROXIES whose word on the host is taken",
@@ -88,7 +88,7 @@ class OriginCheck:
             scope["scheme"],
             shown(headers.get("host")),
         )
-        return await _REFUSAL(scope, receive, send)
+        return _REFUSAL(scope, receive, send)
 
 
 class CrossOriginAnswers(CORSMiddleware):

@@ -3,7 +3,7 @@
 Anybody can send these headers, so they are believed of the proxies that the settings name, and of nobody else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from starlette.datastructures import Headers
@@ -21,11 +21,11 @@ class TrustedProxies:
         self._app = app
         self._networks = networks
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve."""
         if scope["type"] in {"http", "websocket"} and self._trusts(scope["client"]):
             self._believe(scope, Headers(scope=scope))
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
     def _trusts(self, client: tuple[str, int] | None) -> bool:
         try:

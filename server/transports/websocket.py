@@ -1,11 +1,10 @@
 """GraphQL over WebSocket by the protocol graphql-transport-ws: one connection, many operations at once."""
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
-from datetime import datetime
-from enum import IntEnum
 from uuid import uuid4
 
 import anyio
@@ -32,6 +31,7 @@ from server.transports.uvicorn_protocol import sender
 from server.transports.websocket_messages import (
     SUBPROTOCOL,
     ClientMessage,
+    CloseCode,
     Complete,
     ConnectionInit,
     InvalidMessage,
@@ -48,23 +48,6 @@ logger = logging.getLogger(__name__)
 
 MAX_REASON_BYTES = 123
 """The longest close reason (RFC 6455, section 5.5)."""
-
-
-class CloseCode(IntEnum):
-    """Why a connection ends. Clients decide by the code whether they come back."""
-
-    NORMAL = 1000
-    GOING_AWAY = 1001
-    TOO_LARGE = 1009
-    RESTART = 1012
-    TRY_LATER = 1013
-    BAD_REQUEST = 4400
-    UNAUTHORIZED = 4401
-    FORBIDDEN = 4403
-    SUBPROTOCOL_NOT_ACCEPTABLE = 4406
-    INIT_TIMEOUT = 4408
-    SUBSCRIBER_EXISTS = 4409
-    TOO_MANY_INIT = 4429
 
 
 class _Closing(Exception):
@@ -129,35 +112,50 @@ class _Connection:
         self._endpoint = endpoint
         self._held = held
         self._traceparent: object = websocket.headers.get("traceparent")
-        self._sending = anyio.Lock()
+        self._sending: anyio.Lock | None = None
         self._send_now = sender(websocket.scope)
         self._operations: dict[str, anyio.CancelScope] = {}
-        self._one_ended: anyio.Event | None = None
         self._credentials: Credentials | None = None
         self._principal: Principal | None = None
         self._acknowledged = False
-        self._init_came = anyio.Event()
+        self._init_came = False
+        self._token_expired = False
         self._idle_since = anyio.current_time()
-        self._revoked_by: AuthenticationError | None = None
+        self._closing: _Closing | None = None
         self._scope = anyio.CancelScope()
+        # timers, and no tasks: those were a tenth of what an idle connection takes
+        self._patience: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
 
     async def serve(self) -> None:
         """Run the connection to its end and close it with the code that tells why."""
-        closing: _Closing | None = None
+        self._look_after(self._limits.init_timeout, self._expect_init)
         try:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._expect_init)
                     await self._receive(tasks)
                     tasks.cancel_scope.cancel()
-            if self._revoked_by is not None:
-                closing = _Closing(CloseCode.FORBIDDEN, str(self._revoked_by))
         except* _Closing as group:
-            closing = _first(group)
+            self._closing = _first(group)
         except* WebSocketDisconnect:
-            pass
-        if closing is not None:
-            await _close(self._websocket, closing.code, str(closing))
+            self._closing = None
+        finally:
+            for timer in (self._patience, self._expiry):
+                if timer is not None:
+                    timer.cancel()
+        if self._closing is not None:
+            await _close(self._websocket, self._closing.code, str(self._closing))
+
+    def _look_after(self, seconds: float, look: Callable[[], None]) -> None:
+        """Look whether the client has done what is next to do, instead of what was to do before."""
+        if self._patience is not None:
+            self._patience.cancel()
+        self._patience = asyncio.get_running_loop().call_later(seconds, look)
+
+    def _end(self, closing: _Closing) -> None:
+        """End the connection from outside of its tasks."""
+        self._closing = closing
+        self._scope.cancel()
 
     async def _receive(self, tasks: TaskGroup) -> None:
         while True:
@@ -212,9 +210,9 @@ class _Connection:
         await self._send(server_message("error", id, self._executor.formatted([error], context.request_id)))
 
     async def _init(self, payload: dict[str, object] | None, tasks: TaskGroup) -> None:
-        if self._init_came.is_set():
+        if self._init_came:
             raise _Closing(CloseCode.TOO_MANY_INIT, "Too many initialisation requests")
-        self._init_came.set()
+        self._init_came = True
         try:
             credentials = read_connection_params(payload) or read_credentials(self._websocket.headers)
             with anyio.fail_after(self._limits.check_timeout):
@@ -239,43 +237,45 @@ class _Connection:
             self._most = self._endpoint.body_limits.known
             known(self._websocket.scope, principal.user_id)
         self._acknowledged = True
-        tasks.start_soon(self._expect_work)
+        self._idle_since = anyio.current_time()
+        self._expect_work()
         if principal is not None and principal.session_id is not None and principal.expires_at is not None:
-            tasks.start_soon(self._expect_expiry, principal.expires_at)
+            seconds = max(0, (principal.expires_at - now()).total_seconds())
+            self._expiry = asyncio.get_running_loop().call_later(seconds, self._expire)
         await self._send(server_message("connection_ack"))
 
-    async def _expect_init(self) -> None:
-        # The second time is for what had come and was not read: the clock runs on while the process stands still.
-        for seconds in (self._limits.init_timeout, 0.1):
-            with anyio.move_on_after(seconds):
-                await self._init_came.wait()
-                return
-        raise _Closing(CloseCode.INIT_TIMEOUT, "Connection initialisation timeout")
+    def _expect_init(self) -> None:
+        # The second look is for what had come and was not read: the clock runs on while the process stands still.
+        if not self._init_came:
+            self._look_after(0.1, self._insist_on_init)
 
-    async def _expect_work(self) -> None:
+    def _insist_on_init(self) -> None:
+        if not self._init_came:
+            self._end(_Closing(CloseCode.INIT_TIMEOUT, "Connection initialisation timeout"))
+
+    def _expect_work(self) -> None:
         """End a connection that nobody uses, counted from its acknowledgement."""
-        self._idle_since = anyio.current_time()
-        while True:
-            idle = 0 if self._operations else anyio.current_time() - self._idle_since
-            if idle >= self._limits.idle_timeout:
-                raise _Closing(CloseCode.NORMAL, "No operation for a long time")
-            await anyio.sleep(self._limits.idle_timeout - idle)
+        idle = 0 if self._operations else anyio.current_time() - self._idle_since
+        if idle >= self._limits.idle_timeout:
+            self._end(_Closing(CloseCode.NORMAL, "No operation for a long time"))
+        else:
+            self._look_after(self._limits.idle_timeout - idle, self._expect_work)
 
     def _revoked(self, error: AuthenticationError) -> None:
         """End the connection when its session ends, or its API key expires or is revoked."""
-        self._revoked_by = error
-        self._scope.cancel()
+        self._end(_Closing(CloseCode.FORBIDDEN, str(error)))
 
-    async def _expect_expiry(self, expires_at: datetime) -> None:
+    def _expire(self) -> None:
+        self._token_expired = True
+        self._end_when_expired()
+
+    def _end_when_expired(self) -> None:
         """End the connection when its access token has expired and nothing runs on it: its client comes with a new one.
 
         What runs was allowed when it started, and an answer may take longer than a token lasts.
         """
-        await anyio.sleep(max(0, (expires_at - now()).total_seconds()))
-        while self._operations:
-            self._one_ended = anyio.Event()
-            await self._one_ended.wait()
-        raise _Closing(CloseCode.FORBIDDEN, str(ExpiredToken()))
+        if self._token_expired and not self._operations:
+            self._end(_Closing(CloseCode.FORBIDDEN, str(ExpiredToken())))
 
     async def _subscribe(self, message: Subscribe, tasks: TaskGroup) -> None:
         if not self._acknowledged:
@@ -348,13 +348,14 @@ class _Connection:
         if self._operations.get(id) is scope:
             del self._operations[id]
             self._idle_since = anyio.current_time()
-            if self._one_ended is not None:
-                self._one_ended.set()
+            if self._token_expired:  # in the next turn: this one tells that the operation is complete
+                asyncio.get_running_loop().call_soon(self._end_when_expired)
 
     async def _send(self, text: bytes) -> None:
         """Send one frame. A client that does not take it in time loses the connection, not the gateway its memory."""
-        if not self._sending.locked() and self._send_now(text):
+        if (self._sending is None or not self._sending.locked()) and self._send_now(text):
             return
+        self._sending = self._sending or anyio.Lock()
         with anyio.move_on_after(self._limits.send_timeout) as timeout:
             async with self._sending:
                 await self._send_frame(text)

@@ -1,4 +1,4 @@
-"""The messages of graphql-transport-ws, checked strictly.
+"""The messages and close codes of graphql-transport-ws, checked strictly.
 
 The protocol: https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
 """
@@ -6,6 +6,7 @@ The protocol: https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, cast
 
 import orjson
@@ -20,6 +21,23 @@ _FIRST = re.compile(rf"\s*\{{\s*(?:{_TYPE}\s*,\s*)?{_ID}")
 _LAST = re.compile(rf"{_ID}\s*(?:,\s*{_TYPE}\s*)?\}}\s*\Z")
 _LAST_AT = 1_000
 """Characters of the end of a message in which its id may stand."""
+
+
+class CloseCode(IntEnum):
+    """Why a connection ends. Clients decide by the code whether they come back."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    TOO_LARGE = 1009
+    RESTART = 1012
+    TRY_LATER = 1013
+    BAD_REQUEST = 4400
+    UNAUTHORIZED = 4401
+    FORBIDDEN = 4403
+    SUBPROTOCOL_NOT_ACCEPTABLE = 4406
+    INIT_TIMEOUT = 4408
+    SUBSCRIBER_EXISTS = 4409
+    TOO_MANY_INIT = 4429
 
 
 class InvalidMessage(Exception):
