@@ -115,11 +115,11 @@ async def responses(text: str, yes: bool, executor_class: type[CompiledEventExec
         {"yes": yes}, schema=SCHEMA, document=parse(text), subscribe_field_resolver=source
     )
     assert not isinstance(begun, list)
-    executor, events = begun
+    answers, events = begun
     results: list[ExecutionResult] = []
     async for event in events:
-        data = executor.compiled(event)
-        results.append(await executor.executed(event) if data is None else ExecutionResult(data))
+        data = answers.compiled(event)
+        results.append(await answers.executed(event) if data is None else ExecutionResult(data))
     return results
 
 
@@ -170,8 +170,10 @@ async def test_what_is_compiled_is_kept_for_the_next_operation_of_a_document_wit
     assert executor_of(text.replace("text", "text @skip(if: false)")) is CompiledEventExecutor
     payload = to_generation_event(global_id("Generation", KEY), KEY, EVENTS[2])
     for name in ("A", "B", "A"):
-        built: Any = executor.build(SCHEMA, parse(text), operation_name=name)
-        data = built.compiled(payload)["generation"]
+        begun: Any = await executor.begin(
+            None, schema=SCHEMA, document=parse(text), operation_name=name, subscribe_field_resolver=source
+        )
+        data = begun[0].compiled(payload)["generation"]
         assert data == ({"__typename": "TextDelta", "text": EVENTS[2].text} if name == "A" else {"sequence": 3})
     assert executor.kept is not None
     assert {name: list(kinds) for name, kinds in executor.kept.items()} == {"A": [type(payload)], "B": [type(payload)]}
@@ -182,7 +184,9 @@ async def test_plain_events_do_not_go_the_ordinary_way():
         __typename sequence ... on TextDelta { text logprobs { token logprob bytes } }
         ... on GenerationCompleted { usage { source } }
     } }"""
-    executor: Any = CompiledEventExecutor.build(SCHEMA, parse(text))
+    begun: Any = await CompiledEventExecutor.begin(
+        None, schema=SCHEMA, document=parse(text), subscribe_field_resolver=source
+    )
     for event in (EVENTS[2], EVENTS[4], EVENTS[9]):
         payload = to_generation_event(global_id("Generation", KEY), KEY, event)
-        assert executor.compiled(payload) is not None
+        assert begun[0].compiled(payload) is not None

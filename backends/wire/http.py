@@ -32,6 +32,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 sent_headers: ContextVar[Mapping[str, str]] = ContextVar("sent_headers", default=MappingProxyType({}))
 """Headers of requests that are sent within the context, for who traces them."""
 
+_SHORT = 4_096
 _MAX_ERROR_BYTES = 64 * 1024
 _DRAIN_SECONDS = 0.25
 
@@ -158,11 +159,16 @@ async def _open(client: Client, method: str, path: str, body: Json) -> AsyncGene
 async def _send(client: Client, method: str, path: str, body: Json) -> httpx.Response:
     if client.is_closed:
         raise BackendUnavailable("The connection to the model server is closed.")
-    content = None if body is None else orjson.dumps(body)
     try:
-        return await client.ask(method, path, content, sent_headers.get())
+        return await client.ask(method, path, None if body is None else _dumped(body), sent_headers.get())
     except httpx.HTTPError as error:
         raise _translate(client, error) from error
+
+
+def _dumped(body: Json) -> bytes:
+    """Write JSON. orjson leaves 4 kB behind what is short, which waits as long as the model server does."""
+    content = orjson.dumps(body)
+    return bytes(memoryview(content)) if len(content) < _SHORT else content
 
 
 async def _read(client: Client, response: httpx.Response, limit: int) -> bytes:

@@ -28,6 +28,7 @@ from gateway.generation.record import Attempt, Attempts, Outcome, Stopwatch, att
 from gateway.generation.request import OnDisconnect
 from gateway.generation.routing import Route
 from gateway.generation.writer import Deltas, Writer
+from gateway.latch import Latch
 from gateway.streams import (
     NO_USAGE,
     CancelReason,
@@ -93,8 +94,8 @@ class Run:
         self.generation_id = job.row.id
         self.job = job
         self.route = route
-        self.finished = anyio.Event()  # its viewers can know the end
-        self.stopped = anyio.Event()  # it does nothing any more
+        self.finished = Latch()  # its viewers can know the end
+        self.stopped = Latch()  # it does nothing any more
         self.released = False
         self.withdrawn = False
         self._services = services
@@ -102,7 +103,7 @@ class Run:
         self._asks_ahead = asks_ahead
         self._gate = gate
         self._viewers = 0
-        self._unwatched = anyio.Event()
+        self._unwatched = Latch()
         self._scope = anyio.CancelScope()
         self._must_wait = route.ticket.position > 0  # as its row says; the turn may come before the task begins
         self._error: GatewayError | None = None
@@ -184,8 +185,7 @@ class Run:
     def viewer_came(self) -> None:
         """Count one viewer more."""
         self._viewers += 1
-        if self._unwatched.is_set():
-            self._unwatched = anyio.Event()
+        self._unwatched.clear()
 
     def viewer_left(self) -> None:
         """Count one viewer less; what follows from that is not decided here."""

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from uuid import UUID
 
-import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from backends.protocol import Chunk, FinishChunk, TextChunk, ThinkingChunk, ToolCallChunk, UsageChunk
 from gateway.generation.hooks import Observer
+from gateway.latch import Latch
 from gateway.streams import (
     Event,
     StreamLog,
@@ -28,7 +28,7 @@ class Writer:
     """
 
     def __init__(self, log: StreamLog, generation_id: UUID, observer: Observer | None = None) -> None:
-        self.shown = anyio.Event()
+        self.shown = Latch()
         self._log = log
         self._generation_id = generation_id
         self._observer = observer

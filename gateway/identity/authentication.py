@@ -21,7 +21,7 @@ from auth.errors import (
 )
 from auth.key_limits import misplaced
 from auth.principal import ContentPolicy, Principal
-from auth.roles import known_scopes
+from auth.roles import common_scopes, known_scopes
 from auth.scopes import Scope
 from auth.tokens import TokenClaims, TokenSigner
 from db.clock import now
@@ -158,7 +158,7 @@ class Authentication:
         return Principal(
             known.user.id,
             known.user.username,
-            known_scopes(key.scopes) & known.scopes,
+            common_scopes(known_scopes(key.scopes), known.scopes),
             key.id,
             key.expires_at,
             models=known.models.narrowed(key.models),

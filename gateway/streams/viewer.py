@@ -1,6 +1,5 @@
 """One reader of one stream."""
 
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from time import monotonic
 from uuid import UUID
@@ -27,7 +26,7 @@ class Viewer:
     ) -> None:
         self.generation_id = generation_id
         self._batches = batches
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []  # the next one last
         self._on_close = on_close
         self._interval = interval
         self._next_at = 0.0
@@ -46,10 +45,11 @@ class Viewer:
             except BaseException:
                 self._close()
                 raise
-            self._events.extend(merged(batch))
+            self._events = list(merged(batch))
             if self._interval and isinstance(self._events[-1], TextDelta | ThinkingDelta):
                 self._next_at = monotonic() + self._interval
-        return self._events.popleft()
+            self._events.reverse()
+        return self._events.pop()
 
     async def aclose(self) -> None:
         """Stop watching. May be called twice."""

@@ -8,6 +8,7 @@ way, which also reports the errors, so that both ways give the same response (a 
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar, cast
 
@@ -59,43 +60,28 @@ class CompiledEventExecutor(StrawberryGraphQLCoreExecutionContext):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         name = self.operation.name.value if self.operation.name else ""
-        self._getters: dict[type, Getter | None] = {} if self.kept is None else self.kept.setdefault(name, {})
+        self.getters: dict[type, Getter | None] = {} if self.kept is None else self.kept.setdefault(name, {})
 
     @classmethod
     async def begin(
         cls, variables: Mapping[str, Any] | None, **arguments: Any
-    ) -> tuple["CompiledEventExecutor", AsyncGenerator[Any, None]] | list[GraphQLError]:
-        """Give an operation's executor and its events, or the errors for which there are none.
+    ) -> tuple["EventResponses", AsyncGenerator[Any, None]] | list[GraphQLError]:
+        """Give an operation's events and what answers for them, or the errors for which there are none.
 
         This is CreateSourceEventStream of the GraphQL specification, section 6.2.3.1.
         """
-        executor = cast("Any", cls).build(raw_variable_values=variables, **arguments)
+        build = partial(cast("Any", cls).build, raw_variable_values=variables, **arguments)
+        executor = build()
         if isinstance(executor, list):
             return cast("list[GraphQLError]", executor)
         stream = _create_source_event_stream(executor)
-        if not isinstance(stream, ExecutionResult | AsyncGenerator):
+        if isinstance(stream, Awaitable):
             stream = await stream
-        return (stream.errors or []) if isinstance(stream, ExecutionResult) else (executor, stream)
+        if isinstance(stream, ExecutionResult):
+            return stream.errors or []
+        return EventResponses(build, executor.getters), stream
 
-    def compiled(self, payload: Any) -> dict[str, Any] | None:
-        """Give the `data` of the response to this event; None where it must go the ordinary way."""
-        kind: type = payload.__class__
-        if kind not in self._getters:
-            self._getters[kind] = self._compile(kind)
-        getter = self._getters[kind]
-        if getter is None:
-            return None
-        try:
-            return getter(payload)
-        except _NotPlain:
-            return None
-
-    async def executed(self, payload: Any) -> ExecutionResult:
-        """Go the ordinary way (ExecuteSubscriptionEvent, GraphQL specification, section 6.2.3.2)."""
-        result = _execute_event(cast("Any", self).build_per_event_executor(payload))
-        return result if isinstance(result, ExecutionResult) else await result
-
-    def _compile(self, kind: type) -> Getter | None:
+    def compile(self, kind: type) -> Getter | None:
         """Give the whole response of an event of this Python type; None when it is not plain."""
         root_type = self.schema.subscription_type
         definition = getattr(kind, "__strawberry_definition__", None)
@@ -192,6 +178,40 @@ class CompiledEventExecutor(StrawberryGraphQLCoreExecutionContext):
                 raise _NotPlain from error
 
         return leaf
+
+
+class EventResponses:
+    """Answers for the events of one subscription.
+
+    Without the executor, which is 3 kB for as long as a subscription lasts: it is built again where it is needed.
+    """
+
+    __slots__ = ("_build", "_executor", "_getters")
+
+    def __init__(self, build: Callable[[], CompiledEventExecutor], getters: dict[type, Getter | None]) -> None:
+        self._build = build
+        self._getters = getters
+        self._executor: Any = None
+
+    def compiled(self, payload: Any) -> dict[str, Any] | None:
+        """Give the `data` of the response to this event; None where it must go the ordinary way."""
+        kind: type = payload.__class__
+        if kind not in self._getters:
+            self._getters[kind] = self._build().compile(kind)
+        getter = self._getters[kind]
+        if getter is None:
+            return None
+        try:
+            return getter(payload)
+        except _NotPlain:
+            return None
+
+    async def executed(self, payload: Any) -> ExecutionResult:
+        """Go the ordinary way (ExecuteSubscriptionEvent, GraphQL specification, section 6.2.3.2)."""
+        if self._executor is None:
+            self._executor = self._build()
+        result = _execute_event(self._executor.build_per_event_executor(payload))
+        return result if isinstance(result, ExecutionResult) else await result
 
 
 def _plain_attribute(field: GraphQLField) -> str | None:

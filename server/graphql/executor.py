@@ -30,7 +30,7 @@ from gateway.server_info import IntrospectionAccess
 from resolvers.access import public_fields
 from schema.context import Context
 from schema.limits import limits_extension
-from server.graphql.compiled_events import CompiledEventExecutor, executor_of
+from server.graphql.compiled_events import CompiledEventExecutor, EventResponses, executor_of
 from server.graphql.compiled_inputs import compile_inputs
 from server.graphql.coroutines import Coroutines
 from server.graphql.cost import operation_cost
@@ -306,11 +306,13 @@ class Executor:
             with coroutines.closed_when_cancelled():
                 arguments = self._arguments(operation, context, coroutines)
                 began = await operation.executor.begin(operation.request.variables, **arguments)
+                coroutines.forget()
         except Exception as error:
             return {"errors": self.formatted([raised(error)], context.request_id)}
         if isinstance(began, list):
             return {"errors": self.formatted(began, context.request_id)}
-        return self._responses(*began, context, coroutines)
+        answers, events = began
+        return self._responses(answers, events, context, coroutines)
 
     def _arguments(self, operation: Operation, context: Context, coroutines: Coroutines) -> dict[str, Any]:
         return {
@@ -339,7 +341,7 @@ class Executor:
 
     async def _responses(
         self,
-        executor: CompiledEventExecutor,
+        answers: EventResponses,
         events: AsyncGenerator[Any, None],
         context: Context,
         coroutines: Coroutines,
@@ -349,9 +351,9 @@ class Executor:
             try:
                 with coroutines.closed_when_cancelled():
                     async for event in events:
-                        data = executor.compiled(event)
+                        data = answers.compiled(event)
                         if data is None:
-                            response = self._response(await executor.executed(event), context)
+                            response = self._response(await answers.executed(event), context)
                             coroutines.forget()
                         else:
                             response: Response = {"data": data}
