@@ -1,5 +1,7 @@
 """GraphQL over WebSocket by the protocol graphql-transport-ws."""
 
+import asyncio
+import json
 import logging
 import socket
 from collections.abc import AsyncIterator
@@ -8,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from gql import Client, gql
 from gql.transport.websockets import WebsocketsTransport
 from websockets.asyncio.client import ClientConnection
@@ -183,11 +186,54 @@ async def test_without_credentials_a_connection_may_do_what_needs_none(
     assert answer["payload"]["errors"][0]["extensions"]["reason"] == "MISSING_CREDENTIALS"
 
 
-@pytest.mark.parametrize("extra", [{}, {"payload": {}}, {"payload": {"a": [1, None]}}])
+@pytest.mark.parametrize(
+    "extra",
+    [{}, {"payload": {}}, {"payload": {"a": [1, None]}}, {"payload": {"a": 10**20}}],
+)
 async def test_a_ping_is_answered_with_a_pong_of_its_payload(shared_gateway: RunningGateway, extra: Json):
-    async with raw(shared_gateway) as (socket, _):
-        await socket.send({"type": "ping", **extra})
-        assert await socket.receive() == {"type": "pong", **extra}
+    async with raw(shared_gateway) as (_, connection):
+        await connection.send(json.dumps({"type": "ping", **extra}))
+        assert json.loads(await connection.recv()) == {"type": "pong", **extra}
+
+
+@pytest.mark.parametrize(
+    "payload", ['{"a": 1e400, "b": 100000000000000000000}', '{"a": ' + "[" * 300 + "]" * 300 + "}"]
+)
+async def test_a_ping_that_is_hard_to_send_back_is_answered(shared_gateway: RunningGateway, payload: str):
+    async with raw(shared_gateway) as (socket, connection):
+        await connection.send('{"type": "ping", "payload": ' + payload + "}")
+        assert (await socket.receive())["type"] == "pong"
+
+
+@pytest.mark.parametrize(
+    "frame", [b"\x01\x05hello", b"\xff\x80\0\0\0\0", b"\x88\x81\0\0\0\0x", b"\x81\xff" + b"\x7f" * 8]
+)
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_client_that_breaks_the_protocol_before_it_is_accepted_is_refused_quietly(
+    gateway: RunningGateway, caplog: pytest.LogCaptureFixture, frame: bytes, turns: int
+):
+    """`turns` of the event loop after its handshake; what comes together with that is not read at all."""
+    gateway.limit_sockets(init_timeout=0.2)
+    host = gateway.url.removeprefix("http://")
+    name, port = host.split(":")
+    head = (
+        f"GET /graphql HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection(name, int(port))
+    with anyio.fail_after(20):
+        writer.write(head.encode())
+        for _ in range(turns):
+            await checkpoint()
+        writer.write(frame)
+        assert (await reader.readline()) in {b"HTTP/1.1 400 Bad Request\r\n", b"HTTP/1.1 101 Switching Protocols\r\n"}
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x88\x80\0\0\0\0")  # for one that was closed with a reason
+        await reader.read()
+        writer.close()
+    assert (await gateway.post(ME)).json()["data"]["me"]["username"] == ADMIN
+    assert [record.getMessage() for record in caplog.records if record.levelname in {"WARNING", "ERROR"}] == []
 
 
 async def test_an_unasked_pong_is_taken(gateway: RunningGateway):

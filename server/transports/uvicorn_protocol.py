@@ -217,6 +217,15 @@ class QuietWebSocketProtocol(WebSocketsSansIOProtocol):
             if self.conn.handshake_exc is not None and not self.handshake_initiated:
                 self._refuse()
 
+    def handle_parser_exception(self) -> None:
+        """End the connection of a client that broke the protocol: before it was accepted, too, where uvicorn fails."""
+        if self.conn.close_sent is not None:
+            super().handle_parser_exception()
+            return
+        self._refuse()
+        self.handshake_complete = self.disconnected = True
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1002})
+
     def send_receive_event_to_app(self) -> None:
         """Hand on a message. A text that is none closes the connection with 1007, as in RFC 6455, section 8.1."""
         if self.curr_msg_data_type == "text" and not self.close_sent:

@@ -3,8 +3,10 @@
 The protocol: https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
 """
 
+import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, cast
@@ -108,7 +110,12 @@ def server_message(kind: str, id: str | None = None, payload: object = None) -> 
         message["id"] = id
     if payload is not None:
         message["payload"] = payload
-    return orjson.dumps(message)
+    try:
+        return orjson.dumps(message)
+    except orjson.JSONEncodeError:  # the payload of a ping, sent back: an integer of 20 digits, 300 levels
+        with suppress(ValueError, RecursionError):
+            return json.dumps(message, allow_nan=False).encode()
+    return orjson.dumps({"type": kind})  # a pong needs no payload
 
 
 def byte_length(text: str, most: int) -> int:
