@@ -5,7 +5,7 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -206,10 +206,18 @@ async def test_a_ping_that_is_hard_to_send_back_is_answered(shared_gateway: Runn
 
 
 @pytest.mark.parametrize(
-    "frame", [b"\x01\x05hello", b"\xff\x80\0\0\0\0", b"\x88\x81\0\0\0\0x", b"\x81\xff" + b"\x7f" * 8]
+    "frame",
+    [
+        b"\x81\x83\0\0\0\0\xa9\xff\xff",
+        b"\x81\x83\0\0\0\0\xa9\xff\xff\x88\x80\0\0\0\0",
+        b"\x01\x05hello",
+        b"\xff\x80\0\0\0\0",
+        b"\x88\x81\0\0\0\0x",
+        b"\x81\xff" + b"\x7f" * 8,
+    ],
 )
 @pytest.mark.parametrize("turns", range(12))
-async def test_a_client_that_breaks_the_protocol_before_it_is_accepted_is_refused_quietly(
+async def test_a_client_that_breaks_the_protocol_before_it_is_accepted_is_closed_quietly(
     gateway: RunningGateway, caplog: pytest.LogCaptureFixture, frame: bytes, turns: int
 ):
     """`turns` of the event loop after its handshake; what comes together with that is not read at all."""
@@ -227,10 +235,11 @@ async def test_a_client_that_breaks_the_protocol_before_it_is_accepted_is_refuse
         for _ in range(turns):
             await checkpoint()
         writer.write(frame)
-        assert (await reader.readline()) in {b"HTTP/1.1 400 Bad Request\r\n", b"HTTP/1.1 101 Switching Protocols\r\n"}
+        assert await reader.readline() == b"HTTP/1.1 101 Switching Protocols\r\n"
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"\x88\x80\0\0\0\0")  # for one that was closed with a reason
-        await reader.read()
+        with suppress(ConnectionError):  # it hangs up on what it does not read any more
+            writer.write(b"\x88\x80\0\0\0\0")  # for one that was closed with a reason
+            await reader.read()
         writer.close()
     assert (await gateway.post(ME)).json()["data"]["me"]["username"] == ADMIN
     assert [record.getMessage() for record in caplog.records if record.levelname in {"WARNING", "ERROR"}] == []

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 from websockets.http11 import Request
+from websockets.protocol import State
 
 from gateway.latch import Latch
 
@@ -190,11 +191,12 @@ class QuietWebSocketProtocol(WebSocketsSansIOProtocol):
         self.writable.set()
 
     def handle_connect(self, event: Request) -> None:
-        """Begin the handshake."""
+        """Begin the handshake. What comes before its end waits: uvicorn and websockets fail on frames until then."""
         super().handle_connect(event)
         scope: Scope | None = getattr(self, "scope", None)
         if scope is not None:  # else the handshake was refused
             scope["extensions"][_SEND_NOW] = self.send_now
+            self.transport.pause_reading()
 
     def send_now(self, text: bytes) -> bool:
         """Send a text, unless the client does not keep up, or either side has closed the connection."""
@@ -217,23 +219,15 @@ class QuietWebSocketProtocol(WebSocketsSansIOProtocol):
             if self.conn.handshake_exc is not None and not self.handshake_initiated:
                 self._refuse()
 
-    def handle_parser_exception(self) -> None:
-        """End the connection of a client that broke the protocol: before it was accepted, too, where uvicorn fails."""
-        if self.conn.close_sent is not None:
-            super().handle_parser_exception()
-            return
-        self._refuse()
-        self.handshake_complete = self.disconnected = True
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1002})
-
     def send_receive_event_to_app(self) -> None:
         """Hand on a message. A text that is none closes the connection with 1007, as in RFC 6455, section 8.1."""
         if self.curr_msg_data_type == "text" and not self.close_sent:
             try:
                 b"".join(self.frames).decode()
             except UnicodeDecodeError:
-                self.conn.send_close(1007)
-                self.handle_parser_exception()
+                if self.conn.state is State.OPEN:  # else the client has closed it behind that, which is what counts
+                    self.conn.send_close(1007)
+                    self.handle_parser_exception()
                 return
         super().send_receive_event_to_app()
 
@@ -244,6 +238,7 @@ class QuietWebSocketProtocol(WebSocketsSansIOProtocol):
             # kept as long as the connection lasts, the one by uvicorn and by what websockets parses frames with: 6 kB
             self.request.headers.clear()
             del self.request, self.response
+            self.transport.resume_reading()
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True
 
