@@ -5,14 +5,9 @@ from contextlib import ExitStack, contextmanager
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
 
 from auth.lane import PLACES, SHARE, Lane, LaneFull
-
-
-async def settle() -> None:
-    for _ in range(10):
-        await checkpoint()
+from tests.support.polling import settled
 
 
 async def test_who_is_known_gets_the_next_turn() -> None:
@@ -26,9 +21,9 @@ async def test_who_is_known_gets_the_next_turn() -> None:
     async with anyio.create_task_group() as tasks:
         for name in ("first", "stranger", "other stranger"):
             tasks.start_soon(lambda name=name: work(name, known=False))
-            await settle()
+            await settled()
         tasks.start_soon(lambda: work("known", known=True))
-        await settle()
+        await settled()
         assert order == ["first"]
         free.set()
     assert order == ["first", "known", "stranger", "other stranger"]
@@ -48,13 +43,13 @@ async def test_who_leaves_the_line_takes_no_turn_with_them() -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(hold)
-        await settle()
+        await settled()
         scopes = [anyio.CancelScope() for _ in range(3)]
         for number, scope in enumerate(scopes):
             tasks.start_soon(leave, number, scope)
-        await settle()
+        await settled()
         scopes[0].cancel()
-        await settle()
+        await settled()
         free.set()
         scopes[1].cancel()
     with anyio.fail_after(5):

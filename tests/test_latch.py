@@ -2,31 +2,27 @@
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
 
 from gateway.latch import Latch
+from tests.support.polling import settled
 
 
-async def settle() -> None:
-    for _ in range(10):
-        await checkpoint()
+async def wait(latch: Latch, went: list[str], name: str) -> None:
+    await latch.wait()
+    went.append(name)
 
 
 async def test_all_who_wait_go_on_when_it_is_set_and_who_comes_later_does_not_wait():
-    latch, went = Latch(), list[int]()
-
-    async def wait(number: int) -> None:
-        await latch.wait()
-        went.append(number)
+    latch, went = Latch(), list[str]()
 
     async with anyio.create_task_group() as tasks:
-        for number in range(3):
-            tasks.start_soon(wait, number)
-        await settle()
+        for name in ("one", "other", "third"):
+            tasks.start_soon(wait, latch, went, name)
+        await settled()
         assert (went, latch.is_set()) == ([], False)
         latch.set()
         latch.set()
-    assert (sorted(went), latch.is_set()) == ([0, 1, 2], True)
+    assert (sorted(went), latch.is_set()) == (["one", "other", "third"], True)
     with anyio.fail_after(5):
         await latch.wait()
 
@@ -34,17 +30,13 @@ async def test_all_who_wait_go_on_when_it_is_set_and_who_comes_later_does_not_wa
 async def test_after_it_was_cleared_others_wait_and_those_let_go_do_not_wait_again():
     latch, went = Latch(), list[str]()
 
-    async def wait(name: str) -> None:
-        await latch.wait()
-        went.append(name)
-
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(wait, "first")
-        await settle()
+        tasks.start_soon(wait, latch, went, "first")
+        await settled()
         latch.set()
         latch.clear()
-        tasks.start_soon(wait, "second")
-        await settle()
+        tasks.start_soon(wait, latch, went, "second")
+        await settled()
         assert went == ["first"]
         latch.set()
     assert went == ["first", "second"]
@@ -53,16 +45,12 @@ async def test_after_it_was_cleared_others_wait_and_those_let_go_do_not_wait_aga
 async def test_who_is_cancelled_takes_nothing_from_the_others():
     latch, went = Latch(), list[str]()
 
-    async def wait(name: str) -> None:
-        await latch.wait()
-        went.append(name)
-
     async with anyio.create_task_group() as tasks:
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as cancelled:
-                cancelled.start_soon(wait, "cancelled")
-                tasks.start_soon(wait, "other")
-                await settle()
+                cancelled.start_soon(wait, latch, went, "cancelled")
+                tasks.start_soon(wait, latch, went, "other")
+                await settled()
                 scope.cancel()
         latch.set()
     assert went == ["other"]

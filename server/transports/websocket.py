@@ -41,6 +41,7 @@ from server.transports.websocket_messages import (
     byte_length,
     find_id,
     parse_message,
+    pong,
     server_message,
 )
 
@@ -138,7 +139,7 @@ class _Connection:
         except* _Closing as group:
             self._closing = _first(group)
         except* WebSocketDisconnect:
-            self._closing = None
+            pass
         finally:
             for timer in (self._patience, self._expiry):
                 if timer is not None:
@@ -180,7 +181,7 @@ class _Connection:
             case ConnectionInit(payload):
                 await self._init(payload, tasks)
             case Ping(payload):
-                await self._send(server_message("pong", payload=payload))
+                await self._send(pong(payload))
             case Pong():
                 pass
             case Subscribe():

@@ -110,12 +110,16 @@ def server_message(kind: str, id: str | None = None, payload: object = None) -> 
         message["id"] = id
     if payload is not None:
         message["payload"] = payload
-    try:
-        return orjson.dumps(message)
-    except orjson.JSONEncodeError:  # the payload of a ping, sent back: an integer of 20 digits, 300 levels
-        with suppress(ValueError, RecursionError):
-            return json.dumps(message, allow_nan=False).encode()
-    return orjson.dumps({"type": kind})  # a pong needs no payload
+    return orjson.dumps(message)
+
+
+def pong(payload: dict[str, Any] | None) -> bytes:
+    """Answer a ping with its payload; where that cannot be written, without one, as the protocol allows."""
+    with suppress(orjson.JSONEncodeError):
+        return server_message("pong", payload=payload)
+    with suppress(ValueError, RecursionError):  # orjson writes no integer of 20 digits, and no 300 levels
+        return json.dumps({"type": "pong", "payload": payload}, allow_nan=False).encode()
+    return server_message("pong")
 
 
 def byte_length(text: str, most: int) -> int:
