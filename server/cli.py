@@ -85,8 +85,7 @@ def serve(workers: str | None) -> None:
 
         supervise(settings)
         return
-    # What is loaded now is never garbage, and looking for some in it would take a sixth of the time.
-    gc.disable()
+    gc.disable()  # until all is loaded, as before in `server.__main__`
     from server.serve import serve as run_server  # what the other commands, and a mistake, need not wait for
 
     run_server(settings)

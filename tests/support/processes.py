@@ -166,11 +166,12 @@ def _spare_migrating(data_dir: Path, settings: Mapping[str, str]) -> None:
 
 
 def child_processes(pid: int) -> list[int]:
-    """The children of a process, as Linux tells them."""
+    """The children of a process. Linux's own list of them may lack some while one of its threads or of them ends."""
     children: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # a thread of it may end meanwhile
-            children += map(int, task.read_text().split())
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it may end meanwhile
+            if int(status.read_text().rpartition(")")[2].split()[1]) == pid:
+                children.append(int(status.parent.name))
     return children
 
 

@@ -4,11 +4,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from redis import asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, InvalidResponse, NoPermissionError, RedisError, ResponseError
-
+from gateway.streams.valkey.library import redis
 from gateway.streams.valkey.node import closed
 from gateway.streams.valkey.urls import cluster_url
 
@@ -56,7 +52,7 @@ def _check_server_url(url: str) -> None:
     try:
         client_for_check(url).connection_pool.make_connection()
         missing = [name for name in _FILES if name in options and not Path(options[name][0]).exists()]
-    except (TypeError, ValueError, AttributeError, RedisError):
+    except (TypeError, ValueError, AttributeError, redis.RedisError):
         raise UnusableValkey("has an option that cannot be used") from None
     if missing:
         raise UnusableValkey(f"names a file that is not there, in {missing[0]}")
@@ -78,18 +74,18 @@ async def _check_server(url: str, *, clustered: bool) -> None:
     try:
         await client.ping()
         await _check_mode(client, clustered=clustered)
-    except AuthenticationError:
+    except redis.AuthenticationError:
         raise UnusableValkey("names a server that refuses its password or user") from None
-    except NoPermissionError:
+    except redis.exceptions.NoPermissionError:
         raise UnusableValkey("names a user who may not do anything there") from None
-    except InvalidResponse:
+    except redis.InvalidResponse:
         raise UnusableValkey("names a server that is no Valkey") from None
-    except ResponseError as error:
+    except redis.ResponseError as error:
         if "DB index" in str(error):
             raise UnusableValkey("names a database that the server has not: see its setting `databases`") from None
     except UnicodeError:
         raise UnusableValkey("names a host that is none") from None
-    except (RedisError, OSError):
+    except (redis.RedisError, OSError):
         pass
     finally:
         await closed(client)
@@ -99,7 +95,7 @@ async def _check_mode(client: Any, *, clustered: bool) -> None:
     """Compare the form of the URL with what the server is; a user who may not ask for that is believed."""
     try:
         enabled = (await client.info("cluster")).get("cluster_enabled") == 1
-    except ResponseError:
+    except redis.ResponseError:
         return
     if enabled and not clustered:
         raise UnusableValkey("names a server of a cluster: let it begin with redis+cluster:// or rediss+cluster://")
@@ -109,10 +105,10 @@ async def _check_mode(client: Any, *, clustered: bool) -> None:
 
 def client_for_check(url: str) -> Any:
     """Make a client that asks once and waits for two seconds at most."""
-    client = redis.Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - half typed
+    client = redis.asyncio.Redis.from_url(  # pyright: ignore[reportUnknownMemberType] - half typed
         url,
         socket_timeout=CONNECT_SECONDS,
         socket_connect_timeout=CONNECT_SECONDS,
-        retry=Retry(NoBackoff(), 0),
+        retry=redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0),
     )
     return cast("Any", client)

@@ -1,22 +1,10 @@
 """What can go wrong with Valkey, in our own words: the server's own may hold an address."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from functools import cache
 
-from redis import exceptions
-from redis.exceptions import RedisError
-
-_REASONS: dict[type[Exception], str] = {
-    exceptions.OutOfMemoryError: "its memory is full",
-    exceptions.ReadOnlyError: "it is a read-only replica",
-    exceptions.BusyLoadingError: "it is loading its data",
-    exceptions.NoPermissionError: "its user has not all rights on ollagraph:*",
-    exceptions.AuthenticationError: "it refuses the password",
-    exceptions.MasterDownError: "it is a replica without its master",
-    exceptions.ClusterDownError: "its cluster is down",
-    exceptions.MovedError: "it is a cluster: its URL must begin with redis+cluster://",
-    exceptions.AskError: "it is a cluster: its URL must begin with redis+cluster://",
-}
+from gateway.streams.valkey.library import redis
 
 _WORDS = {
     "ACL failure": "its user has not all rights on ollagraph:*",
@@ -25,6 +13,22 @@ _WORDS = {
     "BUSY": "it is busy with a script",
     "WRONGTYPE": "a key holds something else",
 }
+
+
+@cache
+def _reasons() -> Mapping[type[Exception], str]:
+    exceptions = redis.exceptions
+    return {
+        exceptions.OutOfMemoryError: "its memory is full",
+        exceptions.ReadOnlyError: "it is a read-only replica",
+        exceptions.BusyLoadingError: "it is loading its data",
+        exceptions.NoPermissionError: "its user has not all rights on ollagraph:*",
+        exceptions.AuthenticationError: "it refuses the password",
+        exceptions.MasterDownError: "it is a replica without its master",
+        exceptions.ClusterDownError: "its cluster is down",
+        exceptions.MovedError: "it is a cluster: its URL must begin with redis+cluster://",
+        exceptions.AskError: "it is a cluster: its URL must begin with redis+cluster://",
+    }
 
 
 class ValkeyUnavailable(Exception):
@@ -48,7 +52,7 @@ def reporting() -> Generator[None]:
     """Turn the client's errors into one."""
     try:
         yield
-    except (RedisError, OSError, TimeoutError) as error:
+    except (redis.RedisError, OSError, TimeoutError) as error:
         raise unavailable(error) from error
 
 
@@ -56,10 +60,10 @@ def unavailable(error: Exception, kind: type[ValkeyUnavailable] = ValkeyUnavaila
     """Say what is wrong without the server's own words."""
     if isinstance(error, ValkeyUnavailable):
         return error
-    reason = next((reason for kind_, reason in _REASONS.items() if isinstance(error, kind_)), None)
+    reason = next((reason for kind_, reason in _reasons().items() if isinstance(error, kind_)), None)
     reason = reason or next((reason for word, reason in _WORDS.items() if str(error).startswith(word)), None)
     if reason is not None:
         return kind(f"Valkey takes no writes: {reason}.")
-    if isinstance(error, exceptions.ResponseError):
+    if isinstance(error, redis.ResponseError):
         return kind(f"Valkey refuses what is written ({type(error).__name__}).")
     return kind(f"Valkey does not answer ({type(error).__name__}).")

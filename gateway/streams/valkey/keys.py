@@ -11,7 +11,7 @@ from functools import cache
 from typing import Protocol
 from uuid import UUID
 
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from gateway.streams.valkey.library import redis
 
 BUCKETS = 1024
 """How many parts a cluster can be cut into: it uses so many servers at most. Never to be changed: it names keys."""
@@ -115,10 +115,10 @@ def _tags() -> tuple[str, ...]:
 
     Numbers alone would fall into slots at random, and a server could have twice as many of them as another.
     """
-    part = REDIS_CLUSTER_HASH_SLOTS // BUCKETS
+    part = redis.crc.REDIS_CLUSTER_HASH_SLOTS // BUCKETS
     found: dict[int, str] = {}
     number = 0
     while len(found) < BUCKETS:
-        found.setdefault(key_slot(str(number).encode()) // part, str(number))
+        found.setdefault(redis.crc.key_slot(str(number).encode()) // part, str(number))
         number += 1
     return tuple(found[bucket] for bucket in range(BUCKETS))

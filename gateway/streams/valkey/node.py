@@ -7,13 +7,9 @@ from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 import anyio
-from redis import asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError
 
 from gateway.streams.valkey.failures import reporting
-from gateway.streams.valkey.pool import Pool
+from gateway.streams.valkey.library import redis
 
 TIMEOUT_SECONDS = 2.0
 """How long Valkey may take to answer; it answers in less than a millisecond."""
@@ -111,14 +107,16 @@ class Node:
     """One server; `url` as in `redis://:password@host:6379/0`."""
 
     def __init__(self, url: str) -> None:
+        from gateway.streams.valkey.pool import Pool  # a class of the library's, which is loaded here
+
         self.host = urlsplit(url).hostname or ""
         pool = Pool.from_url(  # pyright: ignore[reportUnknownMemberType] - half typed
             url,
             socket_timeout=TIMEOUT_SECONDS,
             socket_connect_timeout=TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
+            retry=redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0),
         )
-        self._client = cast("Any", redis.Redis.from_pool(pool))  # whose types are half unknown
+        self._client = cast("Any", redis.asyncio.Redis.from_pool(pool))  # whose types are half unknown
         self.closed = False
 
     async def aclose(self) -> None:
@@ -129,7 +127,7 @@ class Node:
     async def send(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one round trip; where it was started anew, once more with those that it lacks."""
         replies = await self._execute([call.command for call in calls])
-        lacking = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        lacking = [index for index, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
         if lacking:
             for text in {script.text for index in lacking if (script := calls[index].script) is not None}:
                 await self._client.script_load(text)

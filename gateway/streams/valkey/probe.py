@@ -7,9 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from redis.exceptions import RedisError
-
 from gateway.streams.valkey.check import client_for_check
+from gateway.streams.valkey.library import redis
 from gateway.streams.valkey.node import closed
 from gateway.streams.valkey.urls import cluster_url
 
@@ -63,7 +62,7 @@ async def _probe(url: str, *, clustered: bool) -> ValkeyCondition:
             evicts=str(info.get("maxmemory_policy", "noeviction")) != "noeviction",
             refuses_writes=await (_state_of_cluster(client) if clustered else _refusal(client)),
         )
-    except (RedisError, OSError, UnicodeError) as error:
+    except (redis.RedisError, OSError, UnicodeError) as error:
         return ValkeyCondition(place, trouble=str(error) or type(error).__name__)
     finally:
         await closed(client)
@@ -81,7 +80,7 @@ async def _refusal(client: Any) -> str | None:
     try:
         await client.set(key, datetime.now(UTC).isoformat(), ex=SMALL_TTL_SECONDS)
         await client.delete(key)
-    except RedisError as error:
+    except redis.RedisError as error:
         return str(error)
     return None
 

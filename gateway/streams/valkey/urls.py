@@ -6,7 +6,6 @@ redis+cluster://:password@host:6379,host:6379          a cluster; rediss+cluster
 
 from dataclasses import dataclass
 
-from gateway.streams.valkey.cluster import Cluster
 from gateway.streams.valkey.keys import ClusterKeys, Keys, ServerKeys
 from gateway.streams.valkey.node import Node, Servers
 
@@ -37,4 +36,6 @@ def servers_at(url: str) -> tuple[Servers, Keys]:
     cluster = cluster_url(url)
     if cluster is None:
         return Node(url), ServerKeys()
+    from gateway.streams.valkey.cluster import Cluster  # it loads the library
+
     return Cluster(cluster.servers, cluster.template), ClusterKeys()
