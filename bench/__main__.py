@@ -60,22 +60,30 @@ async def measure_latency(all_paths: Sequence[paths.Path], repeats: int) -> repo
     return results
 
 
-async def measure_queries(gateway: processes.Gateway, bare: str, repeats: int, seconds: float) -> report.Results:
-    """Small queries a second, in turns; the first turn, in which both warm up, does not count."""
+async def measure_queries(
+    gateway: processes.Gateway, bare: processes.Process, repeats: int, seconds: float
+) -> report.Results:
+    """Small queries, in many short turns; the first, in which both warm up, does not count."""
     said("queries")
-    rates: dict[str, list[int]] = {"bare": [], "ollagraph": []}
-    for _ in range(repeats + 1):
-        rates["bare"].append(await queries.requests_per_second(bare, "{ hello }", seconds))
-        found = await queries.requests_per_second(gateway.url, "{ me { username } }", seconds, gateway.key)
-        rates["ollagraph"].append(found)
-    return {name: round(statistics.median(found[1:])) for name, found in rates.items()}
+    turns, seconds = 4 * repeats, seconds / 4
+    found: dict[str, list[queries.Rate]] = {"bare": [], "ollagraph": []}
+    for _ in range(turns + 1):
+        found["bare"].append(await queries.rate(bare, "{ hello }", seconds))
+        found["ollagraph"].append(await queries.rate(gateway, "{ me { username } }", seconds, gateway.key))
+    return {
+        name: {
+            "requests_per_second": round(statistics.median(rate.requests_per_second for rate in rates[1:])),
+            "microseconds_per_request": round(statistics.median(rate.microseconds_per_request for rate in rates[1:])),
+        }
+        for name, rates in found.items()
+    }
 
 
 async def measure(
     gateway: processes.Gateway,
     peers: Sequence[paths.Path],
     model_server: str,
-    bare: str,
+    bare: processes.Process,
     options: argparse.Namespace,
     results: report.Results,
 ) -> None:
@@ -84,7 +92,7 @@ async def measure(
     results["tokens"] = await measure_tokens([ours, *peers], options.repeats, options.seconds)
     results["latency_ms"] = await measure_latency([paths.direct(model_server), ours, *peers], options.repeats)
     results["capacity"] = await capacity.measure([paths.direct(model_server), ours, *peers], options.seconds)
-    results["queries_per_second"] = await measure_queries(gateway, bare, options.repeats, options.seconds)
+    results["queries"] = await measure_queries(gateway, bare, options.repeats, options.seconds)
 
 
 def said(what: str) -> None:
@@ -111,7 +119,7 @@ def run(options: argparse.Namespace, folder: Path, results: report.Results) -> b
             processes.gateway(shared_folder, model_server, REDIS_URL=valkey.url) as shared,
         ):
             peers.insert(0, paths.gateway(shared.url, shared.key, shared.pid, "ollagraph, shared log"))
-            _run(measure, gateway, peers, model_server, bare.url, options, results)
+            _run(measure, gateway, peers, model_server, bare, options, results)
         # a worker of its own, which has not grown yet
         with processes.gateway(folder, model_server) as gateway:
             said("memory")

@@ -142,6 +142,7 @@ class Search:
         self.path = path
         self.best: Probe | None = None
         self.probes: list[Probe] = []
+        self._failed_once: int | None = None
         self._fails: int | None = None
 
     @property
@@ -158,14 +159,15 @@ class Search:
         return (self.held + self._fails) // 2
 
     async def step(self, streams: int, seconds: float) -> None:
-        """Try a number of streams, once more if it fails: once may have been the machine."""
-        for _ in range(2):
-            found = await probe(self.path, streams, seconds)
-            self.probes.append(found)
-            if found.holds:
-                self.best = found
-                return
-        self._fails = streams
+        """Try a number of streams. One that fails is tried again when the others had their turns: a minute was slow."""
+        found = await probe(self.path, streams, seconds)
+        self.probes.append(found)
+        if found.holds:
+            self.best = found
+        elif self._failed_once == streams:
+            self._fails = streams
+        else:
+            self._failed_once = streams
 
 
 async def measure(all_paths: Sequence[Path], seconds: float) -> report.Results:
