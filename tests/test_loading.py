@@ -1,10 +1,12 @@
 """Models that have to be loaded first: their askers are told, wait as long as that takes, and pay for no prompt."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import orjson
 import pytest
 
@@ -201,3 +203,23 @@ async def _release(fake: FakeModelServer) -> None:
 
 async def _never(is_loading: bool) -> None:
     raise AssertionError(is_loading)
+
+
+async def test_a_block_that_ends_before_the_first_look_leaves_nothing_to_the_garbage_collector(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(loading, "LOOK_SECONDS", 60)
+
+    async def never(*_: bool) -> bool:
+        pytest.fail("nobody looks, and nothing is told")
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            async with loading.watching(never, never):
+                await anyio.lowlevel.checkpoint()
+        found = gc.collect()
+    finally:
+        gc.enable()
+    assert found < 100  # a task that is cancelled leaves 30 each time

@@ -182,8 +182,10 @@ async def test_a_named_site_may_read_the_request_id(start: Start):
 
 
 def test_what_lives_as_long_as_the_server_is_not_looked_at_for_garbage():
+    thresholds = gc.get_threshold()
     gc.unfreeze()
     gc.disable()
     spare_the_collector()
+    gc.set_threshold(*thresholds)
     assert gc.isenabled()
     assert gc.get_freeze_count() > 10 * len(gc.get_objects())
