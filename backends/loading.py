@@ -52,13 +52,13 @@ class _Watch:
 
     def begin(self, tasks: TaskGroup) -> None:
         self._block = tasks.cancel_scope
-        tasks.start_soon(self._run, tasks.cancel_scope)
+        tasks.start_soon(self._run)
 
     def end(self) -> None:
         if self._block is not None:
             self._block.cancel()
 
-    async def _run(self, block: anyio.CancelScope) -> None:
+    async def _run(self) -> None:
         try:
             while True:
                 await self.tell(await self._is_loading())
@@ -67,7 +67,7 @@ class _Watch:
             logger.debug("no further look at whether the model is loaded: %s", error)
         except Exception as error:
             self.failure = error
-            block.cancel()
+            self.end()
 
     async def tell(self, loading: bool) -> None:
         if loading is not self._told:

@@ -16,7 +16,7 @@ FOLDERS = FIXED | {"gateway", "backends", "bench", "deploy", "docs", "examples",
 LARGEST = 1_000_000
 BUILT = re.compile(
     r"(^|/)(node_modules|dist|build|data|__pycache__|\.venv|\.make|[^/]+\.egg-info)/"
-    r"|\.(gguf|safetensors|onnx|bin|pt|whl|pyc|so|dylib|node|db|sqlite3?|zip|tar|gz|xz)$"
+    r"|\.(gguf|safetensors|onnx|bin|pt|whl|pyc|so|dylib|node|db|log|sqlite3?|zip|tar|gz|xz)$"
 )
 
 # In pieces, so that this file does not hold what it looks for.
@@ -116,6 +116,8 @@ def test_a_name_that_says_something_is_allowed(name: str):
     assert not nameless(PurePosixPath(name))
 
 
-@pytest.mark.parametrize("name", ["web/dist/index.html", "model.gguf", "data/x", "a/__pycache__/x.pyc", "o.egg-info/x"])
+@pytest.mark.parametrize(
+    "name", ["web/dist/index.html", "8123.log", "model.gguf", "data/x", "a/__pycache__/x.pyc", "o.egg-info/x"]
+)
 def test_a_built_file_is_found(name: str):
     assert BUILT.search(name)
