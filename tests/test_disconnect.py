@@ -1,8 +1,10 @@
 """Viewers who leave: what becomes of the generation, and that it is counted exactly all the same."""
 
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
 
 import anyio
+import orjson
 import pytest
 
 from tests.support.fake_model_server import FakeRequest, Script
@@ -22,6 +24,7 @@ from tests.support.generations import (
     total,
     until,
 )
+from tests.support.http_streams import EVENT_STREAM
 
 
 @pytest.fixture
@@ -145,6 +148,27 @@ async def test_a_client_who_hangs_up_on_the_mutation_cancels_it(gateway: Running
     (node,) = (await gateway.run(LAST))["generations"]["nodes"]
     assert node["state"] == "CANCELLED"
     assert node["usage"]["completionTokens"] <= request.sent
+
+
+@pytest.mark.parametrize("behind", [1, 3])
+@pytest.mark.parametrize(("accept", "query"), [("application/json", COMPLETE), (EVENT_STREAM, GENERATE)])
+async def test_a_client_who_leaves_with_requests_behind_the_one_that_runs_is_noticed(
+    gateway: RunningGateway, caplog: pytest.LogCaptureFixture, accept: str, query: str, behind: int
+):
+    address = urlsplit(gateway.url)
+    body = orjson.dumps({"query": query, "variables": asking("fake:stall-5")})
+    head = (
+        f"POST /graphql HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {gateway.token}\r\n"
+        f"Accept: {accept}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    async with await anyio.connect_tcp(address.hostname or "", address.port or 0) as stream:
+        await stream.send(head.encode() + body + b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * behind)
+        request = await gateway.fake.request()
+    assert await left(request)
+    await none_runs(gateway)
+    (node,) = (await gateway.run(LAST))["generations"]["nodes"]
+    assert node["state"] == "CANCELLED"
+    assert [record.getMessage() for record in caplog.records if record.levelname in {"WARNING", "ERROR"}] == []
 
 
 async def test_a_client_who_hangs_up_on_a_continuing_mutation_lets_it_go_on(gateway: RunningGateway):

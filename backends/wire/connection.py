@@ -154,6 +154,7 @@ class Connection(asyncio.Protocol):
         if not self._whole:
             lost = httpx.RemoteProtocolError if exc is None else httpx.ReadError
             self._error = self._error or lost(str(exc or "The server closed the connection."))
+        self._parser = None  # it refers to this connection: a circle, which would stay until garbage collection
         self._wake()
 
     # What the parser calls.

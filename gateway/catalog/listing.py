@@ -10,6 +10,7 @@ idle ───────▶ asking ──────────────�
     for a while
 """
 
+import asyncio
 import logging
 import math
 import time
@@ -131,25 +132,26 @@ class Listing:
 
     async def _ask(self) -> None:
         begun = time.perf_counter()
+        seconds = self._seconds_allowed()
+        lateness = asyncio.get_running_loop().call_later(seconds, self._notice_lateness, seconds)
         try:
-            async with anyio.create_task_group() as watch:
-                watch.start_soon(self._notice_lateness)
-                answer = await self._answer()
-                if isinstance(answer, str):
-                    self._fail(answer)
-                else:
-                    self._take(answer, (time.perf_counter() - begun) * 1000)
-                watch.cancel_scope.cancel()
+            answer = await self._answer()
+            if isinstance(answer, str):
+                self._fail(answer)
+            else:
+                self._take(answer, (time.perf_counter() - begun) * 1000)
         finally:
+            lateness.cancel()
             self._asking = False
             self._answered_at = anyio.current_time()
             self._decided.set()
 
-    async def _notice_lateness(self) -> None:
-        seconds = self._patience.stale if self.error else self._patience.first
+    def _seconds_allowed(self) -> float:
         if self.backend.kind is BackendKind.EMBEDDED and not self.is_known and not self.error:
-            seconds = self._patience.loading  # it starts together with the gateway, and who asks for its model waits
-        await anyio.sleep(seconds)
+            return self._patience.loading  # it starts together with the gateway, and who asks for its model waits
+        return self._patience.stale if self.error else self._patience.first
+
+    def _notice_lateness(self, seconds: float) -> None:
         self.error = self.error or no_answer(seconds)
         self._tell()
         self._decided.set()

@@ -7,6 +7,7 @@ plain field (a resolver, an argument, an abstract type, a value that does not fi
 way, which also reports the errors, so that both ways give the same response (a property test compares them).
 """
 
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
@@ -27,7 +28,9 @@ from graphql import (
     GraphQLScalarType,
     get_named_type,
 )
+from graphql.execution import Executor
 from graphql.execution.collect_fields import FieldDetails, collect_fields
+from graphql.type.definition import GraphQLResolveInfoHelpers
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.field import StrawberryField
@@ -37,6 +40,8 @@ _Stream = ExecutionResult | AsyncGenerator[Any, None]
 _create_source_event_stream = cast("Callable[[Any], Awaitable[_Stream] | _Stream]", graphql.create_source_event_stream)  # pyright: ignore[reportUnknownMemberType]
 _Result = Awaitable[ExecutionResult] | ExecutionResult
 _execute_event = cast("Callable[[Any], _Result]", graphql.execute_subscription_event)  # pyright: ignore[reportUnknownMemberType]
+_gather = cast("Callable[..., Awaitable[list[Any]]]", Executor.gather_async_work)  # pyright: ignore[reportUnknownMemberType]
+_track = cast("Callable[..., None]", Executor.track_async_work)  # pyright: ignore[reportUnknownMemberType]
 
 Getter = Callable[[Any], Any]
 """From an object to the completed value of one of its fields. Raises _NotPlain."""
@@ -59,6 +64,9 @@ class CompiledEventExecutor(StrawberryGraphQLCoreExecutionContext):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # graphql-core's own hold the executor: a circle that would keep all of the operation until garbage collection
+        itself = weakref.proxy(self)
+        self.async_helpers = GraphQLResolveInfoHelpers(gather=partial(_gather, itself), track=partial(_track, itself))
         name = self.operation.name.value if self.operation.name else ""
         self.getters: dict[type, Getter | None] = {} if self.kept is None else self.kept.setdefault(name, {})
 

@@ -71,6 +71,9 @@ class ErrorFormat:
             extensions["code"] = TransportErrorCode.INTERNAL_ERROR
             formatted["message"] = str(found) if self.debug else InternalError().message
         formatted["extensions"] = {**extensions, **(error.extensions or {})}
+        for it in (error, cause):  # its traceback refers to the operation, which refers to its errors
+            if it is not None:
+                it.__traceback__ = None
         return formatted
 
 

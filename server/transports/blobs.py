@@ -47,11 +47,10 @@ from schema.node import global_id, parse_uuid
 from server.graphql import raised
 from server.transports.bodies import SLOWEST_BODY, BytesInFlight
 from server.transports.callers import Callers
-from server.transports.http_stream import cancel_when_left
 from server.transports.limits import ConnectionLimiter, TooManyConnections, too_many_headers
 from server.transports.middleware import BLOBS_PATH
 from server.transports.upload_form import file_in_form, is_form
-from server.transports.uvicorn_protocol import hang_up
+from server.transports.uvicorn_protocol import hang_up, until_left
 
 logger = logging.getLogger(__name__)
 
@@ -251,14 +250,12 @@ class _Download:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw = [(name.lower().encode(), value.encode()) for name, value in _headers(self.blob).items()]
         await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": raw})
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(cancel_when_left, receive, tasks.cancel_scope)
+        with until_left(scope):
             try:
                 await self._send_all(send)
             except (TimeoutError, NotFound, DatabaseUnavailable) as error:
                 logger.warning("blob %s was not sent to its end: %s", self.blob.id, error or "the client does not read")
                 hang_up(scope)
-            tasks.cancel_scope.cancel()
 
     async def _send_all(self, send: Send) -> None:
         async with aclosing(self.blobs.read(self.blob)) as chunks:

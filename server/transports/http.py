@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import orjson
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint_if_cancelled
 from graphql import GraphQLError, OperationType
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import ClientDisconnect, Request
@@ -40,12 +40,13 @@ from server.graphql import (
 from server.transports.bodies import SLOWEST_BODY, BodyLimits, too_large
 from server.transports.callers import Callers, client_of, credentials_of
 from server.transports.credential_watch import CredentialWatch, open_credentials
-from server.transports.http_stream import Allowed, EndStream, HttpStream, StreamHead, StreamLimits, cancel_when_left
+from server.transports.http_stream import Allowed, EndStream, HttpStream, StreamHead, StreamLimits
 from server.transports.limit_headers import limit_headers
 from server.transports.limits import ConnectionLimiter, TooManyConnections, too_many_headers
 from server.transports.negotiation import GRAPHQL_RESPONSE, JSON, OFFERS, is_json, negotiate
 from server.transports.session_cookies import SessionCookies
 from server.transports.stream_framing import EVENT_STREAM, FRAMINGS, MULTIPART
+from server.transports.uvicorn_protocol import until_left
 
 ONE_RESPONSE = (*OFFERS, EVENT_STREAM)
 """For queries and mutations. First JSON: urql, for one, allows event streams for every operation."""
@@ -243,29 +244,26 @@ class GraphQLOverHttp:
         credentials: Credentials | AuthenticationError | None,
         context: Context,
     ) -> Response | None:
-        """Run the operation beside a watch on the client; whichever ends first ends the other. None: it has left.
+        """Run the operation. None: the client has left.
 
         One that takes long, as to generate does, ends when its credentials hold no longer.
         """
         response: Response | None = None
-        async with anyio.create_task_group() as tasks:
+        with until_left(request.scope) as work, ExitStack() as stack:
 
             def revoked(error: AuthenticationError) -> None:
                 nonlocal response
                 response = {"data": None, "errors": self._ended(error, context)}
-                tasks.cancel_scope.cancel()
+                work.cancel()
 
-            with ExitStack() as stack:
-                held = self._held(credentials, context) if operation.generates else None
-                if held is not None:
-                    # later: most are over by then. What does not wait for a model is short, and may end its own session
-                    watching = self.watch.watching(held, context.client, revoked)
-                    watch = asyncio.get_running_loop().call_later(WATCHED_AFTER, stack.enter_context, watching)
-                    stack.callback(watch.cancel)
-                tasks.start_soon(cancel_when_left, request.receive, tasks.cancel_scope)
-                await checkpoint()  # who has left by now starts nothing: resolvers would be made, and never awaited
-                response = await self.executor.execute(operation, context)
-                tasks.cancel_scope.cancel()
+            held = self._held(credentials, context) if operation.generates else None
+            if held is not None:
+                # later: most are over by then. What does not wait for a model is short, and may end its own session
+                watching = self.watch.watching(held, context.client, revoked)
+                watch = asyncio.get_running_loop().call_later(WATCHED_AFTER, stack.enter_context, watching)
+                stack.callback(watch.cancel)
+            await checkpoint_if_cancelled()  # resolvers would be made, and never awaited
+            response = await self.executor.execute(operation, context)
         return response
 
     def _held(self, credentials: Credentials | AuthenticationError | None, context: Context) -> OpenCredentials | None:

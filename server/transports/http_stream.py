@@ -8,12 +8,12 @@ from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from starlette.types import Message, Receive, Scope, Send
 
 from server.graphql import Response
 from server.transports.stream_framing import Framing
-from server.transports.uvicorn_protocol import hang_up
+from server.transports.uvicorn_protocol import hang_up, until_left
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class StreamHead:
 class HttpStream:
     """An ASGI application that sends responses until there are no more, or until the client leaves or stops reading.
 
-    Whichever ends first ends the others: the responses, the watch on the client and the heartbeat are one task group.
+    Whichever ends first ends the others: the responses and the heartbeat are one task group.
     `responses` come with the sequence numbers of their events; the first one begins the `head`, if nothing has before.
     `allowed` makes the block in which they are sent; it may end them with the function that it is given. Who cancels
     the scopes in `open_streams` cuts the connections, which tells clients to come back.
@@ -82,21 +82,21 @@ class HttpStream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything."""
         complete = False
-        async with anyio.create_task_group() as tasks, aclosing(self.responses):
-            self.open_streams.add(tasks.cancel_scope)
+        with until_left(scope) as work:
+            self.open_streams.add(work)
             try:
-                await self._send_responses(receive, send, tasks)
-                complete = True
+                async with aclosing(self.responses):
+                    await checkpoint_if_cancelled()  # who has left by now starts nothing
+                    async with anyio.create_task_group() as tasks:
+                        await self._send_responses(_Sender(send, self.limits.send_timeout, work), tasks)
+                        complete = True
             finally:
-                self.open_streams.discard(tasks.cancel_scope)
+                self.open_streams.discard(work)
         if not complete:
             hang_up(scope)
 
-    async def _send_responses(self, receive: Receive, send: Send, tasks: TaskGroup) -> None:
-        tasks.start_soon(cancel_when_left, receive, tasks.cancel_scope)
-        sender = _Sender(send, self.limits.send_timeout, tasks.cancel_scope)
+    async def _send_responses(self, sender: "_Sender", tasks: TaskGroup) -> None:
         tasks.start_soon(self._open, sender)
-        await checkpoint()  # who has left by now starts nothing
         reasons: list[list[Json]] = []
 
         def end(errors: list[Json]) -> None:
@@ -111,7 +111,6 @@ class HttpStream:
         for errors in reasons[:1]:
             await sender.body(self.framing.failure(errors))
         await sender.body(self.framing.end, last=True)
-        tasks.cancel_scope.cancel()
 
     async def _open(self, sender: "_Sender") -> None:
         """Send the head when its time has come, and keep the stream alive from then on."""
@@ -124,13 +123,6 @@ class HttpStream:
             await sender.body(self.framing.next(response, sequence))
 
 
-async def cancel_when_left(receive: Receive, scope: anyio.CancelScope) -> None:
-    """Wait until the client has gone, and cancel."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()
-
-
 class _Sender:
     """Sends one message after the other, each within its time; a client that does not read ends everything."""
 
@@ -141,7 +133,7 @@ class _Sender:
         self._lock = anyio.Lock()
         self._opened = anyio.Event()
         self._silent = False
-        self._ended = False
+        self._ended = anyio.Event()
 
     async def open(self, start: Message, opening: bytes) -> None:
         """Send the head, which every piece of the body waits for, and what the body begins with."""
@@ -160,8 +152,9 @@ class _Sender:
         self._silent = False
         with anyio.move_on_after(self._timeout) as timeout:
             async with self._lock:
-                if not self._ended:
-                    self._ended = message.get("more_body") is False
+                if not self._ended.is_set():
+                    if message.get("more_body") is False:
+                        self._ended.set()
                     await self._send(message)
         if timeout.cancelled_caught:
             logger.warning("a client left its stream unread for %g s; the stream was ended", self._timeout)
@@ -169,10 +162,11 @@ class _Sender:
             await checkpoint()
 
     async def beat(self, heartbeat: bytes, interval: float) -> None:
-        """Break every silence that lasts."""
-        while True:
+        """Break every silence that lasts, to the end of the stream."""
+        while not self._ended.is_set():
             self._silent = True
-            await anyio.sleep(interval)
+            with anyio.move_on_after(interval):
+                await self._ended.wait()
             if self._silent:
                 await self.body(heartbeat)
 

@@ -1,18 +1,20 @@
 """uvicorn's protocols, with what it leaves to others.
 
-HTTP: a bound on how slowly and how long a request's head may come, and a way to hang up. uvicorn has a time-out between
-requests and none for the head of one: a client that sends a byte now and then holds its connection for ever ("slow
-loris", CWE-400). The body's time is the endpoint's business. And ASGI has no way to end a response before its time: an
-application that just returns counts as broken, and is logged as an error.
+HTTP: a bound on how slowly and how long a request's head may come, a way to hang up, and work that ends when its client
+leaves. uvicorn has a time-out between requests and none for the head of one: a client that sends a byte now and then
+holds its connection for ever ("slow loris", CWE-400). The body's time is the endpoint's business. ASGI has no way to
+end a response before its time: an application that just returns counts as broken, and is logged as an error. And it
+tells that a client has left only to a task that waits for just that, one more for each request.
 
 WebSockets: an end for every handshake, and no traceback that a client can provoke.
 """
 
 import asyncio
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
+import anyio
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -26,6 +28,7 @@ MAX_HEAD_SIZE = 65_536
 """Bytes of a request line with its headers."""
 
 _HANG_UP = "ollagraph.hang_up"
+_UNTIL_LEFT = "ollagraph.until_left"
 _CONTINUE = b"HTTP/1.1 100 "
 
 
@@ -34,6 +37,11 @@ def hang_up(scope: Scope) -> None:
     cut: Callable[[], None] | None = scope.get("extensions", {}).get(_HANG_UP)
     if cut is not None:
         cut()
+
+
+def until_left(scope: Scope) -> AbstractContextManager[anyio.CancelScope]:
+    """Make the block in which a request is worked on: it is cancelled when the client leaves, or has left by now."""
+    return scope["extensions"][_UNTIL_LEFT]()
 
 
 class WholeResponse:
@@ -72,13 +80,18 @@ class WholeResponse:
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """One connection. `head_timeout` is in seconds. Beyond `max_connections` of one process, requests are refused."""
+    """One connection, on which one request runs at a time: those that came behind it wait in `pipeline`.
+
+    `head_timeout` is in seconds. Beyond `max_connections` of one process, requests are refused.
+    """
 
     head_timeout: float
     max_connections: int | None
     _is_too_many = False
     _waiting: asyncio.TimerHandle | None = None
     _head_size = 0
+    _running: RequestResponseCycle | None = None
+    _work: anyio.CancelScope | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn's own
         super().connection_made(transport)
@@ -88,6 +101,19 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
         super().connection_lost(exc)
+        if self._running is not None:  # uvicorn tells the last request, which may wait behind this one
+            self._running.disconnected = True
+        if self._work is not None:
+            self._work.cancel()
+        self._let_go()
+
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Give up what refers to this connection in a circle, and would stay with it until garbage collection."""
+        self.parser = self.scope = self.cycle = self._running = cast("Any", None)
 
     def data_received(self, data: bytes) -> None:
         if self._is_too_many:  # not before it sends: to close with bytes unread would reset the connection
@@ -109,12 +135,30 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:  # pyright: ignore[reportUnnecessaryComparison] - None at first
             scope = cast("Scope", self.scope)
-            scope.setdefault("extensions", {})[_HANG_UP] = partial(self._hang_up, self.cycle)
+            scope["extensions"] = {_HANG_UP: self._hang_up, _UNTIL_LEFT: self._until_left}
+            if not self.pipeline:
+                self._running = self.cycle
             if scope["method"] != "HEAD":  # where nothing follows, whatever length there is
                 self.cycle.transport = cast("asyncio.Transport", WholeResponse(self.transport))
 
-    def _hang_up(self, cycle: RequestResponseCycle) -> None:
-        cycle.disconnected = True
+    def on_response_complete(self) -> None:
+        if self.pipeline:
+            self._running = self.pipeline[-1][0]
+        super().on_response_complete()
+
+    @contextmanager
+    def _until_left(self) -> Generator[anyio.CancelScope]:
+        with anyio.CancelScope() as self._work:
+            if self.transport.is_closing():
+                self._work.cancel()
+            try:
+                yield self._work
+            finally:
+                self._work = None
+
+    def _hang_up(self) -> None:
+        if self._running is not None:
+            self._running.disconnected = True
         self.transport.close()
 
     def _expect_head(self) -> None:
@@ -241,6 +285,12 @@ class QuietWebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        scope: Scope | None = getattr(self, "scope", None)
+        if scope is not None:
+            scope["extensions"] = {}  # they refer to this connection, which refers to them
 
     def shutdown(self) -> None:
         """Hang up, because the server stops. A handshake that was under way ends there: the client sees 500."""
