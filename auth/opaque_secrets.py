@@ -13,6 +13,7 @@ import zlib
 from dataclasses import dataclass
 
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_CHARACTERS = frozenset(_BASE62)
 _RANDOM_CHARACTERS = 30
 _CHECKSUM_CHARACTERS = 6
 
@@ -41,7 +42,7 @@ class SecretFormat:
         if len(secret) != len(self.prefix) + _RANDOM_CHARACTERS + _CHECKSUM_CHARACTERS:
             return False
         random = secret[len(self.prefix) : -_CHECKSUM_CHARACTERS]
-        return all(character in _BASE62 for character in random) and secret == self._with_checksum(random)
+        return _CHARACTERS.issuperset(random) and secret == self._with_checksum(random)
 
     def _with_checksum(self, random: str) -> str:
         return self.prefix + random + _base62(zlib.crc32(random.encode()), _CHECKSUM_CHARACTERS)

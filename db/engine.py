@@ -14,24 +14,21 @@ first come first served, and not in SQLite's busy handler, which polls. They beg
 for writers of other processes, where a deferred transaction would fail on its first write.
 """
 
-import logging
-import sqlite3
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar, cast
 
 from anyio import CancelScope, Semaphore, fail_after, move_on_after
+from anyio.lowlevel import checkpoint_if_cancelled
 from sqlalchemy import QueuePool, text
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from db.failures import UNREACHABLE, answering, outage
 from db.failures import DatabaseUnavailable as DatabaseUnavailable
+from db.failures import answering
+from db.lane import CONNECT_SECONDS, FINISH_SECONDS, Lane
 from db.postgresql import create_postgresql_engine
-from db.reasons import unavailable
 from db.slow_statements import watch_statements
 from db.sqlite import (
     MIGRATING,
@@ -46,17 +43,6 @@ from db.sqlite import (
 from db.together import Line, Piece
 from db.urls import parse_database_url
 
-logger = logging.getLogger(__name__)
-
-CONNECT_SECONDS = 15.0
-"""How long it may take to get a connection ready, the waiting for another process that writes included."""
-
-QUIET_SECONDS = 60.0
-"""How long an outage that was logged is not logged again."""
-
-FINISH_SECONDS = 30.0
-"""How long a commit or a rollback may take: it is shielded from cancellation, so it has to end by itself."""
-
 _MIGRATION_LOCK = 0x6F6C6C6167726170  # "ollagrap": what our processes lock in PostgreSQL while they migrate
 
 
@@ -70,77 +56,6 @@ class WriteSession(ReadSession):
 
 _Session = TypeVar("_Session", bound=ReadSession)
 _Result = TypeVar("_Result")
-
-
-@dataclass(slots=True)
-class _Told:
-    """When the log was told last that a database does not work, and that it works again."""
-
-    failure_at: float = float("-inf")
-    return_at: float = float("-inf")
-
-
-@dataclass(slots=True)
-class _Lane:
-    """An engine, and as many turns as it has connections.
-
-    The waiting is done here and not in SQLAlchemy's pool: that does not wake those who wait when somebody's attempt
-    to connect fails or is cancelled, so they would wait until their time is up.
-
-    `failure` is why the last block failed; None once one has worked. It is logged when it begins and when it ends, once
-    a minute where some blocks work and some do not, and not before any has worked: then whoever starts is told. Where
-    `fails_together`, whoever waited while another could not begin does not try the same again.
-    """
-
-    engine: AsyncEngine
-    turns: Semaphore
-    connect_seconds: float = CONNECT_SECONDS
-    fails_together: bool = False
-    failure: str | None = None
-    failed_at: float = float("-inf")
-    has_worked: bool = False
-    told: _Told = field(default_factory=_Told)
-
-    def worked(self) -> None:
-        """Note that a block has come to its end."""
-        if self.failure is not None and self.told.failure_at > self.told.return_at:
-            logger.warning("the database works again")
-            self.told.return_at = time.monotonic()
-        self.failure, self.has_worked = None, True
-
-    @contextmanager
-    def telling_outages(self, *, connecting: bool = False) -> Generator[None]:
-        """Turn the many errors of a database that cannot work into DatabaseUnavailable.
-
-        The errors that are about what was asked of it go through, but while `connecting` nothing was asked yet. A
-        UnicodeError is a host that cannot be one.
-        """
-        try:
-            yield
-        except DatabaseUnavailable:
-            raise
-        except (OSError, SQLAlchemyError, sqlite3.Error, UnicodeError) as error:
-            reason = outage(error)
-            if connecting and reason in (None, UNREACHABLE):
-                reason = unavailable(error)
-            if reason is None:
-                raise
-            if self.has_worked and time.monotonic() - self.told.failure_at > QUIET_SECONDS:
-                cause = getattr(error, "orig", None) or error
-                logger.error("%s What it said: %s: %s", reason, type(cause).__name__, cause)
-                self.told.failure_at = time.monotonic()
-            self.failure = reason
-            raise DatabaseUnavailable(reason) from error
-
-    @contextmanager
-    def connecting(self) -> Generator[None]:
-        """Note a failure to begin, for those who wait meanwhile."""
-        try:
-            with self.telling_outages(connecting=True):
-                yield
-        except DatabaseUnavailable:
-            self.failed_at = time.monotonic()
-            raise
 
 
 class Database:
@@ -164,8 +79,8 @@ class Database:
         if self.dialect == "sqlite":
             writer = create_sqlite_engine(self._url, WRITING)
             reader = create_sqlite_engine(self._url, READING, pool_size=pool_size)
-            self._writing = _Lane(writer, Semaphore(1, fast_acquire=True), fails_together=True)
-            self._reading = _Lane(reader, Semaphore(pool_size, fast_acquire=True))
+            self._writing = Lane(writer, Semaphore(1, fast_acquire=True), wait_seconds, fails_together=True)
+            self._reading = Lane(reader, Semaphore(pool_size, fast_acquire=True), wait_seconds)
             self._engines = (reader, writer)
             self._watch_statements(slow_statement_time)
             return
@@ -174,8 +89,8 @@ class Database:
         self._watch_statements(slow_statement_time)
         turns = Semaphore(pool_size, fast_acquire=True)
         snapshot = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        self._writing = _Lane(engine, turns)
-        self._reading = _Lane(snapshot, turns)
+        self._writing = Lane(engine, turns, wait_seconds)
+        self._reading = Lane(snapshot, turns, wait_seconds)
 
     def _watch_statements(self, slow_statement_time: float | None) -> None:
         if slow_statement_time is not None:
@@ -217,7 +132,8 @@ class Database:
     @property
     def checked_out(self) -> int:
         """How many connections are in use now: 0 while no block is open, however many callers wait for tokens."""
-        return sum(cast("QueuePool", engine.pool).checkedout() for engine in self._engines)
+        held = sum(cast("QueuePool", engine.pool).checkedout() for engine in self._engines)
+        return held - self._writing.is_idle
 
     @property
     def most_connections(self) -> int:
@@ -250,10 +166,17 @@ class Database:
             with answering(self._wait_seconds):
                 async with self.transaction() as tx:
                     return await work(tx)
-        piece = self._line.join(work)
+        await checkpoint_if_cancelled()
+        piece, lane = self._line.join(work), self._writing
+        if lane.take_turn():
+            try:
+                await self._write_together(piece)
+            finally:
+                lane.turns.release()
+            return piece.outcome()
         try:
-            with piece.waiting:
-                async with self._turn(self._writing):
+            with CancelScope() as piece.waiting:
+                async with lane.turn():
                     if not piece.begun:  # by whoever had the turn before
                         await self._write_together(piece)
         except DatabaseUnavailable:
@@ -272,13 +195,14 @@ class Database:
         lane, pieces = self._writing, list[Piece[WriteSession]]()
         try:
             with lane.telling_outages():
-                async with self._connected(lane) as connection:
-                    with CancelScope(shield=True):  # nothing that has begun may look done when it is not
-                        pieces = self._line.take(piece)
-                        await run_in_one_trip(connection, self._whole(lane, connection, pieces))
+                connection = await lane.connection()
+                with CancelScope(shield=True):  # nothing that has begun may look done when it is not
+                    pieces = self._line.take(piece)
+                    await run_in_one_trip(connection, self._whole(lane, connection, pieces))
             lane.worked()
             self.written += 1
         except Exception as error:
+            await lane.give_back()
             if not pieces:
                 raise
             for it in pieces:
@@ -286,7 +210,7 @@ class Database:
         finally:
             for it in pieces:
                 it.over.set()
-                if it is not piece:
+                if it.waiting is not None and it is not piece:
                     it.waiting.cancel()
 
     @asynccontextmanager
@@ -304,7 +228,7 @@ class Database:
         lane = self._writing
         if self.dialect == "sqlite":
             engine = create_sqlite_engine(self._url, MIGRATING)
-            lane = _Lane(engine, lane.turns, MIGRATION_BUSY_SECONDS + CONNECT_SECONDS)
+            lane = Lane(engine, lane.turns, self._wait_seconds, MIGRATION_BUSY_SECONDS + CONNECT_SECONDS)
         try:
             async with self._session(lane, WriteSession) as tx:
                 if self.dialect == "postgresql":
@@ -329,13 +253,15 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections. Call it when no block is open any more."""
+        await self._writing.give_back()
         for engine in self._engines:
             await _dispose(engine)
 
     @asynccontextmanager
-    async def _session(self, lane: _Lane, kind: type[_Session]) -> AsyncGenerator[_Session]:
+    async def _session(self, lane: Lane, kind: type[_Session]) -> AsyncGenerator[_Session]:
         """Give a session with an open transaction; roll back, and give its connection back, at every end."""
-        async with self._turn(lane):
+        async with lane.turn():
+            await lane.give_back()
             with lane.telling_outages():
                 session = kind(lane.engine, expire_on_commit=False)
                 try:
@@ -346,43 +272,15 @@ class Database:
                         await session.close()
             lane.worked()
 
-    async def _begin(self, lane: _Lane, session: ReadSession) -> None:
+    async def _begin(self, lane: Lane, session: ReadSession) -> None:
         with lane.connecting(), fail_after(lane.connect_seconds):
             await session.connection()
 
-    @asynccontextmanager
-    async def _connected(self, lane: _Lane) -> AsyncGenerator[AsyncConnection]:
-        """Give a connection on which nothing has begun, and take it back at every end."""
-        connection = lane.engine.connect()
-        try:
-            with lane.connecting(), fail_after(lane.connect_seconds):
-                await connection
-            yield connection
-        finally:
-            with move_on_after(FINISH_SECONDS, shield=True):
-                await connection.close()
-
-    async def _whole(self, lane: _Lane, connection: AsyncConnection, pieces: Sequence[Piece[WriteSession]]) -> None:
+    async def _whole(self, lane: Lane, connection: AsyncConnection, pieces: Sequence[Piece[WriteSession]]) -> None:
         """Do a transaction from its beginning to its end, awaiting nothing but its statements."""
         with lane.connecting():
             await connection.begin()
         await self._line.do(connection, pieces)
-
-    @asynccontextmanager
-    async def _turn(self, lane: _Lane) -> AsyncGenerator[None]:
-        """Wait until one of the lane's connections is free, and keep it for the block."""
-        since = time.monotonic()
-        try:
-            with fail_after(self._wait_seconds):
-                await lane.turns.acquire()
-        except TimeoutError:
-            raise DatabaseUnavailable(f"No database connection became free within {self._wait_seconds:g} s.") from None
-        try:
-            if lane.fails_together and lane.failed_at > since:
-                raise DatabaseUnavailable(lane.failure or UNREACHABLE)
-            yield
-        finally:
-            lane.turns.release()
 
 
 async def _commit(session: WriteSession) -> None:

@@ -3,12 +3,13 @@
 Each piece is kept or undone by itself, for it has a savepoint of its own. A database that cannot do its work fails all.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-import anyio
+from anyio import CancelScope
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from db.failures import DatabaseUnavailable, outage
@@ -22,13 +23,16 @@ _Session = TypeVar("_Session", bound=AsyncSession)
 
 @dataclass(eq=False, slots=True)
 class Piece(Generic[_Session]):
-    """Work that somebody waits for, by themselves or with others. `waiting` is cancelled when others have done it."""
+    """Work that somebody waits for, by themselves or with others.
+
+    `waiting` is cancelled when others have done it; None where it has its turn at once.
+    """
 
     work: Callable[[_Session], Awaitable[Any]]
-    waiting: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    waiting: CancelScope | None = None
     context: Context = field(default_factory=copy_context)
     begun: bool = False
-    over: anyio.Event = field(default_factory=anyio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
     result: Any = None
     error: BaseException | None = None
 

@@ -1,6 +1,6 @@
 """What an operation selects, for fields whose values cost something to get."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -36,22 +36,32 @@ def selects(info: Info, name: str) -> bool:
     """
     raw = cast("Any", info)._raw_info  # Strawberry has no other way to it
     operation = _Operation(raw.fragments, raw.variable_values)
-    return any(_has(node.selection_set, name, operation) for node in raw.field_nodes)
+    return _of_any(raw.field_nodes, name, operation)
 
 
 def selects_within(info: Info, name: str) -> bool:
     """Tell whether a field of this name is selected anywhere below the resolved field."""
     raw = cast("Any", info)._raw_info
     operation = _Operation(raw.fragments, raw.variable_values, deep=True)
-    return any(_has(node.selection_set, name, operation) for node in raw.field_nodes)
+    return _of_any(raw.field_nodes, name, operation)
+
+
+def _of_any(fields: Sequence[FieldNode], name: str, operation: _Operation) -> bool:
+    for node in fields:
+        if _has(node.selection_set, name, operation):
+            return True
+    return False
 
 
 def _has(selected: SelectionSetNode | None, name: str, operation: _Operation) -> bool:
-    return selected is not None and any(
-        _is_or_has(node, name, operation)
-        for node in selected.selections
-        if not any(_leaves_out(directive, operation) for directive in node.directives or ())
-    )
+    for node in selected.selections if selected else ():
+        if _is_or_has(node, name, operation) and not _is_left_out(node, operation):
+            return True
+    return False
+
+
+def _is_left_out(node: SelectionNode, operation: _Operation) -> bool:
+    return any(_leaves_out(directive, operation) for directive in node.directives or ())
 
 
 def _is_or_has(node: SelectionNode, name: str, operation: _Operation) -> bool:

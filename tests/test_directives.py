@@ -199,7 +199,7 @@ def cost_of(schema: GraphQLSchema, selection: str) -> int:
     document = parse(selection)
     operation = document.definitions[0]
     assert isinstance(operation, OperationDefinitionNode)
-    return operation_cost(schema, operation, fragments_of(document), {}, {})
+    return operation_cost(schema, operation, fragments_of(document), {}, {}).cost
 
 
 def test_each_field_costs_what_it_prints(printed: GraphQLSchema, enforced: GraphQLSchema):

@@ -164,7 +164,7 @@ async def test_the_log_tells_it_once(broken: Broken, caplog: pytest.LogCaptureFi
         for _ in range(3):
             with pytest.raises(GraphQLErrors):
                 await gateway.run(START, asking("fake:count-3"))
-        told = [record for record in caplog.records if record.name == "db.engine" and record.levelno == logging.ERROR]
+        told = [record for record in caplog.records if record.name == "db.lane" and record.levelno == logging.ERROR]
     assert len(told) == 1
 
 

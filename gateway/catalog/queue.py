@@ -3,9 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Hashable
 
-import anyio
-
 from gateway.errors import Overloaded
+from gateway.latch import Latch
 
 
 def _nothing() -> None:
@@ -24,12 +23,12 @@ class QueueTicket:
         self.user = user
         self._queue = queue
         self._released = False
-        self._changed = anyio.Event()
+        self._changed = Latch()
 
     async def moved(self) -> None:
         """Return when the position has changed since the last return."""
         await self._changed.wait()
-        self._changed = anyio.Event()
+        self._changed.clear()
 
     def move_to(self, position: int) -> None:
         """Take a new position; called by the queue."""

@@ -25,6 +25,7 @@ from gateway.generation.record import (
     told_in_the_log,
     usage_columns,
 )
+from gateway.latch import Latch
 from gateway.limits import Limits, PriceList, Prices, Used
 from gateway.usage import UsageFeed
 
@@ -63,8 +64,8 @@ class Ledger:
         self._usage_feed = usage_feed
         self._recorded = recorded
         self._waiting: deque[LedgerEntry] = deque()
-        self._came = anyio.Event()
-        self._empty = anyio.Event()
+        self._came = Latch()
+        self._empty = Latch()
         self._away = False
 
     @property
@@ -108,9 +109,9 @@ class Ledger:
         while True:
             if not self._waiting:
                 self._empty.set()
-                self._came = anyio.Event()
+                self._came.clear()
                 await self._came.wait()
-                self._empty = anyio.Event()
+                self._empty.clear()
             elif not await self._write_next():
                 await anyio.sleep(RETRY_SECONDS)
 

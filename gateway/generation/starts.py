@@ -155,8 +155,13 @@ class Starts:
 def _new_row(
     principal: Principal, request: GenerationRequest, model: Model, replica_id: UUID, content_policy: ContentPolicy
 ) -> Generation:
-    """Make the row of a generation that this replica is about to run."""
-    return Generation(
+    """Make the row of a generation that this replica is about to run.
+
+    It is an object of no session, whose constructor would note each column as a change: 75 calls of some 2,000 for all
+    of an answer.
+    """
+    row = Generation()
+    vars(row).update(
         id=new_id(),
         user_id=principal.user_id,
         api_key_id=principal.api_key_id,
@@ -172,6 +177,7 @@ def _new_row(
         on_backend_loss=request.on_backend_loss,
         created_at=now(),
     )
+    return row
 
 
 def policy_of(principal: Principal, request: GenerationRequest, content_policy: ContentPolicy) -> ContentPolicy:

@@ -7,7 +7,7 @@ is looked at once for each length of page: measuring costs less than sending.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from graphql import (
     FieldNode,
@@ -39,14 +39,21 @@ LONGEST_NUMBER = 11
 _Directive = TypeVar("_Directive", Cost, ListSize)
 
 
+class OperationCost(NamedTuple):
+    """A cost, and whether it may be another one with other variables."""
+
+    cost: int
+    depends_on_variables: bool
+
+
 def operation_cost(
     schema: GraphQLSchema,
     operation: OperationDefinitionNode,
     fragments: Mapping[str, FragmentDefinitionNode],
     variables: Mapping[str, Any],
     longer: Mapping[tuple[str, str], int],
-) -> int:
-    """Give the cost of a valid operation with these variables, which need not be valid.
+) -> "OperationCost":
+    """Measure a valid operation with these variables, which need not be valid.
 
     `longer` are lengths of lists by type and field: what settings allow beyond the length that the schema assumes.
     """
@@ -57,7 +64,7 @@ def operation_cost(
         if definition.default_value is not None
     }
     costing = _Costing(schema, fragments, {**defaults, **variables}, longer)
-    return costing.selections(operation.selection_set, root, None)
+    return OperationCost(costing.selections(operation.selection_set, root, None), costing.looked_at_variables)
 
 
 def _type_of(field: GraphQLField) -> GraphQLNamedType:
@@ -117,6 +124,7 @@ class _Costing:
         self._variables = variables
         self._longer = longer
         self._known: dict[tuple[str, _Sized | None], int] = {}
+        self.looked_at_variables = False
 
     def selections(self, node: SelectionSetNode | None, kind: GraphQLNamedType | None, sized: _Sized | None) -> int:
         """Give the sum of all fields of an object of this type, some of whose lists have a known size."""
@@ -171,6 +179,7 @@ class _Costing:
         for argument in node.arguments or ():
             if argument.name.value == name:
                 if isinstance(argument.value, VariableNode):
+                    self.looked_at_variables = True
                     return self._variables.get(argument.value.name.value, default)
                 return _measured(argument.value)
         return default

@@ -33,7 +33,7 @@ from schema.limits import limits_extension
 from server.graphql.compiled_events import CompiledEventExecutor, EventResponses, executor_of
 from server.graphql.compiled_inputs import compile_inputs
 from server.graphql.coroutines import Coroutines
-from server.graphql.cost import operation_cost
+from server.graphql.cost import OperationCost, operation_cost
 from server.graphql.document_limits import (
     DocumentLimits,
     check_limits,
@@ -100,7 +100,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class _Document:
-    """A valid document, and what was found of its operations, by their names: costs of those without variables only."""
+    """A valid document, and what was found of its operations, by their names; costs where no variable decides."""
 
     document: DocumentNode
     trusted: bool
@@ -187,11 +187,11 @@ class Executor:
             self._persisted.trusted.note_untrusted(text, document)
         cost = known.costs.get(name)
         if cost is None:
-            cost = self._cost(document, chosen, request)
+            cost, depends_on_variables = self._cost(document, chosen, request)
             fields = root_fields(document, chosen)
             known.generates[name] = "generate" in fields
             known.sign_ins[name] = self._sign_ins(chosen.operation, fields)
-            if not chosen.variable_definitions:
+            if not depends_on_variables:
                 known.costs[name] = cost
         if cost > self.limits.cost:
             raise RequestError([too_costly(cost, self.limits.cost)])
@@ -205,7 +205,9 @@ class Executor:
             return 0
         return sum(count for name, count in fields.items() if name in self._public_fields[type])
 
-    def _cost(self, document: DocumentNode, operation: OperationDefinitionNode, request: GraphQLRequest) -> int:
+    def _cost(
+        self, document: DocumentNode, operation: OperationDefinitionNode, request: GraphQLRequest
+    ) -> OperationCost:
         longer = {("User", "apiKeys"): self.limits.api_keys}
         return operation_cost(self._schema, operation, fragments_of(document), request.variables, longer)
 

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-import anyio
-
 from db.clock import now
 from db.tables import Generation, GenerationAttempt
 from gateway.errors import GatewayError
 from gateway.generation.meter import bounded
 from gateway.generation.record.outcome import Outcome, error_columns, error_recorded, usage_columns, usage_recorded
+from gateway.latch import Latch
 from gateway.streams import TokenUsage
 
 
@@ -98,5 +97,5 @@ class LedgerEntry:
     at: datetime
     transcript: Transcript | None = None
     attempts: Sequence[Attempt] = ()
-    settled: anyio.Event = field(default_factory=anyio.Event)
+    settled: Latch = field(default_factory=Latch)
     """Set when it is written, or known to have to wait for the database."""
