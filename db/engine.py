@@ -23,12 +23,14 @@ from typing import TypeVar, cast
 from anyio import CancelScope, Semaphore, fail_after, move_on_after
 from anyio.lowlevel import checkpoint_if_cancelled
 from sqlalchemy import QueuePool, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db.failures import DatabaseUnavailable as DatabaseUnavailable
 from db.failures import answering
 from db.lane import CONNECT_SECONDS, FINISH_SECONDS, Lane
 from db.postgresql import create_postgresql_engine
+from db.sessions import ReadSession as ReadSession
+from db.sessions import WriteSession as WriteSession
 from db.slow_statements import watch_statements
 from db.sqlite import (
     MIGRATING,
@@ -40,18 +42,10 @@ from db.sqlite import (
     create_sqlite_engine,
     run_in_one_trip,
 )
-from db.together import Line, Piece
+from db.together import Line, Piece, do_together
 from db.urls import parse_database_url
 
 _MIGRATION_LOCK = 0x6F6C6C6167726170  # "ollagrap": what our processes lock in PostgreSQL while they migrate
-
-
-class ReadSession(AsyncSession):
-    """A session that sees one snapshot and cannot write: the database itself refuses it."""
-
-
-class WriteSession(ReadSession):
-    """A session whose changes are committed at the end of its block. It can do all that a ReadSession can."""
 
 
 _Session = TypeVar("_Session", bound=ReadSession)
@@ -74,7 +68,7 @@ class Database:
         self._url = parse_database_url(url)
         self._wait_seconds = wait_seconds
         self.pool_size = pool_size
-        self._line = Line(WriteSession)
+        self._line = Line()
         self.written = 0  # how many transactions were committed
         if self.dialect == "sqlite":
             writer = create_sqlite_engine(self._url, WRITING)
@@ -190,9 +184,9 @@ class Database:
                 self._line.leave(piece)
         return piece.outcome()
 
-    async def _write_together(self, piece: Piece[WriteSession]) -> None:
+    async def _write_together(self, piece: Piece) -> None:
         """Do this and what waits with it in one transaction. Raises only where nothing has begun."""
-        lane, pieces = self._writing, list[Piece[WriteSession]]()
+        lane, pieces = self._writing, list[Piece]()
         try:
             with lane.telling_outages():
                 connection = await lane.connection()
@@ -248,7 +242,7 @@ class Database:
         async with self.reading() as session:
             await session.execute(text("SELECT 1"))
             if self.dialect == "sqlite":
-                await check_file(await session.connection())
+                check_file(await session.connection())
         return time.perf_counter() - started
 
     async def close(self) -> None:
@@ -276,11 +270,11 @@ class Database:
         with lane.connecting(), fail_after(lane.connect_seconds):
             await session.connection()
 
-    async def _whole(self, lane: Lane, connection: AsyncConnection, pieces: Sequence[Piece[WriteSession]]) -> None:
+    async def _whole(self, lane: Lane, connection: AsyncConnection, pieces: Sequence[Piece]) -> None:
         """Do a transaction from its beginning to its end, awaiting nothing but its statements."""
         with lane.connecting():
             await connection.begin()
-        await self._line.do(connection, pieces)
+        await do_together(connection, pieces)
 
 
 async def _commit(session: WriteSession) -> None:

@@ -5,30 +5,30 @@ Each piece is kept or undone by itself, for it has a savepoint of its own. A dat
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from anyio import CancelScope
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from db.failures import DatabaseUnavailable, outage
-from db.sqlite import drive, undoing
+from db.sessions import JoinedSession, WriteSession
+from db.sqlite import drive, savepoint, undoing
 
 MOST_TOGETHER = 32
 """Pieces in one transaction: meanwhile others wait, those of other processes too."""
 
-_Session = TypeVar("_Session", bound=AsyncSession)
-
 
 @dataclass(eq=False, slots=True)
-class Piece(Generic[_Session]):
+class Piece:
     """Work that somebody waits for, by themselves or with others.
 
     `waiting` is cancelled when others have done it; None where it has its turn at once.
     """
 
-    work: Callable[[_Session], Awaitable[Any]]
+    work: Callable[[WriteSession], Awaitable[Any]]
     waiting: CancelScope | None = None
     context: Context = field(default_factory=copy_context)
     begun: bool = False
@@ -48,24 +48,23 @@ class Piece(Generic[_Session]):
         return self.result
 
 
-class Line(Generic[_Session]):
-    """The pieces that wait, in the order in which they came. `kind` is the session that they are given."""
+class Line:
+    """The pieces that wait, in the order in which they came."""
 
-    def __init__(self, kind: type[_Session]) -> None:
-        self._kind = kind
-        self._pieces: list[Piece[_Session]] = []
+    def __init__(self) -> None:
+        self._pieces: list[Piece] = []
 
-    def join(self, work: Callable[[_Session], Awaitable[Any]]) -> Piece[_Session]:
+    def join(self, work: Callable[[WriteSession], Awaitable[Any]]) -> Piece:
         """Put work at the end of the line."""
         piece = Piece(work)
         self._pieces.append(piece)
         return piece
 
-    def leave(self, piece: Piece[_Session]) -> None:
+    def leave(self, piece: Piece) -> None:
         """Take back what has not begun."""
         self._pieces.remove(piece)
 
-    def take(self, piece: Piece[_Session]) -> list[Piece[_Session]]:
+    def take(self, piece: Piece) -> list[Piece]:
         """Give this piece and the oldest of the others: they begin now."""
         taken = [piece, *(it for it in self._pieces if it is not piece)][:MOST_TOGETHER]
         for it in taken:
@@ -73,27 +72,30 @@ class Line(Generic[_Session]):
             it.begun = True
         return taken
 
-    async def do(self, connection: AsyncConnection, pieces: Sequence[Piece[_Session]]) -> None:
-        """Do all of it in the transaction that has begun, and commit. Raises what fails all of it."""
-        for piece in pieces:
-            try:
-                piece.result = piece.context.run(drive, self._do(connection, piece, alone=len(pieces) == 1))
-            except Exception as error:
-                if len(pieces) == 1:
-                    raise
-                if (undone_by := await undoing(connection)) is not None:
-                    raise undone_by from error
-                if outage(error) is not None:
-                    raise
-                piece.error = error
-        await connection.commit()
 
-    async def _do(self, connection: AsyncConnection, piece: Piece[_Session], *, alone: bool) -> Any:
-        mode = "rollback_only" if alone else "create_savepoint"
-        session = self._kind(connection, expire_on_commit=False, join_transaction_mode=mode)
+async def do_together(connection: AsyncConnection, pieces: Sequence[Piece]) -> None:
+    """Do all of it in the transaction that has begun, and commit. Raises what fails all of it."""
+    alone = len(pieces) == 1
+    for piece in pieces:
         try:
-            result = await piece.work(session)
-            await session.commit()
-        finally:
-            await session.close()
-        return result
+            with nullcontext() if alone else savepoint(connection):
+                piece.result = piece.context.run(drive, _do(connection, piece, alone=alone))
+        except Exception as error:
+            if alone:
+                raise
+            if (undone_by := undoing(connection)) is not None:
+                raise undone_by from error
+            if outage(error) is not None:
+                raise
+            piece.error = error
+    await connection.commit()
+
+
+async def _do(connection: AsyncConnection, piece: Piece, *, alone: bool) -> Any:
+    session = JoinedSession(connection, alone=alone)
+    try:
+        result = await piece.work(session)
+        await session.finish()
+    finally:
+        await session.close()
+    return result

@@ -15,6 +15,7 @@ from db.tables import Generation, GenerationAttempt, Replica, UsageRecord
 _GENERATIONS = cast("Table", Generation.__table__)
 _USAGE = cast("Table", UsageRecord.__table__)
 _ATTEMPTS = cast("Table", GenerationAttempt.__table__)
+_ADD, _ADD_USAGE, _ADD_ATTEMPTS = insert(_GENERATIONS), insert(_USAGE), insert(_ATTEMPTS)
 
 _BEGINNING = (
     "id",
@@ -43,7 +44,7 @@ async def add(session: WriteSession, row: Generation) -> None:
     In Core, as what ends it: some hundred answers a second begin, and none needs SQLAlchemy's unit of work.
     """
     connection = await session.connection()
-    await connection.execute(insert(_GENERATIONS), {name: getattr(row, name) for name in _BEGINNING})
+    await connection.execute(_ADD, {name: getattr(row, name) for name in _BEGINNING})
 
 
 async def add_ends(
@@ -51,9 +52,9 @@ async def add_ends(
 ) -> None:
     """Write the usage of generations that have ended, and which backends were asked for them: columns by name."""
     connection = await session.connection()
-    for table, rows in ((_USAGE, usage), (_ATTEMPTS, attempts)):
+    for statement, rows in ((_ADD_USAGE, usage), (_ADD_ATTEMPTS, attempts)):
         if rows:
-            await connection.execute(insert(table), rows)
+            await connection.execute(statement, rows)
 
 
 async def generations_by_id(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, Generation]:

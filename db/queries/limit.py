@@ -309,6 +309,13 @@ def _told(
     return case(*reached, else_=told)
 
 
+_RELEASE = (
+    delete(_RESERVATIONS)
+    .where(_RESERVATIONS.c.generation_id.in_(bindparam("ended", expanding=True)))
+    .returning(*_RESERVATIONS.c)
+)
+
+
 async def settle(
     session: WriteSession, ended: Sequence[Settlement], at: datetime, thresholds: tuple[int, ...] = ()
 ) -> int:
@@ -319,9 +326,7 @@ async def settle(
     """
     used = {it.generation_id: it.used for it in ended}
     connection = await session.connection()
-    rows = await connection.execute(
-        delete(_RESERVATIONS).where(_RESERVATIONS.c.generation_id.in_(used)).returning(*_RESERVATIONS.c)
-    )
+    rows = await connection.execute(_RELEASE, {"ended": list(used)})
     sums: dict[_CounterWindow, tuple[int, int]] = defaultdict(lambda: (0, 0))
     found = 0
     for row in rows:
