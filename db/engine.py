@@ -31,7 +31,7 @@ from db.lane import CONNECT_SECONDS, FINISH_SECONDS, Lane
 from db.postgresql import create_postgresql_engine
 from db.sessions import ReadSession as ReadSession
 from db.sessions import WriteSession as WriteSession
-from db.slow_statements import watch_statements
+from db.slow_statements import statement_note, watch_statements
 from db.sqlite import (
     MIGRATING,
     MIGRATION_BUSY_SECONDS,
@@ -70,26 +70,22 @@ class Database:
         self.pool_size = pool_size
         self._line = Line()
         self.written = 0  # how many transactions were committed
+        note = None if slow_statement_time is None else statement_note(slow_statement_time)
         if self.dialect == "sqlite":
-            writer = create_sqlite_engine(self._url, WRITING)
-            reader = create_sqlite_engine(self._url, READING, pool_size=pool_size)
+            writer = create_sqlite_engine(self._url, WRITING, note=note)
+            reader = create_sqlite_engine(self._url, READING, pool_size=pool_size, note=note)
             self._writing = Lane(writer, Semaphore(1, fast_acquire=True), wait_seconds, fails_together=True)
             self._reading = Lane(reader, Semaphore(pool_size, fast_acquire=True), wait_seconds)
             self._engines = (reader, writer)
-            self._watch_statements(slow_statement_time)
             return
         engine = create_postgresql_engine(self._url, pool_size=pool_size, connect_seconds=CONNECT_SECONDS)
         self._engines = (engine,)
-        self._watch_statements(slow_statement_time)
+        if note is not None:
+            watch_statements(engine, note)
         turns = Semaphore(pool_size, fast_acquire=True)
         snapshot = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._writing = Lane(engine, turns, wait_seconds)
         self._reading = Lane(snapshot, turns, wait_seconds)
-
-    def _watch_statements(self, slow_statement_time: float | None) -> None:
-        if slow_statement_time is not None:
-            for engine in self._engines:
-                watch_statements(engine, slow_statement_time)
 
     def apart(self) -> "Database":
         """Give the same database over a connection that nothing else uses. SQLite has one writer: there it is this one.

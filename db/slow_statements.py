@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -29,20 +30,32 @@ counted: ContextVar[StatementCount | None] = ContextVar("counted_statements", de
 """Where the statements of what is done now are counted; None: nowhere. Tasks inherit it, as does SQLite's thread."""
 
 
-def watch_statements(engine: AsyncEngine, slow_statement_time: float) -> None:
-    """Count the statements of the engine, and log each that takes so many seconds or more (0: none)."""
+Note = Callable[[str, float], None]
+"""Is told of a statement that has run, and of its seconds."""
 
-    def begin(connection: Connection, *_: Any) -> None:
-        connection.info[_BEGAN] = time.perf_counter()
 
-    def end(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        taken = time.perf_counter() - connection.info.get(_BEGAN, float("inf"))
+def statement_note(slow_statement_time: float) -> Note:
+    """Count statements, and log each that takes so many seconds or more (0: none)."""
+
+    def note(statement: str, taken: float) -> None:
         if (count := counted.get()) is not None:
             count.count += 1
             count.seconds += taken
         if slow_statement_time and taken >= slow_statement_time:
             shown = " ".join(statement.split())[:LONGEST_SHOWN]
             logger.warning("slow statement", extra={"ms": round(taken * 1000), "statement": shown})
+
+    return note
+
+
+def watch_statements(engine: AsyncEngine, note: Note) -> None:
+    """Tell of the statements of an engine. SQLite's driver is our own, and tells itself: that takes less."""
+
+    def begin(connection: Connection, *_: Any) -> None:
+        connection.info[_BEGAN] = time.perf_counter()
+
+    def end(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        note(statement, time.perf_counter() - connection.info.get(_BEGAN, float("inf")))
 
     event.listen(engine.sync_engine, "before_cursor_execute", begin)
     event.listen(engine.sync_engine, "after_cursor_execute", end)

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -17,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.util import await_only
 
 from db.failures import DatabaseUnavailable
+from db.slow_statements import Note
 
 _Result = TypeVar("_Result")
 
@@ -75,11 +77,11 @@ class _Cursor:
 
     async def execute(self, operation: str, parameters: Any = ()) -> None:
         """Run a statement and fetch its first rows."""
-        await self._connection.run(self._execute, sqlite3.Cursor.execute, operation, parameters)
+        await self._run(sqlite3.Cursor.execute, operation, parameters)
 
     async def executemany(self, operation: str, parameters: Any) -> None:
         """Run a statement with each of these parameters."""
-        await self._connection.run(self._execute, sqlite3.Cursor.executemany, operation, parameters)
+        await self._run(sqlite3.Cursor.executemany, operation, parameters)
 
     async def fetchmany(self, size: int = 1) -> list[Any]:
         """Give the next rows, no more than `size`."""
@@ -106,6 +108,12 @@ class _Cursor:
         if self._open is not None:
             cursor, self._open = self._open, None
             await self._connection.run(cursor.close)
+
+    async def _run(self, execute: Callable[..., object], operation: str, parameters: Any) -> None:
+        began, note = time.perf_counter(), self._connection.note
+        await self._connection.run(self._execute, execute, operation, parameters)
+        if note is not None:
+            note(operation, time.perf_counter() - began)
 
     def _execute(self, execute: Callable[..., object], operation: str, parameters: Any) -> None:
         sqlite = self._connection.sqlite
@@ -157,6 +165,7 @@ class _Connection(aiosqlite.Connection):
         super().__init__(connector, iter_chunk_size=64)
         self.undone_by: BaseException | None = None
         self.file: _File | None = None
+        self.note: Note | None = None
         self._thread.daemon = True  # else a connection that was not closed keeps the process alive
 
     async def open(self, script: str) -> None:
@@ -268,8 +277,10 @@ def _driver(connection: AsyncConnection | Connection) -> _Connection:
     return driver
 
 
-def create_sqlite_engine(url: URL, settings: Mapping[str, str], *, pool_size: int = 1) -> AsyncEngine:
-    """Make an engine whose connections have these settings.
+def create_sqlite_engine(
+    url: URL, settings: Mapping[str, str], *, pool_size: int = 1, note: Note | None = None
+) -> AsyncEngine:
+    """Make an engine whose connections have these settings. `note` is told of statements.
 
     Python's sqlite3 begins transactions at moments of its own choosing; `isolation_level=None` stops that, and the
     "begin" event does it (see "Transactions with SQLite and the sqlite3 driver" in SQLAlchemy's documentation).
@@ -282,7 +293,7 @@ def create_sqlite_engine(url: URL, settings: Mapping[str, str], *, pool_size: in
     async def connect() -> aiosqlite.Connection:
         connection = _Connection(connector)
         await connection.open(script)
-        connection.file = _File.at(url.database)
+        connection.file, connection.note = _File.at(url.database), note
         return connection
 
     # an error tells the statement and not its values: prompts may be among them, and errors are logged
