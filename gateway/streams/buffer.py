@@ -11,6 +11,9 @@ from gateway.streams.events import TERMINAL, End, Event, Resumed
 from gateway.streams.log import StreamMoved
 from gateway.streams.packing import Packed, pack, packed_size, size, unpack
 
+_NO_EVENTS: list[Event] = []
+"""Of all streams that have ended: thousands are kept, and each object of theirs is looked at by garbage collection."""
+
 
 class _Stream:
     """One stream in memory. `_waiting` are those who wait for more; `packed` is there once it has ended.
@@ -23,7 +26,7 @@ class _Stream:
         self.dropped = 0
         self.length = 0
         self.packed: Packed | None = None
-        self._waiting: list[asyncio.Future[None]] = []  # an event would cost a tenth of a token
+        self._waiting: tuple[asyncio.Future[None], ...] = ()  # an event would cost a tenth of a token
         self.size = 0
         self.finished_at: float | None = None
         self.end: End | None = None
@@ -32,12 +35,11 @@ class _Stream:
 
     async def wait(self) -> None:
         future = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
+        self._waiting += (future,)
         try:
             await future
         except asyncio.CancelledError:
-            if future in self._waiting:
-                self._waiting.remove(future)
+            self._waiting = tuple(it for it in self._waiting if it is not future)
             raise
 
     def append(self, event: Event) -> None:
@@ -70,10 +72,10 @@ class _Stream:
         """Put the events where they take less: it has ended."""
         self.packed = pack(self.events)
         self.size = packed_size(self.packed)
-        self.events = []
+        self.events = _NO_EVENTS
 
     def wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, ()
         for future in waiting:
             if not future.done():
                 future.set_result(None)

@@ -20,26 +20,36 @@ BLOCK_BYTES = 500
 
 @dataclass(frozen=True, slots=True)
 class DeltaBlock:
-    """Neighbouring deltas of one kind: their texts together, and for each where it ends there and its tokens."""
+    """Neighbouring deltas of one kind: their texts together, and for each where it ends there and its tokens.
+
+    These are bytes of machine integers: of arrays, garbage collection would look at each.
+    """
 
     kind: type[Delta]
     sequence: int
     offset: int
     text: str
-    ends: "array[int]"
-    tokens: "array[int]"
+    ends: bytes
+    tokens: bytes
     logprobs: Sequence[Sequence[TokenLogprob] | None] | None = None
     """Those of each delta; None where none has any."""
 
     def __iter__(self) -> Iterator[Delta]:
         begin, offset = 0, self.offset
-        for index, end in enumerate(self.ends):
+        for index, (end, tokens) in enumerate(zip(_numbers(self.ends), _numbers(self.tokens), strict=True)):
             text = self.text[begin:end]
             if self.logprobs is None:
-                yield self.kind(self.sequence + index, text, offset, self.tokens[index])
+                yield self.kind(self.sequence + index, text, offset, tokens)
             else:
-                yield TextDelta(self.sequence + index, text, offset, self.tokens[index], self.logprobs[index])
+                yield TextDelta(self.sequence + index, text, offset, tokens, self.logprobs[index])
             begin, offset = end, offset + utf16_length(text)
+
+    def __len__(self) -> int:
+        return len(_numbers(self.ends))
+
+
+def _numbers(packed: bytes) -> "memoryview[int]":
+    return memoryview(packed).cast("I")
 
 
 Packed = Sequence[Event | DeltaBlock]
@@ -53,7 +63,7 @@ def pack(events: Iterable[Event]) -> Packed:
             packed.append(_block([event for event in group if isinstance(event, TextDelta | ThinkingDelta)]))
         else:
             packed += group
-    return packed
+    return tuple(packed)
 
 
 def unpack(packed: Packed, after: int = 0) -> list[Event]:
@@ -62,7 +72,7 @@ def unpack(packed: Packed, after: int = 0) -> list[Event]:
     for part in packed:
         if not isinstance(part, DeltaBlock):
             events.append(part)
-        elif part.sequence + len(part.ends) > after + 1:
+        elif part.sequence + len(part) > after + 1:
             events += part
     return [event for event in events if event.sequence > after]
 
@@ -70,7 +80,7 @@ def unpack(packed: Packed, after: int = 0) -> list[Event]:
 def packed_size(packed: Packed) -> int:
     """About how many bytes they take."""
     return sum(
-        BLOCK_BYTES + len(part.text) + 8 * len(part.ends) + sum(map(_logprobs_size, part.logprobs or ()))
+        BLOCK_BYTES + len(part.text) + 8 * len(part) + sum(map(_logprobs_size, part.logprobs or ()))
         if isinstance(part, DeltaBlock)
         else size(part)
         for part in packed
@@ -98,7 +108,7 @@ def _block(deltas: Sequence[Delta]) -> DeltaBlock:
         sequence=first.sequence,
         offset=first.offset,
         text="".join([delta.text for delta in deltas]),
-        ends=array("I", accumulate(len(delta.text) for delta in deltas)),
-        tokens=array("I", [delta.tokens for delta in deltas]),
+        ends=array("I", accumulate(len(delta.text) for delta in deltas)).tobytes(),
+        tokens=array("I", [delta.tokens for delta in deltas]).tobytes(),
         logprobs=None if logprobs.count(None) == len(logprobs) else logprobs,
     )
