@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
-from anyio.abc import TaskGroup
 
 from backends.errors import BackendError
 
@@ -26,37 +25,42 @@ async def watching(is_loading: Callable[[], Awaitable[bool]], on_loading: OnLoad
     A look that fails is logged, and there is no other one. Raises what the block or `on_loading` does.
     """
     watch = _Watch(is_loading, on_loading)
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        # A timer, since most blocks end before it: a cancelled task leaves 100 objects to the garbage collector.
-        begin = asyncio.get_running_loop().call_later(LOOK_SECONDS, watch.begin, tasks)
+    with watch.block:
         try:
             yield
-        except Exception as error:  # a task group would wrap it
-            failure = error
         finally:
-            begin.cancel()
-        watch.end()
-    if failure := watch.failure or failure:
-        raise failure
+            await watch.end()
+    if watch.failure is not None:
+        raise watch.failure
     await watch.tell(False)
 
 
 class _Watch:
+    """Looks in a task of its own, which is made when the first look is due and ends with the block.
+
+    Most blocks end before that. A task group for each, which needs a turn of the event loop to end, delayed all first
+    tokens by that, and a task that is cancelled before it has run leaves 100 objects to garbage collection.
+    """
+
     def __init__(self, is_loading: Callable[[], Awaitable[bool]], on_loading: OnLoading) -> None:
         self.failure: Exception | None = None
+        self.block = anyio.CancelScope()
         self._is_loading = is_loading
         self._on_loading = on_loading
         self._told = False
-        self._block: anyio.CancelScope | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._begin)
 
-    def begin(self, tasks: TaskGroup) -> None:
-        self._block = tasks.cancel_scope
-        tasks.start_soon(self._run)
+    def _begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def end(self) -> None:
-        if self._block is not None:
-            self._block.cancel()
+    async def end(self) -> None:
+        """Look no more, and come back when nothing of it runs."""
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([self._task])
 
     async def _run(self) -> None:
         try:
@@ -67,9 +71,10 @@ class _Watch:
             logger.debug("no further look at whether the model is loaded: %s", error)
         except Exception as error:
             self.failure = error
-            self.end()
+            self.block.cancel()
 
     async def tell(self, loading: bool) -> None:
+        """Tell it where it is news."""
         if loading is not self._told:
             self._told = loading
             await self._on_loading(loading)

@@ -207,8 +207,8 @@ class _Connection(aiosqlite.Connection):
             await super().rollback()
 
     async def run_all(self, work: Coroutine[Any, Any, _Result]) -> _Result:
-        """Run a coroutine that awaits nothing but this connection to its end, in the connection's thread: one trip."""
-        return await self._execute(copy_context().run, drive, work)
+        """Run a coroutine that awaits only this connection in its thread: one trip, which the caller shields."""
+        return await super()._execute(copy_context().run, drive, work)  # pyright: ignore[reportUnknownMemberType] - no types
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if get_ident() == self._thread.ident:

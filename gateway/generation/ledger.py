@@ -1,5 +1,6 @@
 """Writes how generations ended: in order, once, and after the database was away too."""
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -101,8 +102,11 @@ class Ledger:
         self._waiting.append(entry)
         self._came.set()
         if not self._away:
-            with anyio.move_on_after(PATIENCE_SECONDS):
+            patience = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, entry.settled.set)
+            try:
                 await entry.settled.wait()
+            finally:
+                patience.cancel()
 
     async def run(self) -> None:
         """Write until cancelled. To be started in the application's task group."""

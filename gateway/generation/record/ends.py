@@ -98,4 +98,4 @@ class LedgerEntry:
     transcript: Transcript | None = None
     attempts: Sequence[Attempt] = ()
     settled: Latch = field(default_factory=Latch)
-    """Set when it is written, or known to have to wait for the database."""
+    """Set when nobody has to wait for it any longer: it is written, or has to wait for the database itself."""
