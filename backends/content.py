@@ -16,12 +16,19 @@ _THOUGHTS = {"thinking", "reasoning", "reasoning_text", "reasoning.text", "reaso
 _PART_FIELDS = ("text", "thinking", "reasoning", "refusal", "content", "summary", "value", "parts")
 
 
+def plain_text(message: Json) -> str | None:
+    """Give the text of a message that has nothing else; None for every other."""
+    fields: dict[str, Json] = message if type(message) is dict else {}  # pyright: ignore[reportUnknownVariableType] - a cast takes time
+    content = fields.get("content")
+    return content if type(content) is str and fields.keys() <= _PLAIN_FIELDS else None
+
+
 def pieces(message: dict[str, Json]) -> list[tuple[bool, str]]:
     """Give the texts of a message, or of a part of one, each with whether it is a thought."""
-    content = message.get("content")
-    if type(content) is str and message.keys() <= _PLAIN_FIELDS:  # nearly every token comes so
-        return [(False, content)] if content else []
-    return list(_all_pieces(message))
+    content = plain_text(message)  # nearly every token comes so
+    if content is None:
+        return list(_all_pieces(message))
+    return [(False, content)] if content else []
 
 
 def _all_pieces(message: dict[str, Json]) -> Iterator[tuple[bool, str]]:
@@ -72,6 +79,14 @@ class Speech:
         self._joiners = {False: Joiner(), True: Joiner()}
         self._owed = 0
         self._logprobs: list[TokenLogprob] | None = None
+
+    def token(self, text: str, into: list[Chunk]) -> None:
+        """Append one token of text: what `add` does, in the form in which nearly every token comes."""
+        if text.isascii() and self._logprobs is None and self._joiners[False].is_empty:
+            into.append(TextChunk(text, self._owed + 1))
+            self.begun, self._owed = True, 0
+        else:
+            self.add(False, text, 1, into)
 
     def add(self, thinks: bool, text: str, tokens: int, into: list[Chunk]) -> None:
         """Append what is whole."""

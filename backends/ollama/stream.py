@@ -1,6 +1,6 @@
 """Turns a streamed answer of Ollama's own API into chunks."""
 
-from backends.content import Speech, logprobs_of, pieces
+from backends.content import Speech, logprobs_of, pieces, plain_text
 from backends.errors import BackendProtocolError
 from backends.protocol import (
     Chunk,
@@ -78,13 +78,21 @@ class OllamaDecoder:
     def _line(self, line: bytes, into: list[Chunk]) -> None:
         decoded = read_json(line)
         value = as_object(decoded)
+        if value.get("done") is False and not value.get("error") and not self._logprobs:  # nearly every line
+            text = plain_text(value.get("message"))
+            if text is not None:
+                if text:
+                    self._count_repeated(text)
+                    self._speech.token(text, into)
+                return
         if (value.get("error") or not value.keys() & _ANSWER) and told_error(decoded) is not None:
             raise failure(decoded)
         message = as_object(value.get("message")) or {**value, "content": value.get("response")}
         if self._logprobs:
             self._speech.owe_logprobs(logprobs_of(value.get("logprobs")))
         for thinks, text in pieces(message):
-            self._say(thinks, text, into)
+            self._count_repeated(text)
+            self._speech.add(thinks, text, 1, into)
         for call in as_list(message.get("tool_calls")):
             into.append(ToolCallChunk(tool_call(as_object(call))))
             self._called = True
@@ -94,11 +102,10 @@ class OllamaDecoder:
             into.append(self._finish(value))
             self.finished = True
 
-    def _say(self, thinks: bool, text: str, into: list[Chunk]) -> None:
+    def _count_repeated(self, text: str) -> None:
         token = text.strip()
         self._repeated = self._repeated + 1 if token == self._last else 1
         self._last = token
-        self._speech.add(thinks, text, 1, into)
 
     def _finish(self, value: dict[str, Json]) -> FinishChunk:
         reason = _FINISH_REASONS.get(as_text(value.get("done_reason")), FinishReason.STOP)

@@ -35,6 +35,11 @@ class Joiner:
     def __init__(self) -> None:
         self._held = ""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no half of a character is held back."""
+        return not self._held
+
     def feed(self, piece: str) -> str:
         """Give what is whole of the text so far and was not given before."""
         if not self._held and (piece.isascii() or _SURROGATE.search(piece) is None):

@@ -136,11 +136,12 @@ class Started:
     backend: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TextDelta:
     """A piece of the answer. `offset` is where it begins in the whole text, in UTF-16 units as JavaScript counts.
 
-    `logprobs` are those of its tokens; None where nobody asked for them, or the backend did not tell.
+    `logprobs` are those of its tokens; None where nobody asked for them, or the backend did not tell. Nobody changes
+    one: there may be one for each token, and frozen it would take twice as long to make.
     """
 
     sequence: int
