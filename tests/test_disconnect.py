@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import anyio
 import orjson
 import pytest
+from anyio.abc import SocketStream
 
 from tests.support.fake_model_server import FakeRequest, Script
 from tests.support.gateways import Json, RunningGateway, Socket
@@ -150,25 +151,81 @@ async def test_a_client_who_hangs_up_on_the_mutation_cancels_it(gateway: Running
     assert node["usage"]["completionTokens"] <= request.sent
 
 
-@pytest.mark.parametrize("behind", [1, 3])
-@pytest.mark.parametrize(("accept", "query"), [("application/json", COMPLETE), (EVENT_STREAM, GENERATE)])
-async def test_a_client_who_leaves_with_requests_behind_the_one_that_runs_is_noticed(
-    gateway: RunningGateway, caplog: pytest.LogCaptureFixture, accept: str, query: str, behind: int
-):
-    address = urlsplit(gateway.url)
-    body = orjson.dumps({"query": query, "variables": asking("fake:stall-5")})
+GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+HALF_A_BODY = b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n12345"
+
+
+def posted(gateway: RunningGateway, accept: str, query: str, variables: Json) -> bytes:
+    body = orjson.dumps({"query": query, "variables": variables})
     head = (
-        f"POST /graphql HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {gateway.token}\r\n"
+        f"POST /graphql HTTP/1.1\r\nHost: {urlsplit(gateway.url).netloc}\r\nAuthorization: Bearer {gateway.token}\r\n"
         f"Accept: {accept}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    async with await anyio.connect_tcp(address.hostname or "", address.port or 0) as stream:
-        await stream.send(head.encode() + body + b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * behind)
-        request = await gateway.fake.request()
+    return head.encode() + body
+
+
+async def connected(gateway: RunningGateway) -> SocketStream:
+    address = urlsplit(gateway.url)
+    return await anyio.connect_tcp(address.hostname or "", address.port or 0)
+
+
+async def was_cancelled(gateway: RunningGateway, request: FakeRequest) -> None:
     assert await left(request)
     await none_runs(gateway)
     (node,) = (await gateway.run(LAST))["generations"]["nodes"]
     assert node["state"] == "CANCELLED"
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize(
+    "behind", [GET, GET * 3, GET * 16, GET[:-2], b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n" + b"x" * 5]
+)
+@pytest.mark.parametrize(("accept", "query"), [("application/json", COMPLETE), (EVENT_STREAM, GENERATE)])
+async def test_a_client_who_leaves_with_requests_behind_the_one_that_runs_is_noticed(
+    gateway: RunningGateway, caplog: pytest.LogCaptureFixture, accept: str, query: str, behind: bytes, later: bool
+):
+    async with await connected(gateway) as stream:
+        await stream.send(posted(gateway, accept, query, asking("fake:stall-5")) + (b"" if later else behind))
+        request = await gateway.fake.request()
+        if later:
+            await stream.send(behind)
+            await gateway.run(LAST)  # meanwhile it has been read
+    await was_cancelled(gateway, request)
     assert [record.getMessage() for record in caplog.records if record.levelname in {"WARNING", "ERROR"}] == []
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        GET * 40,
+        b"POST / HTTP/1.1\r\nContent-Length: 999999\r\n\r\n" + b"x" * 100_000,
+        b"GET /graphql HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    ],
+)
+async def test_a_client_who_sends_too_much_behind_the_request_that_runs_is_cut_off(
+    gateway: RunningGateway, caplog: pytest.LogCaptureFixture, behind: bytes
+):
+    async with await connected(gateway) as stream:
+        await stream.send(posted(gateway, "application/json", COMPLETE, asking("fake:stall-5")))
+        request = await gateway.fake.request()
+        await stream.send(behind)
+        with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+            await stream.receive()
+    await was_cancelled(gateway, request)
+    told = [record.getMessage() for record in caplog.records if record.levelname in {"WARNING", "ERROR"}]
+    assert told == ["a connection was closed: its client sent too much without waiting for answers"]
+
+
+async def test_requests_behind_one_another_are_answered_in_their_order(gateway: RunningGateway):
+    async with await connected(gateway) as stream:
+        sent = [posted(gateway, "application/json", f"{{ a{number}: __typename }}", {}) for number in range(16)]
+        await stream.send(b"".join(sent))
+        came = b""
+        with anyio.fail_after(20):
+            while came.count(b'"Query"') < len(sent):
+                came += await stream.receive()
+    places = [came.index(f'"a{number}":'.encode()) for number in range(16)]
+    assert places == sorted(places)
 
 
 async def test_a_client_who_hangs_up_on_a_continuing_mutation_lets_it_go_on(gateway: RunningGateway):

@@ -10,12 +10,14 @@ WebSockets: an end for every handshake, and no traceback that a client can provo
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
 import anyio
 from starlette.types import Scope
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
@@ -24,8 +26,13 @@ from websockets.protocol import State
 
 from gateway.latch import Latch
 
+logger = logging.getLogger(__name__)
+
 MAX_HEAD_SIZE = 65_536
 """Bytes of a request line with its headers."""
+
+MOST_BEHIND = 16
+"""Requests that may wait on one connection behind the one that runs, each with a body of up to `HIGH_WATER_LIMIT`."""
 
 _HANG_UP = "ollagraph.hang_up"
 _UNTIL_LEFT = "ollagraph.until_left"
@@ -108,6 +115,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._let_go()
 
     def handle_websocket_upgrade(self) -> None:
+        if self._running is not None and not self._running.response_complete:
+            self._close_now()  # the answer to the request that runs would come among the frames
+            return
         super().handle_websocket_upgrade()
         self._let_go()
 
@@ -138,8 +148,31 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             scope["extensions"] = {_HANG_UP: self._hang_up, _UNTIL_LEFT: self._until_left}
             if not self.pipeline:
                 self._running = self.cycle
+            self._read_on()
             if scope["method"] != "HEAD":  # where nothing follows, whatever length there is
                 self.cycle.transport = cast("asyncio.Transport", WholeResponse(self.transport))
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Go on reading behind the request that runs: else nobody would notice that the client leaves.
+
+        uvicorn stops, so that one connection cannot fill the memory. Here one that sends too much is closed. No client
+        that is in use sends a request before it has the answer to the last one.
+        """
+        if self.cycle is self._running:
+            return
+        if len(self.pipeline) > MOST_BEHIND or len(self.cycle.body) > HIGH_WATER_LIMIT:
+            self._close_now()
+        else:
+            self.flow.resume_reading()
+
+    def _close_now(self) -> None:
+        if not self.transport.is_closing():
+            logger.warning("a connection was closed: its client sent too much without waiting for answers")
+            self.transport.abort()
 
     def on_response_complete(self) -> None:
         if self.pipeline:
