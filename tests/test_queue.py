@@ -146,7 +146,7 @@ def test_a_line_that_shrinks_lets_in_nobody_until_it_has_room():
     max_waiting=st.integers(0, 4),
     slots_per_user=st.integers(1, 4),
     max_waiting_per_user=st.integers(0, 4),
-    steps=st.lists(st.tuples(st.integers(-1, 8), st.sampled_from("abc")), max_size=40),
+    steps=st.lists(st.tuples(st.integers(-6, 5), st.sampled_from("abc")), max_size=40),
 )
 def test_slots_are_neither_lost_nor_made(
     slots: int, max_waiting: int, slots_per_user: int, max_waiting_per_user: int, steps: list[tuple[int, str]]
@@ -166,6 +166,9 @@ def test_slots_are_neither_lost_nor_made(
         waiting = [ticket for ticket in tickets if ticket.position]
         assert len(served) <= slots
         assert all(served.count(name) <= slots_per_user for name in "abc")
-        assert positions(waiting) == list(range(1, len(waiting) + 1))
+        assert sorted(positions(waiting)) == list(range(1, len(waiting) + 1))
+        for name in "abc":  # others may overtake somebody, and nobody themselves
+            own = positions([ticket for ticket in waiting if ticket.user == name])
+            assert own == sorted(own)
         if len(served) < slots:  # who waits beside a free slot has all of theirs
             assert all(served.count(ticket.user) == slots_per_user for ticket in waiting)
