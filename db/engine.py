@@ -47,7 +47,6 @@ from db.urls import parse_database_url
 
 _MIGRATION_LOCK = 0x6F6C6C6167726170  # "ollagrap": what our processes lock in PostgreSQL while they migrate
 
-
 _Session = TypeVar("_Session", bound=ReadSession)
 _Result = TypeVar("_Result")
 
@@ -158,26 +157,26 @@ class Database:
                     return await work(tx)
         await checkpoint_if_cancelled()
         piece, lane = self._line.join(work), self._writing
-        if lane.take_turn():
-            try:
-                await self._write_together(piece)
-            finally:
-                lane.turns.release()
-            return piece.outcome()
         try:
-            with CancelScope() as piece.waiting:
-                async with lane.turn():
-                    if not piece.begun:  # by whoever had the turn before
-                        await self._write_together(piece)
+            if lane.take_turn():
+                try:
+                    await self._write_together(piece)
+                finally:
+                    lane.turns.release()
+            else:
+                with CancelScope() as piece.waiting:
+                    async with lane.turn():
+                        if not piece.begun:  # by whoever had the turn before
+                            await self._write_together(piece)
         except DatabaseUnavailable:
             if not piece.begun:
                 raise
         finally:
-            if piece.begun:
+            if not piece.begun:
+                self._line.leave(piece)
+            elif not piece.over.is_set():
                 with CancelScope(shield=True):
                     await piece.over.wait()
-            else:
-                self._line.leave(piece)
         return piece.outcome()
 
     async def _write_together(self, piece: Piece) -> None:

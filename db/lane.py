@@ -134,13 +134,10 @@ class Lane:
         It is kept for the next one: to get it from the pool and to give it back took as long as a small transaction.
         """
         if self._kept is None:
-            self._kept = self.engine.connect()
-            try:
-                with self.connecting(), fail_after(self.connect_seconds):
-                    await self._kept
-            except BaseException:
-                await self.give_back()
-                raise
+            connection = self.engine.connect()
+            with self.connecting(), fail_after(self.connect_seconds):
+                await connection  # where that fails there is nothing to give back
+            self._kept = connection
         return self._kept
 
     async def give_back(self) -> None:
