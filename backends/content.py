@@ -80,16 +80,12 @@ class Speech:
         self._owed = 0
         self._logprobs: list[TokenLogprob] | None = None
 
-    def token(self, text: str, into: list[Chunk]) -> None:
-        """Append one token of text: what `add` does, in the form in which nearly every token comes."""
-        if text.isascii() and self._logprobs is None and self._joiners[False].is_empty:
-            into.append(TextChunk(text, self._owed + 1))
-            self.begun, self._owed = True, 0
-        else:
-            self.add(False, text, 1, into)
-
     def add(self, thinks: bool, text: str, tokens: int, into: list[Chunk]) -> None:
         """Append what is whole."""
+        if text and not thinks and text.isascii() and self._logprobs is None and self._joiners[False].is_empty:
+            into.append(TextChunk(text, self._owed + tokens))  # nearly every token, worked out in place
+            self.begun, self._owed = True, 0
+            return
         self.owe(tokens)
         if whole := self._joiners[thinks].feed(text):
             self._append(thinks, whole, into)

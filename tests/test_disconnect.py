@@ -1,12 +1,9 @@
 """Viewers who leave: what becomes of the generation, and that it is counted exactly all the same."""
 
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
 
 import anyio
-import orjson
 import pytest
-from anyio.abc import SocketStream
 
 from tests.support.fake_model_server import FakeRequest, Script
 from tests.support.gateways import Json, RunningGateway, Socket
@@ -25,7 +22,8 @@ from tests.support.generations import (
     total,
     until,
 )
-from tests.support.http_streams import EVENT_STREAM
+from tests.support.http_streams import EVENT_STREAM, posted
+from tests.test_slow_clients import connect
 
 
 @pytest.fixture
@@ -155,20 +153,6 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 HALF_A_BODY = b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n12345"
 
 
-def posted(gateway: RunningGateway, accept: str, query: str, variables: Json) -> bytes:
-    body = orjson.dumps({"query": query, "variables": variables})
-    head = (
-        f"POST /graphql HTTP/1.1\r\nHost: {urlsplit(gateway.url).netloc}\r\nAuthorization: Bearer {gateway.token}\r\n"
-        f"Accept: {accept}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-async def connected(gateway: RunningGateway) -> SocketStream:
-    address = urlsplit(gateway.url)
-    return await anyio.connect_tcp(address.hostname or "", address.port or 0)
-
-
 async def was_cancelled(gateway: RunningGateway, request: FakeRequest) -> None:
     assert await left(request)
     await none_runs(gateway)
@@ -177,14 +161,12 @@ async def was_cancelled(gateway: RunningGateway, request: FakeRequest) -> None:
 
 
 @pytest.mark.parametrize("later", [False, True])
-@pytest.mark.parametrize(
-    "behind", [GET, GET * 3, GET * 16, GET[:-2], b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n" + b"x" * 5]
-)
+@pytest.mark.parametrize("behind", [GET, GET * 3, GET * 16, GET[:-2], HALF_A_BODY])
 @pytest.mark.parametrize(("accept", "query"), [("application/json", COMPLETE), (EVENT_STREAM, GENERATE)])
 async def test_a_client_who_leaves_with_requests_behind_the_one_that_runs_is_noticed(
     gateway: RunningGateway, caplog: pytest.LogCaptureFixture, accept: str, query: str, behind: bytes, later: bool
 ):
-    async with await connected(gateway) as stream:
+    async with await connect(gateway) as stream:
         await stream.send(posted(gateway, accept, query, asking("fake:stall-5")) + (b"" if later else behind))
         request = await gateway.fake.request()
         if later:
@@ -205,7 +187,7 @@ async def test_a_client_who_leaves_with_requests_behind_the_one_that_runs_is_not
 async def test_a_client_who_sends_too_much_behind_the_request_that_runs_is_cut_off(
     gateway: RunningGateway, caplog: pytest.LogCaptureFixture, behind: bytes
 ):
-    async with await connected(gateway) as stream:
+    async with await connect(gateway) as stream:
         await stream.send(posted(gateway, "application/json", COMPLETE, asking("fake:stall-5")))
         request = await gateway.fake.request()
         await stream.send(behind)
@@ -217,7 +199,7 @@ async def test_a_client_who_sends_too_much_behind_the_request_that_runs_is_cut_o
 
 
 async def test_requests_behind_one_another_are_answered_in_their_order(gateway: RunningGateway):
-    async with await connected(gateway) as stream:
+    async with await connect(gateway) as stream:
         sent = [posted(gateway, "application/json", f"{{ a{number}: __typename }}", {}) for number in range(16)]
         await stream.send(b"".join(sent))
         came = b""

@@ -4,13 +4,12 @@ import socket
 from urllib.parse import urlsplit
 
 import anyio
-import orjson
 import pytest
 
 from tests.support.fake_model_server import Script
 from tests.support.gateways import Json, RunningGateway
 from tests.support.generations import GENERATE, WATCH, asking, cancel, look, start, text_of, total
-from tests.support.http_streams import EVENT_STREAM, MULTIPART, http_stream
+from tests.support.http_streams import EVENT_STREAM, MULTIPART, http_stream, posted
 
 
 @pytest.fixture
@@ -186,15 +185,10 @@ async def test_a_client_that_never_reads_a_stream_loses_its_generation(gateway: 
     gateway.limit_streams(send_timeout=0.2)
     gateway.fake.scripts["fake:echo"] = Script(["x" * 10_000] * 10_000, delay_ms=0.1, stall=True)
     address = urlsplit(gateway.url)
-    body = orjson.dumps({"query": GENERATE, "variables": {"input": {"model": "fake:echo", "prompt": {"text": "x"}}}})
-    head = (
-        f"POST /graphql HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {gateway.token}\r\n"
-        f"Accept: {EVENT_STREAM}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
     with socket.socket() as narrow:
         narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         narrow.connect((address.hostname, address.port))
-        narrow.sendall(head.encode() + body)
+        narrow.sendall(posted(gateway, EVENT_STREAM, GENERATE, asking("fake:echo", "x")))
         request = await gateway.fake.request()
         with anyio.fail_after(20):
             await request.ended.wait()

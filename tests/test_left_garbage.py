@@ -38,7 +38,7 @@ def _code(it: object) -> str:
     if isinstance(it, FunctionType):
         return f"{it.__module__}.{it.__qualname__}"
     if isinstance(it, CoroutineType):
-        return f"{inspect.getmodulename(it.cr_code.co_filename)} {it.__qualname__}"
+        return f"{getattr(inspect.getmodule(it.cr_code), '__name__', '')}.{it.__qualname__}"
     if isinstance(it, FrameType):
         return f"{it.f_globals.get('__name__')}.{it.f_code.co_qualname}"
     return f"{type(it).__module__}.{type(it).__qualname__}"

@@ -83,7 +83,7 @@ class OllamaDecoder:
             if text is not None:
                 if text:
                     self._count_repeated(text)
-                    self._speech.token(text, into)
+                    self._speech.add(False, text, 1, into)
                 return
         if (value.get("error") or not value.keys() & _ANSWER) and told_error(decoded) is not None:
             raise failure(decoded)

@@ -56,10 +56,6 @@ def read_json(data: bytes) -> Json:
     Raises BackendProtocolError for what is no JSON.
     """
     try:
-        return orjson.loads(data)  # as nearly every token can be
-    except orjson.JSONDecodeError:
-        pass
-    try:
         return json_value(data)
     except ValueError:
         pass

@@ -52,7 +52,7 @@ def operation_cost(
     fragments: Mapping[str, FragmentDefinitionNode],
     variables: Mapping[str, Any],
     longer: Mapping[tuple[str, str], int],
-) -> "OperationCost":
+) -> OperationCost:
     """Measure a valid operation with these variables, which need not be valid.
 
     `longer` are lengths of lists by type and field: what settings allow beyond the length that the schema assumes.

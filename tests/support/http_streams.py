@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import httpx
 import orjson
@@ -14,6 +15,16 @@ MULTIPART = 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0,application
 """What Apollo Client sends."""
 
 DELIMITER = b"\r\n--graphql"
+
+
+def posted(gateway: RunningGateway, accept: str, query: str, variables: Json) -> bytes:
+    """A request as it goes over the wire, for clients that misuse their connection."""
+    body = orjson.dumps({"query": query, "variables": variables})
+    head = (
+        f"POST /graphql HTTP/1.1\r\nHost: {urlsplit(gateway.url).netloc}\r\nAuthorization: Bearer {gateway.token}\r\n"
+        f"Accept: {accept}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 @dataclass
