@@ -14,7 +14,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
 from db.clock import new_id, now
-from db.engine import Database, DatabaseUnavailable, ReadSession, WriteSession
+from db.engine import Database, DatabaseUnavailable, ReadSession
 from db.tables import ApiKey, Generation, LoginAttempts, UsageRecord, User
 from db.urls import DatabaseUrlError, parse_database_url
 
@@ -381,23 +381,3 @@ def test_every_other_url_is_refused_with_a_reason(given: str, said: str) -> None
 
 def test_the_password_is_not_shown() -> None:
     assert "hunter2" not in repr(Database("postgresql://u:hunter2@h/d"))
-
-
-async def test_what_was_refused_for_want_of_a_connection_is_not_written_later(tmp_path: Path) -> None:
-    file, ran = tmp_path / "x.db", list[str]()
-    database = Database(f"sqlite:///{file}")
-    file.mkdir()  # in its place
-
-    async def write(name: str) -> None:
-        async def work(_: WriteSession) -> None:
-            ran.append(name)
-
-        await database.transact(work)
-
-    with pytest.raises(DatabaseUnavailable):
-        await write("first")
-    file.rmdir()
-    await write("second")
-    assert ran == ["second"]
-    assert database.checked_out == 0
-    await database.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import aiosqlite
@@ -10,7 +11,7 @@ import pytest
 from anyio import to_thread
 from sqlalchemy import select
 
-from db.engine import Database, WriteSession
+from db.engine import Database, DatabaseUnavailable, WriteSession
 from db.tables import User
 from tests.test_database import SLOW, names, user
 
@@ -112,3 +113,23 @@ async def test_a_new_connection_of_sqlite_takes_no_trips_for_functions(
     await database.close()
     assert "executescript" in trips
     assert "create_function" not in trips
+
+
+async def test_what_was_refused_for_want_of_a_connection_is_not_written_later(tmp_path: Path) -> None:
+    file, ran = tmp_path / "x.db", list[str]()
+    database = Database(f"sqlite:///{file}")
+    file.mkdir()  # in its place
+
+    async def write(name: str) -> None:
+        async def work(_: WriteSession) -> None:
+            ran.append(name)
+
+        await database.transact(work)
+
+    with pytest.raises(DatabaseUnavailable):
+        await write("first")
+    file.rmdir()
+    await write("second")
+    assert ran == ["second"]
+    assert database.checked_out == 0
+    await database.close()
