@@ -24,6 +24,7 @@ from tests.support.databases import (
 )
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.support.gateways import EVERY_MODEL, RunningGateway, gateway_settings, running_gateway
+from tests.support.shared.certificates import certificates_read_once
 from tests.support.shared.documents import shared_documents
 from tests.support.shared.folder import made_once
 from tests.support.shared.folder import pytest_configure as pytest_configure
@@ -85,6 +86,13 @@ def statements_compiled_once() -> Iterator[None]:
 def documents_validated_once() -> Iterator[None]:
     """Spare each of a thousand gateways the validation of the same documents."""
     with shared_documents():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def certificates_read() -> Iterator[None]:
+    """Spare each of a thousand clients of HTTP the reading of all certificates."""
+    with certificates_read_once():
         yield
 
 

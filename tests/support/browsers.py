@@ -27,7 +27,7 @@ PACED = "fake:paced-64-20"
 """Slow enough for the page to show it growing, whatever the machine."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium() -> str:
     """The browser's path. Playwright's own build is not used: it cannot be had from a package registry.
 
@@ -40,7 +40,7 @@ def chromium() -> str:
     pytest.fail(missing) if under_ci() else pytest.skip(missing)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def browser(chromium: str) -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)

@@ -20,7 +20,7 @@ from typing import Self
 import anyio
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["server.serve", "server.commands", "tests.support.preloaded"])
+_context.set_forkserver_preload(["tests.support.shared.preload", "tests.support.preloaded"])
 
 
 class PreloadedProcess:
