@@ -120,6 +120,38 @@ async def test_what_has_a_hash_in_its_name_is_kept_for_good(gateway: RunningGate
     assert (response.status_code, response.headers["cache-control"]) == (200, "public, max-age=31536000, immutable")
 
 
+def largest_asset() -> Path:
+    folder = page_folder()
+    assert folder is not None
+    return max((folder / "assets").glob("*.js"), key=lambda path: path.stat().st_size)
+
+
+@needs_page
+@pytest.mark.parametrize("accepted", ["gzip", "br, GZIP", "deflate, gzip;q=0.5", "gzip; q=1.000"])
+async def test_who_takes_it_gets_what_the_build_compressed(gateway: RunningGateway, accepted: str):
+    asset = largest_asset()
+    ways = {"Accept-Encoding": accepted}
+    response = await gateway.client.get(f"/assets/{asset.name}", headers=ways)
+    assert (response.headers["content-encoding"], response.headers["vary"]) == ("gzip", "Accept-Encoding")
+    assert response.headers["content-type"].startswith("text/javascript")
+    assert int(response.headers["content-length"]) == asset.with_name(f"{asset.name}.gz").stat().st_size
+    assert response.content == asset.read_bytes()
+    again = {**ways, "If-None-Match": response.headers["etag"]}
+    assert (await gateway.client.get(f"/assets/{asset.name}", headers=again)).status_code == 304
+
+
+@needs_page
+@pytest.mark.parametrize("accepted", ["identity", "br", "gzip;q=0", "deflate, gzip; q=0.000", "x-gzipped", ""])
+async def test_who_does_not_take_it_gets_the_file(gateway: RunningGateway, accepted: str):
+    asset = largest_asset()
+    response = await gateway.client.get(f"/assets/{asset.name}", headers={"Accept-Encoding": accepted})
+    assert "content-encoding" not in response.headers
+    assert response.headers["vary"] == "Accept-Encoding"
+    assert response.content == asset.read_bytes()
+    packed = await gateway.client.get(f"/assets/{asset.name}", headers={"Accept-Encoding": "gzip"})
+    assert packed.headers["etag"] != response.headers["etag"]
+
+
 @needs_page
 async def test_what_is_missing_is_not_kept(gateway: RunningGateway):
     response = await gateway.client.get("/assets/missing.js")
