@@ -1,6 +1,7 @@
 """What all tests share: the event loop, and databases. Each test gets databases of its own, migrated and empty."""
 
 from tests.garbage import pytest_collection_finish as pytest_collection_finish  # it has to be the first
+from tests.garbage import pytest_sessionfinish as pytest_sessionfinish
 
 # isort: split
 import os

@@ -153,13 +153,20 @@ async def note_detached(session: WriteSession, streams: Sequence[tuple[UUID, int
     await connection.execute(statement.values(detached_at=bindparam("detached_at")), rows)
 
 
-async def orphans(session: ReadSession, limit: int) -> Sequence[Generation]:
-    """Unfinished generations that no living gateway runs, oldest first."""
-    alive = select(Replica.id)
-    query = select(Generation).where(
-        Generation.finished_at.is_(None), or_(Generation.replica_id.is_(None), Generation.replica_id.not_in(alive))
+_ORPHANS = (
+    select(Generation)
+    .where(
+        Generation.finished_at.is_(None),
+        or_(Generation.replica_id.is_(None), Generation.replica_id.not_in(select(Replica.id))),
     )
-    return (await session.scalars(query.order_by(Generation.id).limit(limit))).all()
+    .order_by(Generation.id)
+    .limit(bindparam("most"))
+)
+
+
+async def orphans(session: ReadSession, most: int) -> Sequence[Generation]:
+    """Unfinished generations that no living gateway runs, oldest first."""
+    return (await session.scalars(_ORPHANS, {"most": most})).all()
 
 
 async def ended_lately(session: ReadSession, replica_ids: Sequence[UUID], since: datetime) -> Sequence[Generation]:

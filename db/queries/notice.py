@@ -4,16 +4,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from db.engine import ReadSession, WriteSession
 from db.tables import LimitCrossing, WebhookMessage
 
+_UNNOTED = (
+    select(LimitCrossing).where(LimitCrossing.noted_at.is_(None)).order_by(LimitCrossing.id).limit(bindparam("most"))
+)
+
 
 async def unnoted(session: ReadSession, most: int) -> Sequence[LimitCrossing]:
     """Give crossings that are in no audit log yet, the oldest first."""
-    wanted = select(LimitCrossing).where(LimitCrossing.noted_at.is_(None)).order_by(LimitCrossing.id).limit(most)
-    return (await session.scalars(wanted)).all()
+    return (await session.scalars(_UNNOTED, {"most": most})).all()
 
 
 async def note(session: WriteSession, crossing_id: int, at: datetime) -> bool:

@@ -4,20 +4,24 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from db.engine import ReadSession, WriteSession
 from db.tables import Replica
 
+# Built once: every gateway sends them all the time.
+_RAISE = (
+    update(Replica)
+    .where(Replica.id == bindparam("replica_id"))
+    .values(heartbeat=Replica.heartbeat + 1, seen_at=bindparam("seen_at"))
+    .returning(Replica.id)
+)
+_HEARTBEATS = select(Replica.id, Replica.heartbeat)
+
 
 async def raise_heartbeat(session: WriteSession, replica_id: UUID, seen_at: datetime) -> bool:
     """Give a sign of life. False where the others have taken it for dead, or it was never there."""
-    result = await session.execute(
-        update(Replica)
-        .where(Replica.id == replica_id)
-        .values(heartbeat=Replica.heartbeat + 1, seen_at=seen_at)
-        .returning(Replica.id)
-    )
+    result = await session.execute(_RAISE, {"replica_id": replica_id, "seen_at": seen_at})
     return result.first() is not None
 
 
@@ -28,7 +32,7 @@ async def note_seen(session: WriteSession, replica_id: UUID, seen_at: datetime) 
 
 async def heartbeats(session: ReadSession) -> dict[UUID, int]:
     """Give the last sign of life of each."""
-    rows = await session.execute(select(Replica.id, Replica.heartbeat))
+    rows = await session.execute(_HEARTBEATS)
     return {replica_id: heartbeat for replica_id, heartbeat in rows}
 
 
