@@ -281,7 +281,7 @@ async def administer(url: str, statement: str) -> None:
 async def test_a_database_that_is_gone_is_told_with_a_code(postgresql_url: str, tmp_path: Path, fake: FakeModelServer):
     async with running_gateway(gateway_settings(tmp_path, postgresql_url, fake.url), fake) as gateway:
         await administer(postgresql_url, "ALTER DATABASE {} ALLOW_CONNECTIONS false")
-        leave = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'"
+        leave = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{}'"
         await administer(postgresql_url, leave)
         response = await ask(gateway, {"query": "{ models { name } }"})
         [error] = response.json()["errors"]

@@ -196,7 +196,7 @@ async def take_away(url: str) -> None:
     await administer(
         url,
         "ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false",
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'",
     )
 
 

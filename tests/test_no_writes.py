@@ -62,7 +62,7 @@ async def full(gateway: RunningGateway) -> AsyncIterator[None]:
 async def read_only(gateway: RunningGateway) -> AsyncIterator[None]:
     """PostgreSQL takes no writes, as after a failover."""
     url = gateway.settings.database
-    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    cut = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'"
     await administer(url, "ALTER DATABASE {name} SET default_transaction_read_only = on", cut)
     yield
     await administer(url, "ALTER DATABASE {name} RESET default_transaction_read_only", cut)
@@ -172,7 +172,7 @@ async def test_a_socket_whose_credentials_cannot_be_looked_up_is_to_come_back_la
     postgresql_url: str, tmp_path: Path, fake: FakeModelServer
 ):
     async with running_gateway(gateway_settings(tmp_path, postgresql_url, fake.url), fake) as gateway:
-        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        cut = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'"
         await administer(postgresql_url, "ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false", cut)
         with pytest.raises(ConnectionClosed) as closed:
             async with gateway.connect():

@@ -164,7 +164,9 @@ async def gone(url: str) -> AsyncIterator[None]:
     connection = await asyncpg.connect(url.replace(f"/{name}?", "/postgres?"))
     try:
         await connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1", name
+        )
         yield
         await connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     finally:
