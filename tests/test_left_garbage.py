@@ -18,6 +18,13 @@ from tests.support.gateways import GraphQLErrors, RunningGateway, Socket
 from tests.support.generations import CANCEL, COMPLETE, GENERATE, START, WATCH, asking
 from tests.support.http_streams import EVENT_STREAM, MULTIPART, http_stream
 
+
+@pytest.fixture
+def gateway(emptied_gateway: RunningGateway) -> RunningGateway:
+    """One for all tests here, emptied before each of them."""
+    return emptied_gateway
+
+
 ROOT = Path(server.__file__).parents[1]
 PACKAGES = {it.parent.name for it in ROOT.glob("*/__init__.py")} - {"tests"} | {
     "aiodataloader",

@@ -39,8 +39,8 @@ WAITS = {"onLimit": "WAIT", "onDisconnect": "CONTINUE"}
 
 
 @pytest.fixture
-def gateway(gateway_on_each_database: RunningGateway) -> RunningGateway:
-    return gateway_on_each_database
+def gateway(emptied_gateway_on_each_database: RunningGateway) -> RunningGateway:
+    return emptied_gateway_on_each_database
 
 
 async def ask(gateway: RunningGateway, model: str, **fields: Any) -> Json:
