@@ -25,6 +25,8 @@ class LineDecoder:
 
         Raises BackendProtocolError when a line is longer than the bound.
         """
+        if data.find(b"\n") == len(data) - 1 <= self._max and not (self._parts or self._after_cr or b"\r" in data):
+            return [data[:-1]] if data else []  # one whole line, as nearly every read is
         if self._after_cr and data:
             self._after_cr = False
             if data.startswith(b"\n"):

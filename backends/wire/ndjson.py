@@ -20,6 +20,8 @@ class NdjsonDecoder:
         A whole document is given before its line end, which may never come.
         """
         lines = self._lines.feed(data)
+        if len(lines) == 1 and lines[0].startswith(b"{") and data.endswith(b"\n"):  # nearly every read
+            return lines
         if data.endswith(b"}") and is_document(self._lines.begun):
             lines += self._lines.end()
         return [line for line in lines if line.strip()]

@@ -15,15 +15,19 @@ from backends.protocol import (
     ThinkingChunk,
     ToolCall,
     ToolCallChunk,
-    Usage,
     UsageChunk,
 )
+from backends.usage import NOT_TOLD
 from backends.wire import LARGEST_COUNT
 from gateway.generation.estimates import Pieces, Prompt, Rates, rounded_up
 from gateway.streams import NO_USAGE, TokenUsage, UsageSource, UsageSources, weakest
 
 TOKENS_PER_IMAGE = 256
 """What common vision encoders make of one image."""
+
+
+_GUESSED = UsageSources(UsageSource.ESTIMATED, UsageSource.ESTIMATED)
+_COUNTED = UsageSources(UsageSource.ESTIMATED, UsageSource.COUNTED)
 
 
 def added(first: TokenUsage, second: TokenUsage) -> TokenUsage:
@@ -104,7 +108,7 @@ class Meter:
         self._request = request
         self._asked = False
         self._finished = False
-        self._told = Usage()
+        self._told = NOT_TOLD
         self._counted = 0
         self._thought = False
         self._pieces = Pieces()
@@ -182,6 +186,9 @@ class Meter:
         said = self._rates.answer_tokens(self._pieces)
         guessed = self._calls > 0 or said != self._counted
         written = min(max(said + self._calls, completion or 0), LARGEST_COUNT)
+        if self._told is NOT_TOLD:  # at nearly each token: the same, without a look at each number
+            sources = _GUESSED if guessed else _COUNTED
+            return TokenUsage(self._rates.prompt_tokens(self._prompt), written, None, sources)
         thinking = self._thinking(written)
         return TokenUsage(
             prompt_tokens=self._rates.prompt_tokens(self._prompt) if prompt is None else prompt,

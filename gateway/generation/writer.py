@@ -99,8 +99,10 @@ class Deltas:
 
         Neighbours of one kind are one event: a burst costs what one token costs.
         """
-        if len(chunks) == 1 and type(chunks[0]) is TextChunk:  # nearly every read
-            return [self._text(first, chunks)], None
+        if len(chunks) == 1 and type(chunk := chunks[0]) is TextChunk and not self._logprobs:  # nearly every read
+            delta = TextDelta(first, chunk.text, self._text_offset, chunk.tokens)
+            self._text_offset += len(chunk.text) if chunk.text.isascii() else utf16_length(chunk.text)
+            return [delta], None
         events: list[Event] = []
         finish: FinishChunk | None = None
         for kind, group in groupby((chunk for chunk in chunks if not isinstance(chunk, UsageChunk)), key=type):

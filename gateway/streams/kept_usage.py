@@ -37,7 +37,7 @@ class KeptUsage:
     def __init__(self, folder: Path, replica_id: UUID) -> None:
         self._folder = folder
         self._path = folder / f"usage-{replica_id}.notes"
-        self._places: dict[UUID, int] = {}
+        self._places: dict[UUID, tuple[int, bytes]] = {}  # where the note of each stands, and how it begins
         self._free: list[int] = []
         self._file: int | None = None
         self._last_sources: UsageSources | None = None
@@ -53,24 +53,24 @@ class KeptUsage:
         """Write what a generation has used so far, over what was noted of it before."""
         if self._file is None:
             return
-        place = self._places.get(generation_id)
-        if place is None:
+        found = self._places.get(generation_id)
+        if found is None:
             place = self._free.pop() if self._free else len(self._places)
-            self._places[generation_id] = place
+            found = self._places[generation_id] = place, generation_id.bytes
         cached = _NOT_TOLD if usage.cached_tokens is None else usage.cached_tokens
         thinking = _NOT_TOLD if usage.thinking_tokens is None else usage.thinking_tokens
         if usage.sources != self._last_sources:  # seldom, and to look up their places takes longer than the rest
             self._last_sources = usage.sources
             self._source_places = (_SOURCES.index(usage.source) - 1, *map(_SOURCES.index, usage.sources))
         numbers = (usage.prompt_tokens, usage.completion_tokens, cached, thinking)
-        self._write(place, _NOTE.pack(generation_id.bytes, *numbers, *self._source_places))
+        self._write(found[0], _NOTE.pack(found[1], *numbers, *self._source_places))
 
     def forget(self, generation_id: UUID) -> None:
         """Give up the note of a generation: its end is on record, or another gateway has it."""
-        place = self._places.pop(generation_id, None)
-        if place is not None:
-            self._free.append(place)
-            self._write(place, _EMPTY)
+        found = self._places.pop(generation_id, None)
+        if found is not None:
+            self._free.append(found[0])
+            self._write(found[0], _EMPTY)
 
     def left(self, generation_id: UUID) -> TokenUsage:
         """Give what another process noted of a generation last: the most, where several had it."""

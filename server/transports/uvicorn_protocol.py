@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
+from struct import pack
 from typing import Any, cast
 
 import anyio
@@ -20,7 +21,6 @@ from starlette.types import Scope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.exceptions import InvalidState
 from websockets.http11 import Request
 from websockets.protocol import State
 
@@ -258,6 +258,19 @@ class _Inbox:
         return self._messages.pop(0)
 
 
+def _text_frame(text: bytes) -> bytes:
+    """Make a frame of a whole text, as a server sends it: without a mask (RFC 6455, section 5.2).
+
+    websockets makes one in 14 calls, a fourteenth of all that a token takes.
+    """
+    length = len(text)
+    if length < 126:
+        return b"\x81%c%b" % (length, text)
+    if length < 65_536:
+        return pack("!BBH", 0x81, 126, length) + text
+    return pack("!BBQ", 0x81, 127, length) + text
+
+
 class QuietWebSocketProtocol(WebSocketsSansIOProtocol):
     """One connection."""
 
@@ -279,11 +292,9 @@ class QuietWebSocketProtocol(WebSocketsSansIOProtocol):
         """Send a text, unless the client does not keep up, or either side has closed the connection."""
         if not self.writable.is_set() or self.disconnected or self.close_sent or self.transport.is_closing():
             return False
-        try:
-            self.conn.send_text(text)
-        except InvalidState:
+        if self.conn.state is not State.OPEN or self.conn.extensions or self.conn.writes:
             return False
-        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.write(_text_frame(text))
         return True
 
     def data_received(self, data: bytes) -> None:
