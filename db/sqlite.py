@@ -117,6 +117,9 @@ class _Cursor:
 
     def _execute(self, execute: Callable[..., object], operation: str, parameters: Any) -> None:
         sqlite = self._connection.sqlite
+        if self._connection.begins:
+            self._connection.begins = False
+            sqlite.execute("BEGIN")
         cursor, within = sqlite.cursor(), sqlite.in_transaction
         try:
             execute(cursor, operation, parameters)
@@ -164,6 +167,8 @@ class _Connection(aiosqlite.Connection):
     def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
         super().__init__(connector, iter_chunk_size=64)
         self.undone_by: BaseException | None = None
+        self.begins = False
+        """Whether the next statement begins a transaction. One that only reads sees the file as it is then."""
         self.file: _File | None = None
         self.note: Note | None = None
         self._thread.daemon = True  # else a connection that was not closed keeps the process alive
@@ -203,6 +208,7 @@ class _Connection(aiosqlite.Connection):
 
     async def rollback(self) -> None:
         """Undo what was not committed; without a trip where nothing is open, as whenever the pool gets it back."""
+        self.begins = False
         if self.sqlite.in_transaction:
             await super().rollback()
 
@@ -310,17 +316,14 @@ async def check_foreign_keys(connection: AsyncConnection) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    _run(connection, "BEGIN")
+    """Begin to read. SQLite does nothing before the first statement, and so it needs no trip of its own."""
+    _driver(connection).begins = True
 
 
 def _begin_immediate(connection: Connection) -> None:
-    _run(connection, "BEGIN IMMEDIATE")
-
-
-def _run(connection: Connection, statement: str) -> None:
-    """Run a statement without parameters and rows, past SQLAlchemy, which takes some fifty calls for it."""
+    """Take the right to write. Past SQLAlchemy, which takes some fifty calls for a statement without rows."""
     driver = _driver(connection)
-    await_only(driver.run(driver.sqlite.execute, statement))
+    await_only(driver.run(driver.sqlite.execute, "BEGIN IMMEDIATE"))
 
 
 async def _set(connection: aiosqlite.Connection, script: str) -> None:
