@@ -16,6 +16,7 @@ from uuid import UUID
 
 import anyio
 
+from gateway.latch import Latch
 from gateway.streams.events import Event
 from gateway.streams.log import StreamOwner
 
@@ -50,7 +51,7 @@ class Owned:
     known: bool = False
     again: bool = False
     anew: bool = False
-    settled: anyio.Event | None = None
+    settled: Latch | None = None
     failing_since: float | None = None
     exposed: bool = False
     noted: bool = False

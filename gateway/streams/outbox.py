@@ -10,9 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from uuid import UUID
 
-import anyio
-
 from gateway.errors import StreamLogUnavailable
+from gateway.latch import Latch
 from gateway.streams.buffer import StreamBuffer
 from gateway.streams.codec import encode, encode_usage
 from gateway.streams.events import TERMINAL, Event
@@ -50,10 +49,10 @@ class Outbox:
         self._owns = owns
         self._dirty: dict[UUID, Owned] = {}
         self._fenced: dict[UUID, Owned] = {}
-        self._any_fenced = anyio.Event()
+        self._any_fenced = Latch()
         self._waiting = 0
-        self._wake = anyio.Event()
-        self._room = anyio.Event()
+        self._wake = Latch()
+        self._room = Latch()
         self.writable = False
         self.exposure = Exposure(self._owned, self._show, note)
 
@@ -88,7 +87,7 @@ class Outbox:
         if owned.settled is not None or events[0].sequence != expected:
             raise ValueError(f"event {events[0].sequence} does not continue a stream of {expected - 1}")
         if isinstance(events[-1], TERMINAL):
-            owned.settled = anyio.Event()
+            owned.settled = Latch()
         owned.pending += events
         self._waiting += len(events)
         self._mark(stream_id, owned)
@@ -158,7 +157,7 @@ class Outbox:
         """Write whatever comes, until cancelled."""
         while True:
             await self._wake.wait()
-            self._wake = anyio.Event()
+            self._wake.clear()
             while self._dirty and self.writable:
                 dirty, self._dirty = self._dirty, {}
                 try:
@@ -171,7 +170,7 @@ class Outbox:
         """Let go of what another gateway has taken over; what none has is written whatever stands in Valkey."""
         while True:
             await self._any_fenced.wait()
-            self._any_fenced = anyio.Event()
+            self._any_fenced.clear()
             for stream_id, owned in list(self._fenced.items()):
                 if self._owned.get(stream_id) is owned:
                     await self._settle_fenced(stream_id, owned)
@@ -315,7 +314,7 @@ class Outbox:
     def _make_room(self) -> None:
         """Let those who wait for something to be written look again."""
         self._room.set()
-        self._room = anyio.Event()
+        self._room.clear()
 
     def _release(self, stream_id: UUID) -> None:
         owned = self._owned.get(stream_id)

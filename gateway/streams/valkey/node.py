@@ -110,13 +110,13 @@ class Node:
         from gateway.streams.valkey.pool import Pool  # a class of the library's, which is loaded here
 
         self.host = urlsplit(url).hostname or ""
-        pool = Pool.from_url(  # pyright: ignore[reportUnknownMemberType] - half typed
+        self._pool = Pool.from_url(  # pyright: ignore[reportUnknownMemberType] - half typed
             url,
             socket_timeout=TIMEOUT_SECONDS,
             socket_connect_timeout=TIMEOUT_SECONDS,
             retry=redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0),
         )
-        self._client = cast("Any", redis.asyncio.Redis.from_pool(pool))  # whose types are half unknown
+        self._client = cast("Any", redis.asyncio.Redis.from_pool(self._pool))  # whose types are half unknown
         self.closed = False
 
     async def aclose(self) -> None:
@@ -191,7 +191,22 @@ class Node:
         return True
 
     async def _execute(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        return await pipeline.execute(raise_on_error=False)
+        """Send all at once, and give the replies, with what the server refuses among them.
+
+        Past the client's pipeline, which makes half of all calls of a token: a look at each command, and a task to give
+        the connection back. A connection on which something else goes wrong closes itself.
+        """
+        connection: Any = await self._pool.get_connection()
+        try:
+            await connection.send_packed_command(connection.pack_commands(commands))
+            return [await _reply(connection) for _ in commands]
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._pool.release(connection)
+
+
+async def _reply(connection: Any) -> Any:
+    try:
+        return await connection.read_response()
+    except redis.ResponseError as error:
+        return error
