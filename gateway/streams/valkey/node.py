@@ -107,22 +107,16 @@ class Node:
     """One server; `url` as in `redis://:password@host:6379/0`."""
 
     def __init__(self, url: str) -> None:
-        from gateway.streams.valkey.pool import Pool  # a class of the library's, which is loaded here
-
         self.host = urlsplit(url).hostname or ""
-        self._pool = Pool.from_url(  # pyright: ignore[reportUnknownMemberType] - half typed
-            url,
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
-            retry=redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0),
-        )
-        self._client = cast("Any", redis.asyncio.Redis.from_pool(self._pool))  # whose types are half unknown
+        self._pool = _pool(url, None)  # the time of what is sent over it is bounded here
+        self._client = cast("Any", redis.asyncio.Redis.from_pool(_pool(url, TIMEOUT_SECONDS)))  # half has no types
         self.closed = False
 
     async def aclose(self) -> None:
         """Close the connections, also where the caller has been cancelled: the client would then leave them open."""
         self.closed = True
         await closed(self._client)
+        await closed(self._pool)
 
     async def send(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one round trip; where it was started anew, once more with those that it lacks."""
@@ -196,13 +190,25 @@ class Node:
         Past the client's pipeline, which makes half of all calls of a token: a look at each command, and a task to give
         the connection back. A connection on which something else goes wrong closes itself.
         """
-        connection: Any = await self._pool.get_connection()
-        try:
-            await connection.send_packed_command(connection.pack_commands(commands))
-            return [await _reply(connection) for _ in commands]
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._pool.release(connection)
+        with anyio.fail_after(TIMEOUT_SECONDS):  # the client's own time-outs cost a task for each time it sends
+            connection = await self._pool.get_connection()
+            try:
+                await connection.send_packed_command(connection.pack_commands(commands))
+                return [await _reply(connection) for _ in commands]
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._pool.release(connection)
+
+
+def _pool(url: str, timeout: float | None) -> Any:
+    from gateway.streams.valkey.pool import Pool  # a class of the library's, which is loaded here
+
+    return Pool.from_url(  # pyright: ignore[reportUnknownMemberType] - half typed
+        url,
+        socket_timeout=timeout,
+        socket_connect_timeout=TIMEOUT_SECONDS,
+        retry=redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0),
+    )
 
 
 async def _reply(connection: Any) -> Any:
