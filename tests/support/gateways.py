@@ -4,7 +4,7 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
@@ -220,6 +220,7 @@ class Socket:
     """One connection that speaks graphql-transport-ws."""
 
     connection: ClientConnection
+    _waiting: list[Json] = field(default_factory=list[Json])
 
     async def send(self, message: Json) -> None:
         """Send a message."""
@@ -239,11 +240,9 @@ class Socket:
         await self.send({"type": "complete", "id": id})
 
     async def events(self, id: str = "1") -> AsyncIterator[Json]:
-        """The events of an operation to its end. Raises GraphQLErrors."""
+        """The events of an operation to its end. What comes for others meanwhile waits. Raises GraphQLErrors."""
         while True:
-            message = await self.receive()
-            if message.get("id") != id:
-                continue
+            message = await self._message(id)
             if message["type"] == "error":
                 raise GraphQLErrors(message["payload"])
             if message["type"] == "complete":
@@ -251,6 +250,16 @@ class Socket:
             if "errors" in message["payload"]:
                 raise GraphQLErrors(message["payload"]["errors"])
             yield next(iter(message["payload"]["data"].values()))
+
+    async def _message(self, id: str) -> Json:
+        """The next message of an operation."""
+        for index, message in enumerate(self._waiting):
+            if message["id"] == id:
+                return self._waiting.pop(index)
+        while (message := await self.receive()).get("id") != id:
+            if "id" in message:
+                self._waiting.append(message)
+        return message
 
 
 class _OnlyGiven(Settings):
