@@ -48,7 +48,8 @@ def _takes_gzip(accepted: str) -> bool:
     for part in accepted.lower().split(","):
         coding, _, weight = part.partition(";")
         if coding.strip() == "gzip":
-            return weight.strip().removeprefix("q=").strip("0.") != "" or not weight.strip()
+            weight = weight.strip()
+            return not weight or weight.removeprefix("q=").strip("0.") != ""
     return False
 
 
