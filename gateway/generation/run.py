@@ -143,8 +143,7 @@ class Run:
 
     def usage(self) -> TokenUsage:
         """Give what it has used so far, over all model servers and gateways."""
-        usage = self._meter.usage()
-        return usage if self._spent is NO_USAGE else added(self._spent, usage)
+        return added(self._spent, self._meter.usage())
 
     def cancel(self, reason: CancelReason) -> None:
         """End it: nobody wants it any more. The first reason counts."""

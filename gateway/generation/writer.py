@@ -101,7 +101,7 @@ class Deltas:
         """
         if len(chunks) == 1 and type(chunk := chunks[0]) is TextChunk and not self._logprobs:  # nearly every read
             delta = TextDelta(first, chunk.text, self._text_offset, chunk.tokens)
-            self._text_offset += len(chunk.text) if chunk.text.isascii() else utf16_length(chunk.text)
+            self._text_offset += utf16_length(chunk.text)
             return [delta], None
         events: list[Event] = []
         finish: FinishChunk | None = None

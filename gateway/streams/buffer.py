@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Sequence
 from uuid import UUID
 
 from gateway.errors import StreamExpired
-from gateway.streams.events import TERMINAL, End, Event, Resumed, TextDelta
+from gateway.streams.events import TERMINAL, End, Event, Resumed
 from gateway.streams.log import StreamMoved
-from gateway.streams.packing import EVENT_BYTES, Packed, pack, packed_size, size, unpack
+from gateway.streams.packing import Packed, pack, packed_size, size, unpack
 
 _NO_EVENTS: list[Event] = []
 """Of all streams that have ended: thousands are kept, and each object of theirs is looked at by garbage collection."""
@@ -47,9 +47,6 @@ class _Stream:
             raise ValueError(f"event {event.sequence} does not continue a stream of {self.length}")
         self.events.append(event)
         self.length += 1
-        if type(event) is TextDelta and event.logprobs is None:  # nearly every event
-            self.size += EVENT_BYTES + len(event.text)
-            return
         self.size += size(event)
         if isinstance(event, TERMINAL):
             self.end = event
