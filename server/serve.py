@@ -107,7 +107,7 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Give the first signal begins the end; the second does not wait for it."""
+        """Begin to end at the first signal, and do not wait for what runs at the second."""
         self.force_exit = self.should_exit
         self.should_exit = True
 

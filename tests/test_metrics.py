@@ -20,7 +20,7 @@ from tests.support.gateways import PASSWORD, GraphQLErrors, RunningGateway
 from tests.support.generations import GENERATE, START, asking
 from tests.support.polling import pause
 from tests.support.ports import free_port
-from tests.support.processes import child_processes, run_command, serving
+from tests.support.processes import WORKER, descendants, run_command, serving
 from tests.support.shared.gateways import gateway_before_fake
 
 TOKEN = "a-token-of-prometheus"
@@ -177,7 +177,7 @@ async def test_workers_count_together_and_what_a_dead_one_counted_stays(tmp_path
             while (folder / f"gauge_livesum_{victim}.db").exists():
                 await pause()
         assert value(await text(), "ollagraph_operations_total", operation="Here") == 10
-        assert victim not in child_processes(served.process.pid)
+        assert victim not in descendants(served.process.pid)
 
 
 async def test_the_end_of_what_a_killed_worker_ran_is_counted(tmp_path: Path, fake: FakeModelServer):
@@ -193,7 +193,7 @@ async def test_the_end_of_what_a_killed_worker_ran_is_counted(tmp_path: Path, fa
             while value(text, "ollagraph_generations_total", state="FAILED", end="INTERRUPTED") != 1:
                 if value(text, "ollagraph_workers_up") == 2:  # one of the two runs it, and only the other can end it
                     pids = {int(path.stem.rpartition("_")[2]) for path in folder.glob("gauge_livesum_*.db")}
-                    for victim in sorted(pids & set(child_processes(served.process.pid)))[:1]:
+                    for victim in sorted(pids & set(descendants(served.process.pid, WORKER)))[:1]:
                         os.kill(victim, signal.SIGKILL)
                 text = ""
                 with suppress(httpx.TransportError):

@@ -16,7 +16,7 @@ from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import Socket
 from tests.support.no_skips import under_ci
 from tests.support.polling import pause
-from tests.support.processes import START_SECONDS, Served, child_processes, is_running, serving
+from tests.support.processes import START_SECONDS, Served, descendants, is_running, serving
 
 PASSWORD = "a password of mine"
 
@@ -150,7 +150,7 @@ def with_model() -> None:
 async def test_the_embedded_model_ends_with_the_gateway(data_dir: Path, number: str):
     async with serving(data_dir, EMBEDDED="true", OLLAMA_URL="") as served:
         with anyio.fail_after(START_SECONDS):
-            while not (children := child_processes(served.process.pid)):  # noqa: ASYNC110 - nobody tells
+            while not (children := descendants(served.process.pid)):  # noqa: ASYNC110 - nobody tells
                 await anyio.sleep(0.01)
         await served.stop(signal.Signals[number])
     with anyio.fail_after(START_SECONDS):

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from tests.support.polling import pause
-from tests.support.processes import START_SECONDS, Served, child_processes, serving
+from tests.support.processes import START_SECONDS, WORKER, Served, descendants, serving
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ async def test_a_supervisor_hands_it_on_to_its_workers(data_dir: Path):
 
 async def test_a_worker_that_does_not_serve_yet_is_told_when_it_does(data_dir: Path):
     async with serving(data_dir, WORKERS="2") as served:
-        before = child_processes(served.process.pid)
+        before = descendants(served.process.pid, WORKER)
         os.kill(max(before), signal.SIGKILL)
-        while not set(child_processes(served.process.pid)) - set(before):
+        while not set(descendants(served.process.pid, WORKER)) - set(before):
             await pause()
         served.process.send_signal(signal.SIGHUP)
         await said(served, "the settings were read again", times=2)

@@ -16,12 +16,23 @@ import orjson
 import pytest
 
 from server.settings import SettingsError
+from server.workers.link import HEARTBEAT_SECONDS
 from server.workers.private_valkey import LONGEST_SOCKET_PATH, PrivateValkey
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.support.generations import COMPLETE, GENERATE, START, WATCH, asking
 from tests.support.http_streams import EVENT_STREAM
 from tests.support.polling import pause
-from tests.support.processes import START_SECONDS, Served, child_processes, is_running, run_command, serving
+from tests.support.preloaded import PreloadedProcess
+from tests.support.processes import (
+    START_SECONDS,
+    WORKER,
+    Served,
+    descendants,
+    environment,
+    is_running,
+    run_command,
+    serving,
+)
 from tests.test_process import refusal
 
 PASSWORD = "a password of mine"
@@ -39,8 +50,8 @@ SETTINGS = {
     "BREAKER_PAUSE": "0.01",
 }
 
-PROCESSES = 4
-"""Of a gateway: two workers, Valkey and its keeper."""
+PROCESSES = 6
+"""Of a gateway: two workers, what they are forked from, Python's tracker of resources, Valkey and its keeper."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the children of a process")
 
@@ -77,7 +88,7 @@ class Workers:
         except httpx.TransportError:  # with a worker end the connections that it had not accepted yet
             return False
         is_ready = told["workers"]["ready"] == 2 and told["streamLog"]["ready"]
-        return is_ready and len([pid for pid in self.pids("") if is_running(pid)]) == PROCESSES
+        return is_ready and len(self.pids()) == PROCESSES
 
     async def start(self, model: str) -> str:
         """Start a generation that outlives its viewers and its worker, and give its id."""
@@ -86,11 +97,9 @@ class Workers:
         )
         return data["startGeneration"]["generation"]["id"]
 
-    def pids(self, name: str) -> list[int]:
-        """The processes of the gateway whose command holds a name."""
-        children = child_processes(self.served.process.pid)
-        below = children + [grandchild for child in children for grandchild in child_processes(child)]
-        return [pid for pid in below if name in command_of(pid)]
+    def pids(self, name: str = "") -> list[int]:
+        """The processes of the gateway whose name begins like this."""
+        return descendants(self.served.process.pid, name)
 
 
 @dataclass
@@ -242,7 +251,7 @@ async def test_the_slots_of_a_model_server_hold_over_all_workers(workers: Worker
 
 
 async def test_a_worker_that_hangs_is_counted_out_and_then_replaced(workers: Workers):
-    before = workers.pids("worker.py")
+    before = workers.pids(WORKER)
     os.kill(before[0], signal.SIGSTOP)
     counted_out = anyio.Event()
 
@@ -260,10 +269,10 @@ async def test_a_worker_that_hangs_is_counted_out_and_then_replaced(workers: Wor
             for _ in range(4):  # it hangs for some seconds, and takes requests as the other does
                 tasks.start_soon(ask)
     with anyio.fail_after(START_SECONDS):
-        while before[0] in workers.pids("worker.py"):  # noqa: ASYNC110 - it is no child of ours
+        while before[0] in workers.pids(WORKER):  # noqa: ASYNC110 - it is no child of ours
             await anyio.sleep(0.02)
     await workers.all_are_ready()
-    assert len(set(workers.pids("worker.py")) - set(before)) == 1
+    assert len(set(workers.pids(WORKER)) - set(before)) == 1
     assert "hangs: nothing from it for 10 s" in workers.served.errors
 
 
@@ -274,11 +283,11 @@ async def test_no_character_is_lost_or_doubled_when_a_worker_is_killed(workers: 
             tasks.start_soon(viewer.watch, workers, await workers.start(MODEL))
         for viewer in viewers:
             await viewer.begun.wait()
-        before = workers.pids("worker.py")
+        before = workers.pids(WORKER)
         os.kill(before[0], signal.SIGKILL)
     assert [(viewer.end, viewer.text) for viewer in viewers] == [("GenerationCompleted", TEXT)] * len(viewers)
     await workers.all_are_ready()
-    assert len(set(workers.pids("worker.py")) - set(before)) == 1
+    assert len(set(workers.pids(WORKER)) - set(before)) == 1
     assert "ended (signal 9); it is started again" in workers.served.errors
 
 
@@ -290,23 +299,17 @@ async def test_streams_go_on_when_the_private_valkey_is_killed(workers: Workers)
             tasks.start_soon(viewer.watch, workers, generation)
         for viewer in viewers:
             await viewer.begun.wait()
-        (server,) = [pid for pid in workers.pids("valkey-server") if "keeper" not in command_of(pid)]
+        (server,) = workers.pids("valkey-server")
         os.kill(server, signal.SIGKILL)
     assert [(viewer.end, viewer.text) for viewer in viewers] == [("GenerationCompleted", TEXT)] * len(viewers)
     await workers.all_are_ready()
 
 
-def command_of(pid: int) -> str:
-    """How a process was started; empty of one that has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
 async def test_nothing_is_left_of_a_gateway_that_was_killed(workers: Workers):
-    pids = workers.pids("")
+    pids = workers.pids()
     assert len(pids) == PROCESSES
+    workers.served.process.send_signal(signal.SIGSTOP)
+    await anyio.sleep(2 * HEARTBEAT_SECONDS)  # what the workers tell now is never read
     assert await workers.served.stop(signal.SIGKILL) == -signal.SIGKILL
     await gone(lambda: [pid for pid in pids if is_running(pid)])
     await gone(lambda: list((workers.served.log.parent / "data").glob("*.sock")))
@@ -318,11 +321,24 @@ async def gone(left: Callable[[], list[Any]]) -> None:
             await anyio.sleep(0.01)
 
 
+async def test_workers_are_replaced_when_what_they_are_forked_from_is_gone(tmp_path: Path):
+    async with running_fake_model_server() as fake, running(tmp_path, fake) as workers:
+        before = workers.pids(WORKER)
+        (forked_from,) = [pid for pid in workers.pids() if set(before) <= set(descendants(pid))]
+        os.kill(forked_from, signal.SIGKILL)
+        await gone(lambda: [forked_from] if is_running(forked_from) else [])
+        assert (await workers.ready())["workers"] == {"ready": 2, "of": 2}
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        await workers.all_are_ready()
+        assert not set(workers.pids(WORKER)) & set(before)
+
+
 async def test_what_runs_may_finish_when_all_workers_are_told_to_stop(tmp_path: Path):
     async with running_fake_model_server() as fake, running(tmp_path, fake) as workers:
         fake.models.append("fake:hold-3")
         viewers = [Viewer() for _ in range(4)]
-        pids = workers.pids("")
+        pids = workers.pids()
         async with anyio.create_task_group() as tasks:
             for viewer in viewers:
                 tasks.start_soon(viewer.watch, workers, await workers.start("fake:hold-3"))
@@ -335,8 +351,22 @@ async def test_what_runs_may_finish_when_all_workers_are_told_to_stop(tmp_path: 
                 request.release()
         assert [(viewer.end, viewer.text) for viewer in viewers] == [("GenerationCompleted", "0 1 2 ")] * len(viewers)
         assert await workers.served.process.wait() == 0
-        assert not any(is_running(pid) for pid in pids)
+        await gone(lambda: [pid for pid in pids if is_running(pid)])
         assert "Traceback" not in workers.served.errors
+
+
+@pytest.mark.parametrize("name", ["valkey-server", WORKER])
+async def test_a_stop_in_the_middle_of_a_start_is_obeyed(tmp_path: Path, name: str):
+    values = environment(tmp_path / "data", OLLAMA_URL="", **SETTINGS)
+    with PreloadedProcess(["serve"], tmp_path, values, tmp_path / "log") as process:
+        with anyio.fail_after(START_SECONDS):
+            while not descendants(process.pid, name):  # noqa: ASYNC110 - nobody tells
+                await anyio.sleep(0.001)
+            pids = descendants(process.pid)
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+    assert await anyio.Path(tmp_path / "log").read_text() == ""
+    await gone(lambda: [pid for pid in pids if is_running(pid)])
 
 
 def test_a_start_that_cannot_succeed_ends_with_its_reason_and_nothing_else(tmp_path: Path):

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -112,20 +113,25 @@ class WorkerLink:
         return True
 
     def _tell(self, answer: dict[str, Any]) -> None:
-        os.write(self._answers, orjson.dumps(answer) + b"\n")
+        with suppress(BrokenPipeError, ConnectionResetError):  # without its supervisor this process is about to end
+            os.write(self._answers, orjson.dumps(answer) + b"\n")
 
     def _listen(self) -> None:
-        for line in self._orders:
-            order: dict[str, Any] = orjson.loads(line)
-            if order["kind"] == "start":
-                self._start.set()
-                continue
-            with self._lock:
-                if self._loop is None:
-                    self._earlier.append(order)
-                    continue
-            self._loop.call_soon_threadsafe(self._note, order)
-        _end_without_supervisor()
+        try:
+            for line in self._orders:
+                self._take(orjson.loads(line))
+        finally:  # whatever ends this thread: without it the worker would outlive the supervisor
+            _end_without_supervisor()
+
+    def _take(self, order: dict[str, Any]) -> None:
+        if order["kind"] == "start":
+            self._start.set()
+            return
+        with self._lock:
+            if self._loop is None:
+                self._earlier.append(order)
+                return
+        self._loop.call_soon_threadsafe(self._note, order)
 
     def _note(self, order: dict[str, Any]) -> None:
         match order["kind"]:

@@ -4,8 +4,8 @@ prometheus-client writes them, in its mode for several processes: a file for eac
 died has counted stays; what it showed as its state does not.
 """
 
+import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 from server.settings import Settings
@@ -26,8 +26,8 @@ def prepare_metrics(settings: Settings) -> dict[str, str]:
     return {VARIABLE: str(folder.absolute())}
 
 
-def forget_metrics_of(environment: Mapping[str, str], pid: int) -> None:
+def forget_metrics_of(pid: int) -> None:
     """Remove what a worker that has ended showed as its state."""
-    if folder := environment.get(VARIABLE):
+    if folder := os.environ.get(VARIABLE):
         for path in Path(folder).glob(f"gauge_live*_{pid}.db"):
             path.unlink(missing_ok=True)

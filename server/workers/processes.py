@@ -1,7 +1,7 @@
 """Child processes of the supervisor, each with the pipe that ends it."""
 
 import sys
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import PIPE, STDOUT
@@ -17,15 +17,13 @@ async def child(
     program: str,
     arguments: Sequence[str] = (),
     *,
-    environment: Mapping[str, str] | None = None,
-    inherited: Sequence[int] = (),
     joined_output: bool = False,
     stop_seconds: float,
 ) -> AsyncGenerator[Process]:
     """Start one of the programs beside this module, out of reach of the terminal's Ctrl-C, and end it on leaving.
 
-    Its standard input ends first; after `stop_seconds` it is killed. `inherited` are the open files that it gets.
-    Standard error is the supervisor's own, or with `joined_output` comes with standard output.
+    Its standard input ends first; after `stop_seconds` it is killed. Standard error is the supervisor's own, or with
+    `joined_output` comes with standard output.
     """
     process = await anyio.open_process(
         # -P keeps this folder, whose modules could hide the standard library's, off the child's path.
@@ -33,8 +31,6 @@ async def child(
         stdin=PIPE,
         stdout=PIPE,
         stderr=STDOUT if joined_output else None,
-        env=environment,
-        pass_fds=inherited,
         start_new_session=True,
     )
     try:

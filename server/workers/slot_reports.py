@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gateway.catalog import BackendQueue
 from server.workers.link import WorkerLink
+
+if TYPE_CHECKING:
+    from gateway.catalog import BackendQueue  # which takes 40 MB, and the supervisor has none
 
 PAUSE_SECONDS = 0.2
 """How late the supervisor may hear of what changes nothing for anybody now."""
@@ -15,7 +17,7 @@ PAUSE_SECONDS = 0.2
 class WorkerSlots:
     """The queues of all backends, by their names, in the hands of the supervisor. To be made in the event loop."""
 
-    def __init__(self, link: WorkerLink, queues: Mapping[str, BackendQueue]) -> None:
+    def __init__(self, link: WorkerLink, queues: "Mapping[str, BackendQueue]") -> None:
         self._link = link
         self._queues = queues
         self._heard = dict.fromkeys(queues, 0)

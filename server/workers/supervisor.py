@@ -30,7 +30,7 @@ from server.workers.private_valkey import PrivateValkey
 from server.workers.processes import ending
 from server.workers.slot_shares import SlotShares
 from server.workers.sockets import WorkerSockets, worker_sockets
-from server.workers.worker_process import WorkerProcess, running_worker
+from server.workers.worker_process import WorkerNotStarted, WorkerProcess, running_worker
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,6 @@ class Supervisor:
         self._settings = settings
         self._timeout = settings.worker_timeout
         self._sockets = sockets
-        self._environment = dict(os.environ)
         self._workers: dict[int, WorkerProcess] = {}
         self._first_is_ready = anyio.Event()
         self._stop = anyio.Event()
@@ -76,12 +75,12 @@ class Supervisor:
         """Serve until told to stop. Raises SettingsError, in a group, where the gateway cannot start."""
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             prepare_data_dir(self._settings)
-            self._environment |= prepare_metrics(self._settings)
+            os.environ.update(prepare_metrics(self._settings))  # for the workers, as the next one
             async with anyio.create_task_group() as services:
                 if self._settings.redis_url is None:
                     valkey = PrivateValkey(self._settings.data_dir)
                     await services.start(valkey.run)
-                    self._environment[f"{PREFIX}REDIS_URL"] = valkey.url
+                    os.environ[f"{PREFIX}REDIS_URL"] = valkey.url
                 if self._settings.embedded:
                     from server.backends import embedded_backend  # which loads the clients of model servers
 
@@ -119,15 +118,18 @@ class Supervisor:
         delay = FIRST_DELAY
         while not self._stop.is_set():
             begun = anyio.current_time()
-            status = await self._run_worker(number)
+            try:
+                how = ending(await self._run_worker(number))
+            except WorkerNotStarted as error:
+                how = str(error)
             if self._stop.is_set():
                 return
             if not self._first_is_ready.is_set():
                 self._deaths += 1
                 if self._deaths >= MOST_DEATHS:
-                    raise SettingsError(f"The workers end while they start ({ending(status)}): the log tells why.")
+                    raise SettingsError(f"The workers end while they start ({how}): the log tells why.")
             delay = FIRST_DELAY if anyio.current_time() - begun > LONGEST_DELAY else delay
-            logger.warning("worker %d ended (%s); it is started again in %g s", number, ending(status), delay)
+            logger.warning("worker %d ended (%s); it is started again in %g s", number, how, delay)
             with anyio.move_on_after(delay):
                 await self._stop.wait()
             delay = min(delay * 2, LONGEST_DELAY)
@@ -138,11 +140,12 @@ class Supervisor:
         with ExitStack() as kept:
             listening = kept.enter_context(self._sockets.for_worker())
             async with running_worker(
-                number, self._settings.workers, listening,
-                environment=self._environment, private_valkey=self._settings.redis_url is None,
+                number, self._settings.workers, listening, private_valkey=self._settings.redis_url is None
             ) as worker:  # fmt: skip
                 kept.close()  # it has inherited it; what is kept open here would get connections that nobody accepts
                 self._workers[number] = worker
+                if self._stop.is_set():  # likewise
+                    worker.terminate()
                 if reloads != self._reloads:  # since its process was begun
                     worker.reload()
                 try:
@@ -153,7 +156,7 @@ class Supervisor:
                         status = await worker.wait()
                         tasks.cancel_scope.cancel()
                 finally:
-                    forget_metrics_of(self._environment, worker.pid)
+                    forget_metrics_of(worker.pid)
                     del self._workers[number]
                     self._slots.forget(number)
                     await self._tell_of_end(worker)

@@ -1,18 +1,29 @@
-"""One worker as the supervisor sees it: a process, and the lines of JSON that they exchange."""
+"""One worker as the supervisor sees it: a process, and the lines of JSON that they exchange.
 
+On Linux workers are forked from a process that has loaded what they need. Loading takes a worker of its own a second,
+and what is loaded takes 60 MB, which forked ones share. Elsewhere a fork is not safe: libraries of macOS may not be
+used behind it.
+"""
+
+import multiprocessing
+import multiprocessing.context
+import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
+from typing import Any, cast
 
 import anyio
 import orjson
-from anyio.abc import Process
+from anyio import to_thread
+from anyio.abc import SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from server.workers.processes import child
+from server.workers.worker import SIGNALS, serve_at
 
 STOP_SECONDS = 8.0
 """How long a worker may take to end when the supervisor fails: longer than it gives itself."""
@@ -22,11 +33,20 @@ SILENT_LOOKS = 4
 
 LONGEST_ANSWER = 65_536
 
+_context = cast(
+    multiprocessing.context.ForkServerContext,  # the other one has the same methods
+    multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn"),
+)
+
+
+class WorkerNotStarted(Exception):
+    """The system gives no process for a worker."""
+
 
 class WorkerProcess:
     """The process of the worker with this number."""
 
-    def __init__(self, number: int, process: Process) -> None:
+    def __init__(self, number: int, process: BaseProcess, link: SocketStream) -> None:
         self.number = number
         self.replica_id: str | None = None
         self.drained = False
@@ -36,6 +56,7 @@ class WorkerProcess:
         """The state of its breakers by backend, as it told last."""
         self._reload_later = False
         self._process = process
+        self._link = link
         self._sending = anyio.Lock()
 
     @property
@@ -51,26 +72,27 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         """Its number among the processes of the machine."""
+        assert self._process.pid is not None  # noqa: S101 # it has been started
         return self._process.pid
 
     async def tell(self, order: dict[str, Any]) -> None:
         """Tell it something; nothing where it has ended."""
-        assert self._process.stdin is not None  # noqa: S101 # a pipe, as `child` asked for
         async with self._sending:
             with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                await self._process.stdin.send(orjson.dumps(order) + b"\n")
+                await self._link.send(orjson.dumps(order) + b"\n")
 
     async def hear(self, heard: Callable[["WorkerProcess", dict[str, Any]], Awaitable[None]]) -> None:
         """Hand on what it tells, until it ends."""
-        assert self._process.stdout is not None  # noqa: S101
-        lines = BufferedByteReceiveStream(self._process.stdout)
+        lines = BufferedByteReceiveStream(self._link)
         with suppress(anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError):
             while True:
                 await heard(self, orjson.loads(await lines.receive_until(b"\n", LONGEST_ANSWER)))
 
-    async def wait(self) -> int:
+    async def wait(self) -> int | None:
         """Wait for its end; give its exit status, or the negative number of the signal."""
-        return await self._process.wait()
+        await anyio.wait_readable(self._process.sentinel)
+        self._process.join()
+        return self._process.exitcode
 
     def terminate(self) -> None:
         """Tell it to stop, a second time to stop at once."""
@@ -93,27 +115,57 @@ class WorkerProcess:
         """End it."""
         self._send_signal(signal.SIGKILL)
 
+    async def end(self) -> None:
+        """Let go of it, which ends it, and kill it where that takes too long."""
+        await self._link.aclose()
+        with anyio.move_on_after(STOP_SECONDS):
+            await self.wait()
+        if self._process.exitcode is None:
+            self.kill()
+            await self.wait()
+        self._process.close()
+
     def _send_signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
-            self._process.send_signal(number)
+            os.kill(self.pid, number)
 
 
 @asynccontextmanager
 async def running_worker(
-    number: int, of: int, listening: socket.socket, *, environment: Mapping[str, str], private_valkey: bool
+    number: int, of: int, listening: socket.socket, *, private_valkey: bool
 ) -> AsyncGenerator[WorkerProcess]:
-    """Start a worker, and end it on leaving."""
-    async with child(
-        "worker.py", environment=environment, inherited=[listening.fileno()], stop_seconds=STOP_SECONDS
-    ) as process:
-        worker = WorkerProcess(number, process)
-        await worker.tell(
-            {
-                "import_path": sys.path,
-                "number": number,
-                "of": of,
-                "socket": listening.fileno(),
-                "private_valkey": private_valkey,
-            }
+    """Start a worker, and end it on leaving. Raises WorkerNotStarted."""
+    here, there = socket.socketpair()
+    with there:
+        process = _context.Process(
+            target=serve_at,
+            args=(there, listening),
+            kwargs={"number": number, "of": of, "private_valkey": private_valkey},
+            name=f"worker {number}",
         )
+        try:
+            await to_thread.run_sync(_start, process)
+        except (OSError, EOFError) as error:
+            here.close()
+            raise WorkerNotStarted(f"no process for it: {error}") from error
+    worker = WorkerProcess(number, process, await SocketStream.from_socket(here))
+    try:
         yield worker
+    finally:
+        with anyio.CancelScope(shield=True):
+            await worker.end()
+
+
+def _start(process: BaseProcess) -> None:
+    """Start it; the first one waits until what it is forked from has loaded.
+
+    Signals that may come to all processes of a terminal or a service are none of its business before it is a worker.
+    """
+    os.environ["PYTHONSAFEPATH"] = "1"  # else a module in the working directory could hide one of the standard library
+    _context.set_forkserver_preload(["server.workers.preload"])
+    resource_tracker.ensure_running()  # before, as it unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

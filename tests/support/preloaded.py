@@ -4,23 +4,25 @@ To the system it is the same: a process of its own, with its own environment, fo
 What differs, the loading itself, is tested where the process is started as it is typed.
 """
 
-import ctypes
-import multiprocessing
+import json
 import os
-import resource
+import select
 import signal
+import socket
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
-from multiprocessing.connection import Connection
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import anyio
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.support.shared.preload", "tests.support.preloaded"])
+from tests.support.shared import fork_server
+from tests.support.shared.folder import locked
+
+_PRELOADED = "tests.support.shared.preload"
 
 
 class PreloadedProcess:
@@ -41,14 +43,23 @@ class PreloadedProcess:
         `largest_file` limits the bytes of any file that it writes. With `obeys_permissions` it has no right to read and
         write everything, not even as the administrator.
         """
-        self.output, output = _context.Pipe(duplex=False)
-        with output:
-            self._process = _context.Process(
-                target=_main, args=(arguments, folder, environment, output, errors, largest_file, obeys_permissions)
-            )
-            self._process.start()
-        assert self._process.pid is not None
-        self.pid = self._process.pid
+        self.returncode: int | None = None
+        """The exit status, or the negative number of the signal that ended it, when its end was waited for."""
+        request = {
+            "arguments": arguments,
+            "folder": str(folder),
+            "environment": dict(environment),
+            "errors": str(errors),
+            "largest_file": largest_file,
+            "obeys_permissions": obeys_permissions,
+        }
+        self._connection = _connect(_fork_server())
+        self.output, output = os.pipe()
+        try:
+            socket.send_fds(self._connection, [json.dumps(request).encode()], [output])
+        finally:
+            os.close(output)
+        self.pid = _answer(self._connection)
 
     def __enter__(self) -> Self:
         return self
@@ -56,68 +67,69 @@ class PreloadedProcess:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Kill it if it still runs, and let go of what it holds here."""
         self.send_signal(signal.SIGKILL)
-        self._process.join()
-        self.output.close()
-
-    @property
-    def returncode(self) -> int | None:
-        """The exit status, the negative number of the signal that ended it, or None while it runs."""
-        return self._process.exitcode
+        self.join(None)
+        self._connection.close()
+        os.close(self.output)
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
-        if self.returncode is None:
+        if not self._has_ended(0):
             os.kill(self.pid, number)
 
     async def wait(self) -> int:
         """Wait for the end and give the exit status."""
         if self.returncode is None:
-            await anyio.wait_readable(self._process.sentinel)
+            await anyio.wait_readable(self._connection)
         return self.join(None)
 
     def join(self, timeout: float | None) -> int:
         """The same without an event loop. Raises TimeoutError."""
-        self._process.join(timeout)
-        if self.returncode is None:
+        if not self._has_ended(timeout):
             raise TimeoutError(f"It still runs after {timeout} s.")
+        assert self.returncode is not None
         return self.returncode
 
     async def read(self) -> str:
         """What it has written to its standard output since the last time; empty at the end."""
-        await anyio.wait_readable(self.output.fileno())
-        return os.read(self.output.fileno(), 65_536).decode()
+        await anyio.wait_readable(self.output)
+        return os.read(self.output, 65_536).decode()
+
+    def _has_ended(self, timeout: float | None) -> bool:
+        if self.returncode is None and select.select([self._connection], [], [], timeout)[0]:
+            self.returncode = _answer(self._connection)
+        return self.returncode is not None
 
 
-def _main(
-    arguments: Sequence[str],
-    folder: Path,
-    environment: Mapping[str, str],
-    output: Connection,
-    errors: Path,
-    largest_file: int | None,
-    obeys_permissions: bool,
-) -> None:
-    if obeys_permissions:
-        _obey_permissions()
-    if largest_file is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
-    os.dup2(output.fileno(), sys.stdout.fileno())
-    os.dup2(os.open(errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT), sys.stderr.fileno())
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.argv = ["ollagraph", *arguments]
-    warnings.simplefilter("error")
-    from server.cli import main
-
-    main()
+@cache
+def _fork_server() -> Path:
+    """Give the socket of the fork server, and keep it until this process ends; the first that needs it starts it."""
+    with locked("forks") as path:
+        try:
+            _kept.append(_connect(path))
+        except (OSError, ValueError):
+            path.unlink(missing_ok=True)
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(path))
+                listener.listen(128)
+                command = [sys.executable, "-c", f"from {fork_server.__name__} import main; main({_PRELOADED!r})"]
+                stdin = (os.POSIX_SPAWN_DUP2, listener.fileno(), 0)
+                os.posix_spawn(sys.executable, command, os.environ, file_actions=[stdin])
+            _kept.append(_connect(path))
+    return path
 
 
-def _obey_permissions() -> None:
-    """Give up CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, as Linux's capset(2) does it."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # its version, and this process
-    sets = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, twice 32 of each
-    assert libc.capget(header, sets) == 0
-    sets[0] &= ~0b110
-    assert libc.capset(header, sets) == 0
+_kept: list[socket.socket] = []
+
+
+def _connect(path: Path) -> socket.socket:
+    """Open a connection to the fork server. Raises OSError, or ValueError, where there is none."""
+    with ExitStack() as stack:
+        connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+        connection.connect(str(path))
+        _answer(connection)
+        stack.pop_all()
+        return connection
+
+
+def _answer(connection: socket.socket) -> int:
+    return int(connection.recv(fork_server.ANSWER, socket.MSG_WAITALL))

@@ -21,6 +21,9 @@ from tests.support.shared.told_secrets import found_in
 
 ROOT = Path(__file__).parents[2]
 
+WORKER = "ollagraph-"
+"""How the names of workers' processes begin."""
+
 START_SECONDS = 120
 """Until a gateway must be up and until one must have ended: far more than either takes."""
 
@@ -82,7 +85,7 @@ def run_command(
             largest_file=largest_file,
             obeys_permissions=obeys_permissions,
         ) as process,
-        open(process.output.fileno(), closefd=False, encoding="utf-8") as output,
+        open(process.output, closefd=False, encoding="utf-8") as output,
     ):
         printed = output.read()
         status = process.join(START_SECONDS)
@@ -168,14 +171,22 @@ def _spare_migrating(data_dir: Path, settings: Mapping[str, str]) -> None:
         copy_database(data_dir)
 
 
-def child_processes(pid: int) -> list[int]:
-    """The children of a process. Linux's own list of them may lack some while one of its threads or of them ends."""
-    children: list[int] = []
+def descendants(pid: int, name: str = "") -> list[int]:
+    """The processes below one that have not ended, whose own name, as `top` shows it, begins with `name`.
+
+    Linux's own list of children may lack some while one of its threads or of them ends.
+    """
+    found: dict[int, tuple[str, int]] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):  # it may end meanwhile
-            if int(status.read_text().rpartition(")")[2].split()[1]) == pid:
-                children.append(int(status.parent.name))
-    return children
+            head, _, rest = status.read_text().rpartition(")")
+            state, parent = rest.split()[:2]
+            if state != "Z":
+                found[int(status.parent.name)] = head.partition("(")[2], int(parent)
+    below = {pid}
+    while more := {child for child, (_, parent) in found.items() if parent in below} - below:
+        below |= more
+    return sorted(child for child in below - {pid} if found[child][0].startswith(name))
 
 
 def is_running(pid: int) -> bool:

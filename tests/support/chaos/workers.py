@@ -13,7 +13,7 @@ import httpx
 from redis import asyncio as redis
 
 from tests.support.chaos.program import Program
-from tests.support.processes import child_processes
+from tests.support.processes import WORKER, descendants
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Workers(Program):
     async def end(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to one of the workers."""
         self.deaths += 1
-        os.kill(random.choice(self._pids("worker.py")), number)
+        os.kill(random.choice(self._pids(WORKER)), number)
 
     def launch(self) -> None:
         """Start it, if it does not run."""
@@ -45,14 +45,11 @@ class Workers(Program):
     def kill_valkey(self) -> None:
         """Kill the private Valkey."""
         for pid in self._pids("valkey-server"):
-            if "keeper.py" not in _command(pid):
-                os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
 
     def _pids(self, name: str) -> list[int]:
         assert self.process is not None
-        children = child_processes(self.process.pid)
-        below = [*children, *(grandchild for child in children for grandchild in child_processes(child))]
-        return [pid for pid in below if name in _command(pid)]
+        return descendants(self.process.pid, name)
 
 
 @dataclass
@@ -81,10 +78,3 @@ class PrivateValkey:
             yield client
         finally:
             await client.aclose()
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""

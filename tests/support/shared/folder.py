@@ -4,7 +4,8 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,19 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
+@contextmanager
+def locked(name: str) -> Iterator[Path]:
+    """Give a path in the folder, while no other process is in such a block with it."""
+    path = Path(os.environ[_NAME]) / name
+    with open(f"{path}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield path
+
+
 def made_once(name: str, make: Callable[[Path], None]) -> Path:
     """Give a path in the folder, made by whichever process needs it first; the others wait until it is made."""
-    folder = Path(os.environ[_NAME])
-    path, done = folder / name, folder / f"{name}.done"
-    with open(folder / f"{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(name) as path:
+        done = path.with_name(f"{name}.done")
         if not done.exists():
             make(path)
             done.touch()
