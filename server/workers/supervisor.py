@@ -119,26 +119,29 @@ class Supervisor:
         while not self._stop.is_set():
             begun = anyio.current_time()
             try:
-                how = ending(await self._run_worker(number))
+                how = f"ended ({ending(await self._run_worker(number))})"
             except WorkerNotStarted as error:
-                how = str(error)
+                how = f"cannot be started ({error})"
             if self._stop.is_set():
                 return
             if not self._first_is_ready.is_set():
                 self._deaths += 1
                 if self._deaths >= MOST_DEATHS:
-                    raise SettingsError(f"The workers end while they start ({how}): the log tells why.")
+                    raise SettingsError(f"No worker comes to serve: the last one {how}. The log may tell why.")
             delay = FIRST_DELAY if anyio.current_time() - begun > LONGEST_DELAY else delay
-            logger.warning("worker %d ended (%s); it is started again in %g s", number, how, delay)
+            logger.warning("worker %d %s; it is started again in %g s", number, how, delay)
             with anyio.move_on_after(delay):
                 await self._stop.wait()
             delay = min(delay * 2, LONGEST_DELAY)
 
     async def _run_worker(self, number: int) -> int | None:
-        """Run a worker to its end, and give how it ended."""
+        """Run a worker to its end, and give how it ended. Raises WorkerNotStarted."""
         status, reloads = None, self._reloads
         with ExitStack() as kept:
-            listening = kept.enter_context(self._sockets.for_worker())
+            try:
+                listening = kept.enter_context(self._sockets.for_worker())
+            except SettingsError as error:  # the port could be had when the gateway started
+                raise WorkerNotStarted(str(error)) from error
             async with running_worker(
                 number, self._settings.workers, listening, private_valkey=self._settings.redis_url is None
             ) as worker:  # fmt: skip

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
@@ -117,13 +117,14 @@ class WorkerProcess:
 
     async def end(self) -> None:
         """Let go of it, which ends it, and kill it where that takes too long."""
-        await self._link.aclose()
-        with anyio.move_on_after(STOP_SECONDS):
-            await self.wait()
-        if self._process.exitcode is None:
-            self.kill()
-            await self.wait()
-        self._process.close()
+        with anyio.CancelScope(shield=True):
+            await self._link.aclose()
+            with anyio.move_on_after(STOP_SECONDS):
+                await self.wait()
+            if self._process.exitcode is None:
+                self.kill()
+                await self.wait()
+            self._process.close()
 
     def _send_signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
@@ -135,25 +136,23 @@ async def running_worker(
     number: int, of: int, listening: socket.socket, *, private_valkey: bool
 ) -> AsyncGenerator[WorkerProcess]:
     """Start a worker, and end it on leaving. Raises WorkerNotStarted."""
-    here, there = socket.socketpair()
-    with there:
-        process = _context.Process(
-            target=serve_at,
-            args=(there, listening),
-            kwargs={"number": number, "of": of, "private_valkey": private_valkey},
-            name=f"worker {number}",
-        )
+    async with AsyncExitStack() as stack:
         try:
-            await to_thread.run_sync(_start, process)
+            here, there = socket.socketpair()
+            with there:
+                link = await stack.enter_async_context(await SocketStream.from_socket(here))
+                process = _context.Process(
+                    target=serve_at,
+                    args=(there, listening),
+                    kwargs={"number": number, "of": of, "private_valkey": private_valkey},
+                    name=f"worker {number}",
+                )
+                await to_thread.run_sync(_start, process)
         except (OSError, EOFError) as error:
-            here.close()
-            raise WorkerNotStarted(f"no process for it: {error}") from error
-    worker = WorkerProcess(number, process, await SocketStream.from_socket(here))
-    try:
+            raise WorkerNotStarted(f"there is no process for it: {error}") from error
+        worker = WorkerProcess(number, process, link)
+        stack.push_async_callback(worker.end)
         yield worker
-    finally:
-        with anyio.CancelScope(shield=True):
-            await worker.end()
 
 
 def _start(process: BaseProcess) -> None:

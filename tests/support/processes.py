@@ -16,6 +16,7 @@ import httpx
 from anyio import to_thread
 
 from tests.support.databases import sqlite_template
+from tests.support.polling import pause
 from tests.support.preloaded import PreloadedProcess
 from tests.support.shared.told_secrets import found_in
 
@@ -114,6 +115,13 @@ class Served:
     def errors(self) -> str:
         """What it wrote to standard error so far."""
         return self.log.read_text()
+
+    async def says(self, text: str, times: int = 1) -> None:
+        """Return when standard error holds a text so often."""
+        with anyio.move_on_after(START_SECONDS / 4):
+            while self.errors.count(text) < times:
+                await pause()
+        assert self.errors.count(text) >= times, self.errors
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and give the exit status."""
