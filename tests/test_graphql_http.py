@@ -4,13 +4,12 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import asyncpg
 import httpx
 import pytest
 from sqlalchemy import text
 
+from tests.support.databases import closed_to_all
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import ADMIN, Json, RunningGateway, gateway_settings, running_gateway
 
@@ -268,24 +267,11 @@ async def test_suggestions_can_be_switched_off(
         assert ("Did you mean 'models'" in response.text) is suggestions
 
 
-async def administer(url: str, statement: str) -> None:
-    """Run a statement on the server of a PostgreSQL database, beside the gateway."""
-    name = urlsplit(url).path.lstrip("/")
-    connection = await asyncpg.connect(url.replace(f"/{name}?", "/postgres?"))
-    try:
-        await connection.execute(statement.format(name))
-    finally:
-        await connection.close()
-
-
 async def test_a_database_that_is_gone_is_told_with_a_code(postgresql_url: str, tmp_path: Path, fake: FakeModelServer):
     async with running_gateway(gateway_settings(tmp_path, postgresql_url, fake.url), fake) as gateway:
-        await administer(postgresql_url, "ALTER DATABASE {} ALLOW_CONNECTIONS false")
-        leave = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{}'"
-        await administer(postgresql_url, leave)
-        response = await ask(gateway, {"query": "{ models { name } }"})
+        async with closed_to_all(postgresql_url):
+            response = await ask(gateway, {"query": "{ models { name } }"})
         [error] = response.json()["errors"]
         assert (error["extensions"]["code"], error["extensions"]["retryable"]) == ("DATABASE_UNAVAILABLE", True)
         assert "postgres" not in response.text
-        await administer(postgresql_url, "ALTER DATABASE {} ALLOW_CONNECTIONS true")
         assert (await gateway.run(ME))["me"] == {"username": ADMIN}

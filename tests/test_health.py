@@ -3,7 +3,6 @@
 import shutil
 import socket
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import anyio
 import anyio.abc
@@ -12,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from server import health
+from tests.support.databases import closed_to_all
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import RunningGateway, gateway_settings, running_gateway
 
@@ -53,11 +53,10 @@ async def test_without_a_database_the_gateway_is_not_ready_until_it_is_back(
     postgresql_url: str, tmp_path: Path, fake: FakeModelServer
 ):
     async with running_gateway(gateway_settings(tmp_path, postgresql_url, fake.url), fake) as gateway:
-        await take_away(postgresql_url)
-        response = await gateway.client.get("/readyz")
+        async with closed_to_all(postgresql_url):
+            response = await gateway.client.get("/readyz")
         assert response.status_code == 503
         assert response.json()["reason"].startswith("database: The database cannot be reached: ")
-        await give_back(postgresql_url)
         assert (await gateway.client.get("/readyz")).status_code == 200
 
 
@@ -93,8 +92,8 @@ async def test_a_gateway_is_not_ready_before_the_migrations_that_it_needs(
 
 async def test_without_a_database_the_process_still_lives(postgresql_url: str, tmp_path: Path, fake: FakeModelServer):
     async with running_gateway(gateway_settings(tmp_path, postgresql_url, fake.url), fake) as gateway:
-        await take_away(postgresql_url)
-        assert (await gateway.client.get("/healthz")).status_code == 200
+        async with closed_to_all(postgresql_url):
+            assert (await gateway.client.get("/healthz")).status_code == 200
 
 
 async def test_without_any_backend_the_gateway_is_not_ready(sqlite_url: str, tmp_path: Path, fake: FakeModelServer):
@@ -178,28 +177,3 @@ async def test_a_writer_that_only_has_to_wait_for_the_others_of_its_gateway_is_n
         body = (await gateway.client.get("/readyz")).json()
         answered.set()
     assert body["database"]["ready"], body
-
-
-async def administer(url: str, *statements: str) -> None:
-    """Run statements on the server of a test's database."""
-    name = urlsplit(url).path.removeprefix("/")
-    connection = await asyncpg.connect(url.replace(f"/{name}?", "/postgres?"))
-    try:
-        for statement in statements:
-            await connection.execute(statement.format(name=name))
-    finally:
-        await connection.close()
-
-
-async def take_away(url: str) -> None:
-    """Close a database to everybody, those who are in it included."""
-    await administer(
-        url,
-        "ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false",
-        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'",
-    )
-
-
-async def give_back(url: str) -> None:
-    """Open it again."""
-    await administer(url, "ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from db import sqlite
 from db.engine import Database, DatabaseUnavailable
 from db.tables import ApiKey, User
+from tests.support.databases import CUT, administer, closed_to_all
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import (
     CREATE_KEY,
@@ -27,7 +28,6 @@ from tests.support.gateways import (
 from tests.support.generations import COMPLETE, GENERATE, START, asking
 from tests.support.http_streams import http_stream
 from tests.support.polling import pause
-from tests.test_health import administer
 from tests.test_identity import LOGIN
 from tests.test_identity_keys import MODELS
 
@@ -62,10 +62,9 @@ async def full(gateway: RunningGateway) -> AsyncIterator[None]:
 async def read_only(gateway: RunningGateway) -> AsyncIterator[None]:
     """PostgreSQL takes no writes, as after a failover."""
     url = gateway.settings.database
-    cut = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'"
-    await administer(url, "ALTER DATABASE {name} SET default_transaction_read_only = on", cut)
+    await administer(url, "ALTER DATABASE {name} SET default_transaction_read_only = on", CUT)
     yield
-    await administer(url, "ALTER DATABASE {name} RESET default_transaction_read_only", cut)
+    await administer(url, "ALTER DATABASE {name} RESET default_transaction_read_only", CUT)
 
 
 BREAKING: dict[str, Breaking] = {"locked": locked, "full": full, "read-only": read_only}
@@ -172,12 +171,10 @@ async def test_a_socket_whose_credentials_cannot_be_looked_up_is_to_come_back_la
     postgresql_url: str, tmp_path: Path, fake: FakeModelServer
 ):
     async with running_gateway(gateway_settings(tmp_path, postgresql_url, fake.url), fake) as gateway:
-        cut = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'"
-        await administer(postgresql_url, "ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false", cut)
-        with pytest.raises(ConnectionClosed) as closed:
-            async with gateway.connect():
-                pass
-        await administer(postgresql_url, "ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")
+        async with closed_to_all(postgresql_url):
+            with pytest.raises(ConnectionClosed) as closed:
+                async with gateway.connect():
+                    pass
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1013
 

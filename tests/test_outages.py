@@ -1,12 +1,10 @@
 """Valkey or the database goes and comes back: what runs goes on, what is promised is kept or refused with a code."""
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import anyio
-import asyncpg
 import pytest
 
 from db.clock import new_id
@@ -22,7 +20,7 @@ from gateway.streams.events import (
     UsageSources,
 )
 from gateway.streams.log import StreamMoved, StreamOwner
-from tests.support.databases import on_postgresql, on_sqlite
+from tests.support.databases import closed_to_all, on_postgresql, on_sqlite
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import GraphQLErrors, RunningGateway, Socket, gateway_settings, running_gateway
 from tests.support.generations import START, TOTAL, WATCH, asking, look, next_event, start, until
@@ -157,22 +155,6 @@ async def test_a_running_stream_outlives_valkey(
         assert text_of(await other.events(WATCH, {"id": id})) == "0 1 2 "
 
 
-@asynccontextmanager
-async def gone(url: str) -> AsyncIterator[None]:
-    """A PostgreSQL database that nobody can reach during the block."""
-    name = url.partition("?")[0].rpartition("/")[2]
-    connection = await asyncpg.connect(url.replace(f"/{name}?", "/postgres?"))
-    try:
-        await connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        await connection.execute(
-            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1", name
-        )
-        yield
-        await connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-    finally:
-        await connection.close()
-
-
 async def test_what_ends_while_the_database_is_away_is_written_once_when_it_is_back(
     tmp_path: Path, postgresql_url: str, fake: FakeModelServer
 ):
@@ -184,7 +166,7 @@ async def test_what_ends_while_the_database_is_away_is_written_once_when_it_is_b
             for number, id in enumerate(ids):
                 await socket.subscribe(WATCH, {"id": id}, str(number))
                 await next_event(socket, str(number))
-            async with gone(postgresql_url):
+            async with closed_to_all(postgresql_url):
                 fake.release()
                 await until_ends(socket, 5)
                 assert (await gateway.client.get("/readyz")).status_code == 503

@@ -6,11 +6,12 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -231,3 +232,28 @@ def _known(dialect: Dialect) -> object:
     """Give what decides how a dialect compiles: its kind and its server; itself while it does not know that."""
     version = getattr(dialect, "server_version_info", None)
     return (type(dialect), version) if version else id(dialect)
+
+
+async def administer(url: str, *statements: str) -> None:
+    """Run statements on the server of a test's PostgreSQL database, beside it; `{name}` in them is its name."""
+    name = urlsplit(url).path.removeprefix("/")
+    connection = await asyncpg.connect(url.replace(f"/{name}?", "/postgres?"))
+    try:
+        for statement in statements:
+            await connection.execute(statement.format(name=name))
+    finally:
+        await connection.close()
+
+
+CUT = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{name}'"
+"""The statement that ends all connections to a database."""
+
+
+@asynccontextmanager
+async def closed_to_all(url: str) -> AsyncIterator[None]:
+    """Close a PostgreSQL database for the block to everybody, those who are in it included."""
+    await administer(url, "ALTER DATABASE {name} ALLOW_CONNECTIONS false", CUT)
+    try:
+        yield
+    finally:
+        await administer(url, "ALTER DATABASE {name} ALLOW_CONNECTIONS true")
