@@ -5,6 +5,7 @@ gets what is to run and a standard output, and answers with the number of the pr
 ends itself when nobody has a connection any more.
 """
 
+import atexit
 import ctypes
 import json
 import os
@@ -100,6 +101,7 @@ def _become(request: dict[str, Any], output: int) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status if isinstance(status, int) else status is not None)
