@@ -303,6 +303,31 @@ async def test_streams_go_on_when_the_private_valkey_is_killed(workers: Workers)
     await workers.all_are_ready()
 
 
+async def test_workers_are_replaced_when_what_they_are_forked_from_is_gone(workers: Workers):
+    before = workers.pids(WORKER)
+    (forked_from,) = [pid for pid in workers.pids() if set(before) <= set(descendants(pid))]
+    os.kill(forked_from, signal.SIGKILL)
+    await gone(lambda: [forked_from] if is_running(forked_from) else [])
+    assert (await workers.ready())["workers"] == {"ready": 2, "of": 2}
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    await workers.all_are_ready()
+    assert not set(workers.pids(WORKER)) & set(before)
+
+
+async def test_a_worker_that_gets_no_process_is_tried_again(workers: Workers):
+    supervisor = workers.served.process.pid
+    before = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+    resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        os.kill(workers.pids(WORKER)[0], signal.SIGKILL)
+        await workers.served.says("cannot be started (Cannot listen on")
+        assert (await workers.ready())["status"] == "ready"
+    finally:
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, before)
+    await workers.all_are_ready()
+
+
 async def test_nothing_is_left_of_a_gateway_that_was_killed(workers: Workers):
     pids = workers.pids()
     assert len(pids) == PROCESSES
@@ -317,19 +342,6 @@ async def gone(left: Callable[[], list[Any]]) -> None:
     with anyio.fail_after(START_SECONDS):
         while left():  # noqa: ASYNC110 - they are no children of ours
             await anyio.sleep(0.01)
-
-
-async def test_workers_are_replaced_when_what_they_are_forked_from_is_gone(tmp_path: Path):
-    async with running_fake_model_server() as fake, running(tmp_path, fake) as workers:
-        before = workers.pids(WORKER)
-        (forked_from,) = [pid for pid in workers.pids() if set(before) <= set(descendants(pid))]
-        os.kill(forked_from, signal.SIGKILL)
-        await gone(lambda: [forked_from] if is_running(forked_from) else [])
-        assert (await workers.ready())["workers"] == {"ready": 2, "of": 2}
-        for pid in before:
-            os.kill(pid, signal.SIGKILL)
-        await workers.all_are_ready()
-        assert not set(workers.pids(WORKER)) & set(before)
 
 
 async def test_what_runs_may_finish_when_all_workers_are_told_to_stop(tmp_path: Path):
@@ -365,18 +377,6 @@ async def test_a_stop_in_the_middle_of_a_start_is_obeyed(tmp_path: Path, name: s
             assert await process.wait() == 0
     assert await anyio.Path(tmp_path / "log").read_text() == ""
     await gone(lambda: [pid for pid in pids if is_running(pid)])
-
-
-async def test_a_worker_that_gets_no_process_is_tried_again(tmp_path: Path):
-    async with running_fake_model_server() as fake, running(tmp_path, fake) as workers:
-        supervisor = workers.served.process.pid
-        before = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
-        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (3, before[1]))
-        os.kill(workers.pids(WORKER)[0], signal.SIGKILL)
-        await workers.served.says("cannot be started (Cannot listen on")
-        assert (await workers.ready())["status"] == "ready"
-        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, before)
-        await workers.all_are_ready()
 
 
 def test_a_start_that_cannot_succeed_ends_with_its_reason_and_nothing_else(tmp_path: Path):
