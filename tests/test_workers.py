@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import orjson
 import pytest
 
 from server.workers.link import HEARTBEAT_SECONDS
+from server.workers.worker_process import LONGEST_FOLDER, start_method
 from tests.support.fake_model_server import FakeModelServer, running_fake_model_server
 from tests.support.generations import COMPLETE, GENERATE, START, WATCH, asking
 from tests.support.http_streams import EVENT_STREAM
@@ -377,6 +379,14 @@ async def test_a_stop_in_the_middle_of_a_start_is_obeyed(tmp_path: Path, name: s
             assert await process.wait() == 0
     assert await anyio.Path(tmp_path / "log").read_text() == ""
     await gone(lambda: [pid for pid in pids if is_running(pid)])
+
+
+@pytest.mark.parametrize(("letters", "method"), [(LONGEST_FOLDER, "forkserver"), (LONGEST_FOLDER + 1, "spawn")])
+def test_workers_are_forked_where_the_socket_for_it_has_a_place(
+    monkeypatch: pytest.MonkeyPatch, letters: int, method: str
+):
+    monkeypatch.setattr(tempfile, "tempdir", "/".ljust(letters, "x"))
+    assert start_method().get_start_method() == method
 
 
 def test_a_start_that_cannot_succeed_ends_with_its_reason_and_nothing_else(tmp_path: Path):

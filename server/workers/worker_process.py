@@ -6,16 +6,17 @@ used behind it.
 """
 
 import multiprocessing
-import multiprocessing.context
 import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from multiprocessing import resource_tracker
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import orjson
@@ -33,10 +34,8 @@ SILENT_LOOKS = 4
 
 LONGEST_ANSWER = 65_536
 
-_context = cast(
-    multiprocessing.context.ForkServerContext,  # the other one has the same methods
-    multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn"),
-)
+LONGEST_FOLDER = 70
+"""Letters of a folder for temporary files in which a socket, 32 more, has a path that the system takes."""
 
 
 class WorkerNotStarted(Exception):
@@ -131,6 +130,13 @@ class WorkerProcess:
             os.kill(self.pid, number)
 
 
+def start_method() -> ForkServerContext | SpawnContext:
+    """Give how workers are started: forked where that is safe and the socket for it has a place, else by themselves."""
+    if sys.platform == "linux" and len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER:
+        return multiprocessing.get_context("forkserver")
+    return multiprocessing.get_context("spawn")
+
+
 @asynccontextmanager
 async def running_worker(
     number: int, of: int, listening: socket.socket, *, private_valkey: bool
@@ -141,7 +147,7 @@ async def running_worker(
             here, there = socket.socketpair()
             with there:
                 link = await stack.enter_async_context(await SocketStream.from_socket(here))
-                process = _context.Process(
+                process = start_method().Process(
                     target=serve_at,
                     args=(there, listening),
                     kwargs={"number": number, "of": of, "private_valkey": private_valkey},
@@ -161,7 +167,7 @@ def _start(process: BaseProcess) -> None:
     Signals that may come to all processes of a terminal or a service are none of its business before it is a worker.
     """
     os.environ["PYTHONSAFEPATH"] = "1"  # else a module in the working directory could hide one of the standard library
-    _context.set_forkserver_preload(["server.workers.preload"])
+    multiprocessing.set_forkserver_preload(["server.workers.preload"])
     resource_tracker.ensure_running()  # before, as it unblocks signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:

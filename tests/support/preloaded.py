@@ -45,15 +45,16 @@ class PreloadedProcess:
         """
         self.returncode: int | None = None
         """The exit status, or the negative number of the signal that ended it, when its end was waited for."""
+        server = _fork_server()
         request = {
             "arguments": arguments,
             "folder": str(folder),
-            "environment": dict(environment),
+            "environment": {**environment, "TMPDIR": str(server.parent)},  # what one that is killed leaves goes with it
             "errors": str(errors),
             "largest_file": largest_file,
             "obeys_permissions": obeys_permissions,
         }
-        self._connection = _connect(_fork_server())
+        self._connection = _connect(server)
         self.output, output = os.pipe()
         try:
             socket.send_fds(self._connection, [json.dumps(request).encode()], [output])

@@ -14,6 +14,7 @@ import selectors
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 import warnings
 from contextlib import suppress
@@ -123,6 +124,7 @@ def _run(
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # it is another one now
     sys.argv = ["ollagraph", *arguments]
     warnings.simplefilter("error")
     from server.cli import main
