@@ -308,8 +308,8 @@ class _Play:
         for piece in pieces[: prompt.max_tokens]:
             if self._script.delay_ms:
                 await anyio.sleep(self._script.delay_ms / 1000)
+            self._note()  # first: one that is killed here has sent no more than it noted
             await self._write(piece)
-            self._note()
             self._request.sent += 1
             if self._request.sent % 8 == 0:
                 await checkpoint()  # as fast as it can, but the client's leaving must be seen
