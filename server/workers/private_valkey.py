@@ -85,7 +85,7 @@ class PrivateValkey:
         while True:
             begun = anyio.current_time()
             async with (
-                child("keeper.py", self._command(), joined_output=True, stop_seconds=STOP_SECONDS) as process,
+                child("keeper.py", self._command(), stop_seconds=STOP_SECONDS) as process,
                 anyio.create_task_group() as tasks,
             ):
                 tasks.start_soon(self._collect, process.stdout)

@@ -17,20 +17,18 @@ async def child(
     program: str,
     arguments: Sequence[str] = (),
     *,
-    joined_output: bool = False,
     stop_seconds: float,
 ) -> AsyncGenerator[Process]:
     """Start one of the programs beside this module, out of reach of the terminal's Ctrl-C, and end it on leaving.
 
-    Its standard input ends first; after `stop_seconds` it is killed. Standard error is the supervisor's own, or with
-    `joined_output` comes with standard output.
+    Its standard input ends first; after `stop_seconds` it is killed. Standard error comes with standard output.
     """
     process = await anyio.open_process(
         # -P keeps this folder, whose modules could hide the standard library's, off the child's path.
         [sys.executable, "-P", str(FOLDER / program), *arguments],
         stdin=PIPE,
         stdout=PIPE,
-        stderr=STDOUT if joined_output else None,
+        stderr=STDOUT,
         start_new_session=True,
     )
     try:

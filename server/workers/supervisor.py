@@ -147,9 +147,9 @@ class Supervisor:
             ) as worker:  # fmt: skip
                 kept.close()  # it has inherited it; what is kept open here would get connections that nobody accepts
                 self._workers[number] = worker
-                if self._stop.is_set():  # likewise
+                if self._stop.is_set():  # since its process was begun
                     worker.terminate()
-                if reloads != self._reloads:  # since its process was begun
+                if reloads != self._reloads:  # likewise
                     worker.reload()
                 try:
                     async with anyio.create_task_group() as tasks:
