@@ -129,7 +129,10 @@ class GenerationSubscription:
             return _only(GenerationRefused(error=refused))
         return cast("AsyncIterator[GenerateEvent]", _Events(viewer, context))
 
-    @strawberry.subscription(description="Watch a generation, from its beginning or after the last event you received.")
+    @strawberry.subscription(
+        description="Watch a generation, from its beginning or after the last event you received. The last event is "
+        "always the terminal one: you receive it again where you already have."
+    )
     @requires(Scope.GENERATIONS_READ)
     async def generation(
         self,

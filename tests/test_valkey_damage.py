@@ -11,6 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from db.clock import new_id
 from gateway.errors import StreamExpired, StreamLogUnavailable
+from gateway.streams.codec import encode
 from gateway.streams.events import Event, Started, TextDelta
 from gateway.streams.log import StreamOwner, StreamWithoutEnd
 from gateway.streams.shared import SharedStreamLog
@@ -19,6 +20,8 @@ from tests.support.damage import FIELDS, GARBAGE, begun, end, keys, read, said
 from tests.support.polling import pause
 from tests.support.shared.logs import Heard, running_log
 from tests.support.valkeys import ValkeyServer
+
+ANSWER = [Started(1, 0), *said(2, 5)]
 
 # --- one kind of damage at a time ---------------------------------------------------------------------------------
 
@@ -105,7 +108,7 @@ async def test_a_stream_to_which_nothing_is_added_is_written_again_too(valkey: V
         with anyio.fail_after(30):
             while True:
                 try:
-                    if list(await other.read(stream)) == [Started(1, 0), *said(2, 5)]:
+                    if list(await other.read(stream)) == ANSWER:
                         break
                 except StreamExpired:
                     await pause()
@@ -139,7 +142,31 @@ async def test_nobody_takes_over_half_a_stream(valkey: ValkeyServer, damage: Dam
         await other.append(stream, [end(2)])
         with pytest.raises(StreamExpired):
             await read(other, stream, finished=True)
-        assert await read(other, stream, 5, finished=True) == [end(2)]
+        for seen in (1, 2, 5):
+            assert await read(other, stream, seen, finished=True) == [end(2)]
+
+
+@pytest.mark.parametrize("kept", range(1, 6))
+async def test_whoever_watches_is_told_the_end_of_what_was_being_written_anew(valkey: ValkeyServer, kept: int):
+    """Valkey lost a stream of which five events were seen, and its gateway was killed when some were there again."""
+    async with running_log(valkey) as other, running_log(valkey) as third:
+        async with running_log(valkey) as one:
+            stream = await begun(one, 5)
+            logs = (other, third)
+            live = [log.follow(stream) for log in logs]
+            for batches in live:
+                while (await anext(batches))[-1].sequence < 5:
+                    pass
+        await put(valkey, Batch(stream, 1, 1, kept, 5, encode(ANSWER[:kept]), b"{}", b"", False, "anew", again=True))
+        saved = await other.claim(stream, StreamOwner(2))
+        assert saved is not None
+        assert list(saved.events) == (ANSWER if kept == 5 else [])
+        await other.append(stream, [end(kept + 1)])
+        with anyio.fail_after(30):
+            for batches in live:
+                assert [event async for batch in batches for event in batch] == [end(kept + 1)]
+            for log in logs:
+                assert await read(log, stream, 5) == [end(kept + 1)]
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -158,9 +185,9 @@ async def finishes(one: SharedStreamLog, other: SharedStreamLog, stream: UUID) -
     with anyio.fail_after(30):
         if not isinstance(await outcome(one.append(stream, [end(6)])), Exception):
             mine = await outcome(read(one, stream))
-            assert isinstance(mine, Exception) or mine == [Started(1, 0), *said(2, 5), end(6)]
+            assert isinstance(mine, Exception) or mine == [*ANSWER, end(6)]
         theirs = await outcome(read(other, stream, finished=True))
-        assert isinstance(theirs, Exception) or theirs == [Started(1, 0), *said(2, 5), end(6)]
+        assert isinstance(theirs, Exception) or theirs == [*ANSWER, end(6)]
 
 
 async def outcome(call: Awaitable[Any]) -> Any:
@@ -171,16 +198,11 @@ async def outcome(call: Awaitable[Any]) -> Any:
         return error
 
 
-def sent_by_a_newer_version(valkey: ValkeyServer, stream_id: UUID, payload: bytes) -> Awaitable[Any]:
-    """Put events at the end of a stream, as its owner would."""
+async def put(valkey: ValkeyServer, batch: Batch) -> None:
+    """Write events as the owner of a stream would."""
     client = Valkey(valkey.url, new_id(), retention=60, max_stream_bytes=10**6, max_bytes=10**6)
-    batch = Batch(stream_id, 1, 6, 6, 5, payload, b"{}", b"", terminal=False)
-
-    async def send() -> None:
-        assert await client.append([batch]) == [6]
-        await client.aclose()
-
-    return send()
+    assert await client.append([batch]) == [batch.last]
+    await client.aclose()
 
 
 @pytest.mark.parametrize(
@@ -220,7 +242,7 @@ async def test_events_that_cannot_be_understood_are_a_typed_error(valkey: Valkey
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(watch)
                 await checkpoint()
-                await sent_by_a_newer_version(valkey, stream, payload)
+                await put(valkey, Batch(stream, 1, 6, 6, 5, payload, b"{}", b"", terminal=False))
             assert isinstance(watching[0], StreamExpired)
             assert isinstance(await outcome(other.read(stream)), StreamExpired)
             assert await other.claim(stream, StreamOwner(2)) is None
@@ -241,7 +263,7 @@ async def test_garbage_on_the_channels_disturbs_nobody(valkey: ValkeyServer):
             await one.append(stream, [*said(4, 5), end(6)])
             with anyio.fail_after(30):
                 seen += [event async for batch in batches for event in batch]
-        assert seen == [Started(1, 0), *said(2, 5), end(6)]
+        assert seen == [*ANSWER, end(6)]
         assert ("orphans", None) not in heard.words
 
 

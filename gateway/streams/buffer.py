@@ -111,11 +111,12 @@ class StreamBuffer:
             if batch := stream.after(after):
                 after = known = batch[-1].sequence
                 yield batch
+                if stream.finished_at is not None and after == stream.length:
+                    return
             elif stream.error is not None:
                 raise stream.error
-            elif stream.finished_at is not None:
-                if stream.end is not None and after > stream.length:
-                    yield [stream.end]
+            elif stream.end is not None:
+                yield [stream.end]
                 return
             else:
                 await stream.wait()

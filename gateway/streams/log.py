@@ -102,8 +102,11 @@ class StreamLog(Protocol):
         StreamWithoutEnd is raised where that is the terminal event.
 
         Each item is everything that has come since the last one was taken, so a slow viewer gets larger items,
-        never older ones. A cursor behind the end of a stream that has ended gets its terminal event. Raises
-        StreamExpired where the stream, or what follows the cursor in it, is unknown or forgotten, and
+        never older ones. It never ends without the terminal event: a cursor at or behind the end gets that alone,
+        also who has seen it. For who has not, it may bear a number that he has seen: where the log lost what was
+        said last and its gateway died with it, another one wrote the end in its place.
+
+        Raises StreamExpired where the stream, or what follows the cursor in it, is unknown or forgotten, and
         StreamLogUnavailable where that cannot be found out.
         """
         ...
