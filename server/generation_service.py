@@ -28,7 +28,7 @@ from gateway.generation import (
 )
 from gateway.limits import Limits, Prices
 from gateway.plugins import Plugins
-from gateway.replicas import PeerRequests, Replicas, Takeover, UsageNotes
+from gateway.replicas import PeerRequests, Replicas, StreamRecords, Takeover, UsageNotes
 from gateway.streams import (
     Handlers,
     KeptUsage,
@@ -36,7 +36,6 @@ from gateway.streams import (
     OpenCounts,
     SharedStreamLog,
     StreamBuffer,
-    StreamRecords,
     UnusableValkey,
     Valkey,
     check_valkey,

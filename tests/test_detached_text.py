@@ -1,11 +1,12 @@
 """Text that viewers saw while Valkey took nothing, of a gateway that was killed then: an error, not a shorter text."""
 
 import signal
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import anyio
 import httpx
@@ -14,7 +15,7 @@ import pytest
 from db.clock import new_id
 from db.engine import Database
 from db.tables import Generation
-from gateway.streams.events import Started
+from gateway.streams.events import Started, TextDelta, TokenUsage
 from gateway.streams.log import StreamOwner
 from schema.node import parse_uuid
 from tests.support.databases import on_postgresql
@@ -95,6 +96,10 @@ async def cut_off(
         yield Cut(id, seen, other)
 
 
+def tokens_of(events: list[dict[str, Any]]) -> int:
+    return sum(event["tokens"] for event in events if event["__typename"] == "TextDelta")
+
+
 async def is_ready(served: Served) -> bool:
     async with httpx.AsyncClient(verify=False) as client:
         return (await client.get(f"{served.url}/readyz")).json()["streamLog"]["ready"]
@@ -123,6 +128,7 @@ async def test_what_was_seen_beyond_the_shared_log_is_neither_shortened_nor_cont
     async with cut_off(tmp_path, database_url, fake, own_valkey, on_loss=on_loss) as cut:
         row = await cut.ended()
         assert (row["state"], row["error"]["code"]) == ("FAILED", "INTERRUPTED")
+        assert tokens_of(cut.seen) <= row["usage"]["completionTokens"] <= 100
         assert len(fake.requests) == 1
         await is_gone(cut.other, cut.id)
         (last,) = await cut.other.events(WATCH, {"id": cut.id, "after": cut.cursor})
@@ -184,8 +190,9 @@ async def test_viewers_see_nothing_that_the_database_was_not_told_of(own_valkey:
     order: list[str] = []
 
     class Slow(Heard):
-        async def _take_note(self, streams: Any, detached: bool) -> None:
+        async def _take_note(self, streams: Mapping[UUID, StreamOwner], detached: bool) -> None:
             await anyio.sleep(0.2)
+            await super()._take_note(streams, detached)
             order.append("noted")
 
     stream = new_id()
@@ -197,3 +204,38 @@ async def test_viewers_see_nothing_that_the_database_was_not_told_of(own_valkey:
                 order.append("seen")
                 break
     assert order[:2] == ["noted", "seen"]
+
+
+async def test_viewers_see_nothing_whose_usage_the_database_was_not_told_of(own_valkey: ValkeyServer):
+    stream, heard, said = new_id(), Heard(), 0
+
+    def usage() -> TokenUsage:
+        return TokenUsage(1, said)
+
+    async with running_log(own_valkey, handlers=heard) as log, own_valkey.refusing("full memory"):
+        await log.open(stream, StreamOwner(1, usage))
+        await log.append(stream, [Started(1, 0)])
+        with anyio.fail_after(30):
+            async for batch in log.follow(stream):
+                assert heard.used[stream].completion_tokens >= batch[-1].sequence - 1
+                said += 1
+                await log.append(stream, [TextDelta(said + 1, "x", said - 1, 1)])
+                if said == 10:
+                    break
+
+
+async def test_viewers_go_on_where_the_database_takes_no_note(own_valkey: ValkeyServer):
+    class Broken(Heard):
+        async def _take_note(self, streams: Mapping[UUID, StreamOwner], detached: bool) -> None:
+            raise ConnectionError
+
+    stream = new_id()
+    async with running_log(own_valkey, handlers=Broken()) as log, own_valkey.refusing("full memory"):
+        await log.open(stream, StreamOwner(1))
+        await log.append(stream, [Started(1, 0)])
+        async with aclosing(log.follow(stream)) as batches:
+            with anyio.fail_after(30):
+                await anext(batches)
+            for number in range(2, 100):
+                await log.append(stream, [TextDelta(number, "x", number - 2, 1)])
+                assert [event.sequence for event in await anext(batches)] == [number]

@@ -31,7 +31,6 @@ from gateway.streams.events import (
 from gateway.streams.kept_usage import KeptUsage
 from gateway.streams.log import SavedStream, StreamLog, StreamMoved, StreamOwner, StreamOwnership, StreamWithoutEnd
 from gateway.streams.memory import MemoryStreamLog
-from gateway.streams.records import StreamRecords
 from gateway.streams.shared import Handlers, SharedStreamLog
 from gateway.streams.valkey import (
     OpenCounts,
@@ -72,7 +71,6 @@ __all__ = [
     "StreamMoved",
     "StreamOwner",
     "StreamOwnership",
-    "StreamRecords",
     "StreamWithoutEnd",
     "TextDelta",
     "ThinkingDelta",

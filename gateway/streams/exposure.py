@@ -1,7 +1,8 @@
 """What viewers see of a stream that Valkey does not take: nothing at first, and after the grace time all of it.
 
 Before that the database is told that viewers may see more of it than Valkey has. Were this gateway killed then, the
-others would know that what they find is not the whole, and tell an error instead of a shorter text.
+others would know that what they find is not the whole, and tell an error instead of a shorter text. For as long as it
+lasts, the database is also told what was used before viewers see it: from Valkey nobody could learn what to bill.
 
     what Valkey has    1 ───────────────▶ written
     what viewers see   1 ───────────────▶ shown           further only once exposed, and the database knows
@@ -10,7 +11,7 @@ others would know that what they find is not the whole, and tell an error instea
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -29,10 +30,10 @@ NOTE_SECONDS = 5.0
 """How long they wait after that for a database that is away too."""
 
 LOOK_SECONDS = 0.1
-"""How often it is looked whether the grace time is over."""
+"""How often it is looked whether the grace time is over, and what has come since is shown of what is exposed."""
 
-Note = Callable[[Sequence[tuple[UUID, int]], bool], Awaitable[None]]
-"""Tells the database of streams, each with its fence, whether their viewers may see more than Valkey has."""
+Note = Callable[[Mapping[UUID, StreamOwner], bool], Awaitable[None]]
+"""Tells the database of streams whether their viewers may see more than Valkey has; if so, also what they have used."""
 
 
 @dataclass(slots=True)
@@ -74,17 +75,18 @@ class Owned:
 
 
 class Exposure:
-    """Watches over all streams of this gateway. `show` lets viewers see all that is pending of one."""
+    """Watches over all streams of this gateway. `show` lets viewers see what is pending of one, up to a number."""
 
-    def __init__(self, owned: Mapping[UUID, Owned], show: Callable[[UUID, Owned], None], note: Note) -> None:
+    def __init__(self, owned: Mapping[UUID, Owned], show: Callable[[UUID, Owned, int], None], note: Note) -> None:
         self._owned = owned
         self._show = show
         self._note = note
         self._troubled = anyio.Event()
         self._away_since: float | None = time.monotonic() - GRACE_SECONDS
         self._reason = "Valkey was not asked yet."
-        self._tells = True
         self._told = False
+        self.tells = True
+        """Whether the database takes what it is told. While it does not, nobody waits for it."""
         self.mirrored = False
         """Whether viewers see only what Valkey has. A short absence is waited for, so that no kill can lose text."""
 
@@ -142,19 +144,23 @@ class Exposure:
                 await self._troubled.wait()
 
     async def _expose_late(self) -> None:
-        late = {stream_id: owned for stream_id, owned in self._owned.items() if self._is_late(owned)}
-        exposed = {stream_id: owned for stream_id, owned in self._owned.items() if owned.exposed}
+        late = {
+            stream_id: owned
+            for stream_id, owned in self._owned.items()
+            if self._is_late(owned) or (owned.exposed and (owned.pending or not owned.noted))
+        }
         written = {
             stream_id: owned
             for stream_id, owned in self._owned.items()
             if owned.noted and not owned.exposed and not owned.is_short and stream_id not in late
         }
-        await self._tell({**late, **exposed}, detached=True)
+        ends = {stream_id: owned.shown + len(owned.pending) for stream_id, owned in late.items()}
+        await self._tell(late, detached=True)
         await self._tell(written, detached=False)
         for stream_id, owned in late.items():
-            if self._owned.get(stream_id) is owned and self._is_late(owned):
+            if self._owned.get(stream_id) is owned and (owned.exposed or self._is_late(owned)):
                 owned.exposed = True
-                self._show(stream_id, owned)
+                self._show(stream_id, owned, ends[stream_id])
 
     def _is_late(self, owned: Owned) -> bool:
         """Whether viewers need not wait any longer: for Valkey, which has told so by then, or for this stream alone."""
@@ -163,19 +169,17 @@ class Exposure:
         return owned.is_behind and not owned.exposed and (over or failed)
 
     async def _tell(self, streams: Mapping[UUID, Owned], *, detached: bool) -> None:
-        """Tell the database what it does not know yet. Where it is away too, the streams go on all the same."""
-        told = {stream_id: owned for stream_id, owned in streams.items() if owned.noted is not detached}
-        if not told:
+        """Tell the database of streams. Where it is away too, they go on all the same."""
+        if not streams:
             return
-        fences = [(stream_id, owned.owner.fence) for stream_id, owned in told.items()]
         try:
             with anyio.fail_after(NOTE_SECONDS):
-                await self._note(fences, detached)
+                await self._note({stream_id: owned.owner for stream_id, owned in streams.items()}, detached)
         except Exception as error:
-            if self._tells:
+            if self.tells:
                 logger.error("the database was not told which streams are in memory alone (%s)", type(error).__name__)
-            self._tells = False
+            self.tells = False
             return
-        self._tells = True
-        for owned in told.values():
+        self.tells = True
+        for owned in streams.values():
             owned.noted = detached

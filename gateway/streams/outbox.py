@@ -92,7 +92,8 @@ class Outbox:
         self._waiting += len(events)
         self._mark(stream_id, owned)
         if owned.exposed:
-            self._show(stream_id, owned)
+            if not self.exposure.tells:
+                self._show(stream_id, owned, events[-1].sequence)
         elif not self.exposure.mirrored:
             self.exposure.look()
         if owned.settled is not None:
@@ -110,9 +111,10 @@ class Outbox:
             owned.owner = replace(owned.owner, fence=fence)
 
     async def flush(self, stream_id: UUID) -> None:
-        """Wait until Valkey has everything; where it stays away, until the database knows that it has not."""
+        """Wait until Valkey has everything; where it stays away, until all is shown and the database knows."""
         while (owned := self._owned.get(stream_id)) is not None and owned.is_behind:
-            if owned.exposed and (self.exposure.is_away or owned.failing_since is not None):
+            away = self.exposure.is_away or owned.failing_since is not None
+            if owned.exposed and not owned.pending and away:
                 return
             await self._room.wait()
 
@@ -289,17 +291,15 @@ class Outbox:
                 self._buffer.dropped(batch.stream_id),
             )  # somebody else wrote there
         owned.written = last
-        count = 0
-        while count < len(owned.pending) and owned.pending[count].sequence <= last:
-            count += 1
-        self._publish(batch.stream_id, owned, count)
+        self._publish(batch.stream_id, owned, min(max(0, last - owned.shown), len(owned.pending)))
         if owned.is_behind:
             self._mark(batch.stream_id, owned)
         elif owned.settled is not None:
             owned.owner = StreamOwner(owned.owner.fence)  # the run behind it may go
 
-    def _show(self, stream_id: UUID, owned: Owned) -> None:
-        self._publish(stream_id, owned, len(owned.pending))
+    def _show(self, stream_id: UUID, owned: Owned, last: int) -> None:
+        """Let viewers see what is pending, up to this number."""
+        self._publish(stream_id, owned, max(0, last - owned.shown))
         self._make_room()
 
     def _publish(self, stream_id: UUID, owned: Owned, count: int) -> None:

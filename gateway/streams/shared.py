@@ -5,7 +5,7 @@ they go on from memory; when it is back, all that it missed is written.
 """
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from uuid import UUID
@@ -225,7 +225,7 @@ class SharedStreamLog:
         if self._handlers is not None:
             self._handlers.superseded(stream_id)
 
-    async def _note(self, streams: Sequence[tuple[UUID, int]], detached: bool) -> None:
+    async def _note(self, streams: Mapping[UUID, StreamOwner], detached: bool) -> None:
         if self._handlers is not None:
             await self._handlers.note(streams, detached)
 

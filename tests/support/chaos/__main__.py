@@ -75,13 +75,14 @@ async def kill_models(world: World, options: argparse.Namespace, chance: random.
 async def restart_valkey(world: World, options: argparse.Namespace) -> None:
     if options.valkey_restart:
         await anyio.sleep(options.valkey_restart)
-        await world.valkey.restart()
+        async with world.valkey_troubles:
+            await world.valkey.restart()
 
 
 async def refuse_writes(world: World, options: argparse.Namespace) -> None:
     if options.valkey_refuses:
         await anyio.sleep(options.valkey_refuses_after)
-        async with world.valkey.refusing("full memory"):
+        async with world.valkey_troubles, world.valkey.refusing("full memory"):
             print(f"Valkey takes no writes for {options.valkey_refuses} s", flush=True)
             await anyio.sleep(options.valkey_refuses)
         print("Valkey takes writes again", flush=True)

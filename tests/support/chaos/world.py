@@ -8,6 +8,7 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import anyio
 import httpx
 
 from tests.support.chaos.program import Program
@@ -34,6 +35,8 @@ class World:
     database_url: str
     journal: Path
     key: str = ""
+    valkey_troubles: anyio.Lock = field(default_factory=anyio.Lock)
+    """Held by who starts it anew or makes it refuse: one waits for the other."""
     log: list[str] = field(default_factory=list[str])
 
     def gateway(self, chance: random.Random, but: Program | None = None) -> Program:

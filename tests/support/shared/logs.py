@@ -1,6 +1,6 @@
 """Stream logs over a real Valkey, as one gateway has them or as two share them."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 from db.clock import new_id
 from gateway.errors import StreamExpired
 from gateway.streams.buffer import StreamBuffer
-from gateway.streams.events import Event
+from gateway.streams.events import Event, TokenUsage
 from gateway.streams.log import SavedStream, StreamOwner
 from gateway.streams.shared import Handlers, SharedStreamLog
 from gateway.streams.valkey.client import Valkey
@@ -21,12 +21,16 @@ PLENTY = 1_000_000
 
 
 class Heard(Handlers):
-    """What the other gateways said, in order; and what the database would know: `detached`, `finished`, `owning`."""
+    """What the other gateways said, in order; and what the database would know.
+
+    `detached`, `ended` and `owning` are streams, and `used` what was told with those.
+    """
 
     def __init__(self) -> None:
         self.words: list[tuple[str, UUID | None]] = []
         self.changed = anyio.Event()
         self.detached: set[UUID] = set()
+        self.used: dict[UUID, TokenUsage] = {}
         self.ended: set[UUID] = set()
         self.owning = False
         super().__init__(
@@ -46,9 +50,10 @@ class Heard(Handlers):
 
         return receive
 
-    async def _take_note(self, streams: Sequence[tuple[UUID, int]], detached: bool) -> None:
-        for stream_id, _ in streams:
+    async def _take_note(self, streams: Mapping[UUID, StreamOwner], detached: bool) -> None:
+        for stream_id, owner in streams.items():
             (self.detached.add if detached else self.detached.discard)(stream_id)
+            self.used[stream_id] = owner.usage()
 
     async def _finished(self, stream_ids: Sequence[UUID]) -> set[UUID]:
         return self.ended.intersection(stream_ids)

@@ -1,11 +1,13 @@
 """What the stream log tells the database, and asks of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from db import queries
 from db.clock import now
 from db.engine import Database
+from gateway.generation import usage_columns
+from gateway.streams import StreamOwner
 
 
 class StreamRecords:
@@ -14,10 +16,17 @@ class StreamRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def note(self, streams: Sequence[tuple[UUID, int]], detached: bool) -> None:
-        """Write of streams, each with its fence, whether viewers may have seen more of them than the log has."""
+    async def note(self, streams: Mapping[UUID, StreamOwner], detached: bool) -> None:
+        """Write whether viewers may see more of streams than the log has, and then what these have used so far."""
+        fences = {stream_id: owner.fence for stream_id, owner in streams.items()}
+        usage = [
+            {"row_id": stream_id, "row_fence": owner.fence, **usage_columns(owner.usage())}
+            for stream_id, owner in streams.items()
+        ]
         async with self._database.transaction() as tx:
-            await queries.generation.note_detached(tx, streams, now() if detached else None)
+            await queries.generation.note_detached(tx, fences, now() if detached else None)
+            if detached:
+                await queries.generation.note_usage(tx, usage)
 
     async def owns(self, generation_id: UUID, fence: int) -> bool:
         """Tell whether this is still the latest right to write a generation that runs."""
