@@ -91,15 +91,8 @@ class ValkeyServer:
     @asynccontextmanager
     async def refusing(self, how: str) -> AsyncIterator[None]:
         """It answers a PING during the block and takes no writes, in one of the ways of `REFUSALS`."""
-        async with self.client() as client:
-            refuse, accept = REFUSALS[how]
-            for command in refuse:
-                await client.execute_command(*command.format(port=free_port()).split(" "))
-            try:
-                yield
-            finally:
-                for command in accept:
-                    await client.execute_command(*command.split(" "))
+        async with self.client() as client, refusing(client, how):
+            yield
 
     async def restart(self) -> None:
         """Kill it and have it again."""
@@ -130,6 +123,21 @@ REFUSALS = {
         ["CONFIG SET requirepass "],
     ),
 }
+
+
+@asynccontextmanager
+async def refusing(client: "redis.Redis", how: str) -> AsyncIterator[None]:
+    """Let a server take no writes during the block, in one of the ways of `REFUSALS`."""
+    refuse, accept = REFUSALS[how]
+    for command in refuse:
+        await client.execute_command(*command.format(port=free_port()).split(" "))
+    try:
+        yield
+    finally:
+        for command in accept:
+            await client.execute_command(*command.split(" "))
+
+
 """How a Valkey comes to refuse what is written, and to take it again."""
 
 

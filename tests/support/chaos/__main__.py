@@ -5,7 +5,9 @@ gateway; gateways and model servers are killed, Valkey is started anew, takes no
 random. Ends with status 1 where a character was lost or doubled, a stream hung, a generation has not exactly one end,
 or the usage of one that no killed process touched is not exact. Of the others it is at least what was shown, and at
 most what was sent: what was on its way to a process when it was killed came to nobody. A text that is told as gone
-(STREAM_EXPIRED) is no loss where a gateway was killed while Valkey took nothing, or keys were evicted.
+(STREAM_EXPIRED) is no loss where a gateway was killed while Valkey took nothing, or keys were evicted. What a
+generation has used is in Valkey alone while it runs: where a key of it was evicted and its gateway was killed, nobody
+else knows.
 """
 
 import argparse
@@ -95,7 +97,8 @@ async def evict(world: World, options: argparse.Namespace, tally: Tally) -> None
             await anyio.sleep(1 / options.evict)
             with suppress(RedisError, OSError):  # it is being started anew
                 if (key := await client.randomkey()) is not None:
-                    tally.evicted += await client.delete(key)
+                    await client.delete(key)
+                    tally.evicted.append(key.decode())
 
 
 async def again(program: Program) -> None:

@@ -46,7 +46,7 @@ class Tally:
 
     retries: Counter[str] = field(default_factory=Counter[str])
     resume_seconds: list[float] = field(default_factory=list[float])
-    evicted: int = 0
+    evicted: list[str] = field(default_factory=list[str])
 
 
 @dataclass

@@ -14,6 +14,7 @@ from redis import asyncio as redis
 
 from tests.support.chaos.program import Program
 from tests.support.processes import WORKER, descendants
+from tests.support.valkeys import refusing
 
 
 @dataclass
@@ -65,9 +66,9 @@ class PrivateValkey:
 
     @asynccontextmanager
     async def refusing(self, how: str) -> AsyncIterator[None]:
-        """There is no such option for workers."""
-        raise NotImplementedError(how)
-        yield
+        """It takes no writes during the block."""
+        async with self.client() as client, refusing(client, how):
+            yield
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator["redis.Redis"]:
