@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from resource import RLIM_INFINITY, RLIMIT_FSIZE, getrlimit, setrlimit
+from uuid import UUID
 
 import anyio
 import pytest
@@ -13,8 +14,9 @@ from sqlalchemy import select, text
 from websockets.exceptions import ConnectionClosed
 
 from db import sqlite
+from db.clock import new_id
 from db.engine import Database, DatabaseUnavailable
-from db.tables import ApiKey, User
+from db.tables import ApiKey, Replica, User
 from tests.support.databases import CUT, administer, closed_to_all
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import (
@@ -165,6 +167,23 @@ async def test_the_log_tells_it_once(broken: Broken, caplog: pytest.LogCaptureFi
                 await gateway.run(START, asking("fake:count-3"))
         told = [record for record in caplog.records if record.name == "db.lane" and record.levelno == logging.ERROR]
     assert len(told) == 1
+
+
+async def test_a_death_that_cannot_be_written_is_left_to_the_lease(broken: Broken):
+    gateway, without_writes = broken
+    dead = Replica(id=new_id())
+    async with gateway.database.transaction() as tx:
+        tx.add(dead)
+    async with without_writes:
+        await gateway.app.running.service.replicas.expire(dead.id)
+    with anyio.fail_after(60):
+        while len(await _replicas(gateway)) > 1:
+            await pause()
+
+
+async def _replicas(gateway: RunningGateway) -> list[UUID]:
+    async with gateway.database.reading() as session:
+        return list(await session.scalars(select(Replica.id)))
 
 
 async def test_a_socket_whose_credentials_cannot_be_looked_up_is_to_come_back_later(

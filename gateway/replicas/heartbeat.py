@@ -188,12 +188,19 @@ class Replicas:
             await self._expire(silent)
 
     async def expire(self, replica_id: UUID) -> None:
-        """Take over from a gateway of which it is known that it has died, without waiting for its lease."""
-        async with self._database.reading() as session:
-            numbers = await queries.replica.heartbeats(session)
-        if replica_id in numbers:
-            await self._expire([(replica_id, numbers[replica_id])])
-            self.look_now()
+        """Take over from a gateway of which it is known that it has died: now, or where the database is away later.
+
+        Its lease runs out as any other's.
+        """
+        try:
+            async with self._database.reading() as session:
+                numbers = await queries.replica.heartbeats(session)
+            if replica_id in numbers:
+                await self._expire([(replica_id, numbers[replica_id])])
+                self.look_now()
+        except Exception as error:
+            if not is_outage(error):
+                raise
 
     def _warn_of_company(self) -> None:
         """Say once that another gateway is alive with which this one shares no streams."""

@@ -1,13 +1,13 @@
 """Breaks everything under thousands of streams, and counts what was lost: `make chaos`.
 
 Three gateways over PostgreSQL and Valkey, before two model servers. Clients are cut at random and go on at another
-gateway; gateways and model servers are killed, Valkey is started anew, takes no writes for a while, or loses keys at
-random. Ends with status 1 where a character was lost or doubled, a stream hung, a generation has not exactly one end,
-or the usage of one that no killed process touched is not exact. Of the others it is at least what was shown, and at
-most what was sent: what was on its way to a process when it was killed came to nobody. A text that is told as gone
-(STREAM_EXPIRED) is no loss where a gateway was killed while Valkey took nothing, or keys were evicted. What a
-generation has used is in Valkey alone while it runs: where a key of it was evicted and its gateway was killed, nobody
-else knows.
+gateway; gateways and model servers are killed, Valkey is started anew or loses keys at random, and Valkey or the
+database takes no writes for a while. Ends with status 1 where a character was lost or doubled, a stream hung, a
+generation has not exactly one end, or the usage of one that no killed process touched is not exact. Of the others it is
+at least what was shown, and at most what was sent: what was on its way to a process when it was killed came to nobody.
+A text that is told as gone (STREAM_EXPIRED) is no loss where a gateway was killed while Valkey took nothing, keys were
+evicted, or the Valkey of workers, which keeps nothing on disk, was started anew. What a generation has used is in
+Valkey alone while it runs: where a key of it was evicted and its gateway was killed, nobody else knows.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from schema.node import parse_uuid
 from tests.support.chaos.program import Program
 from tests.support.chaos.report import ledger, report, sent
 from tests.support.chaos.streams import Stream, Tally
-from tests.support.chaos.world import MODELS, World, running_world
+from tests.support.chaos.world import MODELS, World, refusing_database, running_world
 
 DEADLINE_SECONDS = 180
 
@@ -44,6 +44,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--valkey-restart", type=float, default=12.0, help="seconds until it; 0 for none")
     parser.add_argument("--valkey-refuses", type=float, default=0, help="seconds in which it takes no writes")
     parser.add_argument("--valkey-refuses-after", type=float, default=6.0, help="seconds until that begins")
+    parser.add_argument("--database-refuses", type=float, default=0, help="seconds in which it takes no writes")
+    parser.add_argument("--database-refuses-after", type=float, default=6.0, help="seconds until that begins")
     parser.add_argument("--evict", type=float, default=0, help="keys that Valkey loses in a second, at random")
     parser.add_argument("--text-retention", type=int, default=0, help="seconds that the database keeps texts")
     parser.add_argument("--gently", action="store_true", help="stop gateways with SIGTERM: a rolling restart")
@@ -62,7 +64,8 @@ async def kill_gateways(world: World, options: argparse.Namespace, chance: rando
         await anyio.sleep(options.gateway_kills)
         gateway = chance.choice(world.gateways)
         await gateway.end(signal.SIGTERM if options.gently else signal.SIGKILL)
-        await again(gateway)
+        async with world.starts:
+            await again(gateway)
 
 
 async def kill_models(world: World, options: argparse.Namespace, chance: random.Random) -> None:
@@ -88,6 +91,16 @@ async def refuse_writes(world: World, options: argparse.Namespace) -> None:
             print(f"Valkey takes no writes for {options.valkey_refuses} s", flush=True)
             await anyio.sleep(options.valkey_refuses)
         print("Valkey takes writes again", flush=True)
+
+
+async def close_database(world: World, options: argparse.Namespace) -> None:
+    """Let the database take no writes for a while: of PostgreSQL as after a failover, of SQLite as of a busy file."""
+    if options.database_refuses:
+        await anyio.sleep(options.database_refuses_after)
+        async with world.starts, refusing_database(world.database_url):
+            print(f"the database takes no writes for {options.database_refuses} s", flush=True)
+            await anyio.sleep(options.database_refuses)
+        print("the database takes writes again", flush=True)
 
 
 async def evict(world: World, options: argparse.Namespace, tally: Tally) -> None:
@@ -152,6 +165,7 @@ async def main(options: argparse.Namespace, folder: Path) -> int:
             tasks.start_soon(kill_models, world, options, random.Random(chance.random()))
             tasks.start_soon(restart_valkey, world, options)
             tasks.start_soon(refuse_writes, world, options)
+            tasks.start_soon(close_database, world, options)
             tasks.start_soon(evict, world, options, tally)
             await stream_all(world, streams, options.at_once)
             tasks.cancel_scope.cancel()
@@ -167,7 +181,8 @@ async def main(options: argparse.Namespace, folder: Path) -> int:
         rows = await ledger(world.database_url)
         gateways, models = ([each.deaths for each in programs] for programs in (world.gateways, world.models))
         print(f"deaths of gateways {gateways}, of model servers {models}")
-        may_expire = bool(options.evict and not options.text_retention)
+        forgets = options.evict or (options.workers and options.valkey_restart)
+        may_expire = bool(forgets and not options.text_retention)
         return report(streams, rows, sent(world.journal), tally, may_expire=may_expire)
 
 

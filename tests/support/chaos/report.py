@@ -85,6 +85,8 @@ def report(
     for stream in streams:
         if stream.lost or stream.doubled or _missing(stream) or _surplus(stream) or not _has_one_end(stream):
             print(f"  {_wound(stream)}")
+    for stream in unduly:
+        print(f"  told as gone: {_wound(stream)}, {_row(stream, rows)}")
     wrong = 0
     misbilled = list(_misbilled(streams, rows, truth, tally.evicted))
     short, over = (sum(max(0, amounts[which]) for amounts in misbilled) for which in (0, 1))

@@ -2,13 +2,15 @@
 
 import os
 import random
+import sqlite3
 import sys
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
+import asyncpg
 import httpx
 
 from tests.support.chaos.program import Program
@@ -35,6 +37,8 @@ class World:
     database_url: str
     journal: Path
     key: str = ""
+    starts: anyio.Lock = field(default_factory=anyio.Lock)
+    """Held while a gateway starts, and while none can: one that cannot write ends with a sentence."""
     valkey_troubles: anyio.Lock = field(default_factory=anyio.Lock)
     """Held by who starts it anew or makes it refuse: one waits for the other."""
     log: list[str] = field(default_factory=list[str])
@@ -117,3 +121,24 @@ def _world_of_workers(folder: Path, count: int, models: list[Program], journal: 
     gateway = Workers(one.command, one.port, one.health, one.log, one.env, count=count)
     data_dir = folder / "gateway0"
     return World([gateway], models, PrivateValkey(gateway, data_dir), f"sqlite:///{data_dir / 'ollagraph.db'}", journal)
+
+
+@asynccontextmanager
+async def refusing_database(url: str) -> AsyncIterator[None]:
+    """Let it take no writes during the block."""
+    if url.startswith("sqlite:"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None, timeout=60)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            yield
+            database.execute("ROLLBACK")
+        return
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("SET default_transaction_read_only = off")
+        await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        await connection.execute("SELECT pg_reload_conf()")
+        yield
+        await connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
+        await connection.execute("SELECT pg_reload_conf()")
+    finally:
+        await connection.close()
