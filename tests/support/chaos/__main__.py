@@ -25,7 +25,7 @@ from schema.node import parse_uuid
 from tests.support.chaos.program import Program
 from tests.support.chaos.report import ledger, report, sent
 from tests.support.chaos.streams import Stream, Tally
-from tests.support.chaos.world import MODELS, World, refusing_database, running_world
+from tests.support.chaos.world import MODELS, World, crash_database, refusing_database, running_world
 
 DEADLINE_SECONDS = 180
 
@@ -46,6 +46,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--valkey-refuses-after", type=float, default=6.0, help="seconds until that begins")
     parser.add_argument("--database-refuses", type=float, default=0, help="seconds in which it takes no writes")
     parser.add_argument("--database-refuses-after", type=float, default=6.0, help="seconds until that begins")
+    parser.add_argument("--database-crashes", type=float, default=0, help="seconds between two; 0 for none")
     parser.add_argument("--evict", type=float, default=0, help="keys that Valkey loses in a second, at random")
     parser.add_argument("--text-retention", type=int, default=0, help="seconds that the database keeps texts")
     parser.add_argument("--gently", action="store_true", help="stop gateways with SIGTERM: a rolling restart")
@@ -101,6 +102,13 @@ async def close_database(world: World, options: argparse.Namespace) -> None:
             print(f"the database takes no writes for {options.database_refuses} s", flush=True)
             await anyio.sleep(options.database_refuses)
         print("the database takes writes again", flush=True)
+
+
+async def crash_databases(world: World, options: argparse.Namespace) -> None:
+    while options.database_crashes:
+        await anyio.sleep(options.database_crashes)
+        async with world.starts:
+            await crash_database(world.database_url)
 
 
 async def evict(world: World, options: argparse.Namespace, tally: Tally) -> None:
@@ -166,6 +174,7 @@ async def main(options: argparse.Namespace, folder: Path) -> int:
             tasks.start_soon(restart_valkey, world, options)
             tasks.start_soon(refuse_writes, world, options)
             tasks.start_soon(close_database, world, options)
+            tasks.start_soon(crash_databases, world, options)
             tasks.start_soon(evict, world, options, tally)
             await stream_all(world, streams, options.at_once)
             tasks.cancel_scope.cancel()

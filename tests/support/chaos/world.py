@@ -2,12 +2,14 @@
 
 import os
 import random
+import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import anyio
 import asyncpg
@@ -21,6 +23,8 @@ from tests.support.processes import environment
 from tests.support.valkeys import ValkeyServer, valkey_server
 
 PASSWORD = "correct horse battery staple"
+
+RELOAD = "SELECT pg_reload_conf()"
 
 
 MODELS = [f"fake:paced-{tokens}-{pace}" for tokens in (50, 100, 150, 180) for pace in (10, 20, 40)]
@@ -98,6 +102,7 @@ async def running_world(folder: Path, gateways: int, workers: int = 0, **setting
             world = _world_of_workers(folder, workers, models, journal, values)
         else:
             database_url = stack.enter_context(postgresql_server())
+            await _ask(database_url, "ALTER SYSTEM SET synchronous_commit = on", RELOAD)  # what is told is kept
             valkey = stack.enter_context(valkey_server(folder, durable=True))
             await valkey.answers()
             values |= {"DATABASE_URL": database_url, "REDIS_URL": valkey.url}
@@ -132,13 +137,25 @@ async def refusing_database(url: str) -> AsyncIterator[None]:
             yield
             database.execute("ROLLBACK")
         return
+    await _ask(url, "ALTER SYSTEM SET default_transaction_read_only = on", RELOAD)
+    try:
+        yield
+    finally:
+        await _ask(url, "ALTER SYSTEM SET default_transaction_read_only = off", RELOAD)
+
+
+async def crash_database(url: str) -> None:
+    """Kill a process of PostgreSQL, which ends them all and recovers. SQLite has none."""
+    if not url.startswith("sqlite:"):
+        pid = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' ORDER BY random() LIMIT 1"
+        with suppress(OSError, asyncpg.PostgresError):  # it recovers from the last time, or this connection was hit
+            os.kill(await _ask(url, pid), signal.SIGKILL)
+
+
+async def _ask(url: str, *statements: str) -> Any:
+    """Execute statements, and give the first value of the last one."""
     connection = await asyncpg.connect(url)
     try:
-        await connection.execute("SET default_transaction_read_only = off")
-        await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
-        await connection.execute("SELECT pg_reload_conf()")
-        yield
-        await connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
-        await connection.execute("SELECT pg_reload_conf()")
+        return [await connection.fetchval(statement) for statement in statements][-1]
     finally:
-        await connection.close()
+        connection.terminate()
