@@ -27,7 +27,7 @@ async def note_usage(tx: WriteSession, ids: list[UUID]) -> None:
 
 
 async def note_detached(tx: WriteSession, ids: list[UUID]) -> None:
-    await queries.generation.note_detached(tx, dict.fromkeys(ids, FENCE), now())
+    await queries.generation.note_detached(tx, [(each, FENCE) for each in ids], now())
 
 
 @on_postgresql

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import Table, Update, bindparam, func, insert, literal, or_, select, update
+from sqlalchemy import Table, Update, bindparam, insert, or_, select, update
 
 from db.engine import ReadSession, WriteSession
 from db.tables import Generation, GenerationAttempt, Replica, UsageRecord
@@ -143,18 +143,14 @@ async def note_usage(session: WriteSession, usage: Sequence[Mapping[str, object]
     await connection.execute(statement.values({name: bindparam(name) for name in names}), rows)
 
 
-async def note_detached(session: WriteSession, fences: Mapping[UUID, int], at: datetime | None) -> None:
-    """Write since when the text of generations, by id, is more than the shared log has; None where it is not.
-
-    Where a time stands already, it stays.
-    """
+async def note_detached(session: WriteSession, streams: Sequence[tuple[UUID, int]], at: datetime | None) -> None:
+    """Write of generations, each with its fence, since when their text is more than the shared log has, if it is."""
     statement = update(Generation).where(
         Generation.id == bindparam("row_id"), Generation.fence == bindparam("row_fence")
     )
-    since = None if at is None else func.coalesce(Generation.detached_at, literal(at, Generation.detached_at.type))
-    rows = [{"row_id": each, "row_fence": fence} for each, fence in sorted(fences.items())]
+    rows = [{"row_id": each, "row_fence": fence, "detached_at": at} for each, fence in sorted(streams)]
     connection = await session.connection()
-    await connection.execute(statement.values(detached_at=since), rows)
+    await connection.execute(statement.values(detached_at=bindparam("detached_at")), rows)
 
 
 _ORPHANS = (

@@ -16,17 +16,19 @@ class StreamRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def note(self, streams: Mapping[UUID, StreamOwner], detached: bool) -> None:
-        """Write whether viewers may see more of streams than the log has, and then what these have used so far."""
-        fences = {stream_id: owner.fence for stream_id, owner in streams.items()}
-        usage = [
+    async def note(self, streams: Sequence[tuple[UUID, int]], detached: bool) -> None:
+        """Write of streams, each with its fence, whether viewers may have seen more of them than the log has."""
+        async with self._database.transaction() as tx:
+            await queries.generation.note_detached(tx, streams, now() if detached else None)
+
+    async def note_usage(self, streams: Mapping[UUID, StreamOwner]) -> None:
+        """Write what running streams have used so far."""
+        rows = [
             {"row_id": stream_id, "row_fence": owner.fence, **usage_columns(owner.usage())}
             for stream_id, owner in streams.items()
         ]
         async with self._database.transaction() as tx:
-            await queries.generation.note_detached(tx, fences, now() if detached else None)
-            if detached:
-                await queries.generation.note_usage(tx, usage)
+            await queries.generation.note_usage(tx, rows)
 
     async def owns(self, generation_id: UUID, fence: int) -> bool:
         """Tell whether this is still the latest right to write a generation that runs."""

@@ -28,6 +28,7 @@ from gateway.streams.events import (
     utf16_length,
     weakest,
 )
+from gateway.streams.exposure import Notes
 from gateway.streams.kept_usage import KeptUsage
 from gateway.streams.log import SavedStream, StreamLog, StreamMoved, StreamOwner, StreamOwnership, StreamWithoutEnd
 from gateway.streams.memory import MemoryStreamLog
@@ -58,6 +59,7 @@ __all__ = [
     "KeptUsage",
     "LossReason",
     "MemoryStreamLog",
+    "Notes",
     "OpenCounts",
     "QueueReason",
     "Queued",

@@ -11,7 +11,7 @@ lasts, the database is also told what was used before viewers see it: from Valke
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -30,10 +30,21 @@ NOTE_SECONDS = 5.0
 """How long they wait after that for a database that is away too."""
 
 LOOK_SECONDS = 0.1
-"""How often it is looked whether the grace time is over, and what has come since is shown of what is exposed."""
+"""How often it is looked whether the grace time is over, and at most that what has come is shown of what is exposed."""
 
-Note = Callable[[Mapping[UUID, StreamOwner], bool], Awaitable[None]]
-"""Tells the database of streams whether their viewers may see more than Valkey has; if so, also what they have used."""
+PAUSES_PER_NOTE = 4
+"""How much longer than the note of what many streams have used the time until the next one is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """Tells the database of streams: `detached`, of each with its fence, whether viewers may see more than Valkey has.
+
+    `usage` tells what they have used.
+    """
+
+    detached: Callable[[Sequence[tuple[UUID, int]], bool], Awaitable[None]]
+    usage: Callable[[Mapping[UUID, StreamOwner]], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -77,10 +88,11 @@ class Owned:
 class Exposure:
     """Watches over all streams of this gateway. `show` lets viewers see what is pending of one, up to a number."""
 
-    def __init__(self, owned: Mapping[UUID, Owned], show: Callable[[UUID, Owned, int], None], note: Note) -> None:
+    def __init__(self, owned: Mapping[UUID, Owned], show: Callable[[UUID, Owned, int], None], notes: Notes) -> None:
         self._owned = owned
         self._show = show
-        self._note = note
+        self._notes = notes
+        self._next_note = 0.0
         self._troubled = anyio.Event()
         self._away_since: float | None = time.monotonic() - GRACE_SECONDS
         self._reason = "Valkey was not asked yet."
@@ -144,19 +156,19 @@ class Exposure:
                 await self._troubled.wait()
 
     async def _expose_late(self) -> None:
-        late = {
-            stream_id: owned
-            for stream_id, owned in self._owned.items()
-            if self._is_late(owned) or (owned.exposed and (owned.pending or not owned.noted))
-        }
+        late = {stream_id: owned for stream_id, owned in self._owned.items() if self._is_late(owned)}
+        exposed = {stream_id: owned for stream_id, owned in self._owned.items() if owned.exposed}
         written = {
             stream_id: owned
             for stream_id, owned in self._owned.items()
             if owned.noted and not owned.exposed and not owned.is_short and stream_id not in late
         }
+        taken = await self._tell({**late, **exposed}, detached=True) and await self._tell(written, detached=False)
+        if time.monotonic() >= self._next_note:
+            late |= {stream_id: owned for stream_id, owned in exposed.items() if owned.pending or not self.tells}
         ends = {stream_id: owned.shown + len(owned.pending) for stream_id, owned in late.items()}
-        await self._tell(late, detached=True)
-        await self._tell(written, detached=False)
+        if taken:
+            await self._tell_usage(late)
         for stream_id, owned in late.items():
             if self._owned.get(stream_id) is owned and (owned.exposed or self._is_late(owned)):
                 owned.exposed = True
@@ -168,18 +180,34 @@ class Exposure:
         failed = owned.failing_since is not None and time.monotonic() - owned.failing_since > GRACE_SECONDS
         return owned.is_behind and not owned.exposed and (over or failed)
 
-    async def _tell(self, streams: Mapping[UUID, Owned], *, detached: bool) -> None:
-        """Tell the database of streams. Where it is away too, they go on all the same."""
-        if not streams:
-            return
+    async def _tell(self, streams: Mapping[UUID, Owned], *, detached: bool) -> bool:
+        """Tell the database what it does not know yet. False where it does not take it."""
+        told = {stream_id: owned for stream_id, owned in streams.items() if owned.noted is not detached}
+        fences = [(stream_id, owned.owner.fence) for stream_id, owned in told.items()]
+        if not told:
+            return True
+        if taken := await self._is_taken(self._notes.detached(fences, detached)):
+            for owned in told.values():
+                owned.noted = detached
+        return taken
+
+    async def _tell_usage(self, streams: Mapping[UUID, Owned]) -> None:
+        """Tell the database what streams have used until now, and be quiet for a while if that took long."""
+        if streams:
+            began = time.monotonic()
+            await self._is_taken(self._notes.usage({stream_id: owned.owner for stream_id, owned in streams.items()}))
+            now = time.monotonic()
+            self._next_note = now + PAUSES_PER_NOTE * (now - began)
+
+    async def _is_taken(self, note: Awaitable[None]) -> bool:
+        """Tell the database something. Where it is away too, the streams go on all the same."""
         try:
             with anyio.fail_after(NOTE_SECONDS):
-                await self._note({stream_id: owned.owner for stream_id, owned in streams.items()}, detached)
+                await note
         except Exception as error:
             if self.tells:
                 logger.error("the database was not told which streams are in memory alone (%s)", type(error).__name__)
             self.tells = False
-            return
+            return False
         self.tells = True
-        for owned in streams.values():
-            owned.noted = detached
+        return True

@@ -15,7 +15,7 @@ from gateway.latch import Latch
 from gateway.streams.buffer import StreamBuffer
 from gateway.streams.codec import encode, encode_usage
 from gateway.streams.events import TERMINAL, Event
-from gateway.streams.exposure import Exposure, Note, Owned
+from gateway.streams.exposure import Exposure, Notes, Owned
 from gateway.streams.log import StreamMoved, StreamOwner
 from gateway.streams.valkey import FENCED, Batch, NodeUnavailable, Valkey, ValkeyUnavailable
 
@@ -39,7 +39,7 @@ class Outbox:
         valkey: Valkey,
         buffer: StreamBuffer,
         superseded: Callable[[UUID], None],
-        note: Note,
+        notes: Notes,
         owns: Callable[[UUID, int], Awaitable[bool]],
     ) -> None:
         self._valkey = valkey
@@ -54,7 +54,7 @@ class Outbox:
         self._wake = Latch()
         self._room = Latch()
         self.writable = False
-        self.exposure = Exposure(self._owned, self._show, note)
+        self.exposure = Exposure(self._owned, self._show, notes)
 
     @property
     def waiting(self) -> int:

@@ -18,7 +18,7 @@ from gateway.errors import StreamExpired, StreamLogUnavailable
 from gateway.streams.buffer import StreamBuffer
 from gateway.streams.codec import decode_usage
 from gateway.streams.events import NO_USAGE, Event, TokenUsage
-from gateway.streams.exposure import Note
+from gateway.streams.exposure import Notes
 from gateway.streams.log import SavedStream, StreamMoved, StreamOwner
 from gateway.streams.mirrors import PATIENCE_SECONDS, Mirrors, events_of
 from gateway.streams.outbox import Outbox
@@ -45,7 +45,7 @@ FOLLOWERS_SECONDS = 1.0
 class Handlers:
     """What is to be done when another gateway says something, or has taken a stream over.
 
-    `note` tells the database of streams that go on in memory alone (see Exposure); `finished` asks it which of these
+    `notes` tell the database of streams that go on in memory alone (see Exposure); `finished` asks it which of these
     have their end on record, and `owns` whether a fence is still the latest. `usage` is told what others have used.
     """
 
@@ -53,7 +53,7 @@ class Handlers:
     unfollowed: Callable[[UUID], None]
     superseded: Callable[[UUID], None]
     orphans: Callable[[], None]
-    note: Note
+    notes: Notes
     finished: Callable[[Sequence[UUID]], Awaitable[set[UUID]]]
     owns: Callable[[UUID, int], Awaitable[bool]]
     usage: Callable[[bytes], None]
@@ -65,7 +65,7 @@ class SharedStreamLog:
     def __init__(self, valkey: Valkey, buffer: StreamBuffer) -> None:
         self._valkey = valkey
         self._buffer = buffer
-        self._outbox = Outbox(valkey, buffer, self._superseded, self._note, self._owns)
+        self._outbox = Outbox(valkey, buffer, self._superseded, Notes(self._note, self._note_usage), self._owns)
         self._mirrors = Mirrors(valkey, buffer)
         self._handlers: Handlers | None = None
 
@@ -225,9 +225,13 @@ class SharedStreamLog:
         if self._handlers is not None:
             self._handlers.superseded(stream_id)
 
-    async def _note(self, streams: Mapping[UUID, StreamOwner], detached: bool) -> None:
+    async def _note(self, streams: Sequence[tuple[UUID, int]], detached: bool) -> None:
         if self._handlers is not None:
-            await self._handlers.note(streams, detached)
+            await self._handlers.notes.detached(streams, detached)
+
+    async def _note_usage(self, streams: Mapping[UUID, StreamOwner]) -> None:
+        if self._handlers is not None:
+            await self._handlers.notes.usage(streams)
 
     async def _owns(self, stream_id: UUID, fence: int) -> bool:
         try:

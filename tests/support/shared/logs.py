@@ -11,6 +11,7 @@ from db.clock import new_id
 from gateway.errors import StreamExpired
 from gateway.streams.buffer import StreamBuffer
 from gateway.streams.events import Event, TokenUsage
+from gateway.streams.exposure import Notes
 from gateway.streams.log import SavedStream, StreamOwner
 from gateway.streams.shared import Handlers, SharedStreamLog
 from gateway.streams.valkey.client import Valkey
@@ -38,7 +39,7 @@ class Heard(Handlers):
             self._hearing("unfollowed"),
             self._hearing("lost"),
             self._orphans,
-            self._take_note,
+            Notes(self._take_note, self._take_usage),
             self._finished,
             self._owns_it,
             lambda message: None,
@@ -50,10 +51,12 @@ class Heard(Handlers):
 
         return receive
 
-    async def _take_note(self, streams: Mapping[UUID, StreamOwner], detached: bool) -> None:
-        for stream_id, owner in streams.items():
+    async def _take_note(self, streams: Sequence[tuple[UUID, int]], detached: bool) -> None:
+        for stream_id, _ in streams:
             (self.detached.add if detached else self.detached.discard)(stream_id)
-            self.used[stream_id] = owner.usage()
+
+    async def _take_usage(self, streams: Mapping[UUID, StreamOwner]) -> None:
+        self.used |= {stream_id: owner.usage() for stream_id, owner in streams.items()}
 
     async def _finished(self, stream_ids: Sequence[UUID]) -> set[UUID]:
         return self.ended.intersection(stream_ids)
