@@ -1,13 +1,13 @@
 """Breaks everything under thousands of streams, and counts what was lost: `make chaos`.
 
 Three gateways over PostgreSQL and Valkey, before two model servers. Clients are cut at random and go on at another
-gateway; gateways and model servers are killed, Valkey is started anew or loses keys at random, and Valkey or the
-database takes no writes for a while. Ends with status 1 where a character was lost or doubled, a stream hung, a
-generation has not exactly one end, or the usage of one that no killed process touched is not exact. Of the others it is
-at least what was shown, and at most what was sent: what was on its way to a process when it was killed came to nobody.
-A text that is told as gone (STREAM_EXPIRED) is no loss where a gateway was killed while Valkey took nothing, keys were
-evicted, or the Valkey of workers, which keeps nothing on disk, was started anew. What a generation has used is in
-Valkey alone while it runs: where a key of it was evicted and its gateway was killed, nobody else knows.
+gateway; gateways and model servers are killed, or gateways stand still; Valkey is started anew or loses keys at random,
+and Valkey or the database takes no writes for a while. Ends with status 1 where a character was lost or doubled, a
+stream hung, a generation has not exactly one end, or the usage of one that no killed process touched is not exact. Of
+the others it is at least what was shown, and at most what was sent: what was on its way to a process when it was killed
+came to nobody. A text that is told as gone (STREAM_EXPIRED) is no loss where a gateway was killed while Valkey took
+nothing, keys were evicted, or the Valkey of workers, which keeps nothing on disk, was started anew. What a generation
+has used is in Valkey alone while it runs: where a key of it was evicted and its gateway was killed, nobody else knows.
 """
 
 import argparse
@@ -29,6 +29,9 @@ from tests.support.chaos.world import MODELS, World, crash_database, refusing_da
 
 DEADLINE_SECONDS = 180
 
+PAUSE_SECONDS = 6.0
+"""Twice the time after which a silent gateway counts as dead here."""
+
 SHORT = {"streams": 80, "at_once": 40, "gateways": 2, "gateway_kills": 3.4, "model_kills": 4.0, "valkey_restart": 3.0}
 """What CI has time for: under half a minute. A gateway is killed while Valkey is away."""
 
@@ -40,6 +43,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--gateways", type=int, default=3)
     parser.add_argument("--workers", type=int, default=0, help="one gateway of so many workers, over SQLite")
     parser.add_argument("--gateway-kills", type=float, default=5.0, help="seconds between two; 0 for none")
+    parser.add_argument("--gateway-pauses", type=float, default=0, help="seconds between two; 0 for none")
     parser.add_argument("--model-kills", type=float, default=7.0, help="seconds between two; 0 for none")
     parser.add_argument("--valkey-restart", type=float, default=12.0, help="seconds until it; 0 for none")
     parser.add_argument("--valkey-refuses", type=float, default=0, help="seconds in which it takes no writes")
@@ -67,6 +71,14 @@ async def kill_gateways(world: World, options: argparse.Namespace, chance: rando
         await gateway.end(signal.SIGTERM if options.gently else signal.SIGKILL)
         async with world.starts:
             await again(gateway)
+
+
+async def pause_gateways(world: World, options: argparse.Namespace, chance: random.Random) -> None:
+    """Until the others have taken over from them: then they come back, and must not write."""
+    while options.gateway_pauses:
+        await anyio.sleep(options.gateway_pauses)
+        async with world.starts:
+            await chance.choice(world.gateways).pause(PAUSE_SECONDS)
 
 
 async def kill_models(world: World, options: argparse.Namespace, chance: random.Random) -> None:
@@ -170,6 +182,7 @@ async def main(options: argparse.Namespace, folder: Path) -> int:
     async with running_world(folder, options.gateways, options.workers, **settings) as world:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(kill_gateways, world, options, random.Random(chance.random()))
+            tasks.start_soon(pause_gateways, world, options, random.Random(chance.random()))
             tasks.start_soon(kill_models, world, options, random.Random(chance.random()))
             tasks.start_soon(restart_valkey, world, options)
             tasks.start_soon(refuse_writes, world, options)

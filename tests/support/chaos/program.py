@@ -1,8 +1,10 @@
 """A process that chaos kills and starts again."""
 
+import os
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +41,21 @@ class Program:
         self.deaths += 1
         self.process.send_signal(number)
         await anyio.to_thread.run_sync(self.process.wait)
+
+    async def pause(self, seconds: float) -> None:
+        """Let it do nothing for a while, as a machine does that is moved; it comes back and knows nothing of it."""
+        pid = self.any_pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await anyio.sleep(seconds)
+        finally:
+            with suppress(ProcessLookupError):  # it was missed, and killed
+                os.kill(pid, signal.SIGCONT)
+
+    def any_pid(self) -> int:
+        """Give the process; of several, any of those that answer."""
+        assert self.process is not None
+        return self.process.pid
 
     async def answers(self) -> None:
         """Return when it does."""

@@ -26,7 +26,11 @@ class Workers(Program):
     async def end(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to one of the workers."""
         self.deaths += 1
-        os.kill(random.choice(self._pids(WORKER)), number)
+        os.kill(self.any_pid(), number)
+
+    def any_pid(self) -> int:
+        """Give one of the workers."""
+        return random.choice(self._pids(WORKER))
 
     def launch(self) -> None:
         """Start it, if it does not run."""
