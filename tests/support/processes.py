@@ -22,6 +22,9 @@ from tests.support.shared.told_secrets import found_in
 
 ROOT = Path(__file__).parents[2]
 
+CUT_OFF = (httpx.TransportError, AttributeError)
+"""What httpx raises for a server that is killed: where that is while the connection is made, anyio asks no socket."""
+
 WORKER = "ollagraph-"
 """How the names of workers' processes begin."""
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import anyio
 import httpx
 
+from tests.support.processes import CUT_OFF
+
 
 @dataclass
 class Program:
@@ -67,6 +69,6 @@ class Program:
                 try:
                     if (await client.get(self.health)).status_code == 200:
                         return
-                except httpx.HTTPError:
+                except CUT_OFF:
                     pass
                 await anyio.sleep(0.05)
