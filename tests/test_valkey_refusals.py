@@ -150,8 +150,11 @@ async def test_a_valkey_that_loads_its_data_counts_as_away(tmp_path: Path):
             valkey.kill()
             valkey.launch()
             await goes_on_from_memory(one, heard, stream)
-            assert one.trouble is not None
-            assert one.trouble.startswith(("Valkey takes no writes: it is loading", "Valkey does not answer ("))
+            assert one.trouble in {
+                "Valkey takes no writes: it is loading its data.",
+                "Valkey does not answer (ConnectionError).",
+                "Valkey does not answer (TimeoutError).",
+            }
             await is_whole_at(other, one, heard, stream)
 
 

@@ -291,7 +291,7 @@ class Outbox:
                 self._buffer.dropped(batch.stream_id),
             )  # somebody else wrote there
         owned.written = last
-        self._publish(batch.stream_id, owned, min(max(0, last - owned.shown), len(owned.pending)))
+        self._publish(batch.stream_id, owned, last)
         if owned.is_behind:
             self._mark(batch.stream_id, owned)
         elif owned.settled is not None:
@@ -299,10 +299,11 @@ class Outbox:
 
     def _show(self, stream_id: UUID, owned: Owned, last: int) -> None:
         """Let viewers see what is pending, up to this number."""
-        self._publish(stream_id, owned, max(0, last - owned.shown))
+        self._publish(stream_id, owned, last)
         self._make_room()
 
-    def _publish(self, stream_id: UUID, owned: Owned, count: int) -> None:
+    def _publish(self, stream_id: UUID, owned: Owned, last: int) -> None:
+        count = min(max(0, last - owned.shown), len(owned.pending))
         if count:
             self._buffer.add(stream_id, owned.pending[:count])
             owned.shown = owned.pending[count - 1].sequence

@@ -15,7 +15,7 @@ import random
 import signal
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 import anyio
@@ -98,22 +98,28 @@ async def restart_valkey(world: World, options: argparse.Namespace) -> None:
 
 
 async def refuse_writes(world: World, options: argparse.Namespace) -> None:
-    if options.valkey_refuses:
-        await anyio.sleep(options.valkey_refuses_after)
-        async with world.valkey_troubles, world.valkey.refusing("full memory"):
-            print(f"Valkey takes no writes for {options.valkey_refuses} s", flush=True)
-            await anyio.sleep(options.valkey_refuses)
-        print("Valkey takes writes again", flush=True)
+    refusing = world.valkey.refusing("full memory")
+    seconds, after = options.valkey_refuses, options.valkey_refuses_after
+    await without_writes("Valkey", world.valkey_troubles, refusing, seconds, after)
 
 
 async def close_database(world: World, options: argparse.Namespace) -> None:
-    """Let the database take no writes for a while: of PostgreSQL as after a failover, of SQLite as of a busy file."""
-    if options.database_refuses:
-        await anyio.sleep(options.database_refuses_after)
-        async with world.starts, refusing_database(world.database_url):
-            print(f"the database takes no writes for {options.database_refuses} s", flush=True)
-            await anyio.sleep(options.database_refuses)
-        print("the database takes writes again", flush=True)
+    """Of PostgreSQL as after a failover, of SQLite as of a busy file."""
+    refusing = refusing_database(world.database_url)
+    seconds, after = options.database_refuses, options.database_refuses_after
+    await without_writes("the database", world.starts, refusing, seconds, after)
+
+
+async def without_writes(
+    store: str, alone: anyio.Lock, refusing: AbstractAsyncContextManager[None], seconds: float, after: float
+) -> None:
+    """Let a store take no writes for a while, if any."""
+    if seconds:
+        await anyio.sleep(after)
+        async with alone, refusing:
+            print(f"{store} takes no writes for {seconds} s", flush=True)
+            await anyio.sleep(seconds)
+        print(f"{store} takes writes again", flush=True)
 
 
 async def crash_databases(world: World, options: argparse.Namespace) -> None:
