@@ -166,7 +166,8 @@ def _wired(
     shared = None if valkey is None else SharedStreamLog(valkey, buffer)
     log = shared or MemoryStreamLog(buffer)
     recorded = [*needs.observer.recorded, needs.plugins.recorded]
-    ledger = Ledger(database, needs.limits, needs.prices, needs.usage_feed, recorded)
+    kept_usage = KeptUsage(settings.data_dir, replica_id)
+    ledger = Ledger(database, needs.limits, needs.prices, needs.usage_feed, recorded, kept_usage)
     admission = Admission(needs.limits, needs.prices, settings.limit_answer_tokens)
     runner = Runner(
         database=database,
@@ -179,7 +180,7 @@ def _wired(
         blobs=blobs,
         admission=admission,
         text_retention=settings.text_retention,
-        kept_usage=KeptUsage(settings.data_dir, replica_id),
+        kept_usage=kept_usage,
         hooks=needs.plugins,
         observer=needs.observer,
     )
@@ -238,8 +239,7 @@ def _handlers(service: GenerationService, needs: GenerationNeeds) -> Handlers:
         unfollowed=peers.unfollowed,
         superseded=peers.release,
         orphans=service.replicas.look_now,
-        notes=Notes(records.note, records.note_usage),
-        finished=records.finished,
+        notes=Notes(records.note, records.note_usage, records.ended),
         owns=records.owns,
         usage=needs.usage_feed.receive,
     )

@@ -2,8 +2,8 @@
 
 import signal
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -220,21 +220,3 @@ async def test_viewers_see_nothing_whose_usage_the_database_was_not_told_of(own_
                 await log.append(stream, [TextDelta(said + 1, "x", said - 1, 1)])
                 if said == 10:
                     break
-
-
-@pytest.mark.parametrize("broken", ["detached", "usage"])
-async def test_viewers_go_on_where_the_database_takes_no_note(own_valkey: ValkeyServer, broken: str):
-    async def refuse(*_: Any) -> None:
-        raise ConnectionError
-
-    stream, heard = new_id(), Heard()
-    heard.notes = replace(heard.notes, **{broken: refuse})
-    async with running_log(own_valkey, handlers=heard) as log, own_valkey.refusing("full memory"):
-        await log.open(stream, StreamOwner(1))
-        await log.append(stream, [Started(1, 0)])
-        async with aclosing(log.follow(stream)) as batches:
-            with anyio.fail_after(30):
-                await anext(batches)
-            for number in range(2, 100):
-                await log.append(stream, [TextDelta(number, "x", number - 2, 1)])
-                assert [event.sequence for event in await anext(batches)] == [number]

@@ -85,8 +85,9 @@ async def test_who_watches_another_gateways_stream_is_told_when_valkey_stays_awa
 
 async def test_a_frozen_valkey_holds_nobody_up(own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("gateway.streams.valkey.node.TIMEOUT_SECONDS", 0.3)
-    stream = new_id()
-    async with running_log(own_valkey) as log:
+    stream, heard = new_id(), Heard()
+    heard.ended.add(stream)
+    async with running_log(own_valkey, handlers=heard) as log:
         await log.open(stream, StreamOwner(1))
         own_valkey.freeze()
         with anyio.fail_after(10):

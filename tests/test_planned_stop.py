@@ -13,11 +13,10 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from tests.support.fake_model_server import FakeModelServer, Script
-from tests.support.gateways import Socket
+from tests.support.gateways import PASSWORD, Socket
 from tests.support.processes import START_SECONDS, Served, serving
 from tests.support.valkeys import ValkeyServer
 
-PASSWORD = "a password of mine"
 SUBSCRIBE = (
     'subscription { generate(input: {model: "%s", prompt: {text: "one"}}) { __typename ... on TextDelta { text } } }'
 )

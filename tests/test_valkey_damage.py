@@ -276,6 +276,7 @@ async def test_one_stream_that_cannot_be_written_does_not_hold_up_the_others(val
             await one.append(bad, [unwritable])
             await one.append(good, [*said(4, 5), end(6)])
             assert len(await read(other, good)) == 6
+            heard.ended.add(bad)
             await one.append(bad, [end(5)])
             assert (await read(one, bad))[-2:] == [unwritable, end(5)]
         assert heard.detached == {bad}

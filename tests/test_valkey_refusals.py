@@ -51,6 +51,7 @@ async def goes_on_from_memory(log: SharedStreamLog, heard: Heard, stream_id: UUI
         async for batch in log.follow(stream_id, 3):
             if batch[-1].sequence == 5:
                 break
+        heard.ended.add(stream_id)
         await log.append(stream_id, [*said(6, 7), END])
         assert await events_of(log, stream_id) == [Started(1, 0), *said(2, 7), END]
         assert not log.mirrored

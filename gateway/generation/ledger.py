@@ -28,6 +28,7 @@ from gateway.generation.record import (
 )
 from gateway.latch import Latch
 from gateway.limits import Limits, PriceList, Prices, Used
+from gateway.streams import KeptUsage
 from gateway.usage import UsageFeed
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ class Ledger:
     """The one writer of ends.
 
     Each `write` returns when its end is in the database; ends that come together share a transaction. While the
-    database is away it returns at once, and the ends wait here, in order. `recorded` are told what is written.
+    database is away it returns at once, and the ends wait here, in order. `recorded` are told what is written, and
+    `kept_usage` forgets it.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class Ledger:
         prices: Prices,
         usage_feed: UsageFeed,
         recorded: Sequence[Recorded] = (),
+        kept_usage: KeptUsage | None = None,
     ) -> None:
         self._database = database
         self._limits = limits
         self._prices = prices
         self._usage_feed = usage_feed
         self._recorded = recorded
+        self._kept_usage = kept_usage
         self._waiting: deque[LedgerEntry] = deque()
         self._came = Latch()
         self._empty = Latch()
@@ -146,7 +150,10 @@ class Ledger:
             logger.warning("the database is back: %d ends that waited for it are being written", len(self._waiting))
             self._away = False
         for _ in range(count):
-            self._waiting.popleft().settled.set()
+            entry = self._waiting.popleft()
+            entry.settled.set()
+            if self._kept_usage is not None:
+                self._kept_usage.forget(entry.generation.id)
 
     def _postpone(self, error: Exception) -> None:
         if not self._away:

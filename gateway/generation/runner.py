@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 LAST_EVENT_SECONDS = 2
 """How long a gateway that stops waits for its viewers to take the last event."""
 
+STORES_SECONDS = 5
+"""How long it waits for a store to take an end, since the last one that was taken."""
+
 
 @dataclass(frozen=True, slots=True)
 class GenerationObserver:
@@ -212,14 +215,36 @@ class Runner:
                 run.release()
             else:
                 run.shut_down()
-        for run in runs:
-            await run.finished.wait()
+        if not await self._have_finished(runs):
+            self._leave_behind()
+            await self._have_finished(runs)
         if handed_over := [run for run in released if run.released]:
             await _hand_over(self._database, self._ownership, handed_over)
         with anyio.move_on_after(LAST_EVENT_SECONDS):
             for run in [*done, *runs]:
                 if not run.released:
                     await run.wait_until_unwatched()
+
+    async def _have_finished(self, runs: Sequence[Run]) -> bool:
+        """Wait for their ends. False where none came for some time: neither the log nor the database takes them."""
+        for run in runs:
+            left = len(self._runs)
+            while not run.finished.is_set():
+                with anyio.move_on_after(STORES_SECONDS) as late:
+                    await run.finished.wait()
+                if late.cancelled_caught and len(self._runs) == left:
+                    return False
+                left = len(self._runs)
+        return True
+
+    def _leave_behind(self) -> None:
+        """Give up on what cannot be told of its end: whoever comes next finds it as if this gateway had been killed."""
+        logger.error("%d generations are left without an end: no store takes it", len(self._runs))
+        for run in self.runs:
+            run.release()
+        if self.kept_usage is not None:
+            self.kept_usage.keep()
+        self._ownership.leave()
 
     def unwatched(self, run: Run) -> None:
         """Cancel a generation that ends with its last viewer, who has left; but not while viewers are sent away."""
@@ -274,8 +299,8 @@ class Runner:
 
     def _forget(self, run: Run) -> None:
         self._runs.pop(run.generation_id, None)
-        if self.kept_usage is not None:
-            self.kept_usage.forget(run.generation_id)
+        if self.kept_usage is not None and (run.withdrawn or run.released):
+            self.kept_usage.forget(run.generation_id)  # else the ledger does, as soon as the end is on record
         run.route.ticket.release()
         run.finished.set()
 

@@ -36,7 +36,7 @@ class StreamRecords:
             row = (await queries.generation.generations_by_id(session, [generation_id])).get(generation_id)
         return row is not None and row.fence == fence and row.finished_at is None
 
-    async def finished(self, generation_ids: Sequence[UUID]) -> set[UUID]:
+    async def ended(self, generation_ids: Sequence[UUID]) -> set[UUID]:
         """Give those that have their end on record."""
         async with self._database.reading() as session:
             rows = await queries.generation.generations_by_id(session, generation_ids)

@@ -2,7 +2,9 @@
 
 Before that the database is told that viewers may see more of it than Valkey has. Were this gateway killed then, the
 others would know that what they find is not the whole, and tell an error instead of a shorter text. For as long as it
-lasts, the database is also told what was used before viewers see it: from Valkey nobody could learn what to bill.
+lasts, the database is also told what was used before viewers see it: from Valkey nobody could learn what to bill. The
+end is seen when it is on record. So where the database takes nothing either, viewers wait until one of the two does:
+what neither knows of could be said otherwise, or be denied, by whoever takes over.
 
     what Valkey has    1 ───────────────▶ written
     what viewers see   1 ───────────────▶ shown           further only once exposed, and the database knows
@@ -17,6 +19,7 @@ from uuid import UUID
 
 import anyio
 
+from db.failures import outage
 from gateway.latch import Latch
 from gateway.streams.events import Event
 from gateway.streams.log import StreamOwner
@@ -27,7 +30,7 @@ GRACE_SECONDS = 2.0
 """How long viewers wait for a Valkey that went away, as one that starts anew does, before they see what it lacks."""
 
 NOTE_SECONDS = 5.0
-"""How long they wait after that for a database that is away too."""
+"""How long the database may take to answer; after that it counts as away, and is asked again."""
 
 LOOK_SECONDS = 0.1
 """How often it is looked whether the grace time is over, and at most that what has come is shown of what is exposed."""
@@ -40,11 +43,12 @@ PAUSES_PER_NOTE = 4
 class Notes:
     """Tells the database of streams: `detached`, of each with its fence, whether viewers may see more than Valkey has.
 
-    `usage` tells what they have used.
+    `usage` tells what they have used; `ended` asks which of them have their end on record.
     """
 
     detached: Callable[[Sequence[tuple[UUID, int]], bool], Awaitable[None]]
     usage: Callable[[Mapping[UUID, StreamOwner]], Awaitable[None]]
+    ended: Callable[[Sequence[UUID]], Awaitable[set[UUID]]]
 
 
 @dataclass(slots=True)
@@ -97,8 +101,7 @@ class Exposure:
         self._away_since: float | None = time.monotonic() - GRACE_SECONDS
         self._reason = "Valkey was not asked yet."
         self._told = False
-        self.tells = True
-        """Whether the database takes what it is told. While it does not, nobody waits for it."""
+        self._noting = True
         self.mirrored = False
         """Whether viewers see only what Valkey has. A short absence is waited for, so that no kill can lose text."""
 
@@ -109,11 +112,12 @@ class Exposure:
 
     @property
     def trouble(self) -> str | None:
-        """Why viewers here may see more than those at other gateways; None where they do not."""
-        if not self.mirrored:
-            return self._reason
+        """Why viewers here may see more than those at other gateways, or wait; None where neither is so."""
         exposed = sum(owned.exposed for owned in self._owned.values())
-        return f"{exposed} streams cannot be written. {self._reason}" if exposed else None
+        if self.mirrored and not exposed:
+            return None
+        cause = f"{exposed} streams cannot be written. {self._reason}" if self.mirrored else self._reason
+        return cause if self._noting else f"{cause} The database takes nothing either: viewers wait."
 
     def away_for(self) -> float:
         """For how many seconds Valkey has taken nothing; 0 while it does."""
@@ -136,7 +140,7 @@ class Exposure:
         """Valkey took all that was written."""
         if self._told:
             logger.warning("the stream log is shared again")
-        self._away_since, self.mirrored, self._told = None, True, False
+        self._away_since, self.mirrored, self._told, self._noting = None, True, False, True
 
     def look(self) -> None:
         """Note that something came that Valkey will not take soon."""
@@ -163,12 +167,16 @@ class Exposure:
             for stream_id, owned in self._owned.items()
             if owned.noted and not owned.exposed and not owned.is_short and stream_id not in late
         }
-        taken = await self._tell({**late, **exposed}, detached=True) and await self._tell(written, detached=False)
+        if not (await self._tell({**late, **exposed}, detached=True) and await self._tell(written, detached=False)):
+            return
         if time.monotonic() >= self._next_note:
-            late |= {stream_id: owned for stream_id, owned in exposed.items() if owned.pending or not self.tells}
+            late |= {stream_id: owned for stream_id, owned in exposed.items() if owned.pending}
         ends = {stream_id: owned.shown + len(owned.pending) for stream_id, owned in late.items()}
-        if taken:
-            await self._tell_usage(late)
+        ending = [stream_id for stream_id, owned in late.items() if owned.settled is not None]
+        if not await self._tell_usage(late):
+            return
+        for stream_id in await self._unrecorded(ending):
+            ends[stream_id] -= 1
         for stream_id, owned in late.items():
             if self._owned.get(stream_id) is owned and (owned.exposed or self._is_late(owned)):
                 owned.exposed = True
@@ -191,23 +199,42 @@ class Exposure:
                 owned.noted = detached
         return taken
 
-    async def _tell_usage(self, streams: Mapping[UUID, Owned]) -> None:
+    async def _tell_usage(self, streams: Mapping[UUID, Owned]) -> bool:
         """Tell the database what streams have used until now, and be quiet for a while if that took long."""
-        if streams:
-            began = time.monotonic()
-            await self._is_taken(self._notes.usage({stream_id: owned.owner for stream_id, owned in streams.items()}))
-            now = time.monotonic()
-            self._next_note = now + PAUSES_PER_NOTE * (now - began)
+        if not streams:
+            return True
+        began = time.monotonic()
+        owners = {stream_id: owned.owner for stream_id, owned in streams.items()}
+        taken = await self._is_taken(self._notes.usage(owners))
+        now = time.monotonic()
+        self._next_note = now + PAUSES_PER_NOTE * (now - began)
+        return taken
+
+    async def _unrecorded(self, stream_ids: Sequence[UUID]) -> set[UUID]:
+        """Give those that have ended here, but not yet in the database."""
+        recorded: set[UUID] = set()
+
+        async def ask() -> None:
+            recorded.update(await self._notes.ended(stream_ids))
+
+        if stream_ids:
+            await self._is_taken(ask())
+        return set(stream_ids) - recorded
 
     async def _is_taken(self, note: Awaitable[None]) -> bool:
-        """Tell the database something. Where it is away too, the streams go on all the same."""
+        """Tell the database something. False where it is away: then viewers wait. A fault of the note stops nobody."""
         try:
             with anyio.fail_after(NOTE_SECONDS):
                 await note
         except Exception as error:
-            if self.tells:
-                logger.error("the database was not told which streams are in memory alone (%s)", type(error).__name__)
-            self.tells = False
+            if outage(error) is None:
+                logger.exception("the database refuses what it is told of streams that are in memory alone")
+                return True
+            if self._noting:
+                logger.error("neither Valkey nor the database takes anything: viewers wait (%s)", type(error).__name__)
+            self._noting = False
             return False
-        self.tells = True
+        if not self._noting:
+            logger.warning("the database takes what it is told: viewers go on")
+        self._noting = True
         return True

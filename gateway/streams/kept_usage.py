@@ -40,6 +40,7 @@ class KeptUsage:
         self._places: dict[UUID, tuple[int, bytes]] = {}  # where the note of each stands, and how it begins
         self._free: list[int] = []
         self._file: int | None = None
+        self._kept = False
         self._last_sources: UsageSources | None = None
         self._source_places: tuple[int, ...] = ()
         try:
@@ -67,10 +68,14 @@ class KeptUsage:
 
     def forget(self, generation_id: UUID) -> None:
         """Give up the note of a generation: its end is on record, or another gateway has it."""
-        found = self._places.pop(generation_id, None)
+        found = None if self._kept else self._places.pop(generation_id, None)
         if found is not None:
             self._free.append(found[0])
             self._write(found[0], _EMPTY)
+
+    def keep(self) -> None:
+        """Leave all notes for whoever comes next: this process ends, and no store took what they tell."""
+        self._kept = True
 
     def left(self, generation_id: UUID) -> TokenUsage:
         """Give what another process noted of a generation last: the most, where several had it."""
@@ -79,7 +84,7 @@ class KeptUsage:
 
     def close(self) -> None:
         """Remove the file: all has come to its end."""
-        if self._file is not None:
+        if self._file is not None and not self._kept:
             os.close(self._file)
             self._file = None
             self._path.unlink(missing_ok=True)

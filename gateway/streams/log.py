@@ -140,6 +140,10 @@ class StreamOwnership(Protocol):
         """Write it no more; return when what was appended can be claimed."""
         ...
 
+    def leave(self) -> None:
+        """Let nobody wait any longer for a store that takes nothing: this gateway ends, and others go on."""
+        ...
+
     async def followers(self, stream_id: UUID) -> tuple[int, int]:
         """Count how many other gateways have viewers of it: those alive, and those that died with them."""
         ...

@@ -50,6 +50,9 @@ class MemoryStreamLog:
     async def release(self, stream_id: UUID) -> None:
         """Do nothing: nobody else can take it over."""
 
+    def leave(self) -> None:
+        """Do nothing: nobody waits for memory."""
+
     async def followers(self, stream_id: UUID) -> tuple[int, int]:
         """Count none."""
         return 0, 0

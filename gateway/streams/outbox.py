@@ -25,7 +25,7 @@ MOST_IN_BATCH = 2000
 """Events of one stream that are written at once; there are as many only after Valkey was away."""
 
 MOST_WAITING = 20_000
-"""Events on their way to Valkey, over all streams, beyond which who generates waits."""
+"""Events on their way to Valkey, over all streams, beyond which who generates waits until his own are there."""
 
 
 class Outbox:
@@ -51,6 +51,7 @@ class Outbox:
         self._fenced: dict[UUID, Owned] = {}
         self._any_fenced = Latch()
         self._waiting = 0
+        self._leaving = False
         self._wake = Latch()
         self._room = Latch()
         self.writable = False
@@ -74,13 +75,12 @@ class Outbox:
         self._owned[stream_id] = Owned(owner, shown=length, written=length, known=True, again=True)
 
     async def append(self, stream_id: UUID, events: Sequence[Event]) -> None:
-        """Add events to the next batch; with a terminal one wait until Valkey has taken it, or is away.
+        """Add events to the next batch; with a terminal one wait until viewers see it.
 
         Raises ValueError for what does not continue the stream.
         """
-        while self._waiting > MOST_WAITING:
+        while (owned := self._owned.get(stream_id)) is not None and self._is_full(owned):
             await self._room.wait()
-        owned = self._owned.get(stream_id)
         if owned is None:
             return  # another gateway has it, and its word counts
         expected = owned.shown + len(owned.pending) + 1
@@ -91,12 +91,9 @@ class Outbox:
         owned.pending += events
         self._waiting += len(events)
         self._mark(stream_id, owned)
-        if owned.exposed:
-            if not self.exposure.tells:
-                self._show(stream_id, owned, events[-1].sequence)
-        elif not self.exposure.mirrored:
+        if not owned.exposed and not self.exposure.mirrored:
             self.exposure.look()
-        if owned.settled is not None:
+        if owned.settled is not None and not self._leaving:
             await owned.settled.wait()
 
     def pending(self, stream_id: UUID) -> Sequence[Event]:
@@ -112,11 +109,18 @@ class Outbox:
 
     async def flush(self, stream_id: UUID) -> None:
         """Wait until Valkey has everything; where it stays away, until all is shown and the database knows."""
-        while (owned := self._owned.get(stream_id)) is not None and owned.is_behind:
+        while (owned := self._owned.get(stream_id)) is not None and owned.is_behind and not self._leaving:
             away = self.exposure.is_away or owned.failing_since is not None
             if owned.exposed and not owned.pending and away:
                 return
             await self._room.wait()
+
+    def leave(self) -> None:
+        """Let nobody wait any longer for what is not written."""
+        self._leaving = True
+        for owned in self._owned.values():
+            owned.settle()
+        self._make_room()
 
     async def release(self, stream_id: UUID) -> None:
         """Wait until Valkey has everything, and let go of it."""
@@ -311,6 +315,10 @@ class Outbox:
             self._waiting -= count
         if not owned.pending:
             owned.settle()
+
+    def _is_full(self, owned: Owned) -> bool:
+        """Whether a stream has to wait; not for others alone, which Valkey may refuse while it takes this one."""
+        return self._waiting > MOST_WAITING and bool(owned.pending) and not self._leaving
 
     def _make_room(self) -> None:
         """Let those who wait for something to be written look again."""

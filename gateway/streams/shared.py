@@ -45,8 +45,8 @@ FOLLOWERS_SECONDS = 1.0
 class Handlers:
     """What is to be done when another gateway says something, or has taken a stream over.
 
-    `notes` tell the database of streams that go on in memory alone (see Exposure); `finished` asks it which of these
-    have their end on record, and `owns` whether a fence is still the latest. `usage` is told what others have used.
+    `notes` tell the database of streams that go on in memory alone (see Exposure), and ask it of ends on record; `owns`
+    asks it whether a fence is still the latest. `usage` is told what others have used.
     """
 
     cancel: Callable[[UUID], None]
@@ -54,7 +54,6 @@ class Handlers:
     superseded: Callable[[UUID], None]
     orphans: Callable[[], None]
     notes: Notes
-    finished: Callable[[Sequence[UUID]], Awaitable[set[UUID]]]
     owns: Callable[[UUID, int], Awaitable[bool]]
     usage: Callable[[bytes], None]
 
@@ -65,7 +64,8 @@ class SharedStreamLog:
     def __init__(self, valkey: Valkey, buffer: StreamBuffer) -> None:
         self._valkey = valkey
         self._buffer = buffer
-        self._outbox = Outbox(valkey, buffer, self._superseded, Notes(self._note, self._note_usage), self._owns)
+        notes = Notes(self._note, self._note_usage, self._ended)
+        self._outbox = Outbox(valkey, buffer, self._superseded, notes, self._owns)
         self._mirrors = Mirrors(valkey, buffer)
         self._handlers: Handlers | None = None
 
@@ -114,7 +114,7 @@ class SharedStreamLog:
         self._outbox.open(stream_id, owner, dropped)
 
     async def append(self, stream_id: UUID, events: Sequence[Event]) -> None:
-        """Add events, which viewers see when Valkey has taken them, or at once where it is away."""
+        """Add events, which viewers see when Valkey has taken them, or what the database needs to know in its place."""
         await self._outbox.append(stream_id, events)
 
     async def read(self, stream_id: UUID) -> Sequence[Event]:
@@ -190,6 +190,10 @@ class SharedStreamLog:
         """Wait until Valkey has everything, and let go of it."""
         await self._outbox.release(stream_id)
 
+    def leave(self) -> None:
+        """Wait for no store any longer: this gateway ends. What is not written by then, viewers have not seen."""
+        self._outbox.leave()
+
     async def followers(self, stream_id: UUID) -> tuple[int, int]:
         """As Valkey knows them; while it is away, those of other gateways see nothing and count for nothing."""
         try:
@@ -233,6 +237,9 @@ class SharedStreamLog:
         if self._handlers is not None:
             await self._handlers.notes.usage(streams)
 
+    async def _ended(self, stream_ids: Sequence[UUID]) -> set[UUID]:
+        return set() if self._handlers is None else await self._handlers.notes.ended(stream_ids)
+
     async def _owns(self, stream_id: UUID, fence: int) -> bool:
         try:
             return self._handlers is not None and await self._handlers.owns(stream_id, fence)
@@ -260,8 +267,8 @@ class SharedStreamLog:
         silent = self._mirrors.silent()
         await self._mirrors.catch_up()
         still = [stream_id for stream_id in self._mirrors.silent() if stream_id in silent]
-        if still and self._handlers is not None:
-            self._mirrors.give_up(await self._handlers.finished(still))
+        if still:
+            self._mirrors.give_up(await self._ended(still))
 
     async def _look(self) -> None:
         try:

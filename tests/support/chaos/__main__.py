@@ -23,11 +23,13 @@ from redis.exceptions import RedisError
 
 from schema.node import parse_uuid
 from tests.support.chaos.program import Program
-from tests.support.chaos.report import ledger, report, sent
+from tests.support.chaos.report import UNDER_WAY, Record, ledger, report, sent
 from tests.support.chaos.streams import Stream, Tally
 from tests.support.chaos.world import MODELS, World, crash_database, refusing_database, running_world
 
 DEADLINE_SECONDS = 180
+
+LAST_ENDS_SECONDS = 30
 
 PAUSE_SECONDS = 6.0
 """Twice the time after which a silent gateway counts as dead here."""
@@ -206,12 +208,22 @@ async def main(options: argparse.Namespace, folder: Path) -> int:
         async with anyio.create_task_group() as tasks:
             for stream in streams:
                 tasks.start_soon(_read_again, stream, world, limiter)
-        rows = await ledger(world.database_url)
+        rows = await ended(world.database_url)
         gateways, models = ([each.deaths for each in programs] for programs in (world.gateways, world.models))
         print(f"deaths of gateways {gateways}, of model servers {models}")
         forgets = options.evict or (options.workers and options.valkey_restart)
         may_expire = bool(forgets and not options.text_retention)
         return report(streams, rows, sent(world.journal), tally, may_expire=may_expire)
+
+
+async def ended(database_url: str) -> dict[str, Record]:
+    """Wait for the ends that nobody watched to the last, as of those whose text was told as gone; then give all."""
+    rows = await ledger(database_url)
+    with anyio.move_on_after(LAST_ENDS_SECONDS):
+        while any(row.state in UNDER_WAY for row in rows.values()):
+            await anyio.sleep(0.5)
+            rows = await ledger(database_url)
+    return rows
 
 
 async def _read_again(stream: Stream, world: World, limiter: anyio.CapacityLimiter) -> None:

@@ -14,6 +14,8 @@ import asyncpg
 from schema.node import parse_uuid
 from tests.support.chaos.streams import Stream, Tally, code_of
 
+UNDER_WAY = {"QUEUED", "RUNNING"}
+
 FIRST_FENCE = 1
 """Of a generation that its first gateway took to its end."""
 
@@ -70,7 +72,7 @@ def report(
     ends = sum(1 for stream in streams if not _has_one_end(stream))
     gone = [stream for stream in streams if stream.expired or (_is_gone(stream) and stream.text)]
     unduly = [stream for stream in gone if stream.id and not (may_expire or _row(stream, rows).cut_off)]
-    unrecorded = sum(1 for row in rows.values() if row.records != 1 or row.state in {"QUEUED", "RUNNING"})
+    unrecorded = sum(1 for row in rows.values() if row.records != 1 or row.state in UNDER_WAY)
     extra = len(rows) - len(streams)
     print(f"streams                                          {len(streams)}")
     print(f"  ended as                                       {_states(streams)}")

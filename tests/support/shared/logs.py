@@ -39,8 +39,7 @@ class Heard(Handlers):
             self._hearing("unfollowed"),
             self._hearing("lost"),
             self._orphans,
-            Notes(self._take_note, self._take_usage),
-            self._finished,
+            Notes(self._take_note, self._take_usage, self._ended),
             self._owns_it,
             lambda message: None,
         )
@@ -58,7 +57,7 @@ class Heard(Handlers):
     async def _take_usage(self, streams: Mapping[UUID, StreamOwner]) -> None:
         self.used |= {stream_id: owner.usage() for stream_id, owner in streams.items()}
 
-    async def _finished(self, stream_ids: Sequence[UUID]) -> set[UUID]:
+    async def _ended(self, stream_ids: Sequence[UUID]) -> set[UUID]:
         return self.ended.intersection(stream_ids)
 
     async def _owns_it(self, stream_id: UUID, fence: int) -> bool:
