@@ -23,7 +23,7 @@ from gateway.generation.continuation import PartialAnswer, continuation, decode_
 from gateway.streams.events import TextDelta, ThinkingDelta, ToolCall, ToolCallRequested
 from tests.support.fake_model_server import Ending, Script
 from tests.support.gateways import Json, RunningGateway
-from tests.support.generations import asking, text_of
+from tests.support.generations import asked, asking, text_of
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ async def test_each_backend_that_was_asked_is_recorded(own_gateway: RunningGatew
 async def test_an_attempt_under_way_is_shown(own_gateway: RunningGateway):
     async with own_gateway.connect() as socket:
         await socket.subscribe(GENERATE, asking("fake:hold-3"))
-        await own_gateway.fake.request()
+        await asked(own_gateway)
         [attempt] = await attempts(own_gateway)
         assert (attempt["backend"], attempt["finishedAt"], attempt["usage"]) == ("ollama", None, None)
 

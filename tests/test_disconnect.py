@@ -11,6 +11,7 @@ from tests.support.generations import (
     COMPLETE,
     GENERATE,
     WATCH,
+    asked,
     asking,
     cancel,
     ends,
@@ -213,7 +214,7 @@ async def test_requests_behind_one_another_are_answered_in_their_order(gateway: 
 async def test_a_client_who_hangs_up_on_a_continuing_mutation_lets_it_go_on(gateway: RunningGateway):
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(gateway.post, COMPLETE, asking("fake:hold-5", onDisconnect="CONTINUE"))
-        request = await gateway.fake.request()
+        request = await asked(gateway)
         tasks.cancel_scope.cancel()
     request.release()
     await none_runs(gateway)

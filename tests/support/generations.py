@@ -9,6 +9,7 @@ from db.clock import new_id
 from db.engine import Database
 from db.tables import Limit, LimitException
 from gateway.limits import ExceptionKind, LimitDimension, LimitWindow, Measure
+from tests.support.fake_model_server import FakeRequest
 from tests.support.gateways import Json, RunningGateway, Socket
 from tests.support.polling import pause
 
@@ -124,6 +125,15 @@ async def none_runs(gateway: RunningGateway) -> None:
     with anyio.fail_after(20):
         while (await gateway.run(UNFINISHED))["generations"]["nodes"]:
             await pause()
+
+
+async def asked(gateway: RunningGateway) -> FakeRequest:
+    """The first request of a backend, once its generation has a row, too: the backend may be asked before that."""
+    request = await gateway.fake.request()
+    with anyio.fail_after(20):
+        while not (await gateway.run("{ generations(first: 1) { nodes { id } } }"))["generations"]["nodes"]:
+            await pause()
+    return request
 
 
 async def until_tokens(socket: Socket, count: int) -> list[dict[str, Any]]:
