@@ -20,6 +20,7 @@ import pytest
 from server.page import page_folder
 from tests.support.gateways import PASSWORD
 from tests.support.processes import START_SECONDS, environment
+from tests.support.shared.folder import made_once
 from tests.test_repository import ROOT, repository_files
 
 needs_page = pytest.mark.skipif(page_folder() is None, reason="needs the page: make page")
@@ -37,13 +38,15 @@ def run(*command: str, cwd: Path = ROOT, **environment: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release of the checkout as it stands."""
+def release() -> Path:
+    """A release of the checkout as it stands, made once for all processes of the test run."""
     repository_files()  # skips where there is no git
-    folder = tmp_path_factory.mktemp("release")
-    command = (sys.executable, ".ci/release.py", "--with-changes", str(folder))
-    run(*command, SOURCE_DATE_EPOCH=str(EPOCH))
-    return folder
+    return made_once("release", _make_release)
+
+
+def _make_release(folder: Path) -> None:
+    folder.mkdir()
+    run(sys.executable, ".ci/release.py", "--with-changes", str(folder), SOURCE_DATE_EPOCH=str(EPOCH))
 
 
 @pytest.fixture(scope="module")
