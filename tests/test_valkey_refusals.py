@@ -23,7 +23,7 @@ from tests.support.generations import START, WATCH, asking, look, next_event, st
 from tests.support.polling import pause
 from tests.support.processes import serving
 from tests.support.shared.logs import Heard, running_log
-from tests.support.valkeys import REFUSALS, ValkeyServer, valkey_server
+from tests.support.valkeys import REFUSALS, ValkeyServer, clustered, valkey_server
 from tests.test_replicas import SECRET, gateways
 
 END = Completed(8, FinishReason.STOP, TokenUsage(3, 6))
@@ -161,7 +161,7 @@ async def test_a_valkey_that_loads_its_data_counts_as_away(tmp_path: Path):
 
 async def test_a_cluster_without_slots_counts_as_away(tmp_path: Path):
     stream, heard = new_id(), Heard()
-    with valkey_server(tmp_path, options=("--cluster-enabled", "yes")) as valkey:
+    with valkey_server(tmp_path, options=clustered()) as valkey:
         await valkey.answers()
         async with running_log(valkey, handlers=heard) as log:
             await log.open(stream, StreamOwner(1))

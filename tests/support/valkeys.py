@@ -152,6 +152,11 @@ def valkey_server(folder: Path, *, durable: bool = False, options: Sequence[str]
         server.kill()
 
 
+def clustered() -> Sequence[str]:
+    """Options of a server of a cluster. Its second port is by default 10,000 higher, where anybody may have one."""
+    return "--cluster-enabled", "yes", "--cluster-port", str(free_port())
+
+
 class ValkeyCluster:
     """Three primaries with a replica each. A slot that no server has costs the streams in it and no others."""
 
@@ -161,8 +166,15 @@ class ValkeyCluster:
             own = folder / str(number)
             own.mkdir()
             options = [
-                *("--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--cluster-require-full-coverage"),
-                *("no", "--cluster-node-timeout", str(FAIL_OVER_MS), "--cluster-replica-validity-factor", "0"),
+                *clustered(),
+                *(
+                    "--cluster-require-full-coverage",
+                    "no",
+                    "--cluster-node-timeout",
+                    str(FAIL_OVER_MS),
+                    "--cluster-replica-validity-factor",
+                    "0",
+                ),
                 *("--repl-diskless-sync-delay", "0"),
             ]
             self.servers.append(ValkeyServer(own, free_port(), options=options))
