@@ -6,7 +6,6 @@ from tests.garbage import pytest_sessionfinish as pytest_sessionfinish
 # isort: split
 import os
 import signal
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from functools import partial
@@ -45,26 +44,6 @@ WORKERS_PER_CORE = 3
 
 MOST_WORKERS = 8
 """Each has a Valkey and a browser of its own."""
-
-
-MANY_TESTS = 60
-"""In one module: such tests are quick."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let each process come to what is quick last, or one would end with what takes long while the others wait for it.
-
-    Each begins with a share of all, one behind another, and in the end takes from those that have most.
-    """
-    tests = Counter(item.path for item in items)
-    quick = [item for item in items if tests[item.path] >= MANY_TESTS]
-    others = [item for item in items if tests[item.path] < MANY_TESTS]
-    shares = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-
-    def share(of: list[pytest.Item], number: int) -> list[pytest.Item]:
-        return of[len(of) * number // shares : len(of) * (number + 1) // shares]
-
-    items[:] = [item for number in range(shares) for item in (*share(others, number), *share(quick, number))]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

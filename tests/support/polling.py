@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.05
 
 
 async def pause() -> None:
