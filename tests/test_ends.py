@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ import orjson
 import pytest
 from anyio.lowlevel import checkpoint
 
-from db.clock import now
+from db.clock import new_id, now
 from db.engine import Database, DatabaseUnavailable, WriteSession
 from db.queries.generation import mark_ended, mark_running, note_usage
 from db.tables import Generation, User
@@ -23,7 +24,8 @@ from gateway.generation.record import LedgerEntry, Timings, usage_columns, usage
 from gateway.generation.request import GenerationRequest, OnBackendLoss, OnDisconnect
 from gateway.generation.run import Outcome
 from gateway.limits import Limits, Prices
-from gateway.streams.events import Failed, TokenUsage, UsageSource, UsageSources
+from gateway.streams import KeptUsage
+from gateway.streams.events import NO_USAGE, Failed, TokenUsage, UsageSource, UsageSources
 from gateway.streams.log import StreamOwner
 from gateway.tasks import spawn, spawn_service
 from gateway.usage import UsageFeed
@@ -110,8 +112,8 @@ async def stored(database: Database, row: Generation) -> Generation:
 
 
 @asynccontextmanager
-async def running_ledger(database: Database) -> AsyncIterator[Ledger]:
-    ledger = Ledger(database, Limits(database), Prices(database, 0), UsageFeed())
+async def running_ledger(database: Database, kept_usage: KeptUsage | None = None) -> AsyncIterator[Ledger]:
+    ledger = Ledger(database, Limits(database), Prices(database, 0), UsageFeed(), kept_usage=kept_usage)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ledger.run)
         yield ledger
@@ -142,6 +144,26 @@ async def test_what_a_column_cannot_hold_keeps_no_end_from_the_database(
         tasks.start_soon(ledger.write, LedgerEntry(other, good, now()))
     assert (await stored(database, row)).finished_at is not None
     assert (await stored(database, other)).prompt_tokens == 3
+
+
+@pytest.mark.parametrize("takes", [False, True])
+async def test_the_file_of_usage_keeps_what_is_not_on_record_when_the_process_ends(
+    database: Database, tmp_path: Path, takes: bool
+):
+    row, used = await added(database), TokenUsage(3, 4)
+    kept_usage = KeptUsage(tmp_path, new_id())
+    kept_usage.note(row.id, used)
+    entry = LedgerEntry(row, Outcome(None, GatewayError("x"), used, Timings(1, 2, 3, 4)), now())
+    async with running_ledger(database, kept_usage) as ledger, anyio.create_task_group() as tasks:
+        tasks.start_soon(ledger.write, entry)
+        if takes:
+            await entry.settled.wait()
+        else:
+            await checkpoint()
+        await ledger.close(0)
+        kept_usage.close()
+    left = KeptUsage(tmp_path, new_id()).left(row.id)
+    assert left == (NO_USAGE if takes else used)
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ async def test_viewers_wait_while_the_database_takes_no_note(own_valkey: ValkeyS
         assert log.trouble.endswith("The database takes nothing either: viewers wait.")
         assert END not in seen.events
         assert name == "ended" or seen.events == []
+        assert await log.read(stream) == seen.events  # nor does who asks for the text
         note.takes = True
         await seen.reaches(3)
         assert log.trouble.count("viewers wait") == 0

@@ -69,6 +69,7 @@ async def opened(log: StreamLog, *events: Event) -> UUID:
     await log.open(stream_id, StreamOwner(fence=1))
     if events:
         await log.append(stream_id, events)
+        await log.flush(stream_id)
     return stream_id
 
 

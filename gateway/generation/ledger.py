@@ -131,6 +131,8 @@ class Ledger:
         for entry in self._waiting:
             told = told_in_the_log(entry.outcome)
             logger.error("the end of generation %s is not in the database: %s", entry.generation.id, told)
+        if self._waiting and self._kept_usage is not None:
+            self._kept_usage.keep()
 
     async def _write_next(self) -> bool:
         """Write the oldest ends. False when the database is away."""

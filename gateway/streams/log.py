@@ -90,7 +90,7 @@ class StreamLog(Protocol):
         ...
 
     async def read(self, stream_id: UUID) -> Sequence[Event]:
-        """Give all events so far. Raises what `follow` raises."""
+        """Give all events so far that viewers may see; behind a `flush` that is all. Raises what `follow` raises."""
         ...
 
     def follow(

@@ -79,8 +79,10 @@ class Outbox:
 
         Raises ValueError for what does not continue the stream.
         """
-        while (owned := self._owned.get(stream_id)) is not None and self._is_full(owned):
-            await self._room.wait()
+        owned = self._owned.get(stream_id)
+        while self._waiting > MOST_WAITING and owned is not None and owned.pending and not self._leaving:
+            await self._room.wait()  # not for others alone: Valkey may refuse them while it takes this one
+            owned = self._owned.get(stream_id)
         if owned is None:
             return  # another gateway has it, and its word counts
         expected = owned.shown + len(owned.pending) + 1
@@ -95,11 +97,6 @@ class Outbox:
             self.exposure.look()
         if owned.settled is not None and not self._leaving:
             await owned.settled.wait()
-
-    def pending(self, stream_id: UUID) -> Sequence[Event]:
-        """Give what of a stream is on its way."""
-        owned = self._owned.get(stream_id)
-        return owned.pending if owned is not None else ()
 
     def raise_fence(self, stream_id: UUID, fence: int) -> None:
         """Write it with a newer right from now on."""
@@ -315,10 +312,6 @@ class Outbox:
             self._waiting -= count
         if not owned.pending:
             owned.settle()
-
-    def _is_full(self, owned: Owned) -> bool:
-        """Whether a stream has to wait; not for others alone, which Valkey may refuse while it takes this one."""
-        return self._waiting > MOST_WAITING and bool(owned.pending) and not self._leaving
 
     def _make_room(self) -> None:
         """Let those who wait for something to be written look again."""

@@ -118,9 +118,9 @@ class SharedStreamLog:
         await self._outbox.append(stream_id, events)
 
     async def read(self, stream_id: UUID) -> Sequence[Event]:
-        """Give all events so far, also those that viewers must not see yet."""
+        """Give all events so far that viewers may see."""
         if stream_id in self._buffer and (stream_id not in self._mirrors or self._mirrors.holds(stream_id)):
-            return [*self._buffer.events(stream_id), *self._outbox.pending(stream_id)]
+            return self._buffer.events(stream_id)
         try:
             kept = await self._valkey.read(stream_id)
             events = [] if kept is None else events_of(kept)

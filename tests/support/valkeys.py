@@ -167,15 +167,8 @@ class ValkeyCluster:
             own.mkdir()
             options = [
                 *clustered(),
-                *(
-                    "--cluster-require-full-coverage",
-                    "no",
-                    "--cluster-node-timeout",
-                    str(FAIL_OVER_MS),
-                    "--cluster-replica-validity-factor",
-                    "0",
-                ),
-                *("--repl-diskless-sync-delay", "0"),
+                *("--cluster-require-full-coverage", "no", "--cluster-node-timeout", str(FAIL_OVER_MS)),
+                *("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"),
             ]
             self.servers.append(ValkeyServer(own, free_port(), options=options))
 

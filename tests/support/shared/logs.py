@@ -141,6 +141,9 @@ class Pair:
     async def raise_fence(self, stream_id: UUID, fence: int) -> None:
         await self._writer.raise_fence(stream_id, fence)
 
+    async def flush(self, stream_id: UUID) -> None:
+        await self._writer.flush(stream_id)
+
     async def release(self, stream_id: UUID) -> None:
         await self._writer.release(stream_id)
 
