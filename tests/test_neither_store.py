@@ -284,6 +284,7 @@ async def test_the_usage_of_an_end_that_no_store_has_is_found_by_the_next_proces
         id = await begin(one, token, fake)
         async with watching(one, token) as viewer:
             await viewer.subscribe(WATCH, {"id": id})
+            await next_event(viewer)  # what it asked the database is answered
             async with read_only(postgresql_url):
                 await until(viewer, "GenerationCompleted")
                 await one.stop(signal.SIGKILL)
