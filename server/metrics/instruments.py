@@ -4,10 +4,12 @@ Nothing is observed for each token: a generation is observed at its end, a reque
 every moment is sampled. Labels that clients choose are bounded.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from glob import glob
+from typing import Any, cast
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from db.tables import Generation
@@ -41,6 +43,27 @@ class Bounded:
                 return OTHER
             self._known.add(name)
         return name
+
+
+class _AllProcesses(MultiProcessCollector):
+    """Reads what all processes have written, and leaves out files with nothing in them.
+
+    A process that is starting makes its files before it fills them, and one that was killed just then leaves them so.
+    """
+
+    def collect(self) -> Iterable[Metric]:
+        """Give everything."""
+        found = glob(os.path.join(cast("str", self._path), "*.db"))  # pyright: ignore[reportUnknownMemberType]
+        filled = [path for path in found if _size(path)]
+        return cast("Iterable[Metric]", self.merge(filled))  # pyright: ignore[reportUnknownMemberType]
+
+
+def _size(path: str) -> int:
+    """Tell how large a file is; nothing where it is gone by now, as that of a worker that has ended."""
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0
 
 
 class Metrics:
@@ -94,7 +117,7 @@ class Metrics:
         if not self.shared:
             return generate_latest(self.registry)
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)
+        _AllProcesses(registry)
         return generate_latest(registry)
 
     def request_ended(self, line: RequestLine, seconds: float) -> None:
