@@ -11,11 +11,9 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.parser import text_string_to_metric_families
 
-from server.metrics.instruments import MOST_NAMES, OTHER, Bounded, Metrics
-from server.workers.metrics_files import VARIABLE
+from server.metrics.instruments import MOST_NAMES, OTHER, Bounded
 from tests.support.databases import SqliteDatabases
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import PASSWORD, GraphQLErrors, RunningGateway
@@ -180,16 +178,6 @@ async def test_workers_count_together_and_what_a_dead_one_counted_stays(tmp_path
                 await pause()
         assert value(await text(), "ollagraph_operations_total", operation="Here") == 10
         assert victim not in descendants(served.process.pid)
-
-
-def test_files_that_a_starting_worker_has_not_filled_yet_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(VARIABLE, str(tmp_path))
-    filled = MmapedDict(str(tmp_path / "counter_1.db"))
-    filled.write_value(mmap_key("seen", "seen_total", [], [], "Things."), 5, 0)
-    filled.close()
-    for name in ("counter_2.db", "histogram_2.db", "gauge_livesum_2.db"):
-        (tmp_path / name).touch()
-    assert value(Metrics(shared=True).text().decode(), "seen_total") == 5
 
 
 async def test_the_end_of_what_a_killed_worker_ran_is_counted(tmp_path: Path, fake: FakeModelServer):

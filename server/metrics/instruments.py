@@ -15,6 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from db.tables import Generation
 from gateway.generation import LedgerEntry, Outcome
 from server.logs import RequestLine
+from server.metrics.counts_file import count_in_files
 
 MOST_NAMES = 200
 """Operations, and models, that are told apart; those that come later are "other"."""
@@ -71,6 +72,8 @@ class Metrics:
 
     def __init__(self, *, shared: bool = False) -> None:
         self.shared = shared
+        if shared:
+            count_in_files()
         self.registry = CollectorRegistry()
         self._operation, self._model = Bounded(), Bounded()
         counter, histogram, model = self._counter, self._histogram, ("gen_ai_request_model", "backend")
