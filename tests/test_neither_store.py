@@ -10,6 +10,7 @@ from uuid import UUID
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 from websockets.exceptions import ConnectionClosed
 
 from db.clock import new_id
@@ -18,7 +19,7 @@ from gateway.streams.exposure import Notes
 from gateway.streams.log import StreamOwner
 from gateway.streams.shared import SharedStreamLog
 from schema.node import parse_uuid
-from tests.support.databases import CUT, administer
+from tests.support.databases import read_only
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import Json, RunningGateway, Socket, gateway_settings, running_gateway
 from tests.support.generations import GENERATION, START, WATCH, asking, ends, look, next_event, text_of, until
@@ -79,18 +80,27 @@ class Refusing:
         raise self._error
 
 
+@asynccontextmanager
+async def watched(
+    valkey: ValkeyServer, heard: Heard, stream_id: UUID, seen: Seen
+) -> AsyncGenerator[tuple[SharedStreamLog, TaskGroup]]:
+    """A log with one stream, which is watched, and a Valkey that takes nothing."""
+    async with (
+        running_log(valkey, handlers=heard) as log,
+        valkey.refusing("full memory"),
+        anyio.create_task_group() as tasks,
+    ):
+        await log.open(stream_id, StreamOwner(1))
+        tasks.start_soon(seen.follow, log, stream_id)
+        yield log, tasks
+
+
 @pytest.mark.parametrize("name", [*Notes.__slots__])
 async def test_viewers_wait_while_the_database_takes_no_note(own_valkey: ValkeyServer, name: str):
     stream, heard, seen = new_id(), Heard(), Seen()
     note = Refusing(heard, name)
     heard.ended.add(stream)
-    async with (
-        running_log(own_valkey, handlers=heard) as log,
-        own_valkey.refusing("full memory"),
-        anyio.create_task_group() as tasks,
-    ):
-        await log.open(stream, StreamOwner(1))
-        tasks.start_soon(seen.follow, log, stream)
+    async with watched(own_valkey, heard, stream, seen) as (log, tasks):
         await log.append(stream, [Started(1, 0), TextDelta(2, "x", 0, 1)])
         tasks.start_soon(log.append, stream, [END])
         with anyio.fail_after(30):
@@ -117,13 +127,7 @@ async def test_an_end_is_seen_when_it_is_on_record(own_valkey: ValkeyServer):
         return set()
 
     heard.notes = replace(heard.notes, ended=ended)
-    async with (
-        running_log(own_valkey, handlers=heard) as log,
-        own_valkey.refusing("full memory"),
-        anyio.create_task_group() as tasks,
-    ):
-        await log.open(stream, StreamOwner(1))
-        tasks.start_soon(seen.follow, log, stream)
+    async with watched(own_valkey, heard, stream, seen) as (log, tasks):
         await log.append(stream, [Started(1, 0)])
         tasks.start_soon(log.append, stream, [TextDelta(2, "x", 0, 1), END])
         await seen.reaches(2)
@@ -138,13 +142,7 @@ async def test_a_fault_of_the_note_itself_stops_nobody(
 ):
     stream, heard, seen = new_id(), Heard(), Seen()
     Refusing(heard, name, ZeroDivisionError)
-    async with (
-        running_log(own_valkey, handlers=heard) as log,
-        own_valkey.refusing("full memory"),
-        anyio.create_task_group() as tasks,
-    ):
-        await log.open(stream, StreamOwner(1))
-        tasks.start_soon(seen.follow, log, stream)
+    async with watched(own_valkey, heard, stream, seen) as (log, tasks):
         await log.append(stream, [Started(1, 0)])
         await seen.reaches(1)
         tasks.cancel_scope.cancel()
@@ -168,14 +166,6 @@ async def test_streams_that_cannot_be_written_do_not_stop_the_others(
         await seen.reaches(4)
         assert log.waiting == 2
         tasks.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def read_only(url: str) -> AsyncGenerator[None]:
-    """PostgreSQL takes no writes during the block, as after a failover."""
-    await administer(url, "ALTER DATABASE {name} SET default_transaction_read_only = on", CUT)
-    yield
-    await administer(url, "ALTER DATABASE {name} RESET default_transaction_read_only", CUT)
 
 
 async def begin(served: Served, token: str, fake: FakeModelServer, on_loss: str = "FAIL") -> str:

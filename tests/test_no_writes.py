@@ -17,7 +17,8 @@ from db import sqlite
 from db.clock import new_id
 from db.engine import Database, DatabaseUnavailable
 from db.tables import ApiKey, Replica, User
-from tests.support.databases import CUT, administer, closed_to_all
+from tests.support import databases
+from tests.support.databases import closed_to_all
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.gateways import (
     CREATE_KEY,
@@ -60,13 +61,8 @@ async def full(gateway: RunningGateway) -> AsyncIterator[None]:
         setrlimit(RLIMIT_FSIZE, (soft if soft != RLIM_INFINITY else hard, hard))
 
 
-@asynccontextmanager
-async def read_only(gateway: RunningGateway) -> AsyncIterator[None]:
-    """PostgreSQL takes no writes, as after a failover."""
-    url = gateway.settings.database
-    await administer(url, "ALTER DATABASE {name} SET default_transaction_read_only = on", CUT)
-    yield
-    await administer(url, "ALTER DATABASE {name} RESET default_transaction_read_only", CUT)
+def read_only(gateway: RunningGateway) -> AbstractAsyncContextManager[None]:
+    return databases.read_only(gateway.settings.database)
 
 
 BREAKING: dict[str, Breaking] = {"locked": locked, "full": full, "read-only": read_only}

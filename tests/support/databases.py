@@ -250,6 +250,14 @@ CUT = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datna
 
 
 @asynccontextmanager
+async def read_only(url: str) -> AsyncIterator[None]:
+    """PostgreSQL takes no writes during the block, as after a failover."""
+    await administer(url, "ALTER DATABASE {name} SET default_transaction_read_only = on", CUT)
+    yield
+    await administer(url, "ALTER DATABASE {name} RESET default_transaction_read_only", CUT)
+
+
+@asynccontextmanager
 async def closed_to_all(url: str) -> AsyncIterator[None]:
     """Close a PostgreSQL database for the block to everybody, those who are in it included."""
     await administer(url, "ALTER DATABASE {name} ALLOW_CONNECTIONS false", CUT)
