@@ -70,6 +70,17 @@ def patience_with_a_busy_machine() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def idle_gateways_rest() -> Iterator[None]:
+    """Let a gateway of which nobody asks anything do little: there are always some, and they add up.
+
+    Tests of what is looked for regularly have it looked for more often.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.notices.limit_notices.POLL_SECONDS", 10)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def interrupts_are_heard() -> None:
     """Let what a test starts hear SIGINT: what a shell starts in the background ignores it, and so do its children."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

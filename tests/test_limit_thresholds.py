@@ -203,11 +203,14 @@ async def within_patience(call: Callable[[], Awaitable[Any]]) -> Any:
         return await call()
 
 
-async def test_followers_and_the_audit_log_are_told_of_what_they_may_see(
-    emptied_gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
-):
-    gateway = emptied_gateway
+@pytest.fixture
+def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.notices.limit_notices.POLL_SECONDS", 0.02)
+
+
+@pytest.mark.usefixtures("told_at_once")
+async def test_followers_and_the_audit_log_are_told_of_what_they_may_see(own_gateway: RunningGateway):
+    gateway = own_gateway
     name = f"limit {uuid4()}"
     await set_limit(gateway.database, 1, Measure.REQUESTS, LimitWindow.DAY, LimitDimension.USER, name=name)
     admin = gateway.token

@@ -24,6 +24,7 @@ from tests.support.gateways import (
     CREATE_KEY,
     PASSWORD,
     GraphQLErrors,
+    Json,
     RunningGateway,
     gateway_settings,
     running_gateway,
@@ -79,13 +80,23 @@ def way_and_url(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 
 @pytest.fixture
+def settings() -> Json:
+    """What a test's gateway has set beside what all have."""
+    return {}
+
+
+@pytest.fixture
 async def broken(
-    way_and_url: tuple[str, str], tmp_path: Path, fake: FakeModelServer, monkeypatch: pytest.MonkeyPatch
+    way_and_url: tuple[str, str],
+    settings: Json,
+    tmp_path: Path,
+    fake: FakeModelServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Broken]:
     """A gateway, and what takes its database's writes away for a block."""
     monkeypatch.setitem(sqlite.WRITING, "busy_timeout", "300")
     way, url = way_and_url
-    async with running_gateway(gateway_settings(tmp_path, url, fake.url), fake) as gateway:
+    async with running_gateway(gateway_settings(tmp_path, url, fake.url, **settings), fake) as gateway:
         yield gateway, BREAKING[way](gateway)
 
 
@@ -165,6 +176,7 @@ async def test_the_log_tells_it_once(broken: Broken, caplog: pytest.LogCaptureFi
     assert len(told) == 1
 
 
+@pytest.mark.parametrize("settings", [{"lease_time": 1}])
 async def test_a_death_that_cannot_be_written_is_left_to_the_lease(broken: Broken):
     gateway, without_writes = broken
     dead = Replica(id=new_id())

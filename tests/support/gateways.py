@@ -285,6 +285,7 @@ def gateway_settings(data_dir: Path, database_url: str, fake_url: str | None, **
         "slow_statement_time": 0,  # nor is this
         "drain_time": 0,
         "recheck_interval": 0.2,
+        "lease_time": 30,  # what a gateway does in each beat is most of what it does; tests of leases have shorter ones
         "breaker_failures": 0,  # tests of one gateway let its model server fail as often as they like
         "ollama_parallel": 64,
         "openai_parallel": 64,
