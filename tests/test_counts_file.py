@@ -1,9 +1,6 @@
 """The files in which workers count together: read by prometheus-client, and written where a disk may be full."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from resource import RLIM_INFINITY, RLIMIT_FSIZE, getrlimit, setrlimit
 
 import pytest
 from hypothesis import given
@@ -13,6 +10,7 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from server.metrics.counts_file import CountsFile
 from server.metrics.instruments import Metrics
 from server.workers.metrics_files import VARIABLE
+from tests.support.processes import no_larger_files
 from tests.test_metrics import value
 
 
@@ -24,17 +22,6 @@ def read(path: Path) -> dict[str, tuple[float, float]]:
     """What another process reads."""
     found = MmapedDict.read_all_values_from_file(str(path))
     return {key: (value, timestamp) for key, value, timestamp, _ in found}
-
-
-@contextmanager
-def full_disk(path: Path) -> Iterator[None]:
-    """The file does not grow within the block."""
-    soft, hard = getrlimit(RLIMIT_FSIZE)
-    setrlimit(RLIMIT_FSIZE, (path.stat().st_size, hard))
-    try:
-        yield
-    finally:
-        setrlimit(RLIMIT_FSIZE, (soft if soft != RLIM_INFINITY else hard, hard))
 
 
 @given(
@@ -68,7 +55,7 @@ def test_what_a_full_disk_does_not_take_is_written_when_it_does(tmp_path: Path, 
     path = tmp_path / "counter_1.db"
     file = CountsFile(str(path))
     file.write_value(key("old"), 1, 0)
-    with full_disk(path):
+    with no_larger_files(path.stat().st_size):
         for number in range(1, 4):
             file.write_value(key("new"), number, 0)
         file.write_value(key("old"), 2, 0)

@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from resource import RLIM_INFINITY, RLIMIT_FSIZE, getrlimit, setrlimit
 from uuid import UUID
 
 import anyio
@@ -32,6 +31,7 @@ from tests.support.gateways import (
 from tests.support.generations import COMPLETE, GENERATE, START, asking
 from tests.support.http_streams import http_stream
 from tests.support.polling import pause
+from tests.support.processes import no_larger_files
 from tests.test_identity import LOGIN
 from tests.test_identity_keys import MODELS
 
@@ -54,12 +54,8 @@ async def full(gateway: RunningGateway) -> AsyncIterator[None]:
     log = gateway.settings.database.removeprefix("sqlite:///") + "-wal"
     async with gateway.database.transaction() as tx:  # what it writes next has to grow the file
         await tx.execute(text("PRAGMA wal_autocheckpoint = 0"))
-    soft, hard = getrlimit(RLIMIT_FSIZE)
-    setrlimit(RLIMIT_FSIZE, ((await anyio.Path(log).stat()).st_size, hard))
-    try:
+    with no_larger_files((await anyio.Path(log).stat()).st_size):
         yield
-    finally:
-        setrlimit(RLIMIT_FSIZE, (soft if soft != RLIM_INFINITY else hard, hard))
 
 
 def read_only(gateway: RunningGateway) -> AbstractAsyncContextManager[None]:
